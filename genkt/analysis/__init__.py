@@ -1,0 +1,1 @@
+"""Analyses on arrays and predictions: statistics over draws, flips between two classifiers."""

@@ -1,0 +1,65 @@
+"""``genkt cache``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from genkt.cli.app import run_command
+from genkt.recipes.config import (
+    EmbeddedData,
+    FolderData,
+    FolderSet,
+    LabelledSet,
+    TeacherSettings,
+    TorchvisionData,
+    UnlabelledSet,
+)
+from genkt.types import Range
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """See ``configs/cache.yaml``."""
+
+    data: EmbeddedData | FolderData | TorchvisionData
+    teacher: TeacherSettings
+    transfer_set: UnlabelledSet | LabelledSet | FolderSet
+    seed: int
+    cache: str | None
+    dtype: Literal["float16", "float32"]
+    precision: Literal["float32", "bfloat16", "float16"]
+    batch_size: Annotated[int, Range(1)]
+    num_workers: Annotated[int, Range(0)]
+    device: Literal["cpu", "cuda"]
+
+
+def run(words: list[str]) -> None:
+    """Fill the caches and print where they are."""
+    run_command(CacheConfig, "cache", words, _task)
+
+
+def _task(config: CacheConfig) -> None:
+    from pathlib import Path
+
+    from genkt.io import cache_home, derive_seed
+    from genkt.recipes.data import build_pool, load_splits
+    from genkt.recipes.session import teacher_factories
+    from genkt.training.teacher import cache_outputs
+
+    splits = load_splits(config.data, config.seed)
+    pool = build_pool(config.transfer_set, splits)
+    home = Path(config.cache) if config.cache else cache_home()
+    for factory in teacher_factories(config.teacher):
+        store = cache_outputs(
+            factory(None, 0).freeze(),
+            pool.images,
+            config.data.views.spec(derive_seed(config.seed, "views")),
+            home,
+            dtype=config.dtype,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            device=config.device,
+        )
+        print(f"{store.path}: {len(store)} rows")

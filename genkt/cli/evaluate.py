@@ -1,0 +1,41 @@
+"""``genkt evaluate model=... data=...``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from genkt.cli.app import run_command
+from genkt.recipes.config import EmbeddedData, FolderData, TorchvisionData
+from genkt.types import Range
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """See ``configs/evaluate.yaml``."""
+
+    data: EmbeddedData | FolderData | TorchvisionData
+    model: str
+    weights: str | None
+    split: Literal["train", "validation", "test"]
+    output: str | None
+    seed: int
+    batch_size: Annotated[int, Range(1)]
+    device: Literal["cpu", "cuda"]
+
+
+def run(words: list[str]) -> None:
+    """Print the accuracy with its interval, by class too."""
+    run_command(EvaluateConfig, "evaluate", words, _task)
+
+
+def _task(config: EvaluateConfig) -> float:
+    from genkt.io import write_json
+    from genkt.recipes.evaluation import evaluate
+
+    result = evaluate(config)
+    print(result.text())
+    if config.output:
+        facts: dict[str, Any] = result.as_dict()
+        print(write_json(config.output, facts))
+    return result.accuracy

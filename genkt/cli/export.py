@@ -1,0 +1,35 @@
+"""``genkt export RUN``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from genkt.cli.app import read_config
+from genkt.cli.positional import with_positionals
+from genkt.types import Range
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """See ``configs/export.yaml``."""
+
+    run: str
+    output: str | None
+    opset: Annotated[int, Range(18)]
+    tolerance: Annotated[float, Range(0)]
+
+
+def run(words: list[str]) -> None:
+    """Write the ONNX file and say how close it is to torch."""
+    config = read_config(ExportConfig, "export", with_positionals(words, "run"))
+    from genkt.recipes.inference import export_onnx, load_student
+
+    path = Path(config.output or Path(config.run) / "student" / "model.onnx")
+    done = export_onnx(
+        load_student(config.run), path, opset=config.opset, tolerance=config.tolerance
+    )
+    shape = ", ".join(map(str, done.input_shape))
+    print(f"{done.path}: images [batch, {shape}] -> logits")
+    print(f"largest difference between onnxruntime and torch: {done.max_difference:.1e}")

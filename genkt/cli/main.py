@@ -1,0 +1,78 @@
+"""``genkt COMMAND key=value ...``: finds the command; nothing heavy is imported for help."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from genkt.io import did_you_mean
+from genkt.types import UserError
+
+COMMANDS = {
+    "transfer": "train a small student from a teacher, with the plain baseline beside it",
+    "predict": "labels and probabilities of a finished run's student on images",
+    "evaluate": "accuracy of any model on any labelled set",
+    "export": "a finished run's student as ONNX, checked against torch",
+    "cache": "compute a teacher's outputs on a set once, ahead of time",
+    "pretrain": "retrain the shipped teacher of the built-in digits",
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (2: the user's mistake, told in one line a fault)."""
+    words = sys.argv[1:] if words is None else words
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        from genkt import __version__
+
+        print(__version__)
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
+        print(f'genkt: "{command}": not a command.{hint}', file=sys.stderr)
+        return 2
+    if any(word in ("-h", "--help", "help") for word in rest):
+        from genkt.cli.help import command_page
+
+        print(command_page(command))
+        return 0
+    return _run(command, rest)
+
+
+def _run(command: str, words: list[str]) -> int:
+    try:
+        importlib.import_module(f"genkt.cli.{command}").run(words)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UserError as error:
+        if os.environ.get("GENKT_DEBUG"):
+            raise
+        for line in str(error).splitlines():
+            print(f"genkt {command}: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "genkt: small models from large vision teachers, few labels and transfer sets",
+            "",
+            "usage: genkt COMMAND [key=value ...]",
+            "",
+            *lines,
+            "",
+            "genkt COMMAND --help lists every setting of a command.",
+            "Start with: genkt transfer      (built-in digits, no download, about two minutes)",
+        ]
+    )

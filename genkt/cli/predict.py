@@ -1,0 +1,76 @@
+"""``genkt predict RUN IMAGES...``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from genkt.cli.app import read_config
+from genkt.cli.positional import with_positionals
+from genkt.io import write_text
+from genkt.types import Range, UserError
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """See ``configs/predict.yaml``."""
+
+    run: str
+    images: list[str]
+    format: Literal["table", "csv", "json"]
+    output: str | None
+    top: Annotated[int, Range(1)]
+    batch_size: Annotated[int, Range(1)]
+    device: Literal["cpu", "cuda"]
+
+
+def run(words: list[str]) -> None:
+    """Predict the images and print or write the answers."""
+    config = read_config(PredictConfig, "predict", with_positionals(words, "run", "images"))
+    if not config.images:
+        raise UserError("images: expected files or folders after the run folder, got none")
+    from genkt.data.files import read_files
+    from genkt.recipes.inference import load_classifier, predict_images, top_classes
+
+    classifier = load_classifier(config.run)
+    images = read_files(config.images)
+    for entry in images.skipped:
+        print(f"genkt predict: {entry.path}: left out: {entry.reason}", file=sys.stderr)
+    prediction = predict_images(
+        classifier, images, device=config.device, batch_size=config.batch_size
+    )
+    rows = top_classes(classifier, prediction, config.top)
+    text = _FORMATS[config.format](rows)
+    if config.output:
+        print(write_text(Path(config.output), text))
+    else:
+        print(text, end="")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    width = max(len(row["image"]) for row in rows)
+    names = max(len(row["label"]) for row in rows)
+    return "".join(
+        f"{row['image']:<{width}}  {row['label']:<{names}}  {row['probability']:.3f}\n"
+        for row in rows
+    )
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["image", "label", "probability"])
+    writer.writerows([row["image"], row["label"], row["probability"]] for row in rows)
+    return stream.getvalue()
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+_FORMATS = {"table": _table, "csv": _csv, "json": _json}

@@ -1,0 +1,173 @@
+"""From plain YAML values to typed settings, collecting every fault instead of stopping at one."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from genkt.io import did_you_mean
+from genkt.methods.base import MethodOptions
+from genkt.methods.build import parse_options
+from genkt.types import Range
+
+_SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+class _Mismatch(Exception):
+    """A value that does not fit its type; the message says what was expected."""
+
+
+def parse(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    """``value`` as ``kind`` (a dataclass, scalar, Literal, union, list, tuple or dict).
+
+    Every fault is appended to ``faults`` as one line that starts with its dotted key; the
+    result is only meaningful when none was.
+    """
+    if kind is MethodOptions:
+        return _parse_method(value, path, faults)
+    if dataclasses.is_dataclass(kind):
+        return _parse_dataclass(kind, value, path, faults)
+    try:
+        return _convert(kind, value, path, faults)
+    except _Mismatch as mismatch:
+        faults.append(f"{path}: expected {mismatch}, got {_shown(value)}")
+        return None
+
+
+def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    if not isinstance(value, dict):
+        faults.append(f"{path}: expected a group of settings, got {_shown(value)}")
+        return None
+    hints = typing.get_type_hints(kind, include_extras=True)
+    prefix = f"{path}." if path else ""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in value:
+        if key not in known:
+            hint = did_you_mean(str(key), known) or f" Known here: {', '.join(known)}."
+            faults.append(f"{prefix}{key}: unknown setting.{hint}")
+    before = len(faults)
+    values = {}
+    for name in known:
+        if name in value:
+            values[name] = parse(hints[name], value[name], prefix + name, faults)
+        else:
+            faults.append(f"{prefix}{name}: missing")
+    if len(faults) > before:
+        return None
+    try:
+        return kind(**values)
+    except ValueError as error:
+        faults.append(f"{path}: {error}" if path and path not in str(error) else str(error))
+        return None
+
+
+def _parse_method(value: Any, path: str, faults: list[str]) -> MethodOptions | None:
+    """A method knows its own options and their bounds."""
+    if not isinstance(value, dict):
+        faults.append(f"{path}: expected a group of settings, got {_shown(value)}")
+        return None
+    try:
+        return parse_options(value)
+    except ValueError as error:
+        faults.extend(str(error).split("; "))
+        return None
+
+
+def _convert(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    origin = get_origin(kind)
+    if kind is Any:
+        return value
+    if origin is Annotated:
+        return _within(_convert(get_args(kind)[0], value, path, faults), kind.__metadata__)
+    if origin is Literal:
+        if value in get_args(kind) and not isinstance(value, bool):
+            return value
+        choices = [str(choice) for choice in get_args(kind)]
+        raise _Mismatch(f"{_one_of(choices, str(value))}")
+    if origin in (Union, types.UnionType):
+        return _convert_union(kind, value, path, faults)
+    if origin in (list, tuple):
+        return _convert_sequence(kind, value, path, faults)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _Mismatch("a mapping {key: value}")
+        return value
+    return _convert_scalar(kind, value)
+
+
+def _convert_scalar(kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # a folder named 2024 arrives as a number
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise _Mismatch(_SCALARS.get(kind, kind.__name__))
+
+
+def _convert_sequence(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    parts = get_args(kind)
+    fixed = get_origin(kind) is tuple and parts[-1] is not Ellipsis
+    if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(parts)):
+        raise _Mismatch(f"a list of {len(parts)} values" if fixed else "a list [a, b, ...]")
+    kinds = parts if fixed else (parts[0],) * len(value)
+    items = [
+        parse(item_kind, item, f"{path}[{index}]", faults)
+        for index, (item_kind, item) in enumerate(zip(kinds, value, strict=True))
+    ]
+    return get_origin(kind)(items)
+
+
+def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    options = get_args(kind)
+    groups = [option for option in options if dataclasses.is_dataclass(option)]
+    if groups:
+        return _parse_named(groups, value, path, faults)
+    expected = []
+    for option in options:
+        if option is type(None):
+            if value is None:
+                return None
+            expected.append("null")
+            continue
+        try:
+            return _convert(option, value, path, faults)
+        except _Mismatch as mismatch:
+            expected.append(str(mismatch))
+    raise _Mismatch(" or ".join(expected))
+
+
+def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) -> Any:
+    """Choose the dataclass whose ``name`` (a Literal) is the value's name, then parse it."""
+    by_name = {
+        name: group for group in groups for name in get_args(typing.get_type_hints(group)["name"])
+    }
+    name = value.get("name") if isinstance(value, dict) else value
+    if not isinstance(value, dict) or name not in by_name:
+        raise _Mismatch(_one_of(list(by_name), str(name)))
+    return parse(by_name[name], value, path, faults)
+
+
+def _within(value: Any, metadata: tuple[Any, ...]) -> Any:
+    for bounds in metadata:
+        if isinstance(bounds, Range):
+            low = bounds.low is None or value >= bounds.low
+            high = bounds.high is None or value <= bounds.high
+            if not (low and high):
+                raise _Mismatch(f"a number {bounds}")
+    return value
+
+
+def _one_of(choices: list[str], word: str) -> str:
+    """The choices, closest to ``word`` first."""
+    import difflib
+
+    ratio = {choice: difflib.SequenceMatcher(None, word, choice).ratio() for choice in choices}
+    ordered = sorted(choices, key=lambda choice: -ratio[choice])
+    return ordered[0] if len(ordered) == 1 else f"one of {', '.join(ordered)}"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value).replace("'", '"')

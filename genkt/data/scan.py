@@ -1,0 +1,67 @@
+"""Reading many image files: a thread pool with a progress bar, and the limit of unusable ones."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from genkt.data.images import Skipped
+from genkt.types import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    description: str,
+    num_threads: int | None = None,
+    progress: bool | None = None,
+) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, with a progress bar (None: only on a terminal)."""
+    from tqdm import tqdm
+
+    threads = num_threads or min(8, os.cpu_count() or 1)
+    disable = None if progress is None else not progress
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=len(items), desc=description, unit="img", disable=disable) as bar,
+    ):
+        rest = iter(items)
+        while chunk := list(islice(rest, 64 * threads)):  # a few in flight: flat memory
+            for result in pool.map(function, chunk):
+                bar.update()
+                yield result
+
+
+def check_skipped(
+    skipped: Sequence[Skipped], total: int, max_skipped: int | float, place: str
+) -> None:
+    """Refuse a set of ``total`` files of which too many cannot be used.
+
+    Args:
+        max_skipped: a number of files (int), or a share of ``total`` (float 0..1, rounded up).
+        place: what was read, for the message.
+
+    Raises:
+        UserError: more than that are skipped (the first few are named), or a bad limit.
+    """
+    share = isinstance(max_skipped, float)
+    if isinstance(max_skipped, bool) or max_skipped < 0 or (share and not max_skipped <= 1):
+        raise UserError(
+            f"max_skipped={max_skipped}: expected a whole number of files, or a share 0.0 to 1.0"
+        )
+    limit = math.ceil(max_skipped * total) if share else max_skipped
+    if len(skipped) > limit:
+        first = ", ".join(f"{entry.path} ({entry.reason})" for entry in skipped[:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        raise UserError(
+            f"{place}: {len(skipped)} of {total} image files cannot be used, "
+            f"max_skipped={max_skipped} allows {limit}: {first}{more}"
+        )

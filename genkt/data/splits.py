@@ -1,0 +1,291 @@
+"""Which samples train, validate, test, and which of them keep their label: seeded, stratified."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genkt.data.images import ImageSet, Skipped
+from genkt.io import derive_seed, did_you_mean
+from genkt.types import UNLABELLED, UserError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set's parts; ``unlabelled`` holds pictures that came without any class."""
+
+    train: ImageSet
+    validation: ImageSet | None = None
+    test: ImageSet | None = None
+    unlabelled: ImageSet | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("validation", "test"):
+            part: ImageSet | None = getattr(self, name)
+            if part is not None:
+                check_classes(part.classes, self.classes, name)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, the same in every labelled part."""
+        return self.train.classes
+
+    @property
+    def parts(self) -> dict[str, ImageSet]:
+        """The parts that are there, by name."""
+        named = {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+            "unlabelled": self.unlabelled,
+        }
+        return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every file left out of any part, once."""
+        entries = (entry for part in self.parts.values() for entry in part.skipped)
+        return tuple(dict.fromkeys(entries))
+
+
+def check_classes(found: Sequence[str], expected: Sequence[str], place: str) -> None:
+    """Refuse a part whose class names are not those of the training part.
+
+    Raises:
+        UserError: with the names that are too many and those that are missing.
+    """
+    if tuple(found) == tuple(expected):
+        return
+    extra = sorted(set(found) - set(expected))
+    lacking = sorted(set(expected) - set(found))
+    reasons = []
+    if extra:
+        reasons.append(f"it has {_names(extra)}, unknown to train")
+        reasons[0] += did_you_mean(extra[0], expected).replace(" Did", ", did")
+    if lacking:
+        reasons.append(f"it lacks {_names(lacking)} (a class may be empty there, but must exist)")
+    reason = "; ".join(reasons) or "the order differs"
+    raise UserError(f"{place}: its classes are not those of train: {reason}")
+
+
+def _names(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more
+
+
+def _shuffled_classes(images: ImageSet, seed: int, purpose: str) -> list[list[int]]:
+    """Each class's indices in an order that only the seed, the purpose and the ids decide."""
+    members: list[list[int]] = [[] for _ in images.classes]
+    for index, label in enumerate(images.labels.tolist()):
+        if label != UNLABELLED:
+            members[label].append(index)
+
+    def key(index: int) -> tuple[int, str]:
+        return derive_seed(seed, images.ids[index], purpose), images.ids[index]
+
+    return [sorted(indices, key=key) for indices in members]
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise UserError(f"{name}={value}: expected a number above 0 and at most 1")
+
+
+def _portion(fraction: float, count: int) -> int:
+    """``fraction`` of ``count``, half rounded up, at least 1; grows with the fraction."""
+    return max(1, math.floor(fraction * count + 0.5))
+
+
+def _divide(images: ImageSet, chosen: list[int]) -> tuple[Indices, Indices]:
+    """Sorted ``chosen`` and sorted others."""
+    mask = np.zeros(len(images), dtype=np.bool_)
+    mask[chosen] = True
+    return np.flatnonzero(mask), np.flatnonzero(~mask)
+
+
+def draw_labels(
+    images: ImageSet,
+    *,
+    per_class: int | None = None,
+    fraction: float | None = None,
+    list_file: str | Path | None = None,
+    seed: int = 0,
+) -> tuple[Indices, Indices]:
+    """Choose the samples that keep their label: (labelled indices, all other indices), sorted.
+
+    The draw depends on the seed and the sample ids only, not on their order, and is nested: with
+    one seed the samples of a small ``per_class`` or ``fraction`` are among those of a larger one.
+
+    Args:
+        images: the training images.
+        per_class: so many of every class.
+        fraction: this share of every class, rounded, at least one of each class that has any.
+        list_file: text, one relative path or sample id a line, then optionally ``,class``, which
+            must be the image's class; empty lines and lines that start with ``#`` do not count.
+        seed: of the draw; a list file needs none. Without any of the three every label is kept.
+
+    Raises:
+        UserError: more than one way given, a class with fewer images, faulty lines (all named).
+    """
+    given = [value for value in (per_class, fraction, list_file) if value is not None]
+    if len(given) > 1:
+        raise UserError(
+            "choose labels by one of per_class, fraction and list_file, "
+            f"came per_class={per_class}, fraction={fraction}, list_file={list_file}"
+        )
+    if list_file is not None:
+        return _divide(images, _read_list(images, Path(list_file).expanduser()))
+    classes = _shuffled_classes(images, seed, "labels")
+    if per_class is not None:
+        _check_per_class(images, per_class)
+        return _divide(images, [index for order in classes for index in order[:per_class]])
+    if fraction is None:
+        fraction = 1.0
+    _check_fraction("fraction", fraction)
+    chosen = [i for order in classes if order for i in order[: _portion(fraction, len(order))]]
+    return _divide(images, chosen)
+
+
+def _check_per_class(images: ImageSet, per_class: int) -> None:
+    if per_class < 1:
+        raise UserError(f"per_class={per_class}: expected at least 1")
+    short = [
+        f"'{name}' has {count}"
+        for name, count in images.class_counts().items()
+        if count < per_class
+    ]
+    if short:
+        more = f" and {len(short) - 5} classes more" if len(short) > 5 else ""
+        raise UserError(
+            f"per_class={per_class} is more than some classes have: {', '.join(short[:5])}{more}"
+        )
+
+
+def _read_list(images: ImageSet, list_file: Path) -> list[int]:
+    try:
+        text = list_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(f"list file {list_file}: {reason}") from error
+    places: dict[str, list[int]] = {}
+    for index, sample_id in enumerate(images.ids):
+        for name in {sample_id, sample_id.rpartition("#")[0]}:
+            places.setdefault(name, []).append(index)
+    chosen: dict[int, None] = {}
+    faults: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            found = _resolve(images, places, line)
+            if isinstance(found, int) and found in chosen:
+                found = f"'{line}' comes twice"
+            if isinstance(found, int):
+                chosen[found] = None
+            else:
+                faults.append(f"line {number}: {found}")
+    if faults:
+        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise UserError(
+            f"list file {list_file}, {len(faults)} faults: {'; '.join(faults[:10])}{more}"
+        )
+    if not chosen:
+        raise UserError(
+            f"list file {list_file}: expected one path or sample id a line, it is empty"
+        )
+    return list(chosen)
+
+
+def _resolve(images: ImageSet, places: dict[str, list[int]], line: str) -> int | str:
+    """The index that a line names, or what is wrong with it."""
+    path, class_name = line, None
+    if line not in places and "," in line:  # a path may itself contain a comma
+        path, class_name = (part.strip() for part in line.rsplit(",", 1))
+    found = places.get(path, [])
+    if not found:
+        return f"'{path}' is not among the {len(images)} training images{_near(path, places)}"
+    if len(found) > 1:
+        return f"'{path}' names {len(found)} images, give the sample id"
+    label = int(images.labels[found[0]])
+    if label == UNLABELLED:
+        return f"'{path}' has no label"
+    if class_name is not None and class_name != images.classes[label]:
+        return f"'{path}' is of class '{images.classes[label]}', not '{class_name}'"
+    return found[0]
+
+
+def _near(path: str, places: dict[str, list[int]]) -> str:
+    """A hint where the path lacks only a leading folder such as ``train/``; "" otherwise."""
+    longer = next((name for name in places if name.endswith("/" + path)), None)
+    return f" (did you mean {longer}?)" if longer else ""
+
+
+def holdout(
+    images: ImageSet, fraction: float, seed: int, purpose: str = "holdout"
+) -> tuple[Indices, Indices]:
+    """Set a stratified part of the labelled samples aside: (kept indices, held-out indices).
+
+    Of every class with two images or more ``fraction`` (rounded, at least one, never all) is held
+    out; other samples are kept. Nested and independent of file order, as ``draw_labels``.
+
+    Args:
+        images: what to divide.
+        fraction: above 0, at most 1.
+        seed: of the draw.
+        purpose: a word that makes draws of one seed for different ends independent.
+
+    Raises:
+        UserError: a fraction out of range, or no class with two images.
+    """
+    _check_fraction("fraction", fraction)
+    held = [
+        index
+        for order in _shuffled_classes(images, seed, purpose)
+        if len(order) > 1
+        for index in order[: min(_portion(fraction, len(order)), len(order) - 1)]
+    ]
+    if not held:
+        raise UserError("nothing can be held out: no class has two labelled images")
+    chosen, kept = _divide(images, held)
+    return kept, chosen
+
+
+def carve_missing(
+    splits: Splits, *, test_fraction: float, validation_fraction: float, seed: int
+) -> Splits:
+    """Take the parts that a data set lacks out of its training images.
+
+    A test part only where there is neither test nor validation; fractions of all that ``train``
+    holds before, 0 for none.
+
+    Raises:
+        UserError: fractions below 0, or that leave nothing to train on.
+    """
+    for name, value in (
+        ("test_fraction", test_fraction),
+        ("validation_fraction", validation_fraction),
+    ):
+        if not 0.0 <= value < 1.0:
+            raise UserError(f"{name}={value}: expected a number from 0 to below 1")
+    if test_fraction + validation_fraction >= 1.0:
+        raise UserError(
+            f"test_fraction={test_fraction} and validation_fraction={validation_fraction} "
+            "leave nothing to train on: expected a sum below 1"
+        )
+    rest = 1.0
+    if test_fraction and splits.test is None and splits.validation is None:
+        kept, held = holdout(splits.train, test_fraction, seed, "test")
+        splits = replace(splits, train=splits.train.select(kept), test=splits.train.select(held))
+        rest -= test_fraction
+    if validation_fraction and splits.validation is None:
+        kept, held = holdout(splits.train, validation_fraction / rest, seed, "validation")
+        splits = replace(
+            splits, train=splits.train.select(kept), validation=splits.train.select(held)
+        )
+    return splits

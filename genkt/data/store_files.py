@@ -1,0 +1,207 @@
+"""The files under a cache of teacher outputs: layout, signed JSON, headers, sizes and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genkt.io import fingerprint, read_json, write_json
+from genkt.types import UserError
+
+FORMAT = 1
+OUTPUTS = ("features", "logits")
+DTYPES = ("float16", "float32")
+_CHUNK_BYTES = 4 << 20
+
+
+class StoreError(UserError):
+    """A store that must not be served: damaged, truncated, or of another identity."""
+
+
+class NonFiniteError(UserError):
+    """Outputs that are NaN or infinite, or overflow the store's dtype.
+
+    Args:
+        rows: the rows at fault.  overflow: the values are finite in float32.
+    """
+
+    def __init__(self, rows: Sequence[int], output: str, overflow: bool, dtype: str) -> None:
+        self.rows, self.output, self.overflow, self.dtype = tuple(rows), output, overflow, dtype
+        super().__init__(self.describe([f"row {row}" for row in rows]))
+
+    def describe(self, names: Sequence[str]) -> str:
+        """The message, with the rows under the names given."""
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        if self.overflow:
+            return f"teacher {self.output} overflow {self.dtype} for {shown}. Use dtype=float32"
+        advice = "Use precision=float32, or check the teacher's weights"
+        return f"teacher {self.output} are NaN or infinite for {shown}. {advice}"
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """Sizes of a store.
+
+    Args:
+        num_rows: samples x views.  widths: columns of each output.  dtype: "float16" | "float32".
+    """
+
+    num_rows: int
+    widths: Mapping[str, int]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.widths if name not in OUTPUTS]
+        if unknown or not self.widths:
+            raise UserError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {unknown}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.num_rows < 1 or min(self.widths.values()) < 1:
+            raise UserError(f"expected at least one row and column, got {self.as_dict()}")
+
+    def row_bytes(self, name: str) -> int:
+        """Bytes of one row of an output."""
+        return self.widths[name] * np.dtype(self.dtype).itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all values."""
+        return self.num_rows * sum(self.row_bytes(name) for name in self.widths)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that share one digest."""
+        return max(1, _CHUNK_BYTES // max(self.row_bytes(name) for name in self.widths))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The layout as plain JSON values."""
+        return {"num_rows": self.num_rows, "widths": dict(self.widths), "dtype": self.dtype}
+
+
+class ChunkDigests:
+    """Running digests of an output's rows, one for each ``chunk_rows`` of them.
+
+    Args:
+        closed: digests of whole chunks that were written before.
+    """
+
+    def __init__(self, layout: StoreLayout, closed: Sequence[str] = ()) -> None:
+        self.closed = list(closed)
+        self._chunk_rows, self._open_rows = layout.chunk_rows, 0
+        self._running = _hasher()
+
+    @property
+    def tail(self) -> str:
+        """Digest of the rows behind the last whole chunk."""
+        return self._running.hexdigest()
+
+    def update(self, rows: np.ndarray) -> None:
+        """Take the next rows, closing each chunk that they fill."""
+        while len(rows):
+            part, rows = np.split(rows, [self._chunk_rows - self._open_rows])
+            self._running.update(part.data)
+            self._open_rows += len(part)
+            if self._open_rows == self._chunk_rows:
+                self.close()
+
+    def close(self) -> None:
+        """End the open chunk, if it has rows."""
+        if self._open_rows:
+            self.closed.append(self.tail)
+            self._running, self._open_rows = _hasher(), 0
+
+
+def _hasher() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=8)
+
+
+def require(condition: bool, path: Path, reason: str) -> None:
+    """Raise StoreError about the store at ``path`` unless the condition holds."""
+    if not condition:
+        raise StoreError(f"teacher cache {path}: {reason}; remove the folder to recompute it")
+
+
+def write_signed(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON atomically, with a digest of itself."""
+    write_json(path, value | {"digest": fingerprint(value)})
+
+
+def read_signed(path: Path) -> dict[str, Any]:
+    """JSON written by ``write_signed``, refused where it was altered or cannot be read."""
+    try:
+        value: dict[str, Any] = read_json(path)
+        digest = value.pop("digest")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise StoreError(f"teacher cache {path}: unreadable ({type(error).__name__})") from error
+    require(digest == fingerprint(value), path.parent, f"{path.name} was altered")
+    return value
+
+
+def layout_of(meta: Mapping[str, Any], path: Path) -> StoreLayout:
+    """The layout a store's meta names."""
+    require(meta["identity"].get("format", FORMAT) == FORMAT, path, "of another genkt version")
+    return StoreLayout(**meta["layout"])
+
+
+def check_file(path: Path, name: str, layout: StoreLayout) -> int:
+    """Byte offset of the values, after comparing the header and the exact size with the layout."""
+    file = path / f"{name}.npy"
+    try:
+        with open(file, "rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            require(version == (1, 0), path, f"{file.name} has another header")
+            header = np.lib.format.read_array_header_1_0(stream)
+            offset = stream.tell()
+            num_bytes = os.fstat(stream.fileno()).st_size
+    except (OSError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"teacher cache {path}: {file.name} is missing or damaged") from error
+    shape = (layout.num_rows, layout.widths[name])
+    require(header == (shape, False, np.dtype(layout.dtype)), path, f"{file.name} has {header}")
+    expected = offset + layout.num_rows * layout.row_bytes(name)
+    require(num_bytes == expected, path, f"{file.name} has {num_bytes} bytes, not {expected}")
+    return offset
+
+
+def read_rows(path: Path, name: str, layout: StoreLayout, start: int, stop: int) -> bytes:
+    """Bytes of rows, read past the memory map so that checking does not grow it."""
+    offset, row_bytes = check_file(path, name, layout), layout.row_bytes(name)
+    with open(path / f"{name}.npy", "rb") as stream:
+        stream.seek(offset + start * row_bytes)
+        return stream.read((stop - start) * row_bytes)
+
+
+def check_chunks(
+    path: Path, layout: StoreLayout, digests: Mapping[str, Sequence[str]], chunks: Sequence[int]
+) -> None:
+    """Compare the digests of whole chunks with what is on disk."""
+    for name in layout.widths:
+        for chunk in chunks:
+            start = chunk * layout.chunk_rows
+            stop = min(start + layout.chunk_rows, layout.num_rows)
+            digest = _hasher()
+            digest.update(read_rows(path, name, layout, start, stop))
+            intact = chunk < len(digests[name]) and digests[name][chunk] == digest.hexdigest()
+            require(intact, path, f"{name} rows {start}..{stop - 1} are damaged")
+
+
+def write_all(write: Callable[[memoryview], int | None], data: memoryview) -> None:
+    """Unbuffered writes may stop short; go on until everything is written."""
+    while len(data):
+        data = data[write(data) or 0 :]
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

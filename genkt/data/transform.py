@@ -1,0 +1,162 @@
+"""What a model's own evaluation transform makes of a picture."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genkt.io import did_you_mean
+from genkt.types import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CROP_MODES = ("center", "squash")
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """A model's own evaluation transform: resize, centre crop, normalise.
+
+    Args:
+        input_size: (H, W) pixels.
+        mean: 3 channel means of pixels in 0..1.  std: 3 channel deviations.
+        interpolation: one of ``INTERPOLATIONS``.
+        crop_pct: input size / resized size; above 1 the picture is padded with black.
+        crop_mode: "center" keeps the aspect ratio and loses the longer side's ends, "squash"
+            resizes both sides (SigLIP and others). timm's "border" is not supported.
+
+    Raises:
+        UserError: a value outside its range.
+
+    Source: equals ``timm.data.create_transform(is_training=False)`` pixel for pixel.
+    """
+
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+    crop_mode: str = "center"
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.input_size) != 2 or min(self.input_size) < 1:
+            raise UserError(f"input_size: expected (height, width), got {self.input_size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(f"mean, std: expected 3 channels, got {self.mean}, {self.std}")
+        if not 0 < self.crop_pct <= 2:
+            raise UserError(f"crop_pct: expected a number in (0, 2], got {self.crop_pct}")
+        _require_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        _require_choice("crop_mode", self.crop_mode, CROP_MODES)
+
+    @classmethod
+    def from_timm(cls, config: Mapping[str, Any]) -> ImageTransform:
+        """The transform that ``timm.data.resolve_data_config(...)`` describes.
+
+        Raises:
+            UserError: the model does not take 3 channels, or its transform is not supported.
+        """
+        channels, height, width = config["input_size"]
+        if channels != 3:
+            raise UserError(f"expected a model with 3 input channels, got {channels}")
+        return cls(
+            input_size=(height, width),
+            mean=config["mean"],
+            std=config["std"],
+            interpolation=config["interpolation"],
+            crop_pct=config["crop_pct"],
+            crop_mode=config.get("crop_mode") or "center",
+        )
+
+    def to_uint8(self, image: Image.Image, cropped: bool = False) -> Tensor:
+        """[3, H, W] uint8 pixels of an RGB picture.
+
+        Args:
+            cropped: the picture is a drawn crop already: resize it straight to (H, W).
+        """
+        height, width = self.input_size
+        resample = INTERPOLATIONS[self.interpolation]
+        target = (width, height) if cropped else self._resized(image.width, image.height)
+        if image.size != target:
+            image = image.resize(target, resample)
+        if image.size != (width, height):
+            left, top = _center(image.width, width), _center(image.height, height)
+            image = image.crop((left, top, left + width, top + height))
+        # In numpy: torch would start its own threads here, beside those of the model.
+        return torch.from_numpy(np.array(image, dtype=np.uint8).transpose(2, 0, 1).copy())
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) before the centre crop, with timm's and torchvision's roundings."""
+        target_height, target_width = (math.floor(side / self.crop_pct) for side in self.input_size)
+        if self.crop_mode == "squash":
+            return target_width, target_height
+        if target_height == target_width:
+            if width <= height:
+                return target_width, int(target_width * height / width)
+            return int(target_width * width / height), target_width
+        ratio = min(height / target_height, width / target_width)
+        return round(width / ratio), round(height / ratio)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """float32 [B, 3, H, W], the model's input, from uint8 of that shape on the same device."""
+        mean, std = _constants(self.mean, self.std, pixels.device)
+        return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The transform as plain JSON values, for fingerprints and reports."""
+        return plain_dict(self)
+
+    @property
+    def geometry(self) -> tuple[object, ...]:
+        """What decides the uint8 pixels: transforms that agree here share one rendering."""
+        return self.input_size, self.interpolation, self.crop_pct, self.crop_mode
+
+
+def _require_choice(name: str, value: str, choices: Sequence[str] | Mapping[str, Any]) -> None:
+    if value not in choices:
+        known = ", ".join(choices)
+        hint = did_you_mean(str(value), choices)
+        raise UserError(f"{name}: expected one of {known}, got {value!r}.{hint}")
+
+
+def _center(available: int, wanted: int) -> int:
+    """First pixel of a centred window; negative (black padding) where the picture is smaller."""
+    if wanted > available:
+        return -((wanted - available) // 2)
+    return round((available - wanted) / 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """[3, 1, 1] mean and std on the device, copied there once."""
+    with torch.inference_mode(False):  # the cached tensors are also used outside inference mode
+        to_tensor = functools.partial(torch.tensor, dtype=torch.float32, device=device)
+        return to_tensor(mean).view(3, 1, 1), to_tensor(std).view(3, 1, 1)
+
+
+def plain_dict(value: DataclassInstance) -> dict[str, Any]:
+    """A dataclass's fields with tuples as lists: exactly what JSON gives back."""
+    fields = asdict(value)
+    return {
+        key: list(field) if isinstance(field, tuple) else field for key, field in fields.items()
+    }

@@ -1,0 +1,321 @@
+"""Seeded views of a picture, and the pixels a model's own transform makes of them.
+
+A *view* is geometry only: at most one affine warp, one crop box and one flip, drawn from
+``derive_seed(spec.seed, sample_id, view_index, "view")`` and rendered from the decoded picture.
+Student and teacher therefore see the same crop and flip, each resized by its own
+:class:`ImageTransform`, in every process, at any batch size and after any interruption.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from genkt.data.transform import ImageTransform, plain_dict
+from genkt.io import derive_seed
+from genkt.types import UserError
+
+if TYPE_CHECKING:
+    from genkt.data.images import ImageSet
+
+__all__ = [
+    "FIXED_VIEW",
+    "ImageTransform",
+    "ViewDataset",
+    "ViewSpec",
+    "render_view",
+    "view_index_for",
+]
+
+_CROP_ATTEMPTS = 10
+DEFAULT_MEMORY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Which views of a picture exist: how many, and the ranges their geometry is drawn from.
+
+    Every augmentation of a run is named here and nowhere else, and the whole spec is part of a
+    cache's identity. A cached row is addressed by (sample, view index), so a loader cannot apply
+    augmentation that the teacher did not see: a fixed-view cache has one view index, and a spec
+    with fresh views every epoch (``num_views=0``) has no rows and is refused by ``cache_outputs``.
+
+    Args:
+        num_views: K >= 1 stored views of each sample; 0: a fresh view every epoch (no cache).
+        seed: root of every draw.
+        crop_scale: lowest and highest share of the picture's area that the crop keeps, in (0, 1].
+        crop_ratio: lowest and highest width / height of the crop, in pixels of the picture. With
+            both crop ranges at (1, 1) nothing is cropped, whatever the picture's shape.
+        hflip: mirror left-right with probability one half.
+        rotate_degrees: rotation is uniform in +- this, 0..180.
+        translate: shift is uniform in +- this share of the picture's width and height, in [0, 1).
+        scale: lowest and highest magnification about the picture's centre.
+
+    Raises:
+        UserError: a value outside its range, or several views that would all be the same.
+    """
+
+    num_views: int = 1
+    seed: int = 0
+    crop_scale: tuple[float, float] = (1.0, 1.0)
+    crop_ratio: tuple[float, float] = (1.0, 1.0)
+    hflip: bool = False
+    rotate_degrees: float = 0.0
+    translate: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("crop_scale", "crop_ratio", "scale"):
+            # A list (from YAML) becomes a tuple, so that equal specs compare and hash equal.
+            object.__setattr__(self, name, _range(name, getattr(self, name)))
+        _require_count("num_views", self.num_views, least=0)
+        _require_count("seed", self.seed, least=0)
+        _require_within("crop_scale", self.crop_scale[1], 0, 1)
+        _require_within("rotate_degrees", self.rotate_degrees, 0, 180)
+        _require_within("translate", self.translate, 0, 0.999)
+        if not isinstance(self.hflip, bool):
+            raise UserError(f"views.hflip: expected true or false, got {self.hflip!r}")
+        if self.num_views > 1 and not self.is_random:
+            raise UserError(
+                f"views.num_views={self.num_views} without any augmentation: all views would be "
+                "the same picture. Use num_views=1, or set crop_scale, hflip, rotate_degrees, "
+                "translate or scale"
+            )
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every epoch shows the same one picture of a sample."""
+        return self.num_views == 1
+
+    @property
+    def crops(self) -> bool:
+        """Whether a crop box is drawn (its pixels are then resized straight to the input size)."""
+        return self.crop_scale != (1.0, 1.0) or self.crop_ratio != (1.0, 1.0)
+
+    @property
+    def warps(self) -> bool:
+        """Whether a rotation, translation or magnification is drawn."""
+        return self.rotate_degrees > 0 or self.translate > 0 or self.scale != (1.0, 1.0)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether any part of the geometry is drawn."""
+        return self.crops or self.warps or self.hflip
+
+    def as_dict(self) -> dict[str, Any]:
+        """The spec as plain JSON values, for fingerprints and reports."""
+        return plain_dict(self)
+
+
+def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """``value`` as an ascending pair of positive finite numbers."""
+    try:
+        low, high = (float(part) for part in value)
+    except (TypeError, ValueError):
+        raise UserError(f"views.{name}: expected two numbers (low, high), got {value!r}") from None
+    if not 0 < low <= high < math.inf:
+        raise UserError(f"views.{name}: expected 0 < low <= high, got ({low:g}, {high:g})")
+    return low, high
+
+
+def _require_count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"views.{name}: expected a whole number >= {least}, got {value!r}")
+
+
+def _require_within(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UserError(f"views.{name}: expected a number from {low} to {high}, got {value!r}")
+
+
+FIXED_VIEW = ViewSpec()
+"""One view without randomness: exactly what the model's own eval transform sees."""
+
+
+def view_index_for(spec: ViewSpec, sample_id: str, epoch: int) -> int:
+    """Which view of a sample an epoch (from 0) shows.
+
+    Each of the K views is used once in every K consecutive epochs from a multiple of K, in an
+    order of the sample's own; with ``num_views=0`` the epoch itself is the view.
+    """
+    num_views = spec.num_views
+    if num_views == 0:
+        return epoch
+    if num_views == 1:
+        return 0
+    cycle, position = divmod(epoch, num_views)
+    rng = random.Random(derive_seed(spec.seed, sample_id, cycle, "view order"))
+    return rng.sample(range(num_views), num_views)[position]
+
+
+def render_view(image: Image.Image, spec: ViewSpec, sample_id: str, view_index: int) -> Image.Image:
+    """The picture of one view at the decoded picture's own resolution.
+
+    All randomness comes from ``derive_seed(spec.seed, sample_id, view_index, "view")``. What a
+    warp brings in from outside is filled with the median colour of the picture's border: the
+    background behind a digit or an object on a plain ground, a neutral corner on a photograph.
+    Replicated edges would smear strokes that touch the border, and reflection would double them.
+
+    Args:
+        image: RGB picture.  view_index: 0..K-1 (any epoch where ``num_views`` is 0).
+
+    Raises:
+        UserError: the view is not among the K stored ones.
+    """
+    if view_index < 0 or (spec.num_views and view_index >= spec.num_views):
+        raise UserError(f"view {view_index} of {sample_id}: this spec has {spec.num_views} views")
+    if not spec.is_random:
+        return image
+    rng = random.Random(derive_seed(spec.seed, sample_id, view_index, "view"))
+    width, height = image.size
+    # Every number is drawn whether or not it is used, so that turning one kind of geometry on
+    # or off leaves the others' draws alone; the crop draws last, its count varies.
+    angle = math.radians(rng.uniform(-spec.rotate_degrees, spec.rotate_degrees))
+    shift_x = rng.uniform(-spec.translate, spec.translate) * width
+    shift_y = rng.uniform(-spec.translate, spec.translate) * height
+    zoom = rng.uniform(*spec.scale)
+    flip = rng.random() < 0.5
+    box = _crop_box(rng, spec, width, height) if spec.crops else (0, 0, width, height)
+    if spec.warps:
+        image = _warp(image, box, angle, (shift_x, shift_y), zoom)
+    elif spec.crops:
+        image = image.crop(box)
+    if spec.hflip and flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image
+
+
+def _crop_box(
+    rng: random.Random, spec: ViewSpec, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """A box (left, top, right, bottom) of drawn area share and log-uniform width / height.
+
+    When no draw fits, the largest box whose shape is nearest to the picture's is drawn.
+    """
+    low, high = (math.log(bound) for bound in spec.crop_ratio)
+    for _ in range(_CROP_ATTEMPTS):
+        area = rng.uniform(*spec.crop_scale) * width * height
+        ratio = math.exp(rng.uniform(low, high))
+        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            break
+    else:
+        ratio = min(max(width / height, spec.crop_ratio[0]), spec.crop_ratio[1])
+        crop_width = min(width, max(1, round(height * ratio)))
+        crop_height = min(height, max(1, round(width / ratio)))
+    left = rng.randint(0, width - crop_width)
+    top = rng.randint(0, height - crop_height)
+    return left, top, left + crop_width, top + crop_height
+
+
+def _warp(
+    image: Image.Image,
+    box: tuple[int, int, int, int],
+    angle: float,
+    shift: tuple[float, float],
+    zoom: float,
+) -> Image.Image:
+    """Rotate, magnify and shift about the picture's centre, and cut ``box``: one resampling."""
+    center_x, center_y = image.width / 2, image.height / 2
+    # PIL maps output to input pixels, hence the inverse: input = R(-angle) (output - shift) / zoom.
+    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+    offset_x = box[0] - center_x - shift[0]
+    offset_y = box[1] - center_y - shift[1]
+    matrix = (
+        cos, sin, cos * offset_x + sin * offset_y + center_x,
+        -sin, cos, -sin * offset_x + cos * offset_y + center_y,
+    )  # fmt: skip
+    size = (box[2] - box[0], box[3] - box[1])
+    return image.transform(
+        size,
+        Image.Transform.AFFINE,
+        matrix,
+        resample=Image.Resampling.BICUBIC,
+        fillcolor=_border_color(image),
+    )
+
+
+def _border_color(image: Image.Image) -> tuple[int, ...]:
+    """The median of the outermost pixels, per channel."""
+    pixels = np.asarray(image)
+    edges = (pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1])
+    return tuple(int(value) for value in np.median(np.concatenate(edges), axis=0))
+
+
+class ViewDataset(Dataset[tuple[Tensor, ...]]):
+    """Rendered views of an image set: uint8 pixels for each model, kept in memory while they fit.
+
+    Args:
+        images: N samples.
+        spec: the views.
+        transforms: one a model (student first, then each teacher).
+        memory_bytes: rendered pictures are kept up to this many bytes, all worker processes
+            together (finite views only), so that an epoch over a small set costs no decoding.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        spec: ViewSpec,
+        transforms: Sequence[ImageTransform],
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    ) -> None:
+        self.images = images
+        self.spec = spec
+        self.transforms = tuple(transforms)
+        self.memory_bytes = memory_bytes if spec.num_views else 0
+        self._kept: dict[tuple[int, int], tuple[Tensor, ...]] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": {}, "_kept_bytes": 0}
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        """One [3, H, W] uint8 tensor a transform, of (sample index, view index)."""
+        kept = self._kept.get(key)
+        return self._render(key, self.images.load(key[0])) if kept is None else kept
+
+    def batch(self, keys: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+        """One [B, 3, H, W] uint8 tensor a transform; neighbours of one sample decode it once."""
+        rows: list[tuple[Tensor, ...]] = []
+        sample, image = -1, None
+        for key in keys:
+            row = self._kept.get(key)
+            if row is None:
+                if image is None or sample != key[0]:
+                    sample, image = key[0], self.images.load(key[0])
+                row = self._render(key, image)
+            rows.append(row)
+        # In numpy: torch would start its own threads here, beside those of the model.
+        columns = zip(*rows, strict=True)
+        return tuple(torch.from_numpy(np.stack([row.numpy() for row in c])) for c in columns)
+
+    def _render(self, key: tuple[int, int], image: Image.Image) -> tuple[Tensor, ...]:
+        view = render_view(image, self.spec, self.images.ids[key[0]], key[1])
+        pixels: dict[tuple[object, ...], Tensor] = {}
+        for transform in self.transforms:
+            if transform.geometry not in pixels:
+                pixels[transform.geometry] = transform.to_uint8(view, cropped=self.spec.crops)
+        row = tuple(pixels[transform.geometry] for transform in self.transforms)
+        self._keep(key, row, sum(tensor.nbytes for tensor in pixels.values()))
+        return row
+
+    def _keep(self, key: tuple[int, int], row: tuple[Tensor, ...], num_bytes: int) -> None:
+        """Remember a row while there is room; never evicts, as epochs visit every row equally."""
+        worker = get_worker_info()
+        limit = self.memory_bytes // (worker.num_workers if worker else 1)
+        if key not in self._kept and self._kept_bytes + num_bytes <= limit:
+            self._kept[key] = row
+            self._kept_bytes += num_bytes

@@ -1,0 +1,1 @@
+"""Pure functions on tensors: student first, the rest by keyword."""

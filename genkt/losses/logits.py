@@ -1,0 +1,134 @@
+"""Losses on logits: cross-entropy on labels, Kullback-Leibler divergence from teachers.
+
+All of them compute in float32 or wider, whatever autocast says. A NaN that enters comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from genkt.losses.numerics import (
+    no_autocast,
+    require_matrix,
+    require_same_rows,
+    require_shape,
+    widen,
+)
+from genkt.types import UNLABELLED, UserError
+
+MIN_CLASSES = 2
+
+
+def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over the labelled rows; 0 with zero gradient where none is.
+
+    Smallest valid batch: 1 row, labelled or not.
+
+    Args:
+        student_logits: [B, C], C >= 2.
+        labels: [B] int64 in 0..C-1, ``UNLABELLED`` where the class is unknown.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        UserError: wrong shapes or types, or fewer than two classes.
+
+    Example:
+        >>> round(cross_entropy(torch.zeros(3, 4), torch.tensor([1, -1, 0])).item(), 4)
+        1.3863
+    """
+    require_matrix(student_logits, "student logits", min_columns=MIN_CLASSES)
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise UserError(
+            f"labels: expected [B] int64, got {list(labels.shape)} {str(labels.dtype)[6:]}"
+        )
+    require_same_rows(student_logits, labels, "labels")
+    with no_autocast(student_logits):
+        summed = functional.cross_entropy(
+            widen(student_logits), labels, ignore_index=UNLABELLED, reduction="sum"
+        )
+        return summed / (labels != UNLABELLED).sum().clamp(min=1)
+
+
+def kl_distillation(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float
+) -> Tensor:
+    """KL-Dist: T^2 / B sum KL(softmax(z_t / T) || softmax(z_s / T)), the teacher first.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network"; Roth et al., "Fantastic
+    Gains and Where to Find Them", Eq. 1. Differs from the latter as printed: its arguments stand
+    the other way round there, its released code computes this. 0 at equality. Smallest valid
+    batch: 1 row.
+
+    Args:
+        student_logits: [B, C], C >= 2.
+        teacher_logits: [B, C].
+        temperature: T > 0.
+
+    Returns:
+        Scalar, nats times T^2.
+
+    Raises:
+        UserError: wrong shapes or types, fewer than two classes, T not a positive number.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> kl_distillation(z, z + 5, temperature=2.0).abs().item() < 1e-6
+        True
+    """
+    return ensemble_kl_distillation(student_logits, [teacher_logits], temperature=temperature)
+
+
+def ensemble_kl_distillation(
+    student_logits: Tensor, teachers_logits: Sequence[Tensor], *, temperature: float
+) -> Tensor:
+    """KL-Dist against the mean of several teachers' tempered probabilities.
+
+    T^2 / B sum KL(mean_k softmax(z_k / T) || softmax(z_s / T)). Smallest valid batch: 1 row.
+
+    Args:
+        student_logits: [B, C], C >= 2.
+        teachers_logits: at least one tensor [B, C].
+        temperature: T > 0, the same for all.
+
+    Returns:
+        Scalar, nats times T^2.
+
+    Raises:
+        UserError: as in ``kl_distillation``, or no teacher.
+
+    Example:
+        >>> student = torch.zeros(1, 2)
+        >>> teachers = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
+        >>> round(ensemble_kl_distillation(student, teachers, temperature=1.0).item(), 6)
+        0.0
+    """
+    require_matrix(student_logits, "student logits", min_columns=MIN_CLASSES)
+    if not teachers_logits:
+        raise UserError("teacher logits: expected at least one teacher, got none")
+    for index, logits in enumerate(teachers_logits):
+        require_matrix(logits, f"logits of teacher {index}")
+        require_shape(logits, tuple(student_logits.shape), f"logits of teacher {index}")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise UserError(f"temperature: expected a number > 0, got {temperature}")
+    with no_autocast(student_logits):
+        student = functional.log_softmax(widen(student_logits) / temperature, dim=1)
+        teacher = _log_mean_probabilities(teachers_logits, temperature)
+        divergence = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return divergence * temperature**2
+
+
+def _log_mean_probabilities(teachers_logits: Sequence[Tensor], temperature: float) -> Tensor:
+    # In log space: a probability that underflows keeps its logarithm.
+    logs = [
+        functional.log_softmax(widen(logits) / temperature, dim=1) for logits in teachers_logits
+    ]
+    if len(logs) == 1:
+        return logs[0]
+    return torch.logsumexp(torch.stack(logs), dim=0) - math.log(len(logs))

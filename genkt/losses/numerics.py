@@ -1,0 +1,62 @@
+"""What every loss shares: shape checks and arithmetic that autocast cannot narrow."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genkt.types import UserError
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """``tensor`` itself, or its float32 copy where it holds 16-bit floats."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def no_autocast(tensor: Tensor) -> torch.autocast:
+    """A context in which no operation on the tensor's device is narrowed to 16 bits."""
+    return torch.autocast(device_type=tensor.device.type, enabled=False)
+
+
+def require_matrix(tensor: Tensor, name: str, *, min_rows: int = 1, min_columns: int = 1) -> None:
+    """Raise unless ``tensor`` is a floating point matrix of at least that size.
+
+    Raises:
+        UserError: wrong type, number of dimensions, rows or columns.
+    """
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise UserError(f"{name}: expected a tensor of floats, got {kind}")
+    if tensor.ndim != 2:
+        raise UserError(f"{name}: expected a matrix [rows, columns], got shape {_shape(tensor)}")
+    if tensor.shape[0] < min_rows:
+        raise UserError(f"{name}: needs at least {min_rows} rows, got {tensor.shape[0]}")
+    if tensor.shape[1] < min_columns:
+        raise UserError(f"{name}: needs at least {min_columns} columns, got {tensor.shape[1]}")
+
+
+def require_same_rows(student: Tensor, other: Tensor, name: str) -> None:
+    """Raise unless both tensors have one row for the same number of samples.
+
+    Raises:
+        UserError: the numbers of rows differ.
+    """
+    if student.shape[0] != other.shape[0]:
+        raise UserError(
+            f"{name}: expected {student.shape[0]} rows, one for each of the student's, "
+            f"got {other.shape[0]}"
+        )
+
+
+def require_shape(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise unless ``tensor`` has exactly ``shape``.
+
+    Raises:
+        UserError: the shapes differ.
+    """
+    if tuple(tensor.shape) != shape:
+        raise UserError(f"{name}: expected shape {list(shape)}, got {_shape(tensor)}")
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    return list(tensor.shape)

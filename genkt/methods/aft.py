@@ -1,0 +1,294 @@
+"""Adaptive Feature Transfer and the variants its paper ablates.
+
+Source: Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
+Models", Algorithm 1 and Section 5.3. What is learned beside the student (mu, however it is
+parameterised) has its own Adam with its own learning rate, as in Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from genkt.io import derive_seed
+from genkt.losses.features import reverse_feature_regression
+from genkt.losses.kernels import MIN_ROWS, kernel_distance, linear_kernel, rbf_kernel
+from genkt.losses.numerics import no_autocast
+from genkt.methods.base import (
+    MethodOptions,
+    Objective,
+    Shapes,
+    beta_faults,
+    choice_fault,
+    chosen_beta,
+    flag_fault,
+    positive_fault,
+)
+from genkt.methods.kd import uniform_linear
+from genkt.types import UNLABELLED, ModelOutput, UserError
+
+
+class DiagonalMu(nn.Module):
+    """psi' = psi * sigmoid(s), s = 0 at start: one weight in 0..1 a feature."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.zeros(width))
+
+    def forward(self, psi: Tensor) -> Tensor:
+        """Weigh the columns of psi [B, D_t]."""
+        return psi * self.s.sigmoid()
+
+    def learned(self) -> dict[str, Tensor]:
+        """The weights [D_t]."""
+        return {"weights": self.s.sigmoid()}
+
+
+class IdentityMu(nn.Module):
+    """psi' = psi: nothing is learned."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+
+    def forward(self, psi: Tensor) -> Tensor:
+        """Psi [B, D_t] as it is."""
+        return psi
+
+    def learned(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+
+class DenseMu(nn.Module):
+    """psi' = psi S^T with S ~ N(0, 1 / D_t) of shape [D_t, D_t] at start, no sigmoid."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "aft dense mu"))
+        self.matrix = nn.Parameter(torch.randn(width, width, generator=generator) * width**-0.5)
+
+    def forward(self, psi: Tensor) -> Tensor:
+        """Map psi [B, D_t] linearly."""
+        return psi @ self.matrix.T
+
+    def learned(self) -> dict[str, Tensor]:
+        """The matrix [D_t, D_t]."""
+        return {"mu": self.matrix}
+
+
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {"linear": linear_kernel, "rbf": rbf_kernel}
+MUS: dict[str, type[DiagonalMu] | type[IdentityMu] | type[DenseMu]] = {
+    "diagonal": DiagonalMu,
+    "identity": IdentityMu,
+    "dense": DenseMu,
+}
+ROWS = ("all", "labelled")
+
+
+@dataclass(frozen=True)
+class AFTOptions(MethodOptions):
+    """Options of ``aft``.
+
+    Args:
+        beta: weight of the transfer term, or ``search``.
+        beta_grid: what ``search`` chooses from.
+        mu_lr: learning rate of mu's own Adam.
+        kernel: linear | rbf.
+        mu: diagonal | identity | dense.
+        no_kernel: regress the student's features from the teachers' instead (Eq. 6).
+        bilevel: five updates of mu before each update of the student.
+        kernel_rows: all | labelled; which rows of a batch the transfer term reads.
+    """
+
+    beta: float | int | str
+    beta_grid: tuple[float, ...]
+    mu_lr: float
+    kernel: str
+    mu: str
+    no_kernel: bool
+    bilevel: bool
+    kernel_rows: str
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, and every pair of values that exclude each other."""
+        faults = beta_faults(self.beta, self.beta_grid)
+        faults += positive_fault("mu_lr", self.mu_lr)
+        faults += choice_fault("kernel", self.kernel, list(KERNELS))
+        faults += choice_fault("mu", self.mu, list(MUS))
+        faults += choice_fault("kernel_rows", self.kernel_rows, ROWS)
+        faults += flag_fault("no_kernel", self.no_kernel)
+        faults += flag_fault("bilevel", self.bilevel)
+        if self.no_kernel is True and (self.kernel, self.mu) != ("linear", "diagonal"):
+            faults.append(
+                "method.no_kernel: replaces kernel and mu by an affine map; leave method.kernel "
+                f'at "linear" and method.mu at "diagonal", got "{self.kernel}" and "{self.mu}"'
+            )
+        if self.bilevel is True and (self.no_kernel is True or self.mu == "identity"):
+            faults.append(
+                "method.bilevel: needs a learned mu; expected mu=diagonal or mu=dense and "
+                "no_kernel=false"
+            )
+        return faults
+
+
+class _Transfer(Objective):
+    """What AFT with and without kernel share: the rows it reads and mu's own Adam."""
+
+    needs = frozenset({"features"})
+    part: str
+
+    def __init__(self, options: AFTOptions, shapes: Shapes) -> None:
+        super().__init__(options, shapes)
+        self.beta = chosen_beta(options.beta)
+        self.mu_lr = float(options.mu_lr)
+        self.labelled_only = options.kernel_rows == "labelled"
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Parts: cross_entropy (labelled rows) and the transfer term (``kernel_rows``)."""
+        task = self._task_loss(student, labels)
+        transfer = self._transfer(*self._features(student, teachers, labels))
+        return {
+            "total": task + self.beta * transfer,
+            "cross_entropy": task.detach(),
+            self.part: transfer.detach(),
+        }
+
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """Adam over mu without weight decay; None where nothing is learned."""
+        parameters = list(self.parameters())
+        if not parameters:
+            return None
+        return torch.optim.Adam(parameters, lr=self.mu_lr, weight_decay=0.0)
+
+    def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _features(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        phi, psi = student.features, self._teacher_features(teachers)
+        if not self.labelled_only:
+            return phi, psi
+        # Waits for the device once a step: shapes depend on labels. The default (all) does not.
+        rows = (labels != UNLABELLED).nonzero().squeeze(1)
+        if len(rows) < self.min_batch:
+            raise UserError(
+                f"method.kernel_rows=labelled: needs at least {self.min_batch} labelled rows in "
+                f"every batch, got {len(rows)} of {len(labels)}; raise the batch size or use "
+                "kernel_rows=all"
+            )
+        return phi[rows], psi[rows]
+
+
+class AFT(_Transfer):
+    """Cross-entropy + beta * distance between the kernels of phi and of mu psi (``aft``).
+
+    The student and mu both follow the gradient of the total; psi is constant. Several teachers
+    are concatenated column-wise before mu.
+
+    Args:
+        options: the method's options; beta is a number.
+        shapes: sizes of the student, the task and the teachers.
+        seed: of a dense mu.
+
+    Raises:
+        UserError: an option or a shape is wrong, or beta is still to be searched.
+    """
+
+    min_batch = MIN_ROWS
+    part = "kernel_distance"
+
+    def __init__(self, options: AFTOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes)
+        self.kernel = KERNELS[options.kernel]
+        self.mu = MUS[options.mu](shapes.teacher_width, seed)
+
+    def artifacts(self) -> dict[str, Tensor]:
+        """Diagonal mu: ``weights.K`` [D_t] of teacher K; dense: its columns ``mu.K``."""
+        artifacts: dict[str, Tensor] = {}
+        for name, values in self.mu.learned().items():
+            artifacts |= self._split_by_teacher(name, values)
+        return artifacts
+
+    def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
+        return self._distance(phi, psi, self.mu)
+
+    def _distance(self, phi: Tensor, psi: Tensor, mu: Callable[[Tensor], Tensor]) -> Tensor:
+        with no_autocast(phi):  # mu too: its products are part of the kernel
+            return kernel_distance(self.kernel(phi), self.kernel(mu(psi)))
+
+
+class BilevelAFT(AFT):
+    """AFT with five updates of mu on the distance alone before each update of the student.
+
+    In the student's update mu is constant: its gradient there is exactly zero (present, so that
+    every parameter takes part under several processes).
+    """
+
+    num_inner_steps = 5
+
+    def inner_loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> Tensor:
+        """The kernel distance as a function of mu alone."""
+        phi, psi = self._features(student, teachers, labels)
+        return self._distance(phi.detach(), psi, self.mu)
+
+    def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
+        return self._distance(phi, psi, self._constant_mu)
+
+    def _constant_mu(self, psi: Tensor) -> Tensor:
+        parameters = list(self.mu.parameters())
+        nothing = torch.stack([0.0 * parameter.sum() for parameter in parameters]).sum()
+        constant: Tensor = self.mu(psi).detach() + nothing
+        return constant
+
+
+class NoKernelAFT(_Transfer):
+    """Cross-entropy + beta * regression of the student's features from the teachers' (Eq. 6).
+
+    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu.
+
+    Args:
+        options: the method's options; beta is a number.
+        shapes: sizes of the student, the task and the teachers.
+        seed: of the affine map.
+
+    Raises:
+        UserError: an option or a shape is wrong, or beta is still to be searched.
+    """
+
+    part = "feature_regression"
+
+    def __init__(self, options: AFTOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "aft no_kernel"))
+        self.weight, self.bias = uniform_linear(
+            shapes.student_width, shapes.teacher_width, generator
+        )
+
+    def artifacts(self) -> dict[str, Tensor]:
+        """The map's columns ``mu.K`` [D_s, D_t] of teacher K, and its ``offset`` [D_s]."""
+        offset = {"offset": self.bias.detach().clone()}
+        return self._split_by_teacher("mu", self.weight) | offset
+
+    def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
+        return reverse_feature_regression(phi, psi, weight=self.weight, bias=self.bias)
+
+
+def build_aft(options: AFTOptions, shapes: Shapes, seed: int = 0) -> Objective:
+    """The member of the family that the options name.
+
+    Raises:
+        UserError: an option or a shape is wrong, or beta is still to be searched.
+    """
+    if options.no_kernel:
+        return NoKernelAFT(options, shapes, seed)
+    if options.bilevel:
+        return BilevelAFT(options, shapes, seed)
+    return AFT(options, shapes, seed)

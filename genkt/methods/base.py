@@ -1,0 +1,272 @@
+"""The contract of every batch objective, and what its options share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from genkt.io import did_you_mean
+from genkt.losses.logits import MIN_CLASSES, cross_entropy
+from genkt.losses.numerics import require_matrix, widen
+from genkt.types import UNLABELLED, ModelOutput, UserError
+
+SEARCH = "search"
+
+
+@dataclass(frozen=True)
+class TeacherShape:
+    """What an objective must know of a teacher before it sees its outputs.
+
+    Args:
+        name: shown in messages.
+        width: D_t of its features.
+        num_classes: C of its logits, None where it gives none.
+    """
+
+    name: str
+    width: int
+    num_classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes an objective is built for.
+
+    Args:
+        student_width: D_s.
+        num_classes: C of the task.
+        teachers: one entry a teacher, in the order of their outputs.
+    """
+
+    student_width: int
+    num_classes: int
+    teachers: tuple[TeacherShape, ...] = ()
+
+    @property
+    def teacher_width(self) -> int:
+        """Width of all teachers' features side by side."""
+        return sum(teacher.width for teacher in self.teachers)
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Options of a method; defaults live in ``configs/method/NAME.yaml`` only.
+
+    Args:
+        name: the method's short name.
+    """
+
+    name: str
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each; empty where all are right."""
+        return []
+
+
+class Objective(nn.Module):
+    """A loss on one batch of student and teacher outputs, with its own parameters if any.
+
+    One rule for every method: the task loss (cross-entropy) is the mean over the labelled rows,
+    the transfer term is over all rows, labelled and unlabelled. Without a transfer set all rows
+    are labelled, which is the papers' setting. (Only AFT offers another choice, ``kernel_rows``.)
+    Under several processes each computes its own rows.
+
+    Attributes:
+        needs: which outputs of the teachers it reads: "features", "logits".
+        min_batch: fewest rows of a batch (on one device).
+        num_inner_steps: updates of ``own_optimizer`` on ``inner_loss`` before each update of the
+            student; where positive, ``own_optimizer`` is stepped there and nowhere else.
+    """
+
+    needs: frozenset[str] = frozenset()
+    min_batch: int = 1
+    num_inner_steps: int = 0
+
+    def __init__(self, options: MethodOptions, shapes: Shapes) -> None:
+        super().__init__()
+        faults = options.faults() + _shape_faults(options.name, self.needs, shapes)
+        if faults:
+            raise UserError("; ".join(faults))
+        self.shapes = shapes
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The scalar to minimise under "total", and its named parts (detached, unweighted).
+
+        Args:
+            student: features [B, D_s] and logits [B, C].
+            teachers: one entry a teacher, rows as the student's; constant, whatever their graph.
+            labels: [B] int64, ``UNLABELLED`` where unknown; there may be no labelled row.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The same as ``loss``."""
+        return self.loss(student, teachers, labels)
+
+    def inner_loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> Tensor:
+        """The scalar of one inner update; the student is taken as constant.
+
+        Only for objectives with ``num_inner_steps`` > 0.
+        """
+        raise NotImplementedError
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """Parameters trained by the student's optimizer, with its learning rate."""
+        return []
+
+    def own_optimizer(self) -> torch.optim.Optimizer | None:
+        """The optimizer of the remaining parameters, or None; call it once they are on device."""
+        return None
+
+    def artifacts(self) -> dict[str, Tensor]:
+        """What was learned beside the student, for saving and plotting."""
+        return {}
+
+    def check_teachers(self, teachers: Sequence[ModelOutput]) -> None:
+        """Check a first batch of teacher outputs thoroughly, before training starts.
+
+        Raises:
+            UserError: outputs are missing, have another shape than declared, or are not finite.
+        """
+        if not self.needs:
+            return
+        self._check_count(teachers)
+        for shape, output in zip(self.shapes.teachers, teachers, strict=True):
+            for what in sorted(self.needs):
+                values = getattr(output, what)
+                name = f'{what} of teacher "{shape.name}"'
+                if values is None:
+                    raise UserError(f"{name}: this method needs them, none were computed")
+                require_matrix(values, name)
+                width = shape.width if what == "features" else shape.num_classes
+                if values.shape[1] != width:
+                    raise UserError(f"{name}: expected {width} columns, got {values.shape[1]}")
+                if not torch.isfinite(values).all():
+                    raise UserError(
+                        f"{name}: expected finite numbers, got NaN or infinity; "
+                        "cache them in float32 or check the teacher's weights"
+                    )
+
+    def check_labels(self, labels: Tensor) -> None:
+        """Check all labels of a training set [N] before training starts.
+
+        Raises:
+            UserError: a label is neither ``UNLABELLED`` nor one of the classes.
+        """
+        wrong = labels[
+            (labels != UNLABELLED) & ((labels < 0) | (labels >= self.shapes.num_classes))
+        ]
+        if len(wrong):
+            raise UserError(
+                f"labels: expected 0..{self.shapes.num_classes - 1}, or {UNLABELLED} where "
+                f"unknown, got {sorted(set(wrong.tolist()))[:5]}"
+            )
+
+    def _check_count(self, teachers: Sequence[ModelOutput]) -> None:
+        if self.needs and len(teachers) != len(self.shapes.teachers):
+            raise UserError(
+                f"teachers: expected the outputs of {len(self.shapes.teachers)}, "
+                f"got {len(teachers)}"
+            )
+
+    def _task_loss(self, student: ModelOutput, labels: Tensor) -> Tensor:
+        if student.logits is None:
+            raise UserError("student: expected logits beside its features, got none")
+        return cross_entropy(student.logits, labels)
+
+    def _teacher_features(self, teachers: Sequence[ModelOutput]) -> Tensor:
+        """All teachers' features [B, sum of D_t], side by side: constants in float32 or wider."""
+        self._check_count(teachers)
+        features = [widen(teacher.features.detach()) for teacher in teachers]
+        return features[0] if len(features) == 1 else torch.cat(features, dim=1)
+
+    def _split_by_teacher(self, name: str, columns: Tensor) -> dict[str, Tensor]:
+        """Cut the last dimension into one tensor a teacher: NAME.0, NAME.1, ..."""
+        widths = [teacher.width for teacher in self.shapes.teachers]
+        parts = torch.split(columns.detach(), widths, dim=-1)
+        return {f"{name}.{index}": part.clone() for index, part in enumerate(parts)}
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a finite int or float (a bool is not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def choice_fault(key: str, value: object, choices: Sequence[str]) -> list[str]:
+    """One line where ``value`` is none of ``choices``."""
+    if value in choices:
+        return []
+    hint = did_you_mean(str(value), choices)
+    return [f'method.{key}: expected {" | ".join(choices)}, got "{value}".{hint}']
+
+
+def flag_fault(key: str, value: object) -> list[str]:
+    """One line where ``value`` is not true or false."""
+    return (
+        [] if isinstance(value, bool) else [f'method.{key}: expected true | false, got "{value}"']
+    )
+
+
+def positive_fault(key: str, value: object) -> list[str]:
+    """One line where ``value`` is not a number above 0."""
+    if is_number(value) and value > 0:  # type: ignore[operator]
+        return []
+    return [f'method.{key}: expected a number > 0, got "{value}"']
+
+
+def beta_faults(beta: object, grid: object) -> list[str]:
+    """Lines for a beta that is neither ``search`` nor above 0, and for a grid that is no grid."""
+    faults = []
+    if beta != SEARCH and not (is_number(beta) and beta > 0):  # type: ignore[operator]
+        hint = did_you_mean(beta, [SEARCH]) if isinstance(beta, str) else ""
+        faults.append(f'method.beta: expected a number > 0 or {SEARCH}, got "{beta}".{hint}')
+    values = list(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else []
+    if not values or not all(is_number(value) and value > 0 for value in values):
+        faults.append(f'method.beta_grid: expected a list of numbers > 0, got "{grid}"')
+    return faults
+
+
+def chosen_beta(beta: float | int | str) -> float:
+    """``beta`` as a number.
+
+    Raises:
+        UserError: it is still to be searched.
+    """
+    if isinstance(beta, str):
+        raise UserError(
+            f'method.beta: expected a number here, got "{beta}"; the search replaces it by each '
+            "candidate before the objective is built"
+        )
+    return float(beta)
+
+
+def _shape_faults(name: str, needs: frozenset[str], shapes: Shapes) -> list[str]:
+    faults = []
+    if shapes.num_classes < MIN_CLASSES:
+        faults.append(f"classes: expected at least {MIN_CLASSES}, got {shapes.num_classes}")
+    if needs and not shapes.teachers:
+        faults.append(f"teacher: method {name} needs at least one teacher, got none")
+    if "logits" not in needs:
+        return faults
+    advice = "train its head on the task first, or use aft or feature_kd, which need features only"
+    for teacher in shapes.teachers:
+        if teacher.num_classes is None:
+            faults.append(
+                f'teacher "{teacher.name}": method {name} needs logits, it has none; {advice}'
+            )
+        elif teacher.num_classes != shapes.num_classes:
+            faults.append(
+                f'teacher "{teacher.name}": method {name} needs logits for the '
+                f"{shapes.num_classes} classes of the task, it has {teacher.num_classes}; {advice}"
+            )
+    return faults

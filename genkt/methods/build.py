@@ -1,0 +1,122 @@
+"""From a method's short name and options to its objective."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genkt.io import did_you_mean
+from genkt.methods.aft import AFT, AFTOptions, build_aft
+from genkt.methods.base import SEARCH, MethodOptions, Objective, Shapes, TeacherShape
+from genkt.methods.kd import FeatureKD, FeatureKDOptions, LogitKD, LogitKDOptions
+from genkt.methods.supervised import Supervised, SupervisedOptions
+from genkt.types import UserError
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method's options class, which teacher outputs it reads, and what builds its objective.
+
+    ``build`` takes (options, shapes, seed).
+    """
+
+    options: type[MethodOptions]
+    needs: frozenset[str]
+    build: Callable[[Any, Shapes, int], Objective]
+
+
+METHODS: dict[str, Method] = {
+    "stl": Method(SupervisedOptions, frozenset(), Supervised),
+    "feature_kd": Method(FeatureKDOptions, FeatureKD.needs, FeatureKD),
+    "logit_kd": Method(LogitKDOptions, LogitKD.needs, LogitKD),
+    "aft": Method(AFTOptions, AFT.needs, build_aft),
+}
+
+
+def parse_options(values: Mapping[str, Any]) -> MethodOptions:
+    """The options dataclass of the method that ``values["name"]`` names, e.g. from its YAML file.
+
+    Raises:
+        UserError: every fault at once: unknown method, unknown or missing options, wrong values.
+
+    Example:
+        >>> parse_options({"name": "logit_kd", "temperature": 2.0, "kl_weight": 1.0})
+        LogitKDOptions(name='logit_kd', temperature=2.0, kl_weight=1.0)
+    """
+    method = _method(values.get("name"))
+    names = [field.name for field in dataclasses.fields(method.options)]
+    faults = [
+        f"method.{key}: not an option of {values['name']}; expected {', '.join(names)}."
+        + did_you_mean(str(key), names)
+        for key in values
+        if key not in names
+    ]
+    faults += [f"method.{name}: missing" for name in names if name not in values]
+    if faults:
+        raise UserError("; ".join(faults))
+    plain: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for key, value in values.items()
+    }
+    options = method.options(**plain)
+    if faults := options.faults():
+        raise UserError("; ".join(faults))
+    return options
+
+
+def build_objective(
+    options: MethodOptions,
+    *,
+    student_width: int,
+    num_classes: int,
+    teachers: Sequence[TeacherShape] = (),
+    seed: int = 0,
+) -> Objective:
+    """The objective that the options describe.
+
+    Args:
+        options: of the method; a searched beta has been replaced by a number.
+        student_width: D_s of the student's features.
+        num_classes: C of the task.
+        teachers: one entry a teacher, in the order of their outputs.
+        seed: of the objective's own parameters.
+
+    Raises:
+        UserError: every fault of options, classes and teachers, in one line.
+
+    Example:
+        >>> import torch
+        >>> from genkt.types import ModelOutput
+        >>> options = LogitKDOptions("logit_kd", temperature=1.0, kl_weight=1.0)
+        >>> teacher = TeacherShape("teacher", width=8, num_classes=3)
+        >>> objective = build_objective(
+        ...     options, student_width=4, num_classes=3, teachers=[teacher])
+        >>> student = ModelOutput(torch.zeros(2, 4), torch.zeros(2, 3))
+        >>> teachers = [ModelOutput(torch.zeros(2, 8), torch.zeros(2, 3))]
+        >>> objective.loss(student, teachers, torch.tensor([0, -1]))["total"].item()
+        0.0
+    """
+    shapes = Shapes(student_width, num_classes, tuple(teachers))
+    return _method(options.name).build(options, shapes, seed)
+
+
+def beta_candidates(options: MethodOptions) -> tuple[float, ...]:
+    """The values a search over beta tries; empty where there is nothing to search."""
+    if getattr(options, "beta", None) != SEARCH:
+        return ()
+    grid: Sequence[float] = getattr(options, "beta_grid", ())
+    return tuple(grid)
+
+
+def with_beta(options: MethodOptions, beta: float) -> MethodOptions:
+    """The same options with a number for beta."""
+    return dataclasses.replace(options, beta=beta)  # type: ignore[call-arg]
+
+
+def _method(name: object) -> Method:
+    if not isinstance(name, str) or name not in METHODS:
+        hint = did_you_mean(str(name), METHODS)
+        raise UserError(f'method "{name}": expected {" | ".join(METHODS)}.{hint}')
+    return METHODS[name]

@@ -1,0 +1,165 @@
+"""Knowledge distillation: regression of features, divergence of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from genkt.io import derive_seed
+from genkt.losses.features import feature_regression
+from genkt.losses.logits import ensemble_kl_distillation
+from genkt.methods.base import (
+    MethodOptions,
+    Objective,
+    Shapes,
+    beta_faults,
+    chosen_beta,
+    is_number,
+    positive_fault,
+)
+from genkt.types import ModelOutput, UserError
+
+
+@dataclass(frozen=True)
+class FeatureKDOptions(MethodOptions):
+    """Options of ``feature_kd``.
+
+    Args:
+        beta: weight of the regression, or ``search``.
+        beta_grid: what ``search`` chooses from.
+    """
+
+    beta: float | int | str
+    beta_grid: tuple[float, ...]
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        return beta_faults(self.beta, self.beta_grid)
+
+
+@dataclass(frozen=True)
+class LogitKDOptions(MethodOptions):
+    """Options of ``logit_kd``.
+
+    Args:
+        temperature: T of the divergence.
+        kl_weight: lambda of lambda * KL + (1 - lambda) * CE; 1 is KL-Dist, below it XE-KL.
+    """
+
+    temperature: float
+    kl_weight: float
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        faults = positive_fault("temperature", self.temperature)
+        if not (is_number(self.kl_weight) and 0 < self.kl_weight <= 1):
+            faults.append(
+                f'method.kl_weight: expected a number above 0 and at most 1, got "{self.kl_weight}"'
+            )
+        return faults
+
+
+def uniform_linear(
+    num_outputs: int, num_inputs: int, generator: torch.Generator
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weight [outputs, inputs] and bias [outputs], uniform within 1 / sqrt(inputs)."""
+    bound = num_inputs**-0.5
+    weight = torch.empty(num_outputs, num_inputs).uniform_(-bound, bound, generator=generator)
+    bias = torch.empty(num_outputs).uniform_(-bound, bound, generator=generator)
+    return nn.Parameter(weight), nn.Parameter(bias)
+
+
+class FeatureKD(Objective):
+    """Cross-entropy + beta * regression of the teachers' features from the student's (AFT Eq. 7).
+
+    The affine map V, b is trained by the student's optimizer. Several teachers are concatenated
+    column-wise.
+
+    Args:
+        options: the method's options; beta is a number.
+        shapes: sizes of the student, the task and the teachers.
+        seed: of V and b.
+
+    Raises:
+        UserError: an option or a shape is wrong, or beta is still to be searched.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, options: FeatureKDOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes)
+        self.beta = chosen_beta(options.beta)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "feature_kd"))
+        self.weight, self.bias = uniform_linear(
+            shapes.teacher_width, shapes.student_width, generator
+        )
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Parts: cross_entropy (labelled rows), feature_regression (all rows)."""
+        task = self._task_loss(student, labels)
+        regression = feature_regression(
+            student.features,
+            self._teacher_features(teachers),
+            weight=self.weight,
+            bias=self.bias,
+        )
+        return {
+            "total": task + self.beta * regression,
+            "cross_entropy": task.detach(),
+            "feature_regression": regression.detach(),
+        }
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """V and b."""
+        return [self.weight, self.bias]
+
+
+class LogitKD(Objective):
+    """lambda * KL(teacher || student) at temperature T + (1 - lambda) * cross-entropy.
+
+    lambda = 1 is KL-Dist, below it XE-KL; cross-entropy is on the logits. The target of several
+    teachers is the mean of their tempered probabilities. Source: Roth et al., "Fantastic Gains and
+    Where to Find Them", Eq. 1 and 2.
+
+    Args:
+        options: the method's options.
+        shapes: sizes of the student, the task and the teachers.
+        seed: unused, as nothing is drawn.
+
+    Raises:
+        UserError: an option is wrong, or a teacher's classes are not the task's.
+    """
+
+    needs = frozenset({"logits"})
+
+    def __init__(self, options: LogitKDOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes)
+        self.temperature = float(options.temperature)
+        self.kl_weight = float(options.kl_weight)
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Parts: cross_entropy (labelled rows), kl (all rows, with its factor T^2)."""
+        task = self._task_loss(student, labels)
+        assert student.logits is not None, "the task loss has checked it"
+        divergence = ensemble_kl_distillation(
+            student.logits, self._teacher_logits(teachers), temperature=self.temperature
+        )
+        return {
+            "total": self.kl_weight * divergence + (1 - self.kl_weight) * task,
+            "cross_entropy": task.detach(),
+            "kl": divergence.detach(),
+        }
+
+    def _teacher_logits(self, teachers: Sequence[ModelOutput]) -> list[Tensor]:
+        self._check_count(teachers)
+        logits = [teacher.logits.detach() for teacher in teachers if teacher.logits is not None]
+        if len(logits) != len(teachers):
+            raise UserError("teachers: method logit_kd needs logits, a teacher gave none")
+        return logits

@@ -1,0 +1,1 @@
+"""Models: the timm adapter and what loads weights into it."""

@@ -1,0 +1,1 @@
+"""Whole pipelines: from data and models to a finished run."""

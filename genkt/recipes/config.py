@@ -1,0 +1,164 @@
+"""Typed settings of a transfer run; the YAML files in ``configs/`` hold the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from genkt.data.views import ViewSpec
+from genkt.methods.base import MethodOptions
+from genkt.training.settings import TrainSettings
+from genkt.types import Range
+
+Share = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """``data.views``: the random views of a training image (see ``ViewSpec``)."""
+
+    num_views: Annotated[int, Range(0)]
+    crop_scale: Pair
+    crop_ratio: Pair
+    hflip: bool
+    rotate_degrees: float
+    translate: float
+    scale: Pair
+
+    def spec(self, seed: int) -> ViewSpec:
+        """The views this run stores, from its seed."""
+        return ViewSpec(
+            num_views=self.num_views,
+            seed=seed,
+            crop_scale=self.crop_scale,
+            crop_ratio=self.crop_ratio,
+            hflip=self.hflip,
+            rotate_degrees=self.rotate_degrees,
+            translate=self.translate,
+            scale=self.scale,
+        )
+
+
+@dataclass(frozen=True)
+class EmbeddedData:
+    """``data=digits`` and ``data=digits_on_photos``."""
+
+    name: Literal["digits", "digits_on_photos"]
+    labels_per_class: Count | None
+    label_fraction: Share | None
+    label_list: str | None
+    views: ViewSettings
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """``data=folder``: the user's own images."""
+
+    name: Literal["folder"]
+    root: str
+    unlabelled: list[str]
+    validation_fraction: Share
+    test_fraction: Share
+    max_skipped: Annotated[float, Range(0)]
+    labels_per_class: Count | None
+    label_fraction: Share | None
+    label_list: str | None
+    views: ViewSettings
+
+
+@dataclass(frozen=True)
+class TorchvisionData:
+    """``data=torchvision``: a data set by name."""
+
+    name: Literal["torchvision"]
+    dataset: str
+    root: str
+    download: bool
+    validation_fraction: Share
+    test_fraction: Share
+    max_skipped: Annotated[float, Range(0)]
+    labels_per_class: Count | None
+    label_fraction: Share | None
+    label_list: str | None
+    views: ViewSettings
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """``student``: what to train."""
+
+    model: str
+    pretrained: bool
+    weights: str | None
+    args: dict[str, Any]
+    transform: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """``teacher``: one model or several, and what is done with them."""
+
+    model: str | list[str]
+    pretrained: bool
+    weights: str | list[str] | None
+    args: dict[str, Any]
+    transform: dict[str, Any]
+    adapt: Literal["auto", "none", "linear_probe", "fine_tune"]
+    outputs: Literal["cached", "online"]
+
+
+@dataclass(frozen=True)
+class UnlabelledSet:
+    """``transfer_set=unlabelled``: the data's own unlabelled images."""
+
+    name: Literal["unlabelled"]
+    max_images: Count | None
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """``transfer_set=labelled``: nothing beside the labelled images."""
+
+    name: Literal["labelled"]
+
+
+@dataclass(frozen=True)
+class FolderSet:
+    """``transfer_set=folder``: images of any folders."""
+
+    name: Literal["folder"]
+    root: str | list[str]
+    max_images: Count | None
+
+
+@dataclass(frozen=True)
+class StageLength:
+    """The settings in which a short stage differs from ``train``."""
+
+    steps: Annotated[int, Range(0)]
+    lr: Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Everything ``genkt transfer`` needs; see ``configs/transfer.yaml`` for each key."""
+
+    data: EmbeddedData | FolderData | TorchvisionData
+    student: StudentSettings
+    teacher: TeacherSettings
+    method: MethodOptions
+    transfer_set: UnlabelledSet | LabelledSet | FolderSet
+    out: str
+    seed: int
+    draws: Count
+    baseline: bool
+    overwrite: bool
+    dry_run: bool
+    device: Literal["auto", "cpu", "cuda"]
+    cache: str | None
+    cache_dtype: Literal["float16", "float32"]
+    train: TrainSettings
+    finetune: StageLength
+    adapt: StageLength

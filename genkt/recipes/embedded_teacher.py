@@ -1,0 +1,235 @@
+"""Training the shipped teacher: a small ResNet on drawn glyphs, half of them on photographs.
+
+No real digit is seen here. ``genkt pretrain`` runs ``train_teacher`` with the settings of
+``configs/pretrain.yaml``; ``embedded_card`` measures the result and writes its card.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from genkt.data.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
+from genkt.data.photos import UPSTREAM_PHOTOS, photo_crops
+from genkt.data.transform import ImageTransform
+from genkt.io import atomic_path, derive_seed, fingerprint
+from genkt.models.backbone import Backbone
+from genkt.training.checkpoint import load_state, save_state
+from genkt.types import Range, UserError
+
+Count = Annotated[int, Range(1)]
+Report = Callable[[int, float], None]
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Settings of ``genkt pretrain``; ``configs/pretrain.yaml`` holds the defaults.
+
+    Args:
+        layers, channels: blocks and widths of the four stages.
+        input_size: side the 32x32 pictures are scaled to; more pixels keep early maps larger.
+        steps, batch_size, lr, weight_decay, warmup: AdamW with a cosine after a linear warm-up
+            (a share of the steps).
+        label_smoothing: of the cross-entropy.  ema: decay of the averaged weights that are kept.
+        on_photos: share of every batch that lies on photographs.
+        num_crops: photograph crops drawn once.  num_written: copies of each handwritten form.
+        precision: bf16 autocast or fp32.
+        save_seconds: least time between resumable states.
+        seed: of weights, glyphs, crops and batches.
+    """
+
+    layers: tuple[int, int, int, int]
+    channels: tuple[int, int, int, int]
+    input_size: Annotated[int, Range(32)]
+    steps: Count
+    batch_size: Count
+    lr: Annotated[float, Range(0)]
+    weight_decay: Annotated[float, Range(0)]
+    warmup: Annotated[float, Range(0, 1)]
+    label_smoothing: Annotated[float, Range(0, 1)]
+    ema: Annotated[float, Range(0, 1)]
+    on_photos: Annotated[float, Range(0, 1)]
+    num_crops: Count
+    num_written: Annotated[int, Range(0)]
+    precision: Literal["bf16", "fp32"]
+    save_seconds: Annotated[float, Range(0)]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What batches are made of: glyphs, and photograph crops [P, 3, 32, 32] uint8."""
+
+    bank: GlyphBank
+    photos: Tensor
+
+
+def build_teacher(settings: TeacherSettings) -> Backbone:
+    """The untrained teacher with its own input transform; weights follow from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(settings.seed, "teacher weights"))
+        model = timm.create_model(
+            "resnet18",
+            layers=list(settings.layers),
+            channels=list(settings.channels),
+            num_classes=len(CLASSES),
+        )
+    size = (settings.input_size, settings.input_size)
+    return Backbone(model, ImageTransform(size, HALF, HALF, "bilinear", 1.0), "digits_teacher")
+
+
+def upstream(settings: TeacherSettings, device: torch.device | str) -> Upstream:
+    """Draw the glyphs and cut the photographs: a few seconds, the same for the same seed."""
+    bank = draw_bank(num_written=settings.num_written, seed=derive_seed(settings.seed, "forms"))
+    crops = photo_crops(
+        UPSTREAM_PHOTOS, settings.num_crops, seed=derive_seed(settings.seed, "crops")
+    )
+    photos = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+    return Upstream(bank.to(device), photos.to(device))
+
+
+def as_input(pictures: Tensor, size: int) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1 -> the teacher's input, as its own transform makes it."""
+    scaled = F.interpolate((pictures - 0.5) / 0.5, size=size, mode="bilinear", align_corners=False)
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+class _Training:
+    """Everything that changes from step to step, and how it is saved."""
+
+    def __init__(self, settings: TeacherSettings, device: torch.device) -> None:
+        self.settings, self.device = settings, device
+        self.backbone = build_teacher(settings).to(device, memory_format=torch.channels_last)
+        self.model: nn.Module = self.backbone.model
+        self.average = AveragedModel(
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.generator = torch.Generator(device).manual_seed(derive_seed(settings.seed, "batches"))
+        self.step, self.seconds = 0, 0.0
+
+    def run_step(self, data: Upstream) -> float:
+        """One batch; returns its loss."""
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * learning_rate_factor(self.step, settings)
+        pictures, labels = sample_glyphs(
+            data.bank,
+            settings.batch_size,
+            generator=self.generator,
+            photos=data.photos,
+            on_photos=settings.on_photos,
+        )
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            logits = self.model(as_input(pictures, settings.input_size))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.item()
+
+    def state(self, identity: str) -> dict[str, Any]:
+        return {
+            "identity": identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+
+
+def learning_rate_factor(step: int, settings: TeacherSettings) -> float:
+    """Linear warm-up, then half a cosine to zero."""
+    warmup = max(1, round(settings.warmup * settings.steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, settings.steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train_teacher(
+    settings: TeacherSettings,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    report: Report | None = None,
+    stop_after: int | None = None,
+) -> tuple[Backbone, float]:
+    """Train the teacher; the same call continues an interrupted run to the same weights.
+
+    Args:
+        out: folder of the resumable state ``state.pt``.
+        report: told the steps done and the loss, once a step.
+        stop_after: leave after so many steps of this call, the state saved.
+
+    Returns:
+        The averaged model, frozen, and the seconds that training took over all calls.
+
+    Raises:
+        UserError: ``out`` holds the state of other settings, or the loss is not finite.
+    """
+    training = _Training(settings, torch.device(device))
+    identity, path = fingerprint(asdict(settings)), out / "state.pt"
+    state = load_state(path, identity)
+    if state is not None:
+        training.restore(state)
+    data = upstream(settings, training.device)
+    begun = saved = time.monotonic()
+    before, last = training.seconds, settings.steps
+    if stop_after is not None:
+        last = min(last, training.step + stop_after)
+    while training.step < last:
+        loss = training.run_step(data)
+        if not math.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {training.step}: try a smaller lr")
+        now = time.monotonic()
+        training.seconds = before + now - begun
+        if training.step == last or now - saved > settings.save_seconds:
+            save_state(path, training.state(identity))
+            saved = now
+        if report:
+            report(training.step, loss)
+    training.model.load_state_dict(training.average.module.state_dict())
+    teacher = training.backbone.to(memory_format=torch.contiguous_format)
+    return teacher.freeze(), training.seconds
+
+
+def save_teacher(teacher: Backbone, directory: Path) -> Path:
+    """Write fp16 ``model.safetensors`` and ``config.json``: a folder that timm loads."""
+    from safetensors.torch import load_file, save_file
+
+    teacher.export(directory, CLASSES)
+    weights = directory / "model.safetensors"
+    half = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in load_file(weights).items()
+    }
+    with atomic_path(weights) as temporary:
+        save_file(half, temporary, metadata={"format": "pt"})
+    return directory

@@ -1,0 +1,107 @@
+"""Accuracy of any model on any labelled set, with its interval and by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from genkt.analysis.statistics import wilson_interval
+from genkt.recipes.data import DataSettings, load_splits
+from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
+from genkt.types import Prediction, UserError
+
+
+class EvaluateSettings(Protocol):
+    """What an evaluation needs to know (read-only)."""
+
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def weights(self) -> str | None: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of one model on one labelled part."""
+
+    model: str
+    split: str
+    classes: tuple[str, ...]
+    prediction: Prediction
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0..1."""
+        return self.prediction.accuracy
+
+    def by_class(self) -> dict[str, tuple[int, int]]:
+        """Class -> (right, all), for the classes that occur."""
+        labels, predicted = self.prediction.labels, self.prediction.predicted
+        found = {}
+        for index, name in enumerate(self.classes):
+            mine = labels == index
+            if count := int(mine.sum()):
+                found[name] = (int((predicted[mine] == index).sum()), count)
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        low, high = self.interval()
+        return {
+            "model": self.model,
+            "split": self.split,
+            "accuracy": self.accuracy,
+            "interval_95": [low, high],
+            "num_images": len(self.prediction.ids),
+            "by_class": {
+                name: {"right": right, "images": count}
+                for name, (right, count) in self.by_class().items()
+            },
+        }
+
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy, 0..1."""
+        count = len(self.prediction.ids)
+        return wilson_interval(round(self.accuracy * count), count)
+
+    def text(self) -> str:
+        """For the terminal."""
+        low, high = self.interval()
+        width = max(map(len, self.classes))
+        lines = [
+            f"{self.model} on {len(self.prediction.ids)} {self.split} images: "
+            f"{100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        ]
+        lines += [
+            f"  {name:<{width}}  {100 * right / count:5.1f} %  ({right} of {count})"
+            for name, (right, count) in self.by_class().items()
+        ]
+        return "\n".join(lines)
+
+
+def evaluate(settings: EvaluateSettings) -> Evaluation:
+    """Evaluate a model with its own head on a labelled part of a data set.
+
+    Raises:
+        UserError: the part is not there, or the model's classes are not those of the data.
+    """
+    splits = load_splits(settings.data, settings.seed)
+    if settings.split not in splits.parts:
+        there = ", ".join(name for name in splits.parts if name != "unlabelled")
+        raise UserError(f'split "{settings.split}": not in this data; expected one of {there}')
+    classifier = load_classifier(settings.model, settings.weights)
+    images = aligned_labels(classifier, splits.parts[settings.split])
+    prediction = predict_images(
+        classifier, images, device=settings.device, batch_size=settings.batch_size
+    )
+    return Evaluation(settings.model, settings.split, images.classes, prediction)

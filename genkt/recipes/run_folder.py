@@ -1,0 +1,161 @@
+"""The run folder: who may write it, what is finished, and the logs in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genkt.io import read_json, write_json, write_text
+from genkt.training.loop import Record
+from genkt.types import UserError
+
+_FREE = ("out", "overwrite", "dry_run", "cache", "device")
+"""Settings that may change between the start of a run and its continuation."""
+
+
+class RunFolder:
+    """One run's folder: claimed by a configuration, continued by the same one, then finished.
+
+    Args:
+        path: the folder.
+        config: the plain resolved configuration.
+        overwrite: throw an earlier run in this folder away.
+
+    Raises:
+        UserError: the folder holds another run, or something that is no run at all.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
+        self.path = Path(path)
+        self.config = json.loads(json.dumps(config))
+        claim = self.path / "run.json"
+        if overwrite and claim.is_file():
+            shutil.rmtree(self.path)
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"out={self.path}: expected a folder, it is a file")
+        if claim.is_file():
+            self._check_same(read_json(claim)["config"])
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"out={self.path}: the folder is not empty and holds no genkt run")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run in this folder has ended."""
+        return (self.path / "report.json").is_file() and (self.path / "run.json").is_file()
+
+    def claim(self, command: str) -> None:
+        """Write ``run.json`` and ``config.yaml``; from here on the folder is this run's."""
+        import yaml
+
+        if not (self.path / "run.json").is_file():
+            write_json(self.path / "run.json", {"config": self.config, "command": command})
+        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", f"# {command}\n{text}")
+
+    def cell(self, draw: int, arm: str) -> Path:
+        """Where one student of the run keeps its state and results."""
+        return self.path / "draws" / str(draw) / arm
+
+    def _check_same(self, earlier: Mapping[str, Any]) -> None:
+        changed = [
+            f"{key}: was {json.dumps(old)}, now {json.dumps(new)}"
+            for key, old, new in _differences(earlier, self.config)
+            if key.split(".")[0] not in _FREE
+        ]
+        if changed:
+            raise UserError(
+                "\n".join(
+                    [
+                        f"out={self.path}: holds a run with other settings; give another out=, "
+                        "overwrite=true, or the same settings to continue it",
+                        *changed,
+                    ]
+                )
+            )
+
+
+def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        names = list(dict.fromkeys([*a, *b]))
+        prefix = f"{key}." if key else ""
+        return [d for n in names for d in _differences(a.get(n), b.get(n), f"{prefix}{n}")]
+    return [] if a == b else [(key, a, b)]
+
+
+class RunLog:
+    """``metrics.jsonl`` and TensorBoard events of a run; both stay consistent when it resumes."""
+
+    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.events = folder / "tensorboard"
+        self.enabled = enabled
+
+    def stage(self, draw: int, arm: str) -> StageLog:
+        """The log of one student's stages."""
+        return StageLog(self, draw, arm)
+
+
+class StageLog:
+    """Records of one student, stage after stage."""
+
+    def __init__(self, log: RunLog, draw: int, arm: str) -> None:
+        self.log, self.draw, self.arm = log, draw, arm
+        self._writer: Any = None
+        self._offset = 0
+
+    def begin(self, stage: str, step: int) -> None:
+        """A stage starts or resumes at ``step``: records it will write again are dropped."""
+        if not self.log.enabled:
+            return
+        key = {"draw": self.draw, "arm": self.arm, "stage": stage}
+        if self.log.path.is_file():
+            lines = self.log.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if not _again(line, key, step)]
+            if len(kept) < len(lines):
+                write_text(self.log.path, "".join(line + "\n" for line in kept))
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.close()
+        folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
+        self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+
+    def record(self, record: Record) -> None:
+        """Append one record to both logs."""
+        if not self.log.enabled:
+            return
+        line = json.dumps({"draw": self.draw, "arm": self.arm, **record})
+        self.log.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log.path, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+        for name, value in record.items():
+            if isinstance(value, float) and self._writer is not None:
+                self._writer.add_scalar(name, value, int(record["step"]))
+
+    def close(self) -> None:
+        """Flush the events of the current stage."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _again(line: str, key: dict[str, Any], step: int) -> bool:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:  # the last line of a killed process
+        return True
+    return all(record.get(k) == v for k, v in key.items()) and int(record.get("step", 0)) > step
+
+
+def log_to_file(path: Path) -> logging.Handler:
+    """Send genkt's messages to ``train.log`` as well; remove the handler when the run ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("genkt")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler

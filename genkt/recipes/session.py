@@ -1,0 +1,151 @@
+"""What all students of a run share: device, images, views, models and logs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from genkt.data.cache import OutputStore
+from genkt.data.images import ImageSet
+from genkt.data.transform import ImageTransform
+from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
+from genkt.io import derive_seed
+from genkt.models.backbone import Backbone
+from genkt.models.load import ModelSpec, load_model
+from genkt.recipes.config import EmbeddedData, StudentSettings, TeacherSettings, TransferConfig
+from genkt.recipes.data import Draw, Pool
+from genkt.recipes.run_folder import RunFolder, RunLog
+from genkt.training.batches import Batches, BatchPlan, loader_workers
+from genkt.training.evaluate import predict
+from genkt.training.settings import TrainSettings
+from genkt.types import Prediction, UserError
+
+ModelFactory = Callable[[int | None, int], Backbone]
+"""(number of classes or None for the model's own, seed of new weights) -> a fresh model."""
+
+
+@dataclass
+class Session:
+    """One run in progress.
+
+    Args:
+        student: makes a fresh student.  teachers: make fresh teachers, one entry each.
+        views: the stored views of the pool's images.
+        adapt: what is done to the teachers: "none", "linear_probe" or "fine_tune".
+    """
+
+    config: TransferConfig
+    fabric: Fabric
+    pool: Pool
+    folder: RunFolder
+    log: RunLog
+    cache_home: Path
+    views: ViewSpec
+    student: ModelFactory
+    teachers: Sequence[ModelFactory]
+    adapt: str
+    shared_stores: list[OutputStore] = field(default_factory=list)
+    _datasets: dict[str, ViewDataset] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task."""
+        return len(self.pool.splits.classes)
+
+    @property
+    def workers(self) -> int:
+        """Loader processes for this run's images."""
+        in_memory = isinstance(self.config.data, EmbeddedData)
+        return loader_workers(self.config.train.num_workers, self.pool.images, in_memory)
+
+    def training_views(self, transforms: Sequence[ImageTransform]) -> ViewDataset:
+        """The pool under the run's views; one data set a list of transforms, pictures kept."""
+        return self._dataset("pool", self.pool.images, self.views, transforms)
+
+    def batches(
+        self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],
+        stores: Sequence[OutputStore] = (), *, labelled_only: bool,
+    ) -> Batches:  # fmt: skip
+        """The rows of a stage: the labelled images alone, or with the transfer images."""
+        transfer = np.empty(0, dtype=np.int64) if labelled_only else draw.transfer
+        plan = BatchPlan(
+            labelled=draw.labelled,
+            transfer=transfer,
+            batch_size=settings.batch_size,
+            labelled_per_batch=min(settings.labelled_per_batch, settings.batch_size),
+            seed=draw.seed,
+        )
+        return Batches(
+            self.training_views(transforms),
+            draw.labels,
+            plan,
+            stores,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            num_workers=self.workers,
+        )
+
+    def predictions(self, model: Backbone, part: str) -> Prediction:
+        """The model on the "test" or "validation" images, under its own transform."""
+        images = self.pool.splits.parts[part]
+        dataset = self._dataset(part, images, FIXED_VIEW, [model.transform])
+        return predict(model, dataset, device=self.fabric.device, num_workers=self.workers)
+
+    def _dataset(
+        self, name: str, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]
+    ) -> ViewDataset:
+        key = f"{name}|{[transform.geometry for transform in transforms]}"
+        if key not in self._datasets:
+            self._datasets[key] = ViewDataset(images, spec, transforms)
+        return self._datasets[key]
+
+
+def student_factory(settings: StudentSettings) -> ModelFactory:
+    """Fresh students as the settings describe."""
+    spec = ModelSpec(
+        settings.model, settings.pretrained, settings.weights, settings.args, settings.transform
+    )
+    return lambda num_classes, seed: load_model(spec, num_classes=num_classes, seed=seed)
+
+
+def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
+    """Fresh teachers as the settings describe, one entry a name."""
+    names = settings.model if isinstance(settings.model, list) else [settings.model]
+    weights = settings.weights
+    files = weights if isinstance(weights, list) else [weights] * len(names)
+    if len(files) != len(names):
+        raise UserError(
+            f"teacher.weights: expected {len(names)} files, one a model, got {len(files)}"
+        )
+    return [
+        _loader(ModelSpec(name, settings.pretrained, file, settings.args, settings.transform))
+        for name, file in zip(names, files, strict=True)
+    ]
+
+
+def _loader(spec: ModelSpec) -> ModelFactory:
+    return lambda num_classes, seed: load_model(spec, num_classes=num_classes, seed=seed)
+
+
+def module_factory(model: Backbone) -> ModelFactory:
+    """Fresh copies of a model given in Python; its head must already fit the task."""
+
+    def make(num_classes: int | None, seed: int) -> Backbone:
+        if num_classes is not None and model.num_classes != num_classes:
+            raise UserError(
+                f"model {model.name!r}: expected {num_classes} classes, its head has "
+                f"{model.num_classes}; give it a head for the task"
+            )
+        return copy.deepcopy(model)
+
+    return make
+
+
+def draw_seed(draw: Draw, purpose: str) -> int:
+    """A seed of this draw for one purpose; the same for every arm that shares the purpose."""
+    return derive_seed(draw.seed, purpose)

@@ -1,0 +1,241 @@
+"""The main job: method and baseline on several label draws, then report and exported student."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from genkt.data.splits import Splits
+from genkt.io import atomic_path, cache_home, derive_seed
+from genkt.methods.base import TeacherShape
+from genkt.methods.build import METHODS, build_objective, with_beta
+from genkt.models.backbone import Backbone
+from genkt.recipes.cell import BASELINE, Cell, run_cell
+from genkt.recipes.config import TransferConfig
+from genkt.recipes.data import Pool, build_pool, draw_of, load_splits
+from genkt.recipes.present import report_data, snippet
+from genkt.recipes.run_folder import RunFolder, RunLog, log_to_file
+from genkt.recipes.session import (
+    ModelFactory,
+    Session,
+    module_factory,
+    student_factory,
+    teacher_factories,
+)
+from genkt.report.build import ReportData, build_report, text_summary
+from genkt.training.fabric import make_fabric
+from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """What a transfer gives back.
+
+    Args:
+        student: the exported student, in evaluation mode on the CPU.
+        report: everything in report.json, as an object.
+        out: the run folder.
+        accuracy: mean test accuracy of the method over the draws, 0..1.
+    """
+
+    student: Backbone
+    report: ReportData
+    out: Path
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects given in Python instead of settings; None: the settings count."""
+
+    data: Splits | None = None
+    student: Backbone | None = None
+    teachers: Sequence[Backbone] | None = None
+
+
+def run_transfer(
+    config: TransferConfig, plain: dict[str, Any], *, command: str, given: Given | None = None
+) -> TransferResult:
+    """Run, continue, or (where it has ended) re-open the transfer that ``config`` describes.
+
+    Args:
+        config: the settings.  plain: the same, as written to ``config.yaml``.
+        command: how to repeat it, for the report.
+        given: Python objects in place of the data, the student or the teachers.
+
+    Raises:
+        UserError: every mistake in settings, data or models, before anything is trained.
+    """
+    started = time.perf_counter()
+    folder = RunFolder(config.out, plain, overwrite=config.overwrite)
+    finished = folder.finished
+    session = open_session(config, folder, given or Given())
+    if session.fabric.is_global_zero:
+        folder.claim(command)
+    handler = log_to_file(folder.path / "train.log")
+    try:
+        cells = _run_cells(session)
+        chosen = _chosen_draw(session, cells)
+        student = _restored(session, cells[config.method.name][chosen])
+        data = report_data(session, cells, chosen, command)
+        if session.fabric.is_global_zero and not finished:
+            _export(session, student, cells[config.method.name][chosen])
+            build_report(data, folder.path)
+            logger.info("finished in %.0f s", time.perf_counter() - started)
+        session.fabric.barrier()
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+    accuracies = [cell.result.accuracy for cell in cells[config.method.name]]
+    return TransferResult(student, data, folder.path, sum(accuracies) / len(accuracies))
+
+
+def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Session:
+    """Read the data and check that models, method and data fit, before any training.
+
+    Raises:
+        UserError: the first thing that does not fit.
+    """
+    splits = given.data or load_splits(config.data, config.seed)
+    if "test" not in splits.parts:
+        raise UserError("no test images: give a test folder, or data.test_fraction above 0")
+    student = module_factory(given.student) if given.student else student_factory(config.student)
+    teachers = (
+        [module_factory(model) for model in given.teachers]
+        if given.teachers is not None
+        else teacher_factories(config.teacher)
+    )
+    if not METHODS[config.method.name].needs:
+        teachers = []
+    session = Session(
+        config=config,
+        fabric=make_fabric(config.train.precision, config.device),
+        pool=_pool(config, splits),
+        folder=folder,
+        log=RunLog(folder.path),
+        cache_home=Path(config.cache) if config.cache else cache_home(),
+        views=config.data.views.spec(derive_seed(config.seed, "views")),
+        student=student,
+        teachers=teachers,
+        adapt=_adaptation(config),
+    )
+    session.log.enabled = session.fabric.is_global_zero and not config.dry_run
+    _check_views(session)
+    _check_fit(session, student, teachers)
+    return session
+
+
+def _pool(config: TransferConfig, splits: Splits) -> Pool:
+    pool = build_pool(config.transfer_set, splits)
+    for note in pool.notes:
+        logger.warning(note)
+    draw_of(config, pool, 0)  # says now what is wrong with the label settings
+    return pool
+
+
+def _adaptation(config: TransferConfig) -> str:
+    """What is done to the teachers on the few labels."""
+    if config.teacher.adapt != "auto":
+        return config.teacher.adapt
+    return "fine_tune" if "logits" in METHODS[config.method.name].needs else "none"
+
+
+def _check_views(session: Session) -> None:
+    teachers_cached = session.teachers and session.config.teacher.outputs == "cached"
+    if session.views.num_views == 0 and teachers_cached:
+        raise UserError(
+            "data.views.num_views=0 makes fresh views every epoch, which a cache cannot hold: "
+            "give a number of stored views, or teacher.outputs=online"
+        )
+
+
+def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[ModelFactory]) -> None:
+    """Build every model and the objective once, so that a misfit shows before training."""
+    config = session.config
+    seed = derive_seed(config.seed, "check")
+    model = student(session.num_classes, seed)
+    heads = None if session.adapt == "none" else session.num_classes
+    built = [factory(heads, seed) for factory in teachers]
+    options = config.method
+    if getattr(options, "beta", None) == "search":
+        options = with_beta(options, 1.0)
+    objective = build_objective(
+        options,
+        student_width=model.width,
+        num_classes=session.num_classes,
+        teachers=[TeacherShape(m.name, m.width, m.num_classes) for m in built],
+    )
+    if config.train.batch_size < objective.min_batch:
+        raise UserError(
+            f"train.batch_size: method {options.name} needs at least {objective.min_batch} rows, "
+            f"got {config.train.batch_size}"
+        )
+
+
+def _run_cells(session: Session) -> dict[str, list[Cell]]:
+    """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
+    config = session.config
+    arms = [config.method.name]
+    if config.baseline and config.method.name != BASELINE:
+        arms.insert(0, BASELINE)
+    cells: dict[str, list[Cell]] = {arm: [] for arm in arms}
+    show = None if session.fabric.is_global_zero else True
+    with tqdm(total=config.draws * len(arms), desc="students", disable=show) as bar:
+        for index in range(config.draws):
+            draw = draw_of(config, session.pool, index)
+            for arm in arms:
+                cell = run_cell(session, draw, arm)
+                cells[arm].append(cell)
+                logger.info("draw %d, %s: %.1f %%", index, arm, 100 * cell.result.accuracy)
+                bar.update()
+    return cells
+
+
+def _chosen_draw(session: Session, cells: dict[str, list[Cell]]) -> int:
+    """The draw whose student is exported: best on validation where there is such a part."""
+    results = [cell.result for cell in cells[session.config.method.name]]
+    return max(
+        range(len(results)),
+        key=lambda i: (float(results[i].extras.get("validation_accuracy", 0.0)), -i),
+    )
+
+
+def _restored(session: Session, cell: Cell) -> Backbone:
+    student = session.student(session.num_classes, 0)
+    student.model.load_state_dict(cell.weights)
+    return student.eval()
+
+
+def _export(session: Session, student: Backbone, cell: Cell) -> None:
+    """The student as timm loads it, and its checkpoints at the top of the run folder."""
+    student.export(session.folder.path / "student", session.pool.splits.classes)
+    source = session.folder.cell(cell.result.draw, cell.result.arm)
+    stage = next(s for s in ("finetune", "distil") if (source / s / "last.safetensors").is_file())
+    for name in ("last", "best"):
+        path = source / stage / f"{name}.safetensors"
+        if path.is_file():
+            target = session.folder.path / "checkpoints" / f"{name}.safetensors"
+            with atomic_path(target) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+def describe(result: TransferResult) -> str:
+    """What is printed at the end: table, where the report is, and code that loads the student."""
+    return "\n".join(
+        [
+            text_summary(result.report),
+            "",
+            f"report: {result.out / 'report.html'}",
+            "",
+            snippet(result.out, result.report.classes),
+        ]
+    )

@@ -1,0 +1,187 @@
+"""Write a run's report: report.json for programs, report.html for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genkt.analysis.flips import confusion, flips, histogram_entropy
+from genkt.analysis.statistics import wilson_interval
+from genkt.io import write_json, write_text
+from genkt.report.data import (
+    ModelSummary,
+    ReportData,
+    SplitSummary,
+    TransferSample,
+)
+from genkt.report.html import render
+from genkt.report.summary import ArmSummary, headline_text, summarise, text_summary, verdict
+from genkt.types import Interval, Prediction
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ModelSummary",
+    "ReportData",
+    "SplitSummary",
+    "TransferSample",
+    "build_report",
+    "report_dict",
+    "text_summary",
+]
+
+SCHEMA_VERSION = 1
+"""Raised when a key of report.json changes its meaning or goes away."""
+
+
+def build_report(data: ReportData, out: str | Path) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.html`` into the folder ``out``; return their paths."""
+    out = Path(out)
+    json_path = write_json(out / "report.json", report_dict(data))
+    html_path = write_text(out / "report.html", render(data))
+    return json_path, html_path
+
+
+def report_dict(data: ReportData) -> dict[str, Any]:
+    """The content of report.json: every key is always there, what is unknown is null or empty.
+
+    Keys that end in ``_percent`` or ``_points`` are in percent; other accuracies are shares 0..1.
+    """
+    value = {
+        "schema": "genkt.report",
+        "schema_version": SCHEMA_VERSION,
+        "title": data.title,
+        "headline": headline_text(data),
+        "verdict": verdict(data),
+        "method": data.method,
+        "baseline": data.baseline if data.has_baseline else None,
+        "arms": [_arm(summary) for summary in summarise(data)],
+        "cells": [dataclasses.asdict(cell) for cell in data.cells],
+        "classes": list(data.classes),
+        "exported": _exported(data),
+        "predictions": _predictions(data),
+        "flips": _flips(data),
+        "artifacts": {name: _artifact(array) for name, array in data.artifacts.items()},
+        "transfer_set": {
+            "composition": dict(data.transfer_composition),
+            "samples": [
+                {"source": sample.source, "label": sample.label, "detail": sample.detail}
+                for sample in data.transfer_samples
+            ],
+        },
+        "models": [dataclasses.asdict(model) for model in data.models],
+        "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
+        "splits": [dataclasses.asdict(split) for split in data.splits],
+        "skipped": [{"path": path, "reason": reason} for path, reason in data.skipped],
+        "command": data.command,
+        "versions": dict(data.versions),
+        "config": data.config,
+        "snippet": data.snippet,
+        "notes": list(data.notes),
+    }
+    return {key: _strict(entry) for key, entry in value.items()}
+
+
+def _arm(summary: ArmSummary) -> dict[str, Any]:
+    difference = None
+    if summary.difference is not None:
+        difference = {
+            "mean_points": summary.difference.mean,
+            "low_points": summary.difference.low,
+            "high_points": summary.difference.high,
+            "p_value": summary.difference.p_value,
+            "num_draws": summary.difference.n,
+            "established": summary.difference.established,
+        }
+    return {
+        "arm": summary.arm,
+        "name": summary.name,
+        "draws": [cell.draw for cell in summary.cells],
+        "accuracy": _interval(summary.accuracy),
+        "distilled": None if summary.distilled is None else _interval(summary.distilled),
+        "difference": difference,
+        "cost": dataclasses.asdict(summary.cost),
+    }
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {
+        "mean_percent": interval.mean,
+        "half_width_points": interval.half_width,
+        "num_draws": interval.n,
+    }
+
+
+def _exported(data: ReportData) -> dict[str, Any]:
+    prediction = data.predictions.get(data.method)
+    found: dict[str, Any] = {"draw": data.exported_draw, "accuracy": None, "wilson": None}
+    if prediction is not None:
+        num_right = int((prediction.predicted == prediction.labels).sum())
+        found["accuracy"] = prediction.accuracy
+        found["wilson"] = list(wilson_interval(num_right, len(prediction.ids)))
+    return found
+
+
+def _predictions(data: ReportData) -> dict[str, Any]:
+    first = next(iter(data.predictions.values()), None)
+    return {
+        "ids": [] if first is None else list(first.ids),
+        "labels": [] if first is None else first.labels.cpu().tolist(),
+        "arms": {arm: _answers(prediction) for arm, prediction in data.predictions.items()},
+    }
+
+
+def _answers(prediction: Prediction) -> dict[str, Any]:
+    """Predicted class and probability of every sample; the confusion matrix without its zeros."""
+    matrix = confusion(prediction)
+    rows, columns = np.nonzero(matrix)
+    probabilities = prediction.probabilities.max(dim=1).values.cpu().tolist()
+    return {
+        "predicted": prediction.predicted.cpu().tolist(),
+        "probability": [round(value, 5) for value in probabilities],
+        "confusion_true": rows.tolist(),
+        "confusion_predicted": columns.tolist(),
+        "confusion_count": matrix[rows, columns].tolist(),
+    }
+
+
+def _artifact(array: NDArray[Any]) -> dict[str, Any]:
+    """Shape and values; matrices stay in the run's own files: as text they would be huge."""
+    array = np.asarray(array)
+    values = array.tolist() if array.ndim <= 1 else None
+    return {"shape": list(array.shape), "values": values}
+
+
+def _flips(data: ReportData) -> dict[str, Any] | None:
+    student, baseline = (data.predictions.get(arm) for arm in (data.method, data.baseline))
+    if not data.has_baseline or student is None or baseline is None:
+        return None
+    change = flips(baseline, student)
+    return {
+        "positive": change.positive,
+        "negative": change.negative,
+        "gained_by_class": change.gained_by_class.tolist(),
+        "lost_by_class": change.lost_by_class.tolist(),
+        "gained_entropy_nats": histogram_entropy(change.gained_by_class),
+        "lost_entropy_nats": histogram_entropy(change.lost_by_class),
+    }
+
+
+def _strict(value: Any) -> Any:
+    """What every JSON reader accepts: no NaN or infinity, no broken unicode, text keys."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_strict(str(key)): _strict(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return _strict(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

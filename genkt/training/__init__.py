@@ -1,0 +1,1 @@
+"""Training: one visible loop for every objective, optimizers, and teachers' cached outputs."""

@@ -1,0 +1,46 @@
+"""The resumable state of a training stage: one file, replaced in one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genkt.io import atomic_path
+from genkt.types import UserError
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically; SIGKILL leaves the old file whole."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path, identity: str) -> dict[str, Any] | None:
+    """Read a state written for the same stage, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged, or belongs to another configuration.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything
+        raise UserError(f"{path}: not a readable training state ({error}); delete it") from error
+    if state.get("identity") != identity:
+        raise UserError(
+            f"{path}: belongs to a run with other settings, data or versions; give another out= "
+            "or overwrite=true"
+        )
+    return state
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a state dict as safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)

@@ -1,0 +1,90 @@
+"""Student and objective as one module, so that one wrapper serves autocast, DDP and compile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genkt.methods.base import Objective
+from genkt.models.backbone import Backbone
+from genkt.types import Batch, ModelOutput
+
+
+class Distiller(nn.Module):
+    """Forward pass of one step: uint8 images in, named losses out.
+
+    With several processes the outputs of all ranks are gathered (with gradients) before the
+    objective, so that batch statistics such as AFT's kernels are those of the global batch and
+    the result equals one process on the same batch.
+    """
+
+    def __init__(self, student: Backbone, objective: Objective) -> None:
+        super().__init__()
+        self.student = student
+        self.objective = objective
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        teachers: Sequence[ModelOutput],
+        inner_optimizer: torch.optim.Optimizer | None = None,
+    ) -> dict[str, Tensor]:
+        """uint8 images [B, 3, H, W], labels [B] -> {"total": scalar, part: scalar, ...}."""
+        output = self.student(self.student.normalize(images))
+        output = ModelOutput(output.features, output.logits)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            output, labels = _gather(output), _gather_tensor(labels)
+            teachers = [_gather(teacher) for teacher in teachers]
+        if inner_optimizer is not None:
+            self._inner_updates(output, teachers, labels, inner_optimizer)
+        losses: dict[str, Tensor] = self.objective(output, teachers, labels)
+        return losses
+
+    def _inner_updates(
+        self,
+        output: ModelOutput,
+        teachers: Sequence[ModelOutput],
+        labels: Tensor,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Update the objective's own parameters with the student held still (bilevel AFT)."""
+        logits = None if output.logits is None else output.logits.detach()
+        still = ModelOutput(output.features.detach(), logits)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        with torch.enable_grad():
+            for _ in range(self.objective.num_inner_steps):
+                loss = self.objective.inner_loss(still, teachers, labels)
+                gradients = torch.autograd.grad(loss, parameters)
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+
+def teacher_outputs(batch: Batch, online: Sequence[Backbone]) -> tuple[ModelOutput, ...]:
+    """Outputs of every teacher for a batch: cached ones as loaded, online ones computed now."""
+    outputs = list(batch.teachers)
+    for teacher, images in zip(online, batch.teacher_images, strict=True):
+        with torch.no_grad():
+            output = teacher(teacher.normalize(images))
+        outputs.append(ModelOutput(output.features, output.logits))
+    return tuple(outputs)
+
+
+def _gather(output: ModelOutput) -> ModelOutput:
+    logits = None if output.logits is None else _gather_tensor(output.logits)
+    return ModelOutput(_gather_tensor(output.features), logits)
+
+
+def _gather_tensor(tensor: Tensor) -> Tensor:
+    """Rows of all ranks in rank order; gradients flow back to the rank that owns the row."""
+    if tensor.requires_grad:
+        from torch.distributed.nn.functional import all_gather  # type: ignore[attr-defined]
+
+        return torch.cat(all_gather(tensor))
+    parts = [torch.empty_like(tensor) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)

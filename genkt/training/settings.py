@@ -1,0 +1,62 @@
+"""What a training stage needs to know, as one frozen value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from genkt.types import Range
+
+Precision = Literal["fp32", "bf16", "fp16"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of one training stage; ``configs/transfer.yaml`` holds the defaults.
+
+    Args:
+        steps: optimizer steps, or None to count in epochs.
+        epochs: passes over the stage's images, used where ``steps`` is None.
+        batch_size: rows of one optimizer step, over all processes and micro-batches.
+        labelled_per_batch: of those, rows from the labelled images when there are transfer
+            images too.
+        lr, weight_decay, momentum: of the student's optimizer (momentum: SGD only).
+        warmup: share of the steps over which the learning rate rises linearly.
+        clip_grad: largest gradient norm, or None.
+        ema: decay of the averaged weights that are evaluated and returned, or None.
+        precision: fp32, or bf16 / fp16 autocast.
+        accumulate: micro-batches of one optimizer step (doubled when memory runs out).
+        compile: run the step through ``torch.compile``.
+        select: return the ``last`` weights or the ``best`` on the validation images.
+        eval_every, log_every: in steps; 0 means only at the end.
+        save_seconds: least time between two resumable states on disk.
+        num_workers: loader processes; "auto" for one a spare core when images come from files.
+    """
+
+    steps: Annotated[int, Range(0)] | None
+    epochs: Annotated[float, Range(0)] | None
+    batch_size: Annotated[int, Range(1)]
+    labelled_per_batch: Annotated[int, Range(0)]
+    optimizer: OptimizerName
+    lr: Annotated[float, Range(0)]
+    weight_decay: Annotated[float, Range(0)]
+    momentum: Annotated[float, Range(0, 1)]
+    warmup: Annotated[float, Range(0, 1)]
+    clip_grad: Annotated[float, Range(0)] | None
+    ema: Annotated[float, Range(0, 1)] | None
+    precision: Precision
+    accumulate: Annotated[int, Range(1)]
+    compile: bool
+    select: Literal["last", "best"]
+    eval_every: Annotated[int, Range(0)]
+    log_every: Annotated[int, Range(0)]
+    save_seconds: Annotated[float, Range(0)]
+    num_workers: Annotated[int, Range(0)] | Literal["auto"]
+
+    def num_steps(self, num_samples: int) -> int:
+        """Optimizer steps over a set of ``num_samples`` images."""
+        if self.steps is not None:
+            return self.steps
+        return math.ceil((self.epochs or 0) * num_samples / self.batch_size)

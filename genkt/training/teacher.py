@@ -1,0 +1,284 @@
+"""Teacher outputs: one pass over the images, into a store that is never stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from genkt.data.cache import (
+    NonFiniteError,
+    OutputStore,
+    StoreError,
+    StoreLayout,
+    StoreWriter,
+    logger,
+    store_identity,
+    store_lock,
+    store_path,
+)
+from genkt.data.images import ImageSet
+from genkt.data.store_files import OUTPUTS
+from genkt.data.views import ViewDataset, ViewSpec
+from genkt.io import did_you_mean
+from genkt.models.backbone import Backbone
+from genkt.types import UserError
+
+OutputName = Literal["features", "logits"]
+Precision = Literal["float32", "bfloat16", "float16"]
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_MOST_THREADS = 8
+_BATCHES_AHEAD = 2
+
+
+def cache_outputs(
+    teacher: Backbone,
+    images: ImageSet,
+    views: ViewSpec,
+    home: str | Path,
+    *,
+    outputs: Sequence[OutputName] = ("features", "logits"),
+    dtype: Literal["float16", "float32"] = "float16",
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    num_workers: int = 0,
+    precision: Precision = "float32",
+    progress: bool = True,
+) -> OutputStore:
+    """The teacher's outputs on every view of every image, computed once and then reused.
+
+    A store under ``home`` that matches in weights, input transform, views, dtype, outputs,
+    precision and ordered sample ids is opened; a damaged one is recomputed with a warning; an
+    unfinished one is taken up behind its last commit. A second process that asks for the same
+    store waits for the first. The teacher runs in evaluation mode and is left on ``device``.
+
+    Args:
+        teacher: the model; its own transform makes its input.
+        images: N samples.
+        views: K >= 1 stored views.
+        home: folder of stores.
+        outputs: what to keep.
+        dtype: of the stored values; they must stay finite in it.
+        batch_size: rows a forward pass; does not name the store.
+        device: where the teacher runs.
+        num_workers: processes that decode and render; 0: threads of this process.
+        precision: what the forward pass computes in (autocast unless "float32").
+        progress: show a bar with rate, time left and the share of time spent waiting for
+            pictures, where standard error is a terminal.
+
+    Returns:
+        The finished store; row = sample index * K + view index.
+
+    Raises:
+        UserError: fresh views every epoch (``num_views=0``), an empty set, an unknown option, a
+            full disk, or outputs that are not finite, with the sample ids.
+    """
+    home, device = Path(home), torch.device(device)
+    kept = _checked(images, views, outputs, precision, batch_size)
+    widths = {"features": teacher.width, "logits": teacher.num_classes}
+    layout = StoreLayout(
+        num_rows=len(images) * views.num_views,
+        widths={name: widths[name] for name in kept},
+        dtype=dtype,
+    )
+    identity = store_identity(
+        teacher=teacher.fingerprint(),
+        transform=teacher.transform.as_dict(),
+        views=views,
+        dtype=dtype,
+        outputs=kept,
+        precision=precision,
+        ids=images.ids,
+    )
+    with store_lock(home, identity):
+        path = store_path(home, identity)
+        if path.exists():
+            try:
+                return OutputStore.open(path, identity)
+            except StoreError as error:
+                logger.warning("%s. Recomputing it now", error)
+                shutil.rmtree(path)
+        writer = StoreWriter(home, identity, layout)
+        starts = range(writer.num_done, layout.num_rows, batch_size)
+        rows = RowPictures(ViewDataset(images, views, [teacher.transform], 0), batch_size)
+        try:
+            with _bar(images, views, writer.num_done, teacher.name, progress) as bar:
+                pictures = _timed(_pictures(rows, starts, num_workers, device), bar)
+                _compute(teacher, pictures, writer, device, precision, bar)
+            return writer.finish()
+        except NonFiniteError as error:
+            ids = dict.fromkeys(images.ids[row // views.num_views] for row in error.rows)
+            raise UserError(error.describe(list(ids))) from error
+        finally:
+            writer.close()
+
+
+def _checked(
+    images: ImageSet, views: ViewSpec, outputs: Sequence[str], precision: str, batch_size: int
+) -> list[str]:
+    """The outputs in the store's order, after refusing what cannot be cached."""
+    if not views.num_views:
+        raise UserError(
+            "teacher cache: expected num_views >= 1, got 0 (a fresh view every epoch). Store some "
+            "views, e.g. num_views=8, or run the teacher online"
+        )
+    if not len(images):
+        raise UserError("teacher cache: expected at least one image, got an empty set")
+    if batch_size < 1:
+        raise UserError(f"teacher cache: expected batch_size >= 1, got {batch_size}")
+    for name, value, choices in (
+        *(("outputs", output, OUTPUTS) for output in outputs),
+        ("precision", precision, tuple(_PRECISIONS)),
+    ):
+        if value not in choices:
+            known = ", ".join(choices)
+            hint = did_you_mean(value, choices)
+            raise UserError(f"teacher cache: {name}: expected {known}, got {value!r}.{hint}")
+    if not outputs:
+        raise UserError(f"teacher cache: outputs: expected some of {', '.join(OUTPUTS)}, got none")
+    return [name for name in OUTPUTS if name in outputs]
+
+
+class RowPictures(Dataset[Tensor]):
+    """Batches of a teacher's pictures, [B, 3, H, W] uint8, addressed by their first row."""
+
+    def __init__(self, dataset: ViewDataset, batch_size: int) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.num_views = dataset.spec.num_views
+        self.num_rows = len(dataset) * self.num_views
+
+    def __getitem__(self, start: int) -> Tensor:
+        stop = min(start + self.batch_size, self.num_rows)
+        return self.dataset.batch([divmod(row, self.num_views) for row in range(start, stop)])[0]
+
+
+def _pictures(
+    rows: RowPictures, starts: range, num_workers: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Batches in row order, rendered ahead while the model runs."""
+    if num_workers:
+        yield from DataLoader(
+            rows,
+            batch_size=None,
+            sampler=starts,
+            num_workers=num_workers,
+            prefetch_factor=_BATCHES_AHEAD,
+            pin_memory=device.type == "cuda",
+        )
+        return
+
+    def render(start: int) -> Tensor:
+        return rows[start].pin_memory() if device.type == "cuda" else rows[start]
+
+    # Decoding, resizing and the forward pass all release the interpreter lock.
+    num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="pictures") as pool:
+        queue: deque[Future[Tensor]] = deque()
+        try:
+            for start in starts:
+                queue.append(pool.submit(render, start))
+                if len(queue) > num_threads * _BATCHES_AHEAD:
+                    yield queue.popleft().result()
+            while queue:
+                yield queue.popleft().result()
+        finally:
+            for future in queue:
+                future.cancel()
+
+
+@torch.inference_mode()
+def _compute(
+    teacher: Backbone,
+    pictures: Iterator[Tensor],
+    writer: StoreWriter,
+    device: torch.device,
+    precision: Precision,
+    bar: tqdm[None],
+) -> None:
+    """Forward every batch; a batch's outputs are fetched while the next one runs."""
+    autocast_dtype = _PRECISIONS[precision]
+    teacher.to(device)
+    waiting: _OnItsWay | None = None
+    with _evaluating(teacher):
+        for batch in pictures:
+            batch = batch.to(device, non_blocking=True)
+            with torch.autocast(device.type, autocast_dtype) if autocast_dtype else nullcontext():
+                output = teacher(teacher.normalize(batch))
+            if waiting is not None:
+                _write(writer, waiting, bar)
+            waiting = _OnItsWay({name: getattr(output, name) for name in writer.layout.widths})
+        if waiting is not None:
+            _write(writer, waiting, bar)
+
+
+class _OnItsWay:
+    """Outputs that travel to the CPU while the device goes on with the next batch."""
+
+    def __init__(self, outputs: dict[str, Tensor]) -> None:
+        self._host = {name: value.float() for name, value in outputs.items()}
+        self._arrival: torch.cuda.Event | None = None
+        if next(iter(outputs.values())).is_cuda:
+            for name, value in self._host.items():
+                pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+                self._host[name] = pinned.copy_(value, non_blocking=True)
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrival.record()
+
+    def arrived(self) -> dict[str, Tensor]:
+        """float32 on CPU, once the copy is complete."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return self._host
+
+
+def _write(writer: StoreWriter, outputs: _OnItsWay, bar: tqdm[None]) -> None:
+    num_before = writer.num_done
+    writer.write(num_before, outputs.arrived())
+    bar.update(writer.num_done - num_before)
+
+
+@contextmanager
+def _evaluating(teacher: Backbone) -> Iterator[None]:
+    """Evaluation mode for a while: batch-norm statistics and dropout must not move the outputs."""
+    was_training = teacher.training
+    teacher.eval()
+    try:
+        yield
+    finally:
+        teacher.train(was_training)
+
+
+def _bar(images: ImageSet, views: ViewSpec, done: int, name: str, progress: bool) -> tqdm[None]:
+    return tqdm(
+        total=len(images) * views.num_views,
+        initial=done,
+        unit="img",
+        desc=f"teacher {name}",
+        disable=not (progress and sys.stderr.isatty()),
+    )
+
+
+def _timed(pictures: Iterator[Tensor], bar: tqdm[None]) -> Iterator[Tensor]:
+    """The same batches; the bar tells which share of the time went into waiting for them."""
+    started, waited = time.monotonic(), 0.0
+    while True:
+        asked = time.monotonic()
+        batch = next(pictures, None)
+        now = time.monotonic()
+        waited += now - asked
+        if batch is None:
+            return
+        bar.set_postfix_str(f"waiting for data {waited / (now - started):.0%}", refresh=False)
+        yield batch

@@ -1,0 +1,147 @@
+"""Values that travel between the floors of genkt, and the shape legend.
+
+Shape legend, used in every docstring:
+    B  rows of a batch            N  samples of a set
+    C  classes                    D  feature width (D_s student, D_t teacher)
+    H, W  image height and width  K  stored views of one sample
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNLABELLED = -1
+"""The label of a sample whose class is not known."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave; the command line prints it as one line, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number in a settings dataclass: ``Annotated[float, Range(0, 1)]``."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f">= {self.low:g}"
+        return f"{self.low:g} .. {self.high:g}"
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What one forward pass of a classifier yields.
+
+    Args:
+        features: [B, D] the vector that enters the classifier (pre-logits).
+        logits: [B, C], or None where only features were computed or cached.
+        feature_map: [B, D, H', W'] or tokens [B, T, D], or None where not asked for.
+    """
+
+    features: Tensor
+    logits: Tensor | None = None
+    feature_map: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's rows: labelled and unlabelled ones together.
+
+    Args:
+        images: [B, 3, H, W] uint8, the student's view at the student's input size.
+        labels: [B] int64, ``UNLABELLED`` where the class is unknown.
+        ids: B sample ids.
+        teachers: one entry a teacher; its outputs for the same rows and views (cached), or empty.
+        teacher_images: one uint8 tensor a teacher at that teacher's size, for online teachers.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+    teachers: tuple[ModelOutput, ...] = ()
+    teacher_images: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A classifier's answers on N labelled samples.
+
+    Args:
+        ids: N sample ids.  labels: [N] int64.  probabilities: [N, C] float32 on CPU.
+    """
+
+    ids: tuple[str, ...]
+    labels: Tensor
+    probabilities: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """[N] the most probable class."""
+        return self.probabilities.argmax(dim=1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0..1."""
+        return (self.predicted == self.labels).double().mean().item()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % Student-t interval over n values (half-width NaN for n < 2)."""
+
+    mean: float
+    half_width: float
+    n: int
+
+    def __str__(self) -> str:
+        if self.n < 2:
+            return f"{self.mean:.1f}"
+        return f"{self.mean:.1f} ± {self.half_width:.1f}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage cost: wall seconds, images the student saw, optimizer steps, peak bytes."""
+
+    seconds: float = 0.0
+    samples: int = 0
+    steps: int = 0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.seconds + other.seconds,
+            self.samples + other.samples,
+            self.steps + other.steps,
+            max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+@dataclass
+class CellResult:
+    """One trained student of a run: an arm (``baseline`` or the method's name) on one label draw.
+
+    Args:
+        arm: "stl" for the baseline or the method's short name.
+        draw: index of the label draw.
+        accuracy: test accuracy 0..1 at the end.
+        accuracy_distilled: the same before the final fine-tuning, None where there is none.
+        curve: one dict a logged step: step, stage, loss parts, accuracy where measured.
+        cost: of every stage of this arm.
+        extras: small facts for the report (chosen beta, teacher accuracy ...).
+    """
+
+    arm: str
+    draw: int
+    accuracy: float
+    accuracy_distilled: float | None = None
+    curve: list[dict[str, float | int | str]] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
+    extras: dict[str, float | int | str] = field(default_factory=dict)

@@ -1,0 +1,329 @@
+"""The store of teacher outputs: round trip, resume, damage, memory."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genkt.data import cache, store_files
+from genkt.data.cache import (
+    NonFiniteError,
+    OutputStore,
+    StoreError,
+    StoreLayout,
+    StoreWriter,
+    store_identity,
+    store_path,
+)
+from genkt.data.views import FIXED_VIEW, ViewSpec
+from genkt.types import UserError
+
+IDENTITY = {"teacher": "abc", "ids": "123"}
+LAYOUT = StoreLayout(num_rows=50, widths={"features": 6, "logits": 3}, dtype="float16")
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 8 rows of 6 float16 columns, so that 50 rows have several and a short last one."""
+    monkeypatch.setattr(store_files, "_CHUNK_BYTES", 8 * 6 * 2)
+
+
+def values(layout: StoreLayout = LAYOUT, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(layout.num_rows, width, generator=generator)
+        for name, width in layout.widths.items()
+    }
+
+
+def write(
+    writer: StoreWriter, outputs: dict[str, torch.Tensor], stop: int = 10**9, batch: int = 7
+) -> None:
+    while writer.num_done < min(stop, writer.layout.num_rows):
+        start = writer.num_done
+        writer.write(start, {name: v[start : start + batch] for name, v in outputs.items()})
+
+
+def finished(home: Path) -> OutputStore:
+    writer = StoreWriter(home, IDENTITY, LAYOUT)
+    write(writer, values())
+    return writer.finish()
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    num_rows=st.integers(1, 60),
+    widths=st.sampled_from([{"features": 5}, {"logits": 2}, {"features": 4, "logits": 7}]),
+    dtype=st.sampled_from(["float16", "float32"]),
+    batch=st.integers(1, 25),
+    data=st.data(),
+)
+def test_round_trip(
+    num_rows: int, widths: dict[str, int], dtype: str, batch: int, data: st.DataObject
+) -> None:
+    layout = StoreLayout(num_rows, widths, dtype)
+    outputs = values(layout, seed=num_rows)
+    wanted = data.draw(st.lists(st.integers(0, num_rows - 1), max_size=30))
+    with tempfile.TemporaryDirectory() as home:
+        writer = StoreWriter(Path(home), IDENTITY, layout)
+        write(writer, outputs, batch=batch)
+        store = writer.finish()
+        store.verify()
+        for indices in (wanted, np.array(wanted, dtype=np.int64), torch.tensor(wanted).long()):
+            output = store.rows(indices)
+            for name in ("features", "logits"):
+                got = getattr(output, name)
+                if name in widths:
+                    expected = outputs[name][wanted].to(getattr(torch, dtype)).float()
+                    assert got.dtype == torch.float32 and torch.equal(got, expected)
+                else:
+                    assert got is None or got.shape == (len(wanted), 0)
+
+
+def test_interrupted_writing_resumes_behind_the_last_commit_with_identical_bytes(
+    tmp_path: Path,
+) -> None:
+    whole = finished(tmp_path / "whole")
+    home = tmp_path / "parts"
+    resumed_from = []
+    for stop in (0, 14, 35, 49, 50):  # inside a chunk, at several chunks, at the end
+        writer = StoreWriter(home, IDENTITY, LAYOUT, commit_seconds=1e9)
+        resumed_from.append(writer.num_done)
+        write(writer, values(), stop)
+        writer.commit()
+        if writer.num_done < 45:
+            # Written but never committed: garbage that must be overwritten.
+            start = writer.num_done
+            writer.write(start, {n: v[:5] + 100 for n, v in values().items()})
+        writer.close()
+    assert resumed_from == [0, 0, 14, 35, 49]
+    store = StoreWriter(home, IDENTITY, LAYOUT).finish()
+    assert contents(store.path) == contents(whole.path)
+    assert sorted(contents(store.path)) == ["features.npy", "logits.npy", "meta.json"]
+    assert not store.path.with_suffix(".partial").exists()
+
+
+def test_commits_happen_by_themselves(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, IDENTITY, LAYOUT, commit_seconds=0.0)
+    write(writer, values(), 21)
+    writer.close()
+    assert 7 <= StoreWriter(tmp_path, IDENTITY, LAYOUT).num_done <= 21
+
+
+@pytest.mark.parametrize("damage", ["value", "size", "progress", "layout", "unreadable"])
+def test_a_damaged_partial_store_is_started_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = StoreWriter(tmp_path, IDENTITY, LAYOUT)
+    write(writer, values(), 21)
+    writer.commit()
+    writer.close()
+    partial, layout = writer.partial, LAYOUT
+    if damage == "value":
+        flip(partial / "logits.npy", 128 + 20 * 3 * 2)  # row 20, behind the last whole chunk
+    elif damage == "size":
+        flip_size(partial / "features.npy", -1)
+    elif damage == "progress":
+        edit(partial / "progress.json", "num_done", 28)
+    elif damage == "unreadable":
+        (partial / "progress.json").write_text('{"num_done"')
+    else:
+        layout = StoreLayout(50, {"features": 6}, "float16")
+    again = StoreWriter(tmp_path, IDENTITY, layout)
+    assert again.num_done == 0 and "starting again" in caplog.text
+    write(again, values())
+    again.finish().verify()
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def flip_size(path: Path, change: int) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:change] if change < 0 else data + bytes(change))
+
+
+def edit(path: Path, key: str, value: object) -> None:
+    content = json.loads(path.read_text())
+    content[key] = value
+    path.write_text(json.dumps(content))
+
+
+def rewrite(path: Path, dtype: str) -> None:
+    np.save(path, np.load(path).astype(dtype))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "first value": (lambda p: flip(p / "features.npy", 128), r"features rows 0\.\.7 are damaged"),
+    "last value": (lambda p: flip(p / "logits.npy", -1), r"logits rows 48\.\.49 are damaged"),
+    "header": (lambda p: flip(p / "features.npy", 30), "features.npy"),
+    "magic": (lambda p: flip(p / "features.npy", 0), "features.npy is missing or damaged"),
+    "short": (lambda p: flip_size(p / "features.npy", -2), "features.npy has 726 bytes, not 728"),
+    "long": (lambda p: flip_size(p / "logits.npy", 1), "logits.npy has 429 bytes, not 428"),
+    "other dtype": (lambda p: rewrite(p / "logits.npy", "float32"), "logits.npy has"),
+    "no array": (lambda p: (p / "logits.npy").unlink(), "logits.npy is missing"),
+    "no meta": (lambda p: (p / "meta.json").unlink(), "unreadable"),
+    "half a meta": (lambda p: flip_size(p / "meta.json", -40), "unreadable"),
+    "edited meta": (lambda p: edit(p / "meta.json", "identity", {"teacher": "x"}), "altered"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_is_refused(tmp_path: Path, damage: str) -> None:
+    path = finished(tmp_path).path
+    OutputStore.open(path, IDENTITY)
+    act, message = DAMAGES[damage]
+    act(path)
+    with pytest.raises(StoreError, match=message):
+        OutputStore.open(path, IDENTITY)
+
+
+def test_a_store_of_another_identity_is_refused(tmp_path: Path) -> None:
+    path = finished(tmp_path).path
+    other = {**IDENTITY, "teacher": "other"}
+    with pytest.raises(StoreError, match="another identity"):
+        OutputStore.open(path, other)
+    shutil.copytree(path, store_path(tmp_path, other))
+    with pytest.raises(StoreError, match="its name is not its identity"):
+        OutputStore.open(store_path(tmp_path, other), other)
+    with pytest.raises(StoreError, match="unreadable"):
+        OutputStore.open(tmp_path / "absent")
+
+
+def test_a_large_store_is_sampled_when_opened_and_read_whole_by_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "CHECKED_BYTES", 1)
+    path = finished(tmp_path).path
+    flip(path / "features.npy", 128 + 20 * 6 * 2)
+    store = OutputStore.open(path)
+    with pytest.raises(StoreError, match=r"features rows 16\.\.23 are damaged"):
+        store.verify()
+    flip(path / "features.npy", 128)  # the first and last chunks are always among the sample
+    with pytest.raises(StoreError, match=r"features rows 0\.\.7 are damaged"):
+        OutputStore.open(path)
+
+
+def test_values_must_be_finite_in_the_dtype(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, IDENTITY, LAYOUT)
+    outputs = values()
+    outputs["logits"][[3, 5], 0] = 70000.0  # float16 ends at 65504
+    with pytest.raises(NonFiniteError, match="logits overflow float16 for row 3, row 5. Use dtype"):
+        write(writer, outputs)
+    assert writer.num_done == 0
+    outputs["features"][4, 2] = float("nan")
+    with pytest.raises(NonFiniteError, match="features are NaN or infinite for row 4. Use prec"):
+        write(writer, outputs)
+    wide = StoreWriter(tmp_path / "wide", IDENTITY, StoreLayout(50, LAYOUT.widths, "float32"))
+    outputs["features"][4, 2] = 1e30
+    write(wide, outputs)
+    stored = wide.finish().rows([3, 4])
+    assert stored.logits is not None and stored.logits[0, 0] == 70000
+    assert stored.features[1, 2] == torch.tensor(1e30)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    huge = StoreLayout(10**14, {"features": 1000}, "float32")
+    with pytest.raises(UserError, match=r"expected 400000000\.0 GB free"):
+        StoreWriter(tmp_path, IDENTITY, huge)
+
+
+def test_layout_refuses_what_cannot_be_stored() -> None:
+    with pytest.raises(UserError, match="dtype: expected one of float16, float32, got 'int8'"):
+        StoreLayout(1, {"features": 2}, "int8")
+    with pytest.raises(UserError, match="outputs: expected some of features, logits"):
+        StoreLayout(1, {"maps": 2}, "float16")
+    with pytest.raises(UserError, match="at least one row and column"):
+        StoreLayout(1, {"logits": 0}, "float16")
+
+
+@pytest.mark.parametrize("rows", [[-1], [50], [0, 1, 99]])
+def test_rows_out_of_range(tmp_path: Path, rows: list[int]) -> None:
+    with pytest.raises(IndexError, match="of a store of 50"):
+        finished(tmp_path).rows(rows)
+
+
+def test_a_store_travels_to_other_processes(tmp_path: Path) -> None:
+    store = finished(tmp_path)
+    revived = pickle.loads(pickle.dumps(store))
+    assert torch.equal(revived.rows([4, 2]).features, store.rows([4, 2]).features)
+
+
+def test_a_loader_of_other_samples_or_views_is_refused(tmp_path: Path) -> None:
+    ids = [f"a/{i}#0" for i in range(50)]
+    identity = store_identity(
+        teacher="t", transform={}, views=FIXED_VIEW, dtype="float16",
+        outputs=("features", "logits"), precision="float32", ids=ids,
+    )  # fmt: skip
+    writer = StoreWriter(tmp_path, identity, LAYOUT)
+    write(writer, values())
+    store = writer.finish()
+    store.require_samples(ids, FIXED_VIEW)
+    with pytest.raises(StoreError, match="other samples, or another order"):
+        store.require_samples(ids[::-1], FIXED_VIEW)
+    with pytest.raises(StoreError, match="the teacher saw other views"):
+        store.require_samples(ids, ViewSpec(hflip=True))
+
+
+MILLION_ROWS = """
+import os, sys, numpy as np, torch
+from pathlib import Path
+from genkt.data.cache import OutputStore, StoreLayout, StoreWriter
+
+def memory(field):
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    return int(status[field].split()[0]) / 1024
+
+def forget_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+layout = StoreLayout(1_000_000, {"features": 128}, "float16")
+rng = np.random.default_rng(0)
+block = torch.from_numpy(rng.standard_normal((4096, 128), dtype=np.float32))
+writer = StoreWriter(Path(sys.argv[1]), {"teacher": "big"}, layout)
+base = forget_peak()
+while writer.num_done < 1_000_000:
+    start = writer.num_done
+    writer.write(start, {"features": block[: 1_000_000 - start] + start % 97})
+store = writer.finish()
+print(memory("VmHWM") - base)
+base = forget_peak()
+for _ in range(1500):
+    rows = rng.integers(0, 1_000_000, 256)
+    features = store.rows(rows).features
+print(memory("VmHWM") - base)
+expected = (block[rows % 4096] + torch.from_numpy((rows - rows % 4096) % 97)[:, None]).half()
+assert torch.equal(features, expected.float())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_stays_flat_at_a_million_rows(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", MILLION_ROWS, str(tmp_path)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    writing, reading = (float(line) for line in result.stdout.split())
+    # The store is 244 MiB; 1500 batches touch nearly every page of it.
+    assert writing < 60, writing
+    assert reading < 130, reading
