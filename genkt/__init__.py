@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "transfer": "genkt.api",
     "evaluate": "genkt.api",
+    "estimate": "genkt.api",
     "load_model": "genkt.models.load",
     "ModelSpec": "genkt.models.load",
     "Backbone": "genkt.models.backbone",
@@ -23,6 +24,7 @@ _HOMES = {
     "cache_outputs": "genkt.training.teacher",
     "OutputStore": "genkt.data.cache",
     "ViewSpec": "genkt.data.views",
+    "ImageTransform": "genkt.data.views",
     "UserError": "genkt.types",
 }
 

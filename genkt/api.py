@@ -5,36 +5,45 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from genkt.cli.app import read_config
 from genkt.cli.evaluate import EvaluateConfig
+from genkt.cli.words import quote
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone, transform_of
-from genkt.recipes.config import TransferConfig
+from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.evaluation import Evaluation
 from genkt.recipes.evaluation import evaluate as run_evaluation
 from genkt.recipes.transfer import Given, TransferResult, run_transfer
+from genkt.types import UserError
 
 Model = Backbone | nn.Module
+ModelSetting = Model | str | dict[str, Any]
+
+_GIVEN_SPLITS = ["data=folder", f"data.root={quote(IN_PYTHON)}"]
+"""What stands in the settings for ``Splits`` given in Python."""
 
 
 def transfer(
     *words: str,
     data: Splits | str | dict[str, Any] | None = None,
-    student: Model | str | dict[str, Any] | None = None,
-    teacher: Model | Sequence[Model] | str | dict[str, Any] | None = None,
+    student: ModelSetting | None = None,
+    teacher: ModelSetting | Sequence[str] | Sequence[Model] | None = None,
     **settings: Any,
 ) -> TransferResult:
     """What ``genkt transfer`` does, returning the student and the report as objects.
 
     Args:
         words: settings as on the command line, e.g. ``"train.steps=200"``.
-        data: a name of ``configs/data``, a dict with such a name and its settings, or ``Splits``.
+        data: a name of ``configs/data``, a dict with such a name and its settings, or ``Splits``;
+            of ``Splits`` all labels are used and the views are those of ``data=folder``, unless
+            ``"data.labels_per_class=2"`` and the like say otherwise.
         student: a timm name, a dict of settings, or a module whose head fits the task.
-        teacher: the same, or a list of modules.
+        teacher: the same, or a list of names or modules.
         settings: any other top-level key; dicts set inner keys: ``train={"steps": 200}``.
 
     Returns:
@@ -52,26 +61,37 @@ def transfer(
         >>> result.student.num_classes, result.report.method
         (10, 'stl')
     """
-    given = Given(
-        data=data if isinstance(data, Splits) else None,
-        student=as_backbone(student) if isinstance(student, nn.Module) else None,
-        teachers=_modules(teacher),
-    )
     named = {"data": data, "student": student, "teacher": teacher, **settings}
-    if given.student is not None:
-        named.pop("student")
-    if given.teachers is not None:
-        named.pop("teacher")
-    if given.data is not None:
-        named.pop("data")
-    all_words = [word for key, value in named.items() for word in as_words(key, value)]
-    config = read_config(TransferConfig, "transfer", all_words + list(words))
-    arguments = ", ".join([*map(repr, words), *(f"{k}={v!r}" for k, v in named.items() if v)])
-    command = f"genkt.transfer({arguments})"
-    return run_transfer(config, asdict(config), command=command, given=given)
+    named = {key: value for key, value in named.items() if value is not None or key in settings}
+    config, given = _read(words, named)
+    if config.dry_run:
+        raise UserError(
+            "dry_run: estimates are made by genkt.estimate(...), with the same arguments"
+        )
+    return run_transfer(config, asdict(config), command=_shown(words, named), given=given)
 
 
-def evaluate(model: str, *words: str, **settings: Any) -> Evaluation:
+def estimate(
+    *words: str,
+    data: Splits | str | dict[str, Any] | None = None,
+    student: ModelSetting | None = None,
+    teacher: ModelSetting | Sequence[str] | Sequence[Model] | None = None,
+    **settings: Any,
+) -> str:
+    """What ``transfer`` with the same arguments would cost: time, memory, disk; writes nothing.
+
+    Raises:
+        UserError: whatever would stop ``transfer`` at its start.
+    """
+    from genkt.recipes.dry_run import estimate as run_estimate
+
+    named = {"data": data, "student": student, "teacher": teacher, **settings, "dry_run": True}
+    named = {key: value for key, value in named.items() if value is not None or key in settings}
+    config, given = _read(words, named)
+    return run_estimate(config, asdict(config), given)
+
+
+def evaluate(model: str | Path, *words: str, **settings: Any) -> Evaluation:
     """What ``genkt evaluate`` does: accuracy of a model on a labelled part of a data set.
 
     Example:
@@ -80,7 +100,7 @@ def evaluate(model: str, *words: str, **settings: Any) -> Evaluation:
         True
     """
     all_words = [word for key, value in settings.items() for word in as_words(key, value)]
-    model_word = f"model={json.dumps(model)}"
+    model_word = f"model={quote(str(model))}"
     config = read_config(EvaluateConfig, "evaluate", [model_word, *all_words, *words])
     return run_evaluation(config)
 
@@ -91,14 +111,13 @@ def as_backbone(model: Model) -> Backbone:
     Raises:
         UserError: a module that declares no input transform (wrap it in ``genkt.Backbone``).
     """
-    from genkt.types import UserError
-
     if isinstance(model, Backbone):
         return model
     name = type(model).__name__
     if not hasattr(model, "pretrained_cfg"):
         raise UserError(
-            f"model {name}: declares no input transform; give genkt.Backbone(model, transform, name)"
+            f"model {name}: declares no input transform; give "
+            "genkt.Backbone(model, genkt.ImageTransform(...), name)"
         )
     return Backbone(model, transform_of(model), name)
 
@@ -111,10 +130,8 @@ def as_words(key: str, value: Any) -> list[str]:
     >>> as_words("data", {"name": "folder", "root": "my images"})
     ['data=folder', 'data.root="my images"']
     """
-    if value is None and key in ("data", "student", "teacher"):
-        return []
     if isinstance(value, dict):
-        named = [f"{key}={value['name']}"] if "name" in value else []
+        named = [f"{key}={_text(value['name'])}"] if "name" in value else []
         rest = {name: item for name, item in value.items() if name != "name"}
         if not named and key in ("student", "teacher") and "model" in rest:
             named = [f"{key}=timm"]
@@ -123,16 +140,53 @@ def as_words(key: str, value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str) and value.replace("_", "").isalnum():
-        return value
+    """A value in hydra's grammar."""
+    if isinstance(value, (str, Path)):
+        text = str(value)
+        plain = text.replace("_", "").isalnum() and text.isascii() and not text[0].isdigit()
+        keyword = text.lower() in ("null", "true", "false", "nan", "inf")
+        return text if plain and not keyword else quote(text)
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_text(item) for item in value) + "]"
-    return json.dumps(value, default=str, ensure_ascii=False)
+        return "[" + ",".join(map(_text, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_text(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, default=str)
+
+
+def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, Given]:
+    """The settings, and the objects that stand for some of them."""
+    data, student = named.get("data"), named.get("student")
+    given = Given(
+        data=data if isinstance(data, Splits) else None,
+        student=as_backbone(student) if isinstance(student, nn.Module) else None,
+        teachers=_modules(named.get("teacher")),
+    )
+    objects = {"data": given.data, "student": given.student, "teacher": given.teachers}
+    settings = {key: value for key, value in named.items() if objects.get(key) is None}
+    all_words = [word for key, value in settings.items() for word in as_words(key, value)]
+    if given.data is not None:
+        all_words = _GIVEN_SPLITS + all_words
+    return read_config(TransferConfig, "transfer", all_words + list(words)), given
+
+
+def _shown(words: Sequence[str], named: dict[str, Any]) -> str:
+    """The call as the report shows it; a module by its class."""
+    arguments = [repr(word) for word in words]
+    for key, value in named.items():
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(item, nn.Module) for item in several):
+            value = " + ".join(getattr(item, "name", type(item).__name__) for item in several)
+            arguments.append(f"{key}=<{value}>")
+        else:
+            arguments.append(f"{key}={'<Splits>' if isinstance(value, Splits) else repr(value)}")
+    return f"genkt.transfer({', '.join(arguments)})"
 
 
 def _modules(teacher: Any) -> list[Backbone] | None:
     if isinstance(teacher, nn.Module):
         return [as_backbone(teacher)]
     if isinstance(teacher, (list, tuple)) and any(isinstance(t, nn.Module) for t in teacher):
+        if not all(isinstance(module, nn.Module) for module in teacher):
+            raise UserError("teacher: expected a list of names or a list of modules, came both")
         return [as_backbone(module) for module in teacher]
     return None

@@ -100,7 +100,7 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -115,14 +115,14 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def resource(name: str) -> Path:
-    """The folder ``configs`` or ``checkpoints``: inside an installed wheel, else beside ``genkt/``."""
+    """The folder ``configs`` or ``checkpoints``: in an installed wheel, else beside ``genkt/``."""
     package = Path(__file__).resolve().parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
 
 
 def cache_home() -> Path:
-    """Where caches live: ``$GENKT_CACHE``, else ``$XDG_CACHE_HOME/genkt``, else ``~/.cache/genkt``."""
+    """Folder of caches: ``$GENKT_CACHE``, ``$XDG_CACHE_HOME/genkt`` or ``~/.cache/genkt``."""
     if value := os.environ.get("GENKT_CACHE"):
         return Path(value)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genkt"

@@ -227,11 +227,13 @@ def test_values_must_be_finite_in_the_dtype(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path, IDENTITY, LAYOUT)
     outputs = values()
     outputs["logits"][[3, 5], 0] = 70000.0  # float16 ends at 65504
-    with pytest.raises(NonFiniteError, match="logits overflow float16 for row 3, row 5. Use dtype"):
+    with pytest.raises(
+        NonFiniteError, match=r"logits overflow float16 for row 3, row 5. Use dtype"
+    ):
         write(writer, outputs)
     assert writer.num_done == 0
     outputs["features"][4, 2] = float("nan")
-    with pytest.raises(NonFiniteError, match="features are NaN or infinite for row 4. Use prec"):
+    with pytest.raises(NonFiniteError, match=r"features are NaN or infinite for row 4. Use prec"):
         write(writer, outputs)
     wide = StoreWriter(tmp_path / "wide", IDENTITY, StoreLayout(50, LAYOUT.widths, "float32"))
     outputs["features"][4, 2] = 1e30

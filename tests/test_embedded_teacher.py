@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import yaml
 
-from genkt.data.glyphs import CLASSES
+from genkt.cli.schema import parse
+from genkt.data.glyphs import CLASSES, draw_bank
+from genkt.io import resource
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.embedded_teacher import (
     TeacherSettings,
+    Upstream,
     as_input,
     learning_rate_factor,
     save_teacher,
@@ -23,37 +27,45 @@ from genkt.types import UserError
 TINY = TeacherSettings(
     layers=(1, 1, 1, 1), channels=(4, 4, 8, 8), input_size=32, steps=6, batch_size=8, lr=1e-2,
     weight_decay=0.0, warmup=0.2, label_smoothing=0.1, ema=0.5, on_photos=0.5, num_crops=8,
-    num_written=0, precision="fp32", save_seconds=0.0, seed=3,
+    num_written=0, precision="fp32", save_seconds=1e6, seed=3,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], list[float]]:
+def data() -> Upstream:
+    photos = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    return Upstream(draw_bank(("cmr10",), num_written=0), photos.to(torch.uint8))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    data: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, torch.Tensor], list[float]]:
     losses: list[float] = []
     out = tmp_path_factory.mktemp("whole")
-    teacher, _ = train_teacher(TINY, out, report=lambda _, loss: losses.append(loss))
+    teacher, _ = train_teacher(TINY, out, data=data, report=lambda _, loss: losses.append(loss))
     return teacher.state_dict(), losses
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(
-    whole: tuple[dict[str, torch.Tensor], list[float]], tmp_path: Path
+    whole: tuple[dict[str, torch.Tensor], list[float]], data: Upstream, tmp_path: Path
 ) -> None:
     steps: list[int] = []
-    train_teacher(TINY, tmp_path, stop_after=4)
-    teacher, _ = train_teacher(TINY, tmp_path, report=lambda step, _: steps.append(step))
+    train_teacher(TINY, tmp_path, data=data, stop_after=4)
+    teacher, _ = train_teacher(TINY, tmp_path, data=data, report=lambda step, _: steps.append(step))
     assert steps == [5, 6]
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, whole[0][name]), name
 
 
-def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    train_teacher(TINY, tmp_path, stop_after=1)
+def test_another_run_in_the_same_folder_is_refused(data: Upstream, tmp_path: Path) -> None:
+    train_teacher(TINY, tmp_path, data=data, stop_after=1)
     with pytest.raises(UserError, match="other settings"):
-        train_teacher(replace(TINY, lr=1e-3), tmp_path)
+        train_teacher(replace(TINY, lr=1e-3), tmp_path, data=data)
 
 
-def test_the_saved_folder_loads_in_timm(tmp_path: Path) -> None:
-    teacher, seconds = train_teacher(replace(TINY, steps=1), tmp_path)
+def test_the_saved_folder_loads_in_timm(data: Upstream, tmp_path: Path) -> None:
+    teacher, seconds = train_teacher(replace(TINY, steps=1), tmp_path, data=data)
     assert seconds > 0 and teacher.frozen
     save_teacher(teacher, tmp_path / "saved")
     model = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).eval()
@@ -71,3 +83,12 @@ def test_learning_rate_rises_then_falls() -> None:
     assert factors[0] == pytest.approx(0.05) and 19 <= peak <= 20 and factors[-1] < 1e-3
     assert factors[:peak] == sorted(factors[:peak])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def test_the_shipped_settings_are_valid() -> None:
+    values = yaml.safe_load((resource("configs") / "pretrain.yaml").read_text(encoding="utf-8"))
+    faults: list[str] = []
+    values.pop("out")
+    settings = parse(TeacherSettings, values, "", faults)
+    assert not faults
+    assert isinstance(settings, TeacherSettings) and settings.steps >= 1000

@@ -99,13 +99,13 @@ def test_samples_follow_the_seed_alone(bank: GlyphBank) -> None:
 
 def test_a_still_glyph_is_the_fonts_drawing_in_a_full_frame(bank: GlyphBank) -> None:
     indices = torch.arange(len(bank))
-    ink = glyphs.render_ink(bank, indices, STILL, seeded())[:, 0]
-    rows, columns = (ink > 0.5).any(2).sum(1), (ink > 0.5).any(1).sum(1)
-    longer = torch.maximum(rows, columns)
+    inks = [glyphs.render_ink(bank, indices, STILL, seeded(i))[:, 0] for i in range(8)]
+    ink = torch.stack(inks).mean(0)  # the pen's uneven pressure averages out
+    longer = torch.maximum((ink > 0.5).any(2).sum(1), (ink > 0.5).any(1).sum(1))
     assert (longer >= 26).all() and longer.double().mean() > 30.5, "the ink fills the frame"
     inside = (bank.fields[:, 0] < 0).double().mean((1, 2))  # share of the canvas
     expected = inside * (glyphs.CANVAS / glyphs.BOX) ** 2
-    covered = (ink > 0.5).double().mean((1, 2))
+    covered = ink.double().mean((1, 2))
     assert torch.corrcoef(torch.stack([covered, expected]))[0, 1] > 0.95
 
 

@@ -17,8 +17,8 @@ import torch
 
 from genkt.data.cache import OutputStore
 from genkt.data.images import ImageSet, from_arrays
-from genkt.data.views import FIXED_VIEW, ViewSpec, render_view
-from genkt.models.backbone import Backbone, ImageTransform
+from genkt.data.views import FIXED_VIEW, ImageTransform, ViewSpec, render_view
+from genkt.models.backbone import Backbone
 from genkt.training.teacher import cache_outputs
 from genkt.types import UserError
 
@@ -280,6 +280,7 @@ def test_two_processes_compute_one_cache(tmp_path: Path) -> None:
     OutputStore.open(Path(results[0][0].strip())).verify()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_the_values_agree(tmp_path: Path) -> None:
     images = image_set()

@@ -270,7 +270,7 @@ def test_a_spec_refuses_values_out_of_range(options: dict[str, object], message:
 
 
 def test_transform_refuses_values_out_of_range() -> None:
-    with pytest.raises(UserError, match="interpolation.*'bicubik'. Did you mean bicubic"):
+    with pytest.raises(UserError, match=r"interpolation.*'bicubik'. Did you mean bicubic"):
         ImageTransform((4, 4), HALF, HALF, "bicubik")
     with pytest.raises(UserError, match="crop_pct: expected"):
         ImageTransform((4, 4), HALF, HALF, crop_pct=0.0)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+import difflib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from genkt.cli.compose import (
+from genkt.cli.compose import compose, hydra_engine
+from genkt.cli.schema import parse
+from genkt.cli.words import (
     MODEL_GROUPS,
     Words,
-    compose,
-    config_homes,
     hydra_words,
-    search_path,
+    parse_override,
     sort_words,
+    split_word,
 )
-from genkt.cli.schema import parse
+from genkt.io import did_you_mean
+from genkt.recipes.config import IN_PYTHON
 from genkt.types import UserError
 
 Config = TypeVar("Config")
@@ -27,30 +31,99 @@ def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
     Raises:
         UserError: one line a fault, all faults at once.
     """
+    return _checked(kind, command, sort_words(words, command))
+
+
+def _checked(kind: type[Config], command: str, words: Words) -> Config:
     faults: list[str] = []
-    plain = compose(command, sort_words(words, command), faults)
-    required = {fault.split(":")[0] for fault in faults if ": required;" in fault}
+    plain = compose(command, words, faults)
+    named = {fault.split(":")[0] for fault in faults if ": required;" in fault}
     found: list[str] = []
     config = parse(kind, plain, "", found) if plain else None
-    faults += [fault for fault in found if fault.split(":")[0] not in required]
-    faults += _model_faults(plain)
+    faults += [fault for fault in found if fault.split(":")[0] not in named]
+    faults += _model_faults(plain, words)
+    faults += _path_faults(plain)
+    if plain.get("device") == "cuda" and not _has_cuda():
+        faults.append("device: cuda asked for, but torch sees no CUDA device here; give device=cpu")
     if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+        raise UserError("\n".join(_with_sweep_hint(fault, words) for fault in _once(faults)))
     assert isinstance(config, kind)
     return config
 
 
-def _model_faults(plain: dict[str, Any]) -> list[str]:
+def _once(faults: list[str]) -> list[str]:
+    return list(dict.fromkeys(faults))
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _with_sweep_hint(fault: str, words: Words) -> str:
+    """``train.lr=1e-3,2e-3`` without -m is one text: say what was probably meant."""
+    if words.multirun:
+        return fault
+    for word in words.overrides:
+        pair = split_word(word)
+        several = pair is not None and "," in pair[1] and pair[1][0] not in "[{"
+        if pair and several and fault.startswith(f"{pair[0]}: expected"):
+            return f"{fault} (a list is written [a,b]; to run each value, add -m)"
+    return fault
+
+
+def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
     """What is wrong with the names of models, before anything is built."""
     faults = []
     for group in MODEL_GROUPS:
-        names = (plain.get(group) or {}).get("model") or []
-        for name in [names] if isinstance(names, str) else names:
+        settings = plain.get(group)
+        names = settings.get("model") if isinstance(settings, dict) else None
+        for name in names if isinstance(names, list) else [names]:
             from genkt.models.load import name_fault
 
             if isinstance(name, str) and (fault := name_fault(name)):
-                faults.append(f"{group}: {fault}")
+                hint = did_you_mean(name, words.choices(group), most=1)
+                faults.append(f"{group}: {fault}{hint.replace('mean ', f'mean {group}=')}")
     return faults
+
+
+_FILES = ("student.weights", "teacher.weights", "data.label_list", "weights")
+_FOLDERS = ("data.root", "data.unlabelled", "transfer_set.root")
+
+
+def _path_faults(plain: dict[str, Any]) -> list[str]:
+    """Files and folders that the settings name and that are not there."""
+    faults = []
+    for key in (*_FILES, *_FOLDERS):
+        given = _select(plain, key)
+        for path in given if isinstance(given, list) else [given]:
+            if not isinstance(path, str) or path == IN_PYTHON:
+                continue
+            if key == "data.root" and "dataset" in plain["data"]:
+                continue  # torchvision may make it
+            found = Path(path).expanduser()
+            if not found.exists():
+                faults.append(f"{key}: no such {_kind(key)}: {path}{_near(found)}")
+            elif found.is_dir() != (key in _FOLDERS):
+                faults.append(f"{key}: expected a {_kind(key)}: {path}")
+    return faults
+
+
+def _kind(key: str) -> str:
+    return "folder" if key in _FOLDERS else "file"
+
+
+def _near(path: Path) -> str:
+    there = path.parent.iterdir() if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, [other.name for other in there], 1, cutoff=0.75)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _select(plain: Any, key: str) -> Any:
+    for part in key.split("."):
+        plain = plain.get(part) if isinstance(plain, dict) else None
+    return plain
 
 
 def run_command(
@@ -58,20 +131,19 @@ def run_command(
 ) -> None:
     """Run ``task`` on the settings the words stand for; with -m, on each of a sweep's.
 
-    A single run is composed and checked here, before any folder is made. A sweep goes through
+    Everything is composed and checked here, before any folder is made. A sweep goes through
     hydra, so that its sweepers and launchers work; ``task`` returns the metric they read.
     """
     sorted_words = sort_words(words, command)
     if sorted_words.multirun:
         _sweep(kind, command, sorted_words, task)
     else:
-        task(read_config(kind, command, words))
+        task(_checked(kind, command, sorted_words))
 
 
 def _sweep(
     kind: type[Config], command: str, words: Words, task: Callable[[Config], float | None]
 ) -> None:
-    import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig, OmegaConf
 
@@ -82,7 +154,8 @@ def _sweep(
         try:
             plain: Any = OmegaConf.to_container(config, resolve=True)
             plain.pop("experiment", None)
-            plain["out"] = HydraConfig.get().runtime.output_dir
+            if "out" in plain:
+                plain["out"] = HydraConfig.get().runtime.output_dir
             faults: list[str] = []
             typed = parse(kind, plain, "", faults)
             if faults:
@@ -92,19 +165,40 @@ def _sweep(
             failed.append(error)
             return None
 
-    if words.faults:
-        raise UserError("\n".join(words.faults))
-    homes = config_homes(words.config_dir)
-    primary = words.config_name or command
-    directory = next((home for home in homes if (home / f"{primary}.yaml").is_file()), homes[0])
-    before = sys.argv
-    sys.argv = [f"genkt {command}", "-m", *search_path(homes, directory)]
-    sys.argv += hydra_words(words.overrides)
-    try:
-        hydra.main(version_base="1.3", config_path=str(directory), config_name=primary)(
-            application
-        )()
-    finally:
-        sys.argv = before
+    _check_jobs(kind, command, words)
+    # hydra's own log file would make a job's folder look taken
+    overrides = ["hydra/job_logging=none", *hydra_words(words, quote_sweeps=False)]
+    hydra_engine(words).multirun(words.config_name or command, application, overrides)
     if failed:
         raise failed[0]
+
+
+def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
+    """Check the first job and, one at a time, every other value of every swept setting."""
+    faults = list(words.faults)
+    try:
+        overrides = [] if faults else hydra_words(words, quote_sweeps=False)
+    except UserError as error:
+        faults.append(str(error))
+        overrides = []
+    values = [_values(word) for word in overrides]
+    first = [options[0] for options in values]
+    jobs = [first] if first or not faults else []
+    for place, options in enumerate(values):
+        jobs += [[*first[:place], other, *first[place + 1 :]] for other in options[1:]]
+    for job in jobs:
+        try:
+            _checked(kind, command, replace(words, overrides=job, faults=[], multirun=False))
+        except UserError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise UserError("\n".join(_once(faults)))
+
+
+def _values(word: str) -> list[str]:
+    """The single overrides that a swept one stands for; a sampled interval stands for itself."""
+    override = parse_override(word)
+    if override is None or not override.is_sweep_override() or not override.is_discrete_sweep():
+        return [word]
+    key = override.get_key_element()
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from genkt.recipes.config import (
     TorchvisionData,
     UnlabelledSet,
 )
+from genkt.training.settings import Precision
 from genkt.types import Range
 
 
@@ -28,10 +30,10 @@ class CacheConfig:
     seed: int
     cache: str | None
     dtype: Literal["float16", "float32"]
-    precision: Literal["float32", "bfloat16", "float16"]
+    precision: Precision
     batch_size: Annotated[int, Range(1)]
     num_workers: Annotated[int, Range(0)]
-    device: Literal["cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"]
 
 
 def run(words: list[str]) -> None:
@@ -44,12 +46,16 @@ def _task(config: CacheConfig) -> None:
 
     from genkt.io import cache_home, derive_seed
     from genkt.recipes.data import build_pool, load_splits
+    from genkt.recipes.inference import device_of
     from genkt.recipes.session import teacher_factories
+    from genkt.recipes.teachers import AUTOCAST
     from genkt.training.teacher import cache_outputs
 
     splits = load_splits(config.data, config.seed)
     pool = build_pool(config.transfer_set, splits)
-    home = Path(config.cache) if config.cache else cache_home()
+    home = Path(config.cache).expanduser() if config.cache else cache_home()
+    for note in pool.notes:
+        print(f"genkt cache: {note}", file=sys.stderr)
     for factory in teacher_factories(config.teacher):
         store = cache_outputs(
             factory(None, 0).freeze(),
@@ -57,9 +63,9 @@ def _task(config: CacheConfig) -> None:
             config.data.views.spec(derive_seed(config.seed, "views")),
             home,
             dtype=config.dtype,
-            precision=config.precision,
+            precision=AUTOCAST[config.precision],
             batch_size=config.batch_size,
             num_workers=config.num_workers,
-            device=config.device,
+            device=device_of(config.device),
         )
         print(f"{store.path}: {len(store)} rows")

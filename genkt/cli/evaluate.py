@@ -21,7 +21,7 @@ class EvaluateConfig:
     output: str | None
     seed: int
     batch_size: Annotated[int, Range(1)]
-    device: Literal["cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"]
 
 
 def run(words: list[str]) -> None:

@@ -25,8 +25,9 @@ def command_page(command: str) -> str:
             page += [f"  {line}" for line in path.read_text(encoding="utf-8").splitlines()]
     page += [
         "",
-        "--config-dir DIR adds your own YAML folder; --config-name NAME picks another primary file;",
-        "-m sweeps comma-separated values (hydra multirun). GENKT_DEBUG=1 shows tracebacks.",
+        "--config-dir DIR puts your own YAML folder before genkt's (experiment=NAME reads",
+        "DIR/experiment/NAME.yaml); --config-name NAME picks another primary file; -m sweeps",
+        "comma-separated values (hydra multirun). GENKT_DEBUG=1 shows tracebacks.",
     ]
     return "\n".join(page)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -19,11 +20,35 @@ COMMANDS = {
 }
 
 
+_HELP = ("-h", "--help")
+_NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+)
+
+
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2: the user's mistake, told in one line a fault)."""
     words = sys.argv[1:] if words is None else words
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
-    if not words or words[0] in ("-h", "--help", "help"):
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()  # here, where a reader that is gone can still be forgiven
+        return code
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] == "help":
+        words = [*words[1:2], "--help"]
+    if not words or words[0] in _HELP:
         print(_overview())
         return 0
     if words[0] in ("-V", "--version"):
@@ -36,7 +61,7 @@ def main(words: list[str] | None = None) -> int:
         hint = did_you_mean(command, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
         print(f'genkt: "{command}": not a command.{hint}', file=sys.stderr)
         return 2
-    if any(word in ("-h", "--help", "help") for word in rest):
+    if rest[:1] == ["help"] or any(word in _HELP for word in rest):
         from genkt.cli.help import command_page
 
         print(command_page(command))
@@ -45,15 +70,19 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _run(command: str, words: list[str]) -> int:
+    debug = bool(os.environ.get("GENKT_DEBUG"))
     try:
         importlib.import_module(f"genkt.cli.{command}").run(words)
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
-        if os.environ.get("GENKT_DEBUG"):
+        if debug:
             raise
         for line in str(error).splitlines():
             print(f"genkt {command}: {line}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if debug or error.errno not in _NOT_OURS:
+            raise
+        print(f"genkt {command}: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Sequence
 
-_SETTING = re.compile(r"^[A-Za-z_][\w.]*=")
+from genkt.cli.words import quote
+
+_SETTING = re.compile(r"^[~+]{0,2}[A-Za-z_][\w.]*=")
 
 
 def with_positionals(words: Sequence[str], first: str, others: str | None = None) -> list[str]:
-    """Turn bare words into ``first=WORD`` and ``others=[WORD,...]``; settings stay as they are."""
-    bare = [word for word in words if not _SETTING.match(word) and not word.startswith("-")]
-    rest = [word for word in words if _SETTING.match(word) or word.startswith("-")]
+    """Turn bare words into ``first=WORD`` and ``others=[WORD,...]``; settings stay as they are.
+
+    A word that names an existing file is bare, even where it looks like a setting ("a=b.png").
+    """
+    bare: list[str] = []
+    rest: list[str] = []
+    for word in words:
+        is_setting = _SETTING.match(word) and not os.path.exists(word)
+        (rest if is_setting or word.startswith("-") else bare).append(word)
     result = list(rest)
-    if bare:
-        result.append(f"{first}={json.dumps(bare[0], ensure_ascii=False)}")
-    if len(bare) > 1:
-        if others is None:
-            result += bare[1:]  # reported as words that mean nothing
-        else:
-            quoted = ",".join(json.dumps(word, ensure_ascii=False) for word in bare[1:])
-            result.append(f"{others}=[{quoted}]")
+    if bare and not any(word.startswith(f"{first}=") for word in rest):
+        result.append(f"{first}={quote(bare.pop(0))}")
+    if others is None:
+        result += bare  # reported as words that mean nothing
+    elif bare:
+        result.append(f"{others}=[{','.join(map(quote, bare))}]")
     return result

@@ -26,7 +26,7 @@ class PredictConfig:
     output: str | None
     top: Annotated[int, Range(1)]
     batch_size: Annotated[int, Range(1)]
-    device: Literal["cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"]
 
 
 def run(words: list[str]) -> None:
@@ -47,7 +47,7 @@ def run(words: list[str]) -> None:
     rows = top_classes(classifier, prediction, config.top)
     text = _FORMATS[config.format](rows)
     if config.output:
-        print(write_text(Path(config.output), text))
+        print(write_text(Path(config.output).expanduser(), text))
     else:
         print(text, end="")
 

@@ -59,8 +59,16 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any
     try:
         return kind(**values)
     except ValueError as error:
-        faults.append(f"{path}: {error}" if path and path not in str(error) else str(error))
+        faults += [_placed(line, path) for line in str(error).splitlines()]
         return None
+
+
+def _placed(fault: str, path: str) -> str:
+    """A fault that a dataclass found itself, under its full key."""
+    parent, _, last = path.rpartition(".")
+    if last and fault.startswith(f"{last}."):
+        return f"{parent}.{fault}" if parent else fault
+    return fault if not path or path in fault else f"{path}: {fault}"
 
 
 def _parse_method(value: Any, path: str, faults: list[str]) -> MethodOptions | None:

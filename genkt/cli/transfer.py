@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import asdict
 
@@ -22,7 +23,8 @@ def run(words: list[str]) -> None:
             print(estimate(config, asdict(config)))
             return 0.0
         result = run_transfer(config, asdict(config), command=command)
-        print(describe(result))
+        if os.environ.get("RANK", "0") == "0":  # one process of a torchrun speaks
+            print(describe(result))
         return result.accuracy
 
     run_command(TransferConfig, "transfer", words, task)

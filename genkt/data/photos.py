@@ -76,5 +76,6 @@ def photo_crops(names: tuple[str, ...], num: int, *, seed: int, size: int = 32) 
         left = int(rng.integers(0, photo.width - side + 1))
         top = int(rng.integers(0, photo.height - side + 1))
         box = (left, top, left + side, top + side)
-        crops[index] = photo.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        scaled = photo.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        crops[index] = np.asarray(scaled)
     return crops

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,8 +154,13 @@ def view_index_for(spec: ViewSpec, sample_id: str, epoch: int) -> int:
     if num_views == 1:
         return 0
     cycle, position = divmod(epoch, num_views)
-    rng = random.Random(derive_seed(spec.seed, sample_id, cycle, "view order"))
-    return rng.sample(range(num_views), num_views)[position]
+    return _view_order(spec.seed, sample_id, cycle, num_views)[position]
+
+
+@lru_cache(maxsize=1 << 16)  # K epochs ask for the same order
+def _view_order(seed: int, sample_id: str, cycle: int, num_views: int) -> tuple[int, ...]:
+    rng = random.Random(derive_seed(seed, sample_id, cycle, "view order"))
+    return tuple(rng.sample(range(num_views), num_views))
 
 
 def render_view(image: Image.Image, spec: ViewSpec, sample_id: str, view_index: int) -> Image.Image:

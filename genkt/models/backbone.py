@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -54,20 +55,30 @@ class Backbone(nn.Module):
         self._is_timm = all(
             hasattr(model, part) for part in ("forward_features", "forward_head", "get_classifier")
         )
-        self._captured: list[Tensor] = []
-        if not self._is_timm:
-            self._classifier().register_forward_pre_hook(self._capture)
+        self.training = model.training
         self.width, self.num_classes = self._check()
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Normalised images [B, 3, H, W] -> features [B, D], logits [B, C] and the feature map."""
         if not self._is_timm:
-            self._captured.clear()
-            logits = self.model(images)
-            return ModelOutput(self._captured.pop(), logits)
+            return self._forward_capturing(images)
         feature_map = self.model.forward_features(images)  # type: ignore[operator]
         features = self.model.forward_head(feature_map, pre_logits=True)  # type: ignore[operator]
         return ModelOutput(features, self.classify(features), feature_map)
+
+    def _forward_capturing(self, images: Tensor) -> ModelOutput:
+        captured: list[Tensor] = []
+        # For this pass only: a lasting hook would hold the last batch and its graph.
+        handle = self._classifier().register_forward_pre_hook(
+            lambda _, inputs: captured.append(inputs[0])
+        )
+        try:
+            logits = self.model(images)
+        finally:
+            handle.remove()
+        if not captured:
+            raise RuntimeError("its forward pass does not call the classifier")
+        return ModelOutput(captured[-1], logits)
 
     def classify(self, features: Tensor) -> Tensor:
         """The classifier alone: features [B, D] -> logits [B, C]."""
@@ -79,8 +90,12 @@ class Backbone(nn.Module):
         return logits
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device."""
-        return self.transform.normalize(images)
+        """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device.
+
+        Channels last in memory: convolutions are a third faster so on a CPU, and what tensor
+        cores want on a GPU.
+        """
+        return self.transform.normalize(images).contiguous(memory_format=torch.channels_last)
 
     def freeze(self) -> Backbone:
         """No gradients, and evaluation mode for good: batch-norm statistics never move."""
@@ -96,7 +111,13 @@ class Backbone(nn.Module):
     def fingerprint(self) -> str:
         """Identity of what this model computes: architecture, every weight and buffer."""
         described = f"{type(self.model).__module__}.{type(self.model).__qualname__}|{self.model}"
+        described = re.sub(r" at 0x[0-9a-f]+", "", described)  # a function's place in memory
         return fingerprint(described, fingerprint_tensors(self.model.state_dict()))
+
+    @property
+    def is_timm(self) -> bool:
+        """Whether ``export`` writes a folder that timm loads."""
+        return hasattr(self.model, "pretrained_cfg")
 
     @property
     def num_parameters(self) -> int:
@@ -116,7 +137,7 @@ class Backbone(nn.Module):
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        if hasattr(self.model, "pretrained_cfg"):
+        if self.is_timm:
             from timm.models import save_for_hf  # type: ignore[attr-defined]
 
             settings = self.transform.as_dict()
@@ -131,9 +152,6 @@ class Backbone(nn.Module):
             state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
             save_file(state, directory / "model.safetensors")
         return directory
-
-    def _capture(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._captured.append(inputs[0])
 
     def _classifier(self) -> nn.Module:
         if self._is_timm:
@@ -151,24 +169,33 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def _check(self) -> tuple[int, int]:
         """Feature width and class count, after checking that both ways to the logits agree."""
-        was_training, parameter = self.training, next(self.model.parameters())
-        self.model.eval()
+        parameter = next(self.model.parameters(), None)
+        if parameter is None:
+            raise UserError(f"model {self.name!r}: expected a model with weights, it has none")
+        modes = [(module, module.training) for module in self.model.modules()]
+        self._classifier()
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(1, 3, *self.transform.input_size, generator=generator)
         images = images.to(parameter.device, parameter.dtype)
-        self._classifier()
         try:
+            self.model.eval()
             output = self(images)
             direct = self.model(images)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"model {self.name!r}: a forward pass on a {tuple(images.shape)} image failed: {reason}"
+                f"model {self.name!r}: a forward pass on a {tuple(images.shape)} image failed: "
+                f"{reason}"
             ) from error
-        self.model.train(was_training)
-        self._captured.clear()
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        if not isinstance(direct, Tensor):
+            raise UserError(
+                f"model {self.name!r}: expected logits [B, C], got a {type(direct).__name__}"
+            )
         assert output.logits is not None
-        if output.features.dim() != 2 or direct.shape != output.logits.shape:
+        if output.features.dim() != 2 or direct.dim() != 2 or direct.shape != output.logits.shape:
             raise UserError(
                 f"model {self.name!r}: expected features [B, D] and logits [B, C], got "
                 f"{tuple(output.features.shape)} and {tuple(direct.shape)}"
@@ -198,4 +225,4 @@ def transform_of(model: nn.Module) -> ImageTransform:
     """The evaluation transform that a timm model declares."""
     from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
 
-    return ImageTransform.from_timm(resolve_model_data_config(model))
+    return ImageTransform.from_timm(resolve_model_data_config(model))  # type: ignore[no-untyped-call]

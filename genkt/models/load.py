@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
+from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
 from genkt.types import UserError
@@ -64,12 +67,15 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
         args["pretrained_cfg_overlay"] = overlay
     if num_classes is not None:
         args["num_classes"] = num_classes
+    state = read_checkpoint(Path(spec.weights)) if spec.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         model = _create(timm_name, spec, args)
-    if spec.weights:
-        load_weights(model, Path(spec.weights), spec.name)
-    return Backbone(model, transform_of(model), spec.name)
+        if state is not None and num_classes is None:
+            _fit_head(model, state)
+    if state is not None:
+        _load_state(model, state, spec)
+    return Backbone(model, _declared_transform(model, spec.name), spec.name)
 
 
 def shipped_path(name: str) -> str:
@@ -119,10 +125,15 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
         model: nn.Module = timm.create_model(timm_name, pretrained=pretrained, **args)
     except TypeError as error:
         raise UserError(f'model "{spec.name}": timm does not take these args: {error}') from error
-    except (OSError, RuntimeError, ValueError) as error:
-        if not pretrained or timm_name.startswith("local-dir:"):
-            reason = str(error).splitlines()[0]
-            raise UserError(f'model "{spec.name}": cannot be built: {reason}') from error
+    except (SafetensorError, pickle.UnpicklingError) as error:
+        raise UserError(f'model "{spec.name}": its weights are damaged: {_line(error)}') from error
+    except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
+        local = not pretrained or timm_name.startswith("local-dir:")
+        if local or not isinstance(error, OSError):
+            raise UserError(
+                f'model "{spec.name}": cannot be built: {_line(error)}. Check its args; where it '
+                "has no weights of its own, set pretrained=false."
+            ) from error
         raise UserError(
             f'model "{spec.name}": its pretrained weights could not be fetched '
             f"({type(error).__name__}). Offline? Give a file (weights=PATH), a folder "
@@ -131,40 +142,77 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
     return model
 
 
-def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Load a .safetensors or torch checkpoint into ``model``; only the head may differ in size.
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+
+
+def _declared_transform(model: nn.Module, name: str) -> ImageTransform:
+    try:
+        return transform_of(model)
+    except UserError as error:
+        raise UserError(f'model "{name}": {error}') from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or torch checkpoint.
 
     Torch files are read with ``weights_only=True``: nothing in them is executed. Wrapper keys
     (``state_dict``, ``model``, EMA variants, ``module.``) are seen through.
 
     Raises:
-        UserError: no such file, not a checkpoint, or weights of another architecture.
+        UserError: no such file, or not a checkpoint.
     """
-    import pickle
-
-    from safetensors import SafetensorError
     from timm.models import load_state_dict  # type: ignore[attr-defined]
 
     if not path.is_file():
         raise UserError(f'weights "{path}": no such file')
     try:
-        state = load_state_dict(str(path))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f'weights "{path}": not a readable checkpoint: {reason}') from error
-    head = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
-    own = dict(model.named_parameters())
-    for key in list(state):
-        if key in own and id(own[key]) in head and own[key].shape != state[key].shape:
-            del state[key]
-    expected = model.state_dict()
+        state: object = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # a damaged or hostile pickle raises anything
+        raise UserError(f'weights "{path}": not a readable checkpoint: {_line(error)}') from error
+    if not isinstance(state, dict) or not state:
+        raise UserError(f'weights "{path}": expected named tensors, got a {type(state).__name__}')
+    other = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if other:
+        raise UserError(
+            f'weights "{path}": expected named tensors, alone or under state_dict or model, got '
+            f"a {type(state[other[0]]).__name__} at {other[0]}"
+        )
+    return state
+
+
+def _head_names(model: nn.Module) -> set[str]:
+    """The classifier's weights, as the model's state dict calls them."""
+    classifier = model.get_classifier()  # type: ignore[operator]
+    parts = classifier if isinstance(classifier, tuple) else (classifier,)
+    head = {id(parameter) for part in parts for parameter in part.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in head}
+
+
+def _fit_head(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give the model as many classes as the weights have."""
+    sizes = {state[name].shape[0] for name in _head_names(model) if name in state}
+    if len(sizes) == 1 and sizes != {model.num_classes}:
+        model.reset_classifier(sizes.pop())  # type: ignore[operator]
+
+
+def _load_state(model: nn.Module, state: dict[str, Tensor], spec: ModelSpec) -> None:
+    """Load tensors into ``model``; only those of its head may differ in shape or be missing.
+
+    Raises:
+        UserError: weights of another architecture.
+    """
+    head, expected = _head_names(model), model.state_dict()
+    other = {key for key in state.keys() & head if state[key].shape != expected[key].shape}
+    state = {key: value for key, value in state.items() if key not in other}
     wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
-    missing = [k for k in expected if k not in state and not (k in own and id(own[k]) in head)]
+    missing = [k for k in expected if k not in state and k not in head]
     unknown = [k for k in state if k not in expected]
     if wrong or missing or unknown:
         example = (wrong or missing or unknown)[0]
         raise UserError(
-            f'weights "{path}": not of {name}: {len(missing)} of {len(expected)} tensors missing, '
-            f"{len(unknown)} unknown, {len(wrong)} of another shape (first: {example})"
+            f'weights "{spec.weights}": not of {spec.name}: {len(missing)} of {len(expected)} '
+            f"tensors missing, {len(unknown)} unknown, {len(wrong)} of another shape "
+            f"(first: {example})"
         )
     model.load_state_dict(state, strict=False)

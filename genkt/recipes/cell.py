@@ -20,14 +20,13 @@ from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
 from genkt.recipes.run_folder import StageLog
-from genkt.recipes.session import Session, draw_seed
+from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.recipes.stages import (
-    TeacherSet,
     distil,
     distil_steps,
-    prepare_teachers,
     train_supervised,
 )
+from genkt.recipes.teachers import prepare_teachers
 from genkt.training.checkpoint import save_weights
 from genkt.training.loop import Record
 from genkt.types import UNLABELLED, CellResult, Cost, Prediction
@@ -81,7 +80,7 @@ def _run_method(session: Session, draw: Draw, directory: Path, log: StageLog) ->
     teachers, cost = prepare_teachers(session, draw, log)
     if cost.steps:
         stages["adapt"] = cost
-    extras: dict[str, float | int | str] = _teacher_accuracy(session, teachers)
+    extras: dict[str, float | int | str] = _teacher_accuracy(teachers)
     options, cost = _searched(session, draw, config.method, teachers, directory, log)
     if cost.steps:
         stages["search"] = cost
@@ -109,13 +108,12 @@ def _fresh_student(session: Session, draw: Draw) -> Backbone:
     return session.student(session.num_classes, draw_seed(draw, "student"))
 
 
-def _teacher_accuracy(session: Session, teachers: TeacherSet) -> dict[str, float | int | str]:
+def _teacher_accuracy(teachers: TeacherSet) -> dict[str, float | int | str]:
     """Test accuracy of every teacher that has a head for the task."""
-    if session.adapt == "none":
-        return {}
     return {
-        f"teacher_accuracy.{index}": session.predictions(model, "test").accuracy
-        for index, model in enumerate(teachers.models)
+        f"teacher_accuracy.{index}": accuracy
+        for index, accuracy in enumerate(teachers.test_accuracy)
+        if accuracy is not None
     }
 
 

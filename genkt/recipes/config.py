@@ -8,11 +8,14 @@ from typing import Annotated, Any, Literal
 from genkt.data.views import ViewSpec
 from genkt.methods.base import MethodOptions
 from genkt.training.settings import TrainSettings
-from genkt.types import Range
+from genkt.types import Range, UserError
 
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
 Pair = tuple[float, float]
+
+IN_PYTHON = "images given in Python"
+"""The folder of a run whose images were given as an object."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class ViewSettings:
     rotate_degrees: float
     translate: float
     scale: Pair
+
+    def __post_init__(self) -> None:
+        self.spec(0)  # refuses what cannot be drawn
 
     def spec(self, seed: int) -> ViewSpec:
         """The views this run stores, from its seed."""
@@ -102,7 +108,7 @@ class TeacherSettings:
 
     model: str | list[str]
     pretrained: bool
-    weights: str | list[str] | None
+    weights: str | list[str | None] | None
     args: dict[str, Any]
     transform: dict[str, Any]
     adapt: Literal["auto", "none", "linear_probe", "fine_tune"]
@@ -142,6 +148,15 @@ class StageLength:
 
 
 @dataclass(frozen=True)
+class AdaptSettings:
+    """``adapt``: how a teacher is fine-tuned on the few labels (``teacher.adapt=fine_tune``)."""
+
+    steps: Annotated[int, Range(0)]
+    lr: Annotated[float, Range(0)]
+    batch_size: Count
+
+
+@dataclass(frozen=True)
 class TransferConfig:
     """Everything ``genkt transfer`` needs; see ``configs/transfer.yaml`` for each key."""
 
@@ -161,4 +176,36 @@ class TransferConfig:
     cache_dtype: Literal["float16", "float32"]
     train: TrainSettings
     finetune: StageLength
-    adapt: StageLength
+    adapt: AdaptSettings
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are right one by one, but not together.
+
+        Raises:
+            UserError: one line a fault.
+        """
+        faults = _label_faults(self.data) + _batch_faults(self)
+        if faults:
+            raise UserError("\n".join(faults))
+
+
+def _label_faults(data: EmbeddedData | FolderData | TorchvisionData) -> list[str]:
+    ways = ("labels_per_class", "label_fraction", "label_list")
+    given = [way for way in ways if getattr(data, way) is not None]
+    if len(given) < 2:
+        return []
+    shown = ", ".join(f"{way}={getattr(data, way)}" for way in given)
+    return [f"data.{given[-1]}: expected one way to choose labels, got {shown}; set others to null"]
+
+
+def _batch_faults(config: TransferConfig) -> list[str]:
+    train, faults = config.train, []
+    if train.steps is None and not train.epochs:
+        faults.append("train.steps: null counts in epochs: give train.epochs above 0 too")
+    mixes = not isinstance(config.transfer_set, LabelledSet)
+    if mixes and config.method.name != "stl" and train.labelled_per_batch >= train.batch_size:
+        faults.append(
+            f"train.labelled_per_batch: expected less than train.batch_size ({train.batch_size}), "
+            f"got {train.labelled_per_batch}; the rest of a batch are transfer images"
+        )
+    return faults

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from genkt.data.folders import read_folder, read_unlabelled
-from genkt.data.images import ImageSet, concat, overlap
+from genkt.data.images import ImageSet, Skipped, concat, overlap
 from genkt.data.sources import read_torchvision
 from genkt.data.splits import Splits, draw_labels
 from genkt.io import derive_seed
@@ -41,6 +41,11 @@ class Pool:
     num_train: int
     splits: Splits
     notes: tuple[str, ...]
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every file left out of the data or the transfer images, once."""
+        return tuple(dict.fromkeys([*self.splits.skipped, *self.images.skipped]))
 
 
 @dataclass(frozen=True)
@@ -108,18 +113,20 @@ def build_pool(transfer_set: TransferSettings, splits: Splits) -> Pool:
     elif isinstance(transfer_set, UnlabelledSet):
         extra = splits.unlabelled
     images = splits.train if extra is None else concat(splits.train, extra.without_labels())
-    return Pool(images, len(splits.train), splits, tuple(_warnings(splits, images)))
+    pool = Pool(images, len(splits.train), splits, ())
+    return replace(pool, notes=tuple(_warnings(pool)))
 
 
-def _warnings(splits: Splits, images: ImageSet) -> list[str]:
-    notes = []
+def _warnings(pool: Pool) -> list[str]:
+    notes, splits, images = [], pool.splits, pool.images
     if splits.test is not None and (same := overlap(images, splits.test)):
         notes.append(
             f"{len(same)} test images are also training or transfer images "
             f"(e.g. {same[0][1]}): accuracies are too high by as much."
         )
-    if splits.skipped:
-        notes.append(f"{len(splits.skipped)} unreadable files were left out (listed below).")
+    if skipped := pool.skipped:
+        first = f"{skipped[0].path}: {skipped[0].reason}"
+        notes.append(f"{len(skipped)} files were left out (first: {first}); the report lists them.")
     return notes
 
 

@@ -15,7 +15,8 @@ from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import Draw, draw_of
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
-from genkt.recipes.stages import distil, distil_steps, prepare_teachers, train_supervised
+from genkt.recipes.stages import distil, distil_steps, train_supervised
+from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
 
 _STEPS = 3
@@ -40,7 +41,7 @@ def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None 
     Raises:
         UserError: whatever would stop the real run at its start.
     """
-    RunFolder(config.out, plain, overwrite=False)  # says now when the folder is taken
+    RunFolder(config.out, plain, overwrite=config.overwrite)  # says now when it is taken
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
         folder = RunFolder(Path(temporary) / "run", plain, overwrite=False)
         session = open_session(config, folder, given or Given())
@@ -55,7 +56,7 @@ def _measure(session: Session) -> _Measured:
     log = session.log.stage(0, "dry_run")
     started = time.perf_counter()
     teachers, adapt = prepare_teachers(small, rows, log)
-    cached = time.perf_counter() - started - adapt.seconds
+    cached = max(0.0, time.perf_counter() - started - adapt.seconds)
     options = session.config.method
     if beta_candidates(options):
         options = with_beta(options, beta_candidates(options)[0])
@@ -65,13 +66,18 @@ def _measure(session: Session) -> _Measured:
         small, rows, "finetune", student, _STEPS, small.config.train.lr,
         small.folder.path / "f", log,
     )[0]  # fmt: skip
-    num_views = session.views.num_views
-    num_rows = len(session.pool.images) * max(1, num_views)
-    row_bytes = sum(store.layout.num_bytes / len(store) for store in teachers.stores)
+    num_views = max(1, session.views.num_views)
+    num_rows = len(session.pool.images) * num_views
+    num_cached = len(small.pool.images) * num_views
+    if session.adapt == "linear_probe":
+        num_cached += len(small.pool.splits.parts["test"])
+    bytes_each = 2 if session.config.cache_dtype == "float16" else 4
+    columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
+    row_bytes = bytes_each * columns if teachers.stores else 0
     return _Measured(
         per_step=cost.seconds / cost.steps,
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
-        per_view=cached / (len(small.pool.images) * max(1, num_views)) if teachers.stores else 0.0,
+        per_view=cached / num_cached if teachers.stores else 0.0,
         cache_bytes=round(row_bytes * num_rows),
         student_bytes=4 * student.num_parameters,
         peak_bytes=cost.peak_memory_bytes,
@@ -88,7 +94,9 @@ def _few_images(session: Session, draw: Draw) -> tuple[Session, Draw]:
     short = replace(session.config.adapt, steps=_STEPS if session.config.adapt.steps else 0)
     config = replace(session.config, train=train, adapt=short)
     pool = replace(session.pool, images=session.pool.images.select(keep))
-    splits = replace(pool.splits, validation=None)
+    test = session.pool.splits.parts["test"]
+    few = test.select(np.arange(min(_CACHED_IMAGES, len(test))))
+    splits = replace(pool.splits, validation=None, test=few)
     small = replace(
         session, config=config, pool=replace(pool, splits=splits), _datasets={},
     )  # fmt: skip
@@ -108,21 +116,22 @@ def _text(session: Session, measured: _Measured) -> str:
     steps = distil_steps(session, draw) + config.finetune.steps
     searched = len(beta_candidates(config.method)) * distil_steps(session, draw)
     arms = 2 if config.baseline and config.method.name != BASELINE else 1
-    adapted = session.adapt != "none" and bool(session.teachers)
+    adapted = session.adapt == "fine_tune" and bool(session.teachers)
     views = len(session.pool.images) * max(1, session.views.num_views)
     num_caches = config.draws if adapted else 1
     seconds = config.draws * (arms * steps + searched) * measured.per_step
     seconds += config.draws * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
     disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
+    draws = _count(config.draws, "draw")
     free = shutil.disk_usage(_existing(Path(config.out))).free
     return "\n".join(
         [
             "dry run: everything fits; nothing was written",
-            f"  students   {config.draws} draws x {arms} arms, {steps} steps each"
+            f"  students   {draws} x {_count(arms, 'arm')}, {steps} steps each"
             + (f", and {searched} steps a draw to search beta" if searched else ""),
             f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw",
-            f"  teachers   {views} views to cache, {num_caches} times"
+            f"  teachers   {views} views to cache" + (", every draw" if adapted else "")
             if session.teachers and config.teacher.outputs == "cached"
             else "  teachers   " + ("online" if session.teachers else "none"),
             f"  time       about {_duration(seconds)} on {session.fabric.device}",
@@ -132,8 +141,12 @@ def _text(session: Session, measured: _Measured) -> str:
     )
 
 
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
 def _existing(path: Path) -> Path:
-    path = path.resolve()
+    path = path.expanduser().resolve()
     while not path.exists():
         path = path.parent
     return path

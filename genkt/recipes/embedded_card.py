@@ -41,7 +41,7 @@ def pixels(images: ImageSet, teacher: Backbone) -> Tensor:
 def outputs(teacher: Backbone, images: Tensor, batch_size: int = 128) -> tuple[Tensor, Tensor]:
     """Features [N, D] and logits [N, C] of uint8 images, in evaluation mode."""
     teacher.eval()
-    parts = [teacher(teacher.normalize(chunk)) for chunk in images.split(batch_size)]
+    parts = [teacher(teacher.normalize(chunk)) for chunk in torch.split(images, batch_size)]
     return torch.cat([part.features for part in parts]), torch.cat([part.logits for part in parts])
 
 
@@ -66,21 +66,28 @@ def nearest_centroid(
 
 
 def fine_tune(
-    teacher: Backbone, images: Tensor, labels: Tensor, *, seed: int, steps: int = 120
+    teacher: Backbone,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    seed: int,
+    steps: int = 100,
 ) -> Backbone:
     """A copy of the teacher fine-tuned whole on a few labelled images, slightly moved each step.
 
-    AdamW, cosine to zero, 3e-4 (a new head: 3e-3), batch-norm statistics kept, all images a step.
+    AdamW, cosine to zero, 1e-4 (a new head: 3e-3), batch-norm statistics kept, all images a step.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "head"))
         tuned = copy.deepcopy(teacher)
-        tuned.model.reset_classifier(10)  # type: ignore[operator]
+        tuned.model.reset_classifier(num_classes)  # type: ignore[operator]
+    tuned.num_classes = num_classes
     tuned.frozen = False
     tuned.requires_grad_(True).eval()
     head = tuned.classifier_parameters()
     body = [p for p in tuned.parameters() if all(p is not other for other in head)]
-    groups = [{"params": body, "lr": 3e-4}, {"params": head, "lr": 3e-3}]
+    groups = [{"params": body, "lr": 1e-4}, {"params": head, "lr": 3e-3}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -133,7 +140,9 @@ def task_figures(
         probes.append(linear_probe(pool[rows], labels[rows], target, truth))
         if tuned:
             few = torch.from_numpy(labels[rows].copy())
-            model = fine_tune(teacher, pool_pixels[rows], few, seed=draw)
+            model = fine_tune(
+                teacher, pool_pixels[rows], few, num_classes=len(splits.classes), seed=draw
+            )
             right = outputs(model, held_pixels)[1].argmax(dim=1).numpy() == truth
             tunings.append(100 * float(right.mean()))
     result: Figures = {

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from genkt.data.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
 from genkt.data.photos import UPSTREAM_PHOTOS, photo_crops
 from genkt.data.transform import ImageTransform
-from genkt.io import atomic_path, derive_seed, fingerprint
+from genkt.io import atomic_path, derive_seed, fingerprint, read_json, write_json
 from genkt.models.backbone import Backbone
 from genkt.training.checkpoint import load_state, save_state
 from genkt.types import Range, UserError
@@ -111,11 +111,10 @@ class _Training:
 
     def __init__(self, settings: TeacherSettings, device: torch.device) -> None:
         self.settings, self.device = settings, device
-        self.backbone = build_teacher(settings).to(device, memory_format=torch.channels_last)
+        self.backbone = build_teacher(settings).to(device).to(memory_format=torch.channels_last)
         self.model: nn.Module = self.backbone.model
-        self.average = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
-        )
+        mean = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.model, multi_avg_fn=mean, use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )
@@ -178,6 +177,7 @@ def train_teacher(
     out: Path,
     *,
     device: torch.device | str = "cpu",
+    data: Upstream | None = None,
     report: Report | None = None,
     stop_after: int | None = None,
 ) -> tuple[Backbone, float]:
@@ -185,6 +185,7 @@ def train_teacher(
 
     Args:
         out: folder of the resumable state ``state.pt``.
+        data: other glyphs or photographs than those of ``upstream(settings)``.
         report: told the steps done and the loss, once a step.
         stop_after: leave after so many steps of this call, the state saved.
 
@@ -199,7 +200,7 @@ def train_teacher(
     state = load_state(path, identity)
     if state is not None:
         training.restore(state)
-    data = upstream(settings, training.device)
+    data = data or upstream(settings, training.device)
     begun = saved = time.monotonic()
     before, last = training.seconds, settings.steps
     if stop_after is not None:
@@ -225,6 +226,12 @@ def save_teacher(teacher: Backbone, directory: Path) -> Path:
     from safetensors.torch import load_file, save_file
 
     teacher.export(directory, CLASSES)
+    config = read_json(directory / "config.json")
+    described = config["pretrained_cfg"]
+    for inherited in ("tag", "origin_url", "paper_ids"):  # of timm's own weights, not of these
+        described.pop(inherited, None)
+    described["license"] = "apache-2.0"
+    write_json(directory / "config.json", config)
     weights = directory / "model.safetensors"
     half = {
         name: value.half() if value.is_floating_point() else value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from genkt.analysis.statistics import wilson_interval
+from genkt.data.images import Skipped
 from genkt.recipes.data import DataSettings, load_splits
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
 from genkt.types import Prediction, UserError
@@ -32,12 +33,13 @@ class EvaluateSettings(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of one model on one labelled part."""
+    """Predictions of one model on one labelled part; ``skipped`` files could not be read."""
 
     model: str
     split: str
     classes: tuple[str, ...]
     prediction: Prediction
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -63,6 +65,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "interval_95": [low, high],
             "num_images": len(self.prediction.ids),
+            "skipped": [{"path": entry.path, "reason": entry.reason} for entry in self.skipped],
             "by_class": {
                 name: {"right": right, "images": count}
                 for name, (right, count) in self.by_class().items()
@@ -86,6 +89,7 @@ class Evaluation:
             f"  {name:<{width}}  {100 * right / count:5.1f} %  ({right} of {count})"
             for name, (right, count) in self.by_class().items()
         ]
+        lines += [f"  left out: {entry.path}: {entry.reason}" for entry in self.skipped]
         return "\n".join(lines)
 
 
@@ -104,4 +108,4 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     prediction = predict_images(
         classifier, images, device=settings.device, batch_size=settings.batch_size
     )
-    return Evaluation(settings.model, settings.split, images.classes, prediction)
+    return Evaluation(settings.model, settings.split, images.classes, prediction, splits.skipped)

@@ -16,9 +16,9 @@ from genkt.data.images import ImageSet
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.io import atomic_path
 from genkt.models.backbone import Backbone
-from genkt.models.load import ModelSpec, load_model
+from genkt.models.load import ModelSpec, load_model, name_fault
 from genkt.training.evaluate import predict
-from genkt.types import Prediction, UserError
+from genkt.types import ModelOutput, Prediction, UserError
 
 
 @dataclass(frozen=True)
@@ -39,33 +39,53 @@ def load_student(run: str | Path) -> Classifier:
     if not folder.is_dir():
         raise UserError(f"run {folder}: no such folder")
     student = folder / "student"
-    if not (student / "config.json").is_file():
-        unfinished = (folder / "run.json").is_file()
-        reason = (
-            "its run has not finished; repeat its command to continue it"
-            if unfinished
-            else "expected a folder written by genkt transfer (with student/config.json)"
-        )
-        raise UserError(f"run {folder}: {reason}")
-    return load_classifier(f"local-dir:{student}")
+    if not (folder / "run.json").is_file():
+        reason = "expected a folder written by genkt transfer (with run.json)"
+    elif not (folder / "report.json").is_file():
+        reason = "its run has not finished; repeat its command to continue it"
+    elif not (student / "config.json").is_file():
+        reason = "its student is not a timm model; load student/model.safetensors with your code"
+    else:
+        return _with_own_head(f"local-dir:{student}", None)
+    raise UserError(f"run {folder}: {reason}")
 
 
 def load_classifier(name: str, weights: str | None = None) -> Classifier:
-    """A run folder, a timm name, ``local-dir:`` or ``genkt:`` model with its own head."""
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        return load_student(name)
-    if (Path(name) / "config.json").is_file():
-        name = f"local-dir:{name}"
+    """A run folder, an exported model's folder, or a timm, ``local-dir:`` or ``genkt:`` name.
+
+    Raises:
+        UserError: nothing of this name, or an unfinished run.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return _with_own_head(f"local-dir:{folder}", weights)
+    is_path = name.startswith((".", "/", "~")) or (folder / "run.json").is_file()
+    if is_path or (folder.is_dir() and name_fault(name)):
+        return load_student(folder)
+    if "/" in name and ":" not in name:
+        raise UserError(f'model "{name}": no such folder; a hub name is written hf-hub:{name}')
+    return _with_own_head(name, weights)
+
+
+def _with_own_head(name: str, weights: str | None) -> Classifier:
     model = load_model(ModelSpec(name, weights=weights))
     names = getattr(model.model, "pretrained_cfg", {}).get("label_names") or ()
     return Classifier(model.freeze(), tuple(names))
 
 
+def device_of(name: str) -> str:
+    """``auto`` as the device it stands for here."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def predict_images(
     classifier: Classifier, images: ImageSet, *, device: str = "cpu", batch_size: int = 64
 ) -> Prediction:
-    """Class probabilities of every picture."""
+    """Class probabilities of every picture; ``device`` is auto, cpu or cuda."""
     dataset = ViewDataset(images, FIXED_VIEW, [classifier.model.transform], memory_bytes=0)
+    device = device_of(device)
     model = classifier.model.to(device)
     return predict(model, dataset, device=device, batch_size=batch_size)
 
@@ -103,9 +123,9 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(images).logits
-        assert logits is not None
-        return logits
+        output: ModelOutput = self.model(images)
+        assert output.logits is not None
+        return output.logits
 
 
 @dataclass(frozen=True)

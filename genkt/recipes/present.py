@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def report_data(
     rows = pick_samples(mine.prediction, baseline.prediction if baseline else None)
     test = session.pool.splits.parts["test"]
     student = session.student(session.num_classes, 0)
+    models = _models(session, student, cells[method])
     return ReportData(
         title=_title(session),
         cells=[cell.result for runs in cells.values() for cell in runs],
@@ -48,35 +49,45 @@ def report_data(
         exported_draw=chosen,
         predictions=predictions,
         curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
-        artifacts=_artifacts(session, mine),
+        artifacts=_artifacts(models, mine),
         sample_images={test.ids[row]: test.load(row) for row in rows},
         transfer_samples=_transfer_samples(session, chosen),
         transfer_composition=_composition(session, chosen),
-        models=_models(session, student, cells[method]),
+        models=models,
         stages=_stages(cells[method]),
         splits=_split_summaries(session, chosen),
-        skipped=[(entry.path, entry.reason) for entry in session.pool.splits.skipped],
+        skipped=[(entry.path, entry.reason) for entry in session.pool.skipped],
         command=command,
         versions=versions(),
         config=session.folder.config,
-        snippet=snippet(session.folder.path, session.pool.splits.classes),
+        snippet=snippet(session.folder.path, student),
         notes=_notes(session, cells[method]),
     )
 
 
-def snippet(out: Path, classes: Sequence[str]) -> str:
-    """Code that loads the exported student and predicts one image."""
+def snippet(out: Path, student: Backbone) -> str:
+    """Code that loads the exported student and, where it is timm's, predicts one image."""
     folder = (out / "student").resolve()
+    if not student.is_timm:
+        return "\n".join(
+            [
+                "from safetensors.torch import load_file",
+                "# model: built by your own code, as the student you gave",
+                f"model.load_state_dict(load_file({str(folder / 'model.safetensors')!r}))",
+            ]
+        )
+    name = json.dumps(f"local-dir:{folder}", ensure_ascii=False)
     return "\n".join(
         [
             "import timm, torch",
             "from PIL import Image",
-            f'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()',
+            f"model = timm.create_model({name}, pretrained=True).eval()",
             "config = timm.data.resolve_model_data_config(model)",
             "transform = timm.data.create_transform(**config, is_training=False)",
             'image = transform(Image.open("IMAGE.png").convert("RGB"))',
             "probabilities = model(image[None]).softmax(dim=1)[0]",
-            'print(model.pretrained_cfg["label_names"][probabilities.argmax()], probabilities.max())',
+            'names = model.pretrained_cfg["label_names"]',
+            "print(names[probabilities.argmax()], probabilities.max().item())",
         ]
     )
 
@@ -102,17 +113,16 @@ def versions() -> dict[str, str]:
 
 def _title(session: Session) -> str:
     data = session.config.data
-    name = getattr(data, "dataset", None) or Path(getattr(data, "root", data.name)).name
+    name = getattr(data, "dataset", None) or Path(getattr(data, "root", data.name)).resolve().name
     if data.labels_per_class is not None:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{name}, {data.labels_per_class} {plural} per class"
     return f"{name}, {len(draw_of(session.config, session.pool, 0).labelled)} labelled images"
 
 
-def _artifacts(session: Session, cell: Cell) -> dict[str, np.ndarray[Any, Any]]:
+def _artifacts(models: list[ModelSummary], cell: Cell) -> dict[str, np.ndarray[Any, Any]]:
     """What the method learned, under the teachers' names."""
-    models = session.config.teacher.model
-    names = models if isinstance(models, list) else [models]
+    names = [model.name for model in models if model.role == "teacher"]
     found = {}
     for key, value in cell.artifacts.items():
         index = key.rpartition(".")[2]

@@ -13,17 +13,22 @@ from genkt.io import read_json, write_json, write_text
 from genkt.training.loop import Record
 from genkt.types import UserError
 
-_FREE = ("out", "overwrite", "dry_run", "cache", "device")
+_FREE = {
+    "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
+}  # fmt: skip
 """Settings that may change between the start of a run and its continuation."""
 
 
 class RunFolder:
     """One run's folder: claimed by a configuration, continued by the same one, then finished.
 
+    Nothing is written or removed before ``claim``, so a start that fails leaves all as it was.
+
     Args:
         path: the folder.
         config: the plain resolved configuration.
-        overwrite: throw an earlier run in this folder away.
+        overwrite: replace an earlier run in this folder: a finished one, or one of other
+            settings. An interrupted run of the same settings is continued.
 
     Raises:
         UserError: the folder holds another run, or something that is no run at all.
@@ -32,41 +37,83 @@ class RunFolder:
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
-        claim = self.path / "run.json"
-        if overwrite and claim.is_file():
-            shutil.rmtree(self.path)
+        self._replace = False
+        self._overwrite = overwrite
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"out={self.path}: expected a folder, it is a file")
-        if claim.is_file():
-            self._check_same(read_json(claim)["config"])
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        if self._ended():
+            self._replace = overwrite
+        if self._is_run() and not self._replace:
+            self._check_same(self._earlier()["config"], self.config)
+        elif not self._is_run() and self.path.is_dir() and any(self.path.iterdir()):
             raise UserError(f"out={self.path}: the folder is not empty and holds no genkt run")
 
     @property
     def finished(self) -> bool:
         """Whether the run in this folder has ended."""
-        return (self.path / "report.json").is_file() and (self.path / "run.json").is_file()
+        return self._ended() and not self._replace
 
-    def claim(self, command: str) -> None:
-        """Write ``run.json`` and ``config.yaml``; from here on the folder is this run's."""
+    def claim(self, command: str, inputs: Mapping[str, str] | None = None) -> None:
+        """Write ``run.json`` and ``config.yaml``; from here on the folder is this run's.
+
+        Args:
+            command: how to repeat the run.
+            inputs: fingerprints of what the settings only name (images, models given in Python).
+
+        Raises:
+            UserError: the inputs are not those this run was started with.
+        """
         import yaml
 
-        if not (self.path / "run.json").is_file():
-            write_json(self.path / "run.json", {"config": self.config, "command": command})
-        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-        write_text(self.path / "config.yaml", f"# {command}\n{text}")
+        inputs = dict(inputs or {})
+        if self._is_run() and not self._replace:
+            earlier = self._earlier().get("inputs", {})
+            changed = [name for name, value in inputs.items() if earlier.get(name) != value]
+            if changed and not self._overwrite:
+                raise UserError(
+                    f"out={self.path}: the run there was started with other {' and '.join(changed)}"
+                    " (by content, the settings agree); give another out= or overwrite=true"
+                )
+            self._replace = bool(changed)
+        if self._replace:
+            shutil.rmtree(self.path)
+            self._replace = False
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"out={self.path}: cannot be created: {error.strerror}") from error
+        if not self._is_run():
+            facts = {"config": self.config, "inputs": inputs, "command": command}
+            write_json(self.path / "run.json", facts)
+        repeated = dict(self.config)
+        if "overwrite" in repeated:
+            repeated["overwrite"] = False  # to repeat a run must never remove one
+        text = yaml.safe_dump(repeated, sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
 
     def cell(self, draw: int, arm: str) -> Path:
         """Where one student of the run keeps its state and results."""
         return self.path / "draws" / str(draw) / arm
 
-    def _check_same(self, earlier: Mapping[str, Any]) -> None:
+    def _is_run(self) -> bool:
+        return (self.path / "run.json").is_file()
+
+    def _ended(self) -> bool:
+        return self._is_run() and (self.path / "report.json").is_file()
+
+    def _earlier(self) -> dict[str, Any]:
+        facts: dict[str, Any] = read_json(self.path / "run.json")
+        return facts
+
+    def _check_same(self, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = [
-            f"{key}: was {json.dumps(old)}, now {json.dumps(new)}"
-            for key, old, new in _differences(earlier, self.config)
-            if key.split(".")[0] not in _FREE
+            f"{key}: was {_shown(old)}, now {_shown(new)}"
+            for key, old, new in _differences(earlier, now)
+            if key not in _FREE
         ]
-        if changed:
+        if changed and self._overwrite:
+            self._replace = True
+        elif changed:
             raise UserError(
                 "\n".join(
                     [
@@ -80,10 +127,16 @@ class RunFolder:
 
 def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(a, dict) and isinstance(b, dict):
+        if a.get("name") != b.get("name"):  # another choice: its own settings say nothing more
+            return [(f"{key}.name", a.get("name"), b.get("name"))]
         names = list(dict.fromkeys([*a, *b]))
         prefix = f"{key}." if key else ""
         return [d for n in names for d in _differences(a.get(n), b.get(n), f"{prefix}{n}")]
     return [] if a == b else [(key, a, b)]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 class RunLog:

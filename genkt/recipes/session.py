@@ -15,6 +15,7 @@ from genkt.data.images import ImageSet
 from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.io import derive_seed
+from genkt.methods.base import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.config import EmbeddedData, StudentSettings, TeacherSettings, TransferConfig
@@ -22,11 +23,31 @@ from genkt.recipes.data import Draw, Pool
 from genkt.recipes.run_folder import RunFolder, RunLog
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.evaluate import predict
+from genkt.training.probe import Rows
 from genkt.training.settings import TrainSettings
 from genkt.types import Prediction, UserError
 
 ModelFactory = Callable[[int | None, int], Backbone]
 """(number of classes or None for the model's own, seed of new weights) -> a fresh model."""
+
+
+@dataclass(frozen=True)
+class TeacherSet:
+    """The teachers of one draw.
+
+    Args:
+        models: for online use and for messages.
+        stores: their cached outputs; empty when online.
+        online: run the models on every batch instead.
+        shapes: what an objective must know of them.
+        test_accuracy: of each, 0..1; None where it has no head for the task.
+    """
+
+    models: tuple[Backbone, ...]
+    stores: tuple[Rows, ...]
+    online: bool
+    shapes: tuple[TeacherShape, ...]
+    test_accuracy: tuple[float | None, ...]
 
 
 @dataclass
@@ -37,6 +58,7 @@ class Session:
         student: makes a fresh student.  teachers: make fresh teachers, one entry each.
         views: the stored views of the pool's images.
         adapt: what is done to the teachers: "none", "linear_probe" or "fine_tune".
+        shared: caches of teachers that are the same for every draw.
     """
 
     config: TransferConfig
@@ -49,7 +71,7 @@ class Session:
     student: ModelFactory
     teachers: Sequence[ModelFactory]
     adapt: str
-    shared_stores: list[OutputStore] = field(default_factory=list)
+    shared: dict[str, OutputStore] = field(default_factory=dict)
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
 
     @property
@@ -69,7 +91,7 @@ class Session:
 
     def batches(
         self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],
-        stores: Sequence[OutputStore] = (), *, labelled_only: bool,
+        stores: Sequence[Rows] = (), *, labelled_only: bool,
     ) -> Batches:  # fmt: skip
         """The rows of a stage: the labelled images alone, or with the transfer images."""
         transfer = np.empty(0, dtype=np.int64) if labelled_only else draw.transfer
@@ -77,7 +99,7 @@ class Session:
             labelled=draw.labelled,
             transfer=transfer,
             batch_size=settings.batch_size,
-            labelled_per_batch=min(settings.labelled_per_batch, settings.batch_size),
+            labelled_per_batch=settings.labelled_per_batch,
             seed=draw.seed,
         )
         return Batches(

@@ -1,89 +1,24 @@
-"""The stages a transfer is made of: adapt a teacher, cache its outputs, train a student."""
+"""The training stages of a transfer: one function each, all through the one loop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from genkt.data.cache import OutputStore
-from genkt.methods.base import MethodOptions, Objective, TeacherShape
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import build_objective, parse_options
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
 from genkt.recipes.run_folder import StageLog
-from genkt.recipes.session import Session, draw_seed
+from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.training.batches import Batches
 from genkt.training.loop import Record, Stage, train
 from genkt.training.settings import TrainSettings
-from genkt.training.teacher import cache_outputs
 from genkt.types import Cost
-
-
-@dataclass(frozen=True)
-class TeacherSet:
-    """The teachers of one draw: their cached outputs, or the models themselves when online."""
-
-    models: tuple[Backbone, ...]
-    stores: tuple[OutputStore, ...]
-    online: bool
-
-    @property
-    def shapes(self) -> list[TeacherShape]:
-        """What an objective must know of them."""
-        return [TeacherShape(m.name, m.width, m.num_classes) for m in self.models]
-
-
-def prepare_teachers(session: Session, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
-    """The teachers of a draw, adapted to its labels where asked for, outputs cached.
-
-    Teachers that are not adapted are the same for every draw, and so is their cache.
-    """
-    cost = Cost()
-    models = []
-    for index, factory in enumerate(session.teachers):
-        if session.adapt == "none":
-            model = factory(None, draw_seed(draw, "teacher head"))
-        else:
-            model = factory(session.num_classes, draw_seed(draw, "teacher head"))
-            directory = session.folder.cell(draw.index, f"teacher{index}")
-            cost += adapt_teacher(session, draw, model, directory, log)
-        models.append(model.freeze().to(session.fabric.device))
-    online = session.config.teacher.outputs == "online"
-    adapted = session.adapt != "none"
-    home = session.folder.cell(draw.index, "cache") if adapted else session.cache_home
-    stores = () if online else tuple(_cached(session, model, home) for model in models)
-    return TeacherSet(tuple(models), stores, online), cost
-
-
-def adapt_teacher(
-    session: Session, draw: Draw, teacher: Backbone, directory: Path, log: StageLog
-) -> Cost:
-    """Train the teacher's new head, or all of it, on the draw's labels."""
-    linear = session.adapt == "linear_probe"
-    short = session.config.adapt
-    settings = replace(session.config.train, steps=short.steps, lr=short.lr, ema=None, eval_every=0)
-    cost, _ = train_stage(
-        session, draw, "adapt", teacher, _supervised(session, teacher),
-        session.batches(draw, settings, [teacher.transform], labelled_only=True),
-        settings, directory, log, head_only=linear,
-    )  # fmt: skip
-    return cost
-
-
-def _cached(session: Session, teacher: Backbone, home: Path) -> OutputStore:
-    precision = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    return cache_outputs(
-        teacher,
-        session.pool.images,
-        session.views,
-        home,
-        dtype=session.config.cache_dtype,
-        device=session.fabric.device,
-        num_workers=session.workers,
-        precision=precision[session.config.train.precision],  # type: ignore[arg-type]
-    )
 
 
 def train_stage(
@@ -109,7 +44,6 @@ def train_stage(
         online=online,
         evaluate=accuracy if has_validation else None,
         log=log,
-        head_only=head_only,
     )
     return train(session.fabric, stage)
 
@@ -140,6 +74,9 @@ def distil(
         teachers=teachers.shapes,
         seed=draw_seed(draw, "objective"),
     )
+    objective.check_labels(torch.from_numpy(draw.labels))
+    if not teachers.online:
+        objective.check_teachers([store.rows(np.arange(1)) for store in teachers.stores])
     transforms = [student.transform]
     if teachers.online:
         transforms += [model.transform for model in teachers.models]
@@ -151,9 +88,30 @@ def distil(
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
 
 
+def adapt_teacher(
+    session: Session, draw: Draw, teacher: Backbone, directory: Path, log: StageLog
+) -> Cost:
+    """Fine-tune all of the teacher on the draw's labels."""
+    short = session.config.adapt
+    settings = replace(
+        session.config.train, steps=short.steps, lr=short.lr, batch_size=short.batch_size,
+        labelled_per_batch=short.batch_size, ema=None, eval_every=0,
+    )  # fmt: skip
+    cost, _ = train_stage(
+        session, draw, "adapt", teacher, _supervised(session, teacher),
+        session.batches(draw, settings, [teacher.transform], labelled_only=True),
+        settings, directory, log,
+    )  # fmt: skip
+    return cost
+
+
 def distil_steps(session: Session, draw: Draw) -> int:
     """Optimizer steps of the distillation stage on this draw."""
-    return session.config.train.num_steps(len(draw.transfer) or len(draw.labelled))
+    settings = session.config.train
+    if not len(draw.transfer):
+        return settings.num_steps(len(draw.labelled), settings.batch_size)
+    transfer_per_batch = settings.batch_size - settings.labelled_per_batch
+    return settings.num_steps(len(draw.transfer), transfer_per_batch)
 
 
 def _supervised(session: Session, model: Backbone) -> Objective:

@@ -13,14 +13,14 @@ from typing import Any
 from tqdm import tqdm
 
 from genkt.data.splits import Splits
-from genkt.io import atomic_path, cache_home, derive_seed
+from genkt.io import atomic_path, cache_home, derive_seed, fingerprint_ids
 from genkt.methods.base import TeacherShape
 from genkt.methods.build import METHODS, build_objective, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.cell import BASELINE, Cell, run_cell
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import Pool, build_pool, draw_of, load_splits
-from genkt.recipes.present import report_data, snippet
+from genkt.recipes.present import report_data
 from genkt.recipes.run_folder import RunFolder, RunLog, log_to_file
 from genkt.recipes.session import (
     ModelFactory,
@@ -77,18 +77,20 @@ def run_transfer(
     """
     started = time.perf_counter()
     folder = RunFolder(config.out, plain, overwrite=config.overwrite)
-    finished = folder.finished
     session = open_session(config, folder, given or Given())
     if session.fabric.is_global_zero:
-        folder.claim(command)
+        folder.claim(command, _inputs(session, given or Given()))
+    session.fabric.barrier()
+    finished = folder.finished
     handler = log_to_file(folder.path / "train.log")
     try:
         cells = _run_cells(session)
         chosen = _chosen_draw(session, cells)
         student = _restored(session, cells[config.method.name][chosen])
-        data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
             _export(session, student, cells[config.method.name][chosen])
+        data = report_data(session, cells, chosen, command)
+        if session.fabric.is_global_zero and not finished:
             build_report(data, folder.path)
             logger.info("finished in %.0f s", time.perf_counter() - started)
         session.fabric.barrier()
@@ -97,6 +99,20 @@ def run_transfer(
         handler.close()
     accuracies = [cell.result.accuracy for cell in cells[config.method.name]]
     return TransferResult(student, data, folder.path, sum(accuracies) / len(accuracies))
+
+
+def _inputs(session: Session, given: Given) -> dict[str, str]:
+    """Fingerprints of the images, and of models given in Python: the settings only name them."""
+    pool, parts = session.pool, session.pool.splits.parts
+    found = {"images": fingerprint_ids(pool.images.ids)}
+    for name in sorted(parts.keys() & {"train", "validation", "test"}):
+        labels = map(str, parts[name].labels.tolist())
+        found[f"{name} images"] = fingerprint_ids([*parts[name].ids, *parts[name].classes, *labels])
+    if given.student is not None:
+        found["student"] = given.student.fingerprint()
+    for index, teacher in enumerate(given.teachers or ()):
+        found[f"teacher {index}"] = teacher.fingerprint()
+    return found
 
 
 def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Session:
@@ -108,6 +124,11 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
     splits = given.data or load_splits(config.data, config.seed)
     if "test" not in splits.parts:
         raise UserError("no test images: give a test folder, or data.test_fraction above 0")
+    if config.train.select == "best" and "validation" not in splits.parts:
+        raise UserError(
+            "train.select: best needs validation images, the data have none; give a val folder, "
+            "data.validation_fraction above 0, or train.select=last"
+        )
     student = module_factory(given.student) if given.student else student_factory(config.student)
     teachers = (
         [module_factory(model) for model in given.teachers]
@@ -122,7 +143,7 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         pool=_pool(config, splits),
         folder=folder,
         log=RunLog(folder.path),
-        cache_home=Path(config.cache) if config.cache else cache_home(),
+        cache_home=Path(config.cache).expanduser() if config.cache else cache_home(),
         views=config.data.views.spec(derive_seed(config.seed, "views")),
         student=student,
         teachers=teachers,
@@ -146,7 +167,7 @@ def _adaptation(config: TransferConfig) -> str:
     """What is done to the teachers on the few labels."""
     if config.teacher.adapt != "auto":
         return config.teacher.adapt
-    return "fine_tune" if "logits" in METHODS[config.method.name].needs else "none"
+    return "linear_probe" if "logits" in METHODS[config.method.name].needs else "none"
 
 
 def _check_views(session: Session) -> None:
@@ -236,6 +257,6 @@ def describe(result: TransferResult) -> str:
             "",
             f"report: {result.out / 'report.html'}",
             "",
-            snippet(result.out, result.report.classes),
+            result.report.snippet,
         ]
     )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from genkt.data.cache import OutputStore
 from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
-from genkt.types import Batch, UserError
+from genkt.training.probe import Rows
+from genkt.types import Batch, ModelOutput, UserError
+
+_BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,13 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if not len(self.labelled) and not len(self.transfer):
             raise UserError("nothing to train on: no labelled and no transfer images")
-        if len(self.labelled) and len(self.transfer):
-            if not 0 <= self.labelled_per_batch <= self.batch_size:
-                raise UserError(
-                    f"train.labelled_per_batch: expected 0 .. batch_size ({self.batch_size}), "
-                    f"got {self.labelled_per_batch}"
-                )
+        both = len(self.labelled) and len(self.transfer)
+        if both and not 0 <= self.labelled_per_batch < self.batch_size:
+            raise UserError(
+                f"train.labelled_per_batch: expected 0 .. {self.batch_size - 1}, which leaves room "
+                f"for transfer images in a batch of {self.batch_size}, "
+                f"got {self.labelled_per_batch}"
+            )
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -119,6 +124,10 @@ class Batches:
         plan: which rows a step sees.
         stores: one cache a cached teacher, over the same samples and views.
         rank, world_size: this process reads its contiguous share of every batch.
+        num_workers: loader processes; with 0 the pictures are rendered between the steps.
+
+    Raises:
+        UserError: the batch cannot be shared evenly, or a store holds other samples or views.
     """
 
     def __init__(
@@ -126,7 +135,7 @@ class Batches:
         dataset: ViewDataset,
         labels: np.ndarray,
         plan: BatchPlan,
-        stores: Sequence[OutputStore] = (),
+        stores: Sequence[Rows] = (),
         *,
         rank: int = 0,
         world_size: int = 1,
@@ -137,60 +146,85 @@ class Batches:
                 f"train.batch_size: expected a multiple of the {world_size} processes, "
                 f"got {plan.batch_size}"
             )
+        for store in stores:
+            store.require_samples(dataset.images.ids, dataset.spec)
         self.dataset, self.labels, self.plan, self.stores = dataset, labels, plan, tuple(stores)
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
 
-    def iterate(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches of steps start .. stop, in order."""
+    def iterate(self, start: int, stop: int, *, pin_memory: bool = False) -> Iterator[Batch]:
+        """Batches of steps start .. stop, in order; pinned pictures travel to a GPU sooner."""
+        steps = range(start, stop)
+        if not self.num_workers or not steps:
+            for step in steps:
+                rows, *pictures = self.load(step)
+                yield self._batch(rows, [p.pin_memory() if pin_memory else p for p in pictures])
+            return
         loader = DataLoader(
-            self.dataset,
-            batch_sampler=_Steps(self, start, stop),
-            collate_fn=_stack,
+            _StepRows(self),
+            batch_size=None,
+            sampler=steps,
             num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            prefetch_factor=4 if self.num_workers else None,
+            collate_fn=_as_loaded,
+            pin_memory=pin_memory,
+            prefetch_factor=_BATCHES_AHEAD,
+            generator=torch.Generator(),  # the loader's own draw leaves the global state alone
         )
-        for step, pictures in zip(range(start, stop), loader, strict=True):
-            yield self._batch(self.step_rows(step), pictures)
+        for rows, *pictures in loader:
+            yield self._batch(rows, pictures)
+
+    def load(self, step: int) -> tuple[torch.Tensor, ...]:
+        """This process's rows [B, 2] (sample index, view index) of a step, then its pictures."""
+        rows = self.step_rows(step)
+        pictures = self.dataset.batch([(index, view) for index, view in rows.tolist()])
+        return torch.from_numpy(rows), *pictures
 
     def step_rows(self, step: int) -> np.ndarray:
         """[B, 2] (sample index, view index) of this process at a step."""
         rows = self.plan.rows(step)
         share = len(rows) // self.world_size
-        rows = rows[self.rank * share : (self.rank + 1) * share].copy()
+        rows = rows[self.rank * share : (self.rank + 1) * share]
         spec, ids = self.dataset.spec, self.dataset.images.ids
-        rows[:, 1] = [view_index_for(spec, ids[int(i)], int(epoch)) for i, epoch in rows]
+        if spec.num_views == 1:
+            rows[:, 1] = 0
+        elif spec.num_views > 1:
+            rows[:, 1] = [view_index_for(spec, ids[index], epoch) for index, epoch in rows.tolist()]
         return rows
 
-    def _batch(self, rows: np.ndarray, pictures: tuple[torch.Tensor, ...]) -> Batch:
-        samples, views = rows[:, 0], rows[:, 1]
-        num_views = max(1, self.dataset.spec.num_views)
-        stored = samples * num_views + views
+    def step_ids(self, step: int) -> list[str]:
+        """Sample ids of a step, those of all processes."""
+        return [self.dataset.images.ids[index] for index in self.plan.rows(step)[:, 0].tolist()]
+
+    def _batch(self, rows: torch.Tensor, pictures: Sequence[torch.Tensor]) -> Batch:
+        samples, views = rows.numpy().T
+        stored = samples * self.dataset.spec.num_views + views
         return Batch(
             images=pictures[0],
             labels=torch.from_numpy(self.labels[samples]),
-            ids=tuple(self.dataset.images.ids[int(i)] for i in samples),
+            ids=tuple(self.dataset.images.ids[index] for index in samples.tolist()),
             teachers=tuple(store.rows(stored) for store in self.stores),
-            teacher_images=pictures[1:],
+            teacher_images=tuple(pictures[1:]),
         )
 
 
-class _Steps:
-    """A batch sampler: the rows of each step, as (sample, view) pairs."""
+class _StepRows(Dataset[tuple[torch.Tensor, ...]]):
+    """What a loader process fetches for one step."""
 
-    def __init__(self, batches: Batches, start: int, stop: int) -> None:
-        self.batches, self.start, self.stop = batches, start, stop
+    def __init__(self, batches: Batches) -> None:
+        # Without the stores: their rows are read where they are used, and a map does not travel.
+        self.batches = Batches(
+            batches.dataset,
+            batches.labels,
+            batches.plan,
+            rank=batches.rank,
+            world_size=batches.world_size,
+        )
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.start, self.stop):
-            yield [(int(i), int(view)) for i, view in self.batches.step_rows(step)]
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
+        return self.batches.load(step)
 
 
-def _stack(items: list[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.stack(column) for column in zip(*items, strict=True))
+def _as_loaded(item: Any) -> Any:
+    return item
 
 
 def loader_workers(setting: int | Literal["auto"], images: ImageSet, in_memory: bool) -> int:
@@ -198,3 +232,41 @@ def loader_workers(setting: int | Literal["auto"], images: ImageSet, in_memory: 
     if setting != "auto":
         return setting
     return 0 if in_memory else min(8, (os.cpu_count() or 1) - 1)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on a device, without waiting for the copies."""
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return Batch(
+        images=move(batch.images),
+        labels=move(batch.labels),
+        ids=batch.ids,
+        teachers=tuple(
+            ModelOutput(move(t.features), None if t.logits is None else move(t.logits))
+            for t in batch.teachers
+        ),
+        teacher_images=tuple(move(images) for images in batch.teacher_images),
+    )
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """Micro-batches of almost equal size, in order."""
+    if parts == 1:
+        return [batch]
+    bounds = [round(i * len(batch.labels) / parts) for i in range(parts + 1)]
+    return [
+        Batch(
+            images=batch.images[low:high],
+            labels=batch.labels[low:high],
+            ids=batch.ids[low:high],
+            teachers=tuple(
+                ModelOutput(t.features[low:high], None if t.logits is None else t.logits[low:high])
+                for t in batch.teachers
+            ),
+            teacher_images=tuple(images[low:high] for images in batch.teacher_images),
+        )
+        for low, high in itertools.pairwise(bounds)
+    ]

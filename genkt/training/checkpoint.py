@@ -29,8 +29,11 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
-        raise UserError(f"{path}: not a readable training state ({error}); delete it") from error
-    if state.get("identity") != identity:
+        raise UserError(
+            f"{path}: not a readable training state ({type(error).__name__}); delete it to start "
+            "this stage again"
+        ) from error
+    if not isinstance(state, dict) or state.get("identity") != identity:
         raise UserError(
             f"{path}: belongs to a run with other settings, data or versions; give another out= "
             "or overwrite=true"
@@ -38,9 +41,23 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     return state
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Delete the half-written files of a killed process; call it before the first write."""
+    for pattern in (".*.pt", ".*.safetensors"):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a state dict as safetensors, atomically."""
     from safetensors.torch import save_file
 
     with atomic_path(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
+        # Cloned: safetensors refuses tensors that share memory.
+        save_file(
+            {
+                name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, tensor in tensors.items()
+            },
+            temporary,
+        )

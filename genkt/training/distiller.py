@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,25 @@ def _gather_tensor(tensor: Tensor) -> Tensor:
     if tensor.requires_grad:
         from torch.distributed.nn.functional import all_gather  # type: ignore[attr-defined]
 
-        return torch.cat(all_gather(tensor))
+        return torch.cat(all_gather(tensor))  # type: ignore[no-untyped-call]
     parts = [torch.empty_like(tensor) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
+
+
+@contextmanager
+def trainable(student: Backbone, head_only: bool) -> Iterator[None]:
+    """For a linear probe all but the classifier stands still; afterwards all is as it was."""
+    if not head_only:
+        yield
+        return
+    frozen, before = student.frozen, [p.requires_grad for p in student.parameters()]
+    student.freeze()
+    for parameter in student.classifier_parameters():
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        student.frozen = frozen
+        for parameter, was_trainable in zip(student.parameters(), before, strict=True):
+            parameter.requires_grad_(was_trainable)

@@ -1,26 +1,66 @@
-"""The device side of a run: CPU, one GPU, or every process of a torchrun / SLURM launch."""
+"""The device side of a run: CPU, one GPU, or every process of a torchrun launch."""
 
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
 
+import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
+from genkt.io import did_you_mean
 from genkt.training.settings import Precision
+from genkt.types import UserError
 
-_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_AMP = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
+_DEVICES = ("auto", "cpu", "cuda")
 
 
 def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
-    """A launched Fabric: ``device`` is auto, cpu or cuda; torchrun's environment is honoured."""
+    """A launched Fabric: ``device`` is auto, cpu or cuda; torchrun's environment is honoured.
+
+    Raises:
+        UserError: there is no such device, or it cannot compute in this precision.
+    """
+    if device not in _DEVICES:
+        hint = did_you_mean(device, _DEVICES)
+        raise UserError(f'device: expected {" | ".join(_DEVICES)}, got "{device}".{hint}')
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: expected a CUDA device for cuda, found none; use auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "fp16" and device == "cpu":
+        raise UserError("train.precision: fp16 needs a CUDA device; on the CPU use bf16 or fp32")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
     fabric = Fabric(
-        accelerator={"cuda": "cuda", "cpu": "cpu"}.get(device, "auto"),
+        accelerator=device,
         strategy="ddp" if world_size > 1 else "auto",
         devices=local,
         num_nodes=max(1, world_size // local),
-        precision=_FABRIC_PRECISION[precision],  # type: ignore[arg-type]
+        plugins=[_Autocast(_AMP[precision], device)] if precision in _AMP else None,  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
+
+
+class _Autocast(MixedPrecision):
+    """Autocast alone: cached teacher outputs are not narrowed to 16 bits on their way in."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The data as they are."""
+        return data
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes of the device (of the process, on the CPU) in use so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,21 +11,24 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from safetensors.torch import load_file
+from torch import Tensor
 from tqdm import tqdm
 
-from genkt.io import derive_seed, fingerprint
+from genkt.io import derive_seed
 from genkt.methods.base import Objective
 from genkt.models.backbone import Backbone
-from genkt.training.batches import Batches
-from genkt.training.checkpoint import load_state, save_state, save_weights
-from genkt.training.distiller import Distiller, teacher_outputs
-from genkt.training.optim import build_optimizer, lr_factor, set_lr_factor
+from genkt.training.batches import Batches, split_batch, to_device
+from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
+from genkt.training.distiller import Distiller, teacher_outputs, trainable
+from genkt.training.fabric import peak_memory
+from genkt.training.identity import stage_identity
+from genkt.training.optim import averaged_copy, build_optimizer, lr_factor, set_lr_factor
 from genkt.training.settings import TrainSettings
-from genkt.types import Batch, Cost, ModelOutput, UserError
+from genkt.types import Batch, Cost, UserError
 
 Record = dict[str, float | int | str]
+_MOST_UNCHECKED = 100
 
 
 class Log(Protocol):
@@ -71,13 +73,18 @@ class Stage:
 
 @dataclass
 class Progress:
-    """Where a stage stands; everything here is saved and restored."""
+    """Where a stage stands; everything here is saved and restored.
+
+    ``sums`` and ``num_summed`` are of the losses since the last record.
+    """
 
     step: int = 0
     seconds: float = 0.0
     wait_seconds: float = 0.0
     accumulate: int = 1
     best: float = -1.0
+    sums: dict[str, float] = field(default_factory=dict)
+    num_summed: int = 0
     curve: list[Record] = field(default_factory=list)
 
 
@@ -93,9 +100,11 @@ def train(fabric: Fabric, stage: Stage) -> tuple[Cost, list[Record]]:
 
     Raises:
         UserError: a loss that is not finite, with the ids of the batch; a batch too small for
-            the objective; a state on disk that belongs to other settings.
+            the objective; too little memory; a state on disk that belongs to other settings.
     """
-    return _Run(fabric, stage).run()
+    cuda = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), trainable(stage.student, stage.head_only):
+        return _Run(fabric, stage).run()
 
 
 class _Run:
@@ -103,140 +112,193 @@ class _Run:
 
     def __init__(self, fabric: Fabric, stage: Stage) -> None:
         self.fabric, self.stage, self.settings = fabric, stage, stage.settings
-        self.num_steps = stage.settings.num_steps(_num_samples(stage.batches))
-        self.progress = Progress(accumulate=stage.settings.accumulate)
-        self.identity = _identity(stage, self.num_steps)
-        if stage.head_only:
-            _train_head_only(stage.student)
-        distiller = Distiller(stage.student, stage.objective).to(fabric.device)
-        own = stage.objective.own_optimizer()
-        shared = [p for p in stage.student.parameters() if p.requires_grad]
-        shared += list(stage.objective.parameter_groups())
-        optimizers = [build_optimizer(shared, self.settings), *([own] if own else [])]
-        self.inner = own if stage.objective.num_inner_steps else None
+        plan = stage.batches.plan
+        num_labelled, num_transfer = plan.counts
+        images = plan.transfer if num_transfer else plan.labelled
+        self.num_steps = self.settings.num_steps(len(images), num_transfer or num_labelled)
+        _require_rows(stage, self.settings.accumulate)
+        self.progress = Progress(accumulate=self.settings.accumulate)
+        self.identity = stage_identity(stage, self.num_steps)
         self.state_path = stage.directory / "state.pt"
-        self.averaged = _averaged(stage.student, self.settings.ema)
-        self.optimizers = optimizers
-        self.distiller = distiller
+        self.distiller = Distiller(stage.student, stage.objective).to(fabric.device)
+        trained = [p for p in stage.student.parameters() if p.requires_grad]
+        trained += stage.objective.parameter_groups()
+        own = stage.objective.own_optimizer()
+        self.optimizers = [build_optimizer(trained, self.settings), *([own] if own else [])]
+        self.inner = own if stage.objective.num_inner_steps else None
+        self.averaged = averaged_copy(stage.student, self.settings.ema)
         self._restore()
-        outer = [o for o in optimizers if o is not self.inner]
-        compiled: nn.Module = torch.compile(distiller) if self.settings.compile else distiller  # type: ignore[assignment]
-        setup = fabric.setup(compiled, *outer)
+        compiled = torch.compile(self.distiller) if self.settings.compile else self.distiller
+        outer = [optimizer for optimizer in self.optimizers if optimizer is not self.inner]
+        setup = fabric.setup(compiled, *outer)  # type: ignore[arg-type]
         self.module, self.outer = setup[0], list(setup[1:])
-        self.pending: list[tuple[int, tuple[str, ...], dict[str, Tensor]]] = []
+        self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
 
     def run(self) -> tuple[Cost, list[Record]]:
-        progress, fabric = self.progress, self.fabric
+        progress, settings = self.progress, self.settings
+        if self.fabric.is_global_zero:
+            remove_leftovers(self.stage.directory)
+            if self.stage.log and progress.step < self.num_steps:
+                self.stage.log.begin(self.stage.name, progress.step)
         started = saved = time.perf_counter()
         before = progress.seconds
-        bar = tqdm(
-            total=self.num_steps,
-            initial=progress.step,
-            desc=self.stage.name,
-            disable=None if fabric.is_global_zero else True,
-            leave=False,
-        )
-        if self.stage.log and fabric.is_global_zero and progress.step < self.num_steps:
-            self.stage.log.begin(self.stage.name, progress.step)
-        batches = self.stage.batches.iterate(progress.step, self.num_steps)
-        while progress.step < self.num_steps:
-            asked = time.perf_counter()
-            batch = next(batches)
-            progress.wait_seconds += time.perf_counter() - asked
-            self._step(batch)
-            progress.step += 1
-            bar.update()
-            last = progress.step == self.num_steps
-            if last or _due(progress.step, self.settings.log_every):
-                self._log(bar)
-            if self.stage.evaluate and (last or _due(progress.step, self.settings.eval_every)):
-                self._evaluate()
-            now = time.perf_counter()
-            progress.seconds = before + now - started
-            if last or now - saved > self.settings.save_seconds:
-                self._save()
-                saved = time.perf_counter()
-        bar.close()
+        pin_memory = self.fabric.device.type == "cuda"
+        batches = self.stage.batches.iterate(progress.step, self.num_steps, pin_memory=pin_memory)
+        self.module.train()
+        with self._bar() as bar:
+            while progress.step < self.num_steps:
+                asked = time.perf_counter()
+                batch = next(batches)
+                progress.wait_seconds += time.perf_counter() - asked
+                self._step(batch)
+                progress.step += 1
+                bar.update()
+                last = progress.step == self.num_steps
+                if last or _due(progress.step, settings.log_every):
+                    self._log(bar)
+                if self.stage.evaluate and (last or _due(progress.step, settings.eval_every)):
+                    self._evaluate()
+                now = time.perf_counter()
+                progress.seconds = before + now - started
+                if last or now - saved > settings.save_seconds:
+                    self._save()
+                    saved = time.perf_counter()
         self._finish()
         return self._cost(), progress.curve
 
     def _step(self, batch: Batch) -> None:
         """One optimizer step; when memory runs out, again with micro-batches half the size."""
-        torch.manual_seed(derive_seed(self.stage.seed, "step", self.progress.step))
-        factor = lr_factor(self.progress.step, self.num_steps, self.settings.warmup)
-        set_lr_factor(self.optimizers, factor)
-        batch = _to_device(batch, self.fabric.device)
-        self.module.train()
-        while True:
-            try:
-                parts = self._backward(batch)
-                break
-            except torch.OutOfMemoryError:
-                self._halve(len(batch.labels))
+        progress = self.progress
+        set_lr_factor(
+            self.optimizers, lr_factor(progress.step, self.num_steps, self.settings.warmup)
+        )
+        batch = to_device(batch, self.fabric.device)
+        parts = self._attempt(batch)
+        while parts is None:
+            self._halve()
+            parts = self._attempt(batch)
         if self.settings.clip_grad is not None:
-            self.fabric.clip_gradients(self.module, self.outer[0], max_norm=self.settings.clip_grad)
+            # A norm that is not finite must not raise here: the losses say which step it was, and
+            # fp16's scaler skips such a step.
+            self.fabric.clip_gradients(
+                self.module,
+                self.outer[0],
+                max_norm=self.settings.clip_grad,
+                error_if_nonfinite=False,
+            )
         for optimizer in self.outer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self.averaged.update_parameters(self.stage.student)
-        self.pending.append((self.progress.step, batch.ids, parts))
+        self.unchecked.append((progress.step, parts))
+        if len(self.unchecked) >= _MOST_UNCHECKED:
+            self._check()
+
+    def _attempt(self, batch: Batch) -> dict[str, Tensor] | None:
+        """The losses, gradients in place, or None where memory ran out.
+
+        Returns before anything is freed or tried again: the error's traceback holds the
+        activations.
+        """
+        seed = derive_seed(self.stage.seed, "step", self.progress.step, self.fabric.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.fabric.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        try:
+            return self._backward(batch)
+        except torch.OutOfMemoryError:
+            return None
 
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        teachers = teacher_outputs(batch, self.stage.online)
-        micro = _split(batch, teachers, self.progress.accumulate)
+        num_rows = len(batch.labels)
+        micro_batches = split_batch(batch, self.progress.accumulate)
         totals: dict[str, Tensor] = {}
-        for index, (images, labels, outputs) in enumerate(micro):
-            with self.fabric.no_backward_sync(self.module, enabled=index + 1 < len(micro)):
-                losses = self.module(images, labels, outputs, self.inner)
-                self.fabric.backward(losses["total"] / len(micro))
+        for index, micro in enumerate(micro_batches):
+            share = len(micro.labels) / num_rows
+            teachers = teacher_outputs(micro, self.stage.online)
+            more = index + 1 < len(micro_batches)
+            with self.fabric.no_backward_sync(self.module, enabled=more):
+                losses = self.module(micro.images, micro.labels, teachers, self.inner)
+                self.fabric.backward(losses["total"] * share if share < 1 else losses["total"])
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0) + value.detach() / len(micro)
+                value = value.detach() * share
+                totals[name] = totals[name] + value if name in totals else value
         return totals
 
-    def _halve(self, batch_size: int) -> None:
+    def _halve(self) -> None:
+        """Twice as many micro-batches, or a clear end where that is not possible."""
         for optimizer in self.outer:
             optimizer.zero_grad(set_to_none=True)
         accumulate = self.progress.accumulate * 2
-        smallest = max(1, self.stage.objective.min_batch)
-        if batch_size // accumulate < smallest:
+        if self.fabric.world_size > 1:  # the other processes wait for this one's rows
             raise UserError(
-                f"out of memory even with micro-batches of {batch_size // self.progress.accumulate} "
-                f"images (the method needs {smallest}); choose a smaller train.batch_size or model"
+                "out of memory in one of several processes; start again with "
+                f"train.accumulate={accumulate}"
+            )
+        num_rows = self.settings.batch_size
+        smallest = self.stage.objective.min_batch
+        if num_rows // accumulate < smallest:
+            raise UserError(
+                f"out of memory even with micro-batches of {num_rows // (accumulate // 2)} images "
+                f"(the method needs {smallest}); choose a smaller train.batch_size or model"
             )
         self.progress.accumulate = accumulate
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         tqdm.write(
             f"{self.stage.name}: out of memory; continuing with micro-batches of "
-            f"{batch_size // accumulate} images",
+            f"{num_rows // accumulate} images",
             file=sys.stderr,
         )
 
-    def _log(self, bar: tqdm[Any]) -> None:
-        """Check that the steps since the last call were finite, then record their mean."""
-        names = list(self.pending[0][2])
-        values = torch.stack(
-            [torch.stack([p[name].float() for name in names]) for *_, p in self.pending]
-        )
-        values = values.cpu()
-        for (step, ids, _), row in zip(self.pending, values, strict=True):
+    def _check(self) -> None:
+        """Refuse losses that are not finite; add the others to those since the last record."""
+        if not self.unchecked:
+            return
+        names = list(self.unchecked[0][1])
+        rows = [torch.stack([parts[n].float() for n in names]) for _, parts in self.unchecked]
+        for (step, _), row in zip(self.unchecked, torch.stack(rows).cpu(), strict=True):
+            losses = dict(zip(names, row.tolist(), strict=True))
             if not torch.isfinite(row).all():
-                shown = ", ".join(ids[:8]) + (" ..." if len(ids) > 8 else "")
-                raise UserError(
-                    f"{self.stage.name}: the loss is not finite at step {step} "
-                    f"({dict(zip(names, row.tolist(), strict=True))}); its batch: {shown}. "
-                    "Try a smaller train.lr, train.clip_grad=1 or train.precision=fp32."
-                )
-        means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
-        self.pending.clear()
+                self._refuse(f"the loss is not finite at step {step} ({losses})", step)
+            for name, value in losses.items():
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+        self.progress.num_summed += len(self.unchecked)
+        self.unchecked.clear()
+
+    def _check_weights(self) -> None:
+        """Refuse weights that are not finite, which a finite loss does not rule out."""
+        self._check()
+        state = self.distiller.state_dict().values()
+        finite = [torch.isfinite(v).all() for v in state if v.is_floating_point()]
+        if self.progress.step and not torch.stack(finite).all():
+            step = self.progress.step - 1
+            self._refuse(f"the weights are not finite after step {step}", step)
+
+    def _refuse(self, what: str, step: int) -> None:
+        ids = self.stage.batches.step_ids(step)
+        shown = ", ".join(ids[:8]) + (" ..." if len(ids) > 8 else "")
+        raise UserError(
+            f"{self.stage.name}: {what}; its batch: {shown}. "
+            "Try a smaller train.lr, train.clip_grad=1 or train.precision=fp32."
+        )
+
+    def _log(self, bar: tqdm[Any]) -> None:
+        """Record the mean losses of the steps since the last record."""
+        self._check()
+        progress = self.progress
+        means = {name: value / progress.num_summed for name, value in progress.sums.items()}
+        progress.sums, progress.num_summed = {}, 0
         lr = self.optimizers[0].param_groups[0]["lr"]
-        self._record({"step": self.progress.step, "stage": self.stage.name, "lr": lr, **means})
+        self._record({"step": progress.step, "stage": self.stage.name, "lr": lr, **means})
         bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
 
     def _evaluate(self) -> None:
         assert self.stage.evaluate is not None
+        self._check_weights()
         accuracy = self.stage.evaluate(self._evaluated())
+        self.module.train()
         self._record(
             {"step": self.progress.step, "stage": self.stage.name, "validation_accuracy": accuracy}
         )
@@ -246,7 +308,9 @@ class _Run:
 
     def _evaluated(self) -> Backbone:
         """The weights that count: the averaged ones where there are such."""
-        return self.stage.student if self.averaged is None else self.averaged.module
+        student = self.stage.student if self.averaged is None else self.averaged.module
+        assert isinstance(student, Backbone)
+        return student
 
     def _record(self, record: Record) -> None:
         self.progress.curve.append(record)
@@ -259,8 +323,9 @@ class _Run:
             save_weights(path, self._evaluated().model.state_dict())
 
     def _save(self) -> None:
-        """Write the resumable state, unless the newest steps turn out not to be finite."""
-        if self.pending and not all(p["total"].isfinite() for *_, p in self.pending):
+        """Write the resumable state, unless the losses or weights turn out not to be finite."""
+        self._check_weights()
+        if not self.fabric.is_global_zero:
             return
         state = {
             "identity": self.identity,
@@ -270,8 +335,7 @@ class _Run:
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
         }
-        if self.fabric.is_global_zero:
-            save_state(self.state_path, state)
+        save_state(self.state_path, state)
 
     def _restore(self) -> None:
         state = load_state(self.state_path, self.identity)
@@ -290,23 +354,27 @@ class _Run:
         if self.averaged is not None:
             self.stage.student.load_state_dict(self.averaged.module.state_dict())
         self._save_weights("last")
-        best = self.stage.directory / "best.safetensors"
         self.fabric.barrier()
-        if self.settings.select == "best" and best.is_file():
-            from safetensors.torch import load_file
-
-            self.stage.student.model.load_state_dict(load_file(best))
-        if self.stage.head_only:
-            self.stage.student.requires_grad_(True)
-            self.stage.student.frozen = False
+        if self.settings.select == "best" and self.progress.best >= 0:
+            best = load_file(self.stage.directory / "best.safetensors")
+            self.stage.student.model.load_state_dict(best)
         self.stage.student.eval()
+
+    def _bar(self) -> tqdm[Any]:
+        return tqdm(
+            total=self.num_steps,
+            initial=self.progress.step,
+            desc=self.stage.name,
+            disable=None if self.fabric.is_global_zero else True,
+            leave=False,
+        )
 
     def _cost(self) -> Cost:
         return Cost(
             seconds=self.progress.seconds,
             samples=self.num_steps * self.settings.batch_size,
             steps=self.num_steps,
-            peak_memory_bytes=_peak_memory(self.fabric.device),
+            peak_memory_bytes=peak_memory(self.fabric.device),
         )
 
 
@@ -314,77 +382,11 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _num_samples(batches: Batches) -> int:
-    """Images a pass goes over: the transfer images, or the labelled ones where there are none."""
-    return len(batches.plan.transfer) or len(batches.plan.labelled)
-
-
-def _identity(stage: Stage, num_steps: int) -> str:
-    """What a saved state must match: weights at the start, rows, settings, objective."""
-    changing = {"save_seconds", "num_workers", "log_every", "compile"}
-    settings = {k: v for k, v in asdict(stage.settings).items() if k not in changing}
-    plan = stage.batches.plan
-    return fingerprint(
-        stage.student.fingerprint(),
-        repr(stage.objective),
-        settings,
-        f"{stage.name}|{stage.seed}|{num_steps}|{stage.head_only}|{torch.__version__}",
-        "\0".join(stage.batches.dataset.images.ids),
-        stage.batches.labels.tobytes() + plan.labelled.tobytes() + plan.transfer.tobytes(),
-        f"{plan.batch_size}|{plan.labelled_per_batch}|{plan.seed}|{stage.batches.dataset.spec}",
-    )
-
-
-def _train_head_only(student: Backbone) -> None:
-    student.freeze()
-    for parameter in student.classifier_parameters():
-        parameter.requires_grad_(True)
-
-
-def _averaged(student: Backbone, decay: float | None) -> AveragedModel | None:
-    if decay is None:
-        return None
-    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    return Batch(
-        images=move(batch.images),
-        labels=move(batch.labels),
-        ids=batch.ids,
-        teachers=tuple(
-            ModelOutput(move(t.features), None if t.logits is None else move(t.logits))
-            for t in batch.teachers
-        ),
-        teacher_images=tuple(move(images) for images in batch.teacher_images),
-    )
-
-
-def _split(
-    batch: Batch, teachers: tuple[ModelOutput, ...], parts: int
-) -> list[tuple[Tensor, Tensor, tuple[ModelOutput, ...]]]:
-    """Micro-batches of almost equal size, in order."""
-    if parts == 1:
-        return [(batch.images, batch.labels, teachers)]
-    bounds = [round(i * len(batch.labels) / parts) for i in range(parts + 1)]
-    return [
-        (
-            batch.images[low:high],
-            batch.labels[low:high],
-            tuple(
-                ModelOutput(t.features[low:high], None if t.logits is None else t.logits[low:high])
-                for t in teachers
-            ),
+def _require_rows(stage: Stage, accumulate: int) -> None:
+    """Refuse micro-batches that are too small for the objective."""
+    rows, least = stage.settings.batch_size // accumulate, stage.objective.min_batch
+    if rows < max(least, stage.batches.world_size):
+        raise UserError(
+            f"train.batch_size: this method needs at least {least} images in each of the "
+            f"{accumulate} micro-batches (train.accumulate), got {rows}"
         )
-        for low, high in zip(bounds, bounds[1:], strict=False)
-    ]
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

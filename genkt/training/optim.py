@@ -7,27 +7,43 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from genkt.models.backbone import Backbone
 from genkt.training.settings import TrainSettings
+from genkt.types import UserError
 
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter], settings: TrainSettings
 ) -> torch.optim.Optimizer:
-    """The stage's optimizer; biases and norm scales (one-dimensional) get no weight decay."""
+    """The stage's optimizer; biases and norm scales (one-dimensional) get no weight decay.
+
+    Raises:
+        UserError: nothing is trainable.
+    """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise UserError("student: expected trainable weights, all of them are frozen")
+    # One kernel for all tensors, on the CPU too. It divides by the loss scale itself, which fp16's
+    # gradient clipping cannot have.
+    fused = settings.precision != "fp16"
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0
+            groups,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+            fused=fused,
         )
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr)
-    return torch.optim.AdamW(groups, lr=settings.lr)
+        return torch.optim.Adam(groups, lr=settings.lr, fused=fused)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
 
 
 def lr_factor(step: int, num_steps: int, warmup: float) -> float:
@@ -44,3 +60,11 @@ def set_lr_factor(optimizers: Iterable[torch.optim.Optimizer], factor: float) ->
         for group in optimizer.param_groups:
             group.setdefault("base_lr", group["lr"])
             group["lr"] = group["base_lr"] * factor
+
+
+def averaged_copy(student: Backbone, decay: float | None) -> AveragedModel | None:
+    """The student's running average over the steps, None where no decay is given."""
+    if decay is None:
+        return None
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(student, multi_avg_fn=update, use_buffers=True)

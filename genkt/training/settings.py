@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from genkt.types import Range
+from genkt.types import Range, UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -18,7 +18,8 @@ class TrainSettings:
 
     Args:
         steps: optimizer steps, or None to count in epochs.
-        epochs: passes over the stage's images, used where ``steps`` is None.
+        epochs: passes over the stage's images (the transfer images where there are such), used
+            where ``steps`` is None.
         batch_size: rows of one optimizer step, over all processes and micro-batches.
         labelled_per_batch: of those, rows from the labelled images when there are transfer
             images too.
@@ -27,7 +28,8 @@ class TrainSettings:
         clip_grad: largest gradient norm, or None.
         ema: decay of the averaged weights that are evaluated and returned, or None.
         precision: fp32, or bf16 / fp16 autocast.
-        accumulate: micro-batches of one optimizer step (doubled when memory runs out).
+        accumulate: micro-batches of one optimizer step (doubled when memory runs out); what a
+            method computes across a batch (AFT's kernels, batch norm) is then of a micro-batch.
         compile: run the step through ``torch.compile``.
         select: return the ``last`` weights or the ``best`` on the validation images.
         eval_every, log_every: in steps; 0 means only at the end.
@@ -55,8 +57,20 @@ class TrainSettings:
     save_seconds: Annotated[float, Range(0)]
     num_workers: Annotated[int, Range(0)] | Literal["auto"]
 
-    def num_steps(self, num_samples: int) -> int:
-        """Optimizer steps over a set of ``num_samples`` images."""
+    def num_steps(self, num_samples: int, rows_per_step: int | None = None) -> int:
+        """Optimizer steps over a set of images.
+
+        Args:
+            num_samples: images of one pass.
+            rows_per_step: how many of them one step reads, where it is not the whole batch.
+
+        Raises:
+            UserError: neither steps nor epochs are set.
+        """
         if self.steps is not None:
             return self.steps
-        return math.ceil((self.epochs or 0) * num_samples / self.batch_size)
+        if self.epochs is None:
+            raise UserError(
+                "train.steps, train.epochs: expected a number for one of them, got none"
+            )
+        return math.ceil(self.epochs * num_samples / (rows_per_step or self.batch_size))

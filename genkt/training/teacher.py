@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -103,13 +103,8 @@ def cache_outputs(
         ids=images.ids,
     )
     with store_lock(home, identity):
-        path = store_path(home, identity)
-        if path.exists():
-            try:
-                return OutputStore.open(path, identity)
-            except StoreError as error:
-                logger.warning("%s. Recomputing it now", error)
-                shutil.rmtree(path)
+        if (store := _stored(home, identity)) is not None:
+            return store
         writer = StoreWriter(home, identity, layout)
         starts = range(writer.num_done, layout.num_rows, batch_size)
         rows = RowPictures(ViewDataset(images, views, [teacher.transform], 0), batch_size)
@@ -123,6 +118,19 @@ def cache_outputs(
             raise UserError(error.describe(list(ids))) from error
         finally:
             writer.close()
+
+
+def _stored(home: Path, identity: dict[str, Any]) -> OutputStore | None:
+    """The finished store, if there is an intact one; a damaged one is removed."""
+    path = store_path(home, identity)
+    if not path.exists():
+        return None
+    try:
+        return OutputStore.open(path, identity)
+    except StoreError as error:
+        logger.warning("%s. Recomputing it now", error)
+        shutil.rmtree(path)
+        return None
 
 
 def _checked(

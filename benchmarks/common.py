@@ -1,0 +1,74 @@
+"""Paired timing: two ways of doing the same thing, in turn, in one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+
+from genkt.io import write_json
+from genkt.recipes.present import versions
+
+
+def synchronize() -> None:
+    """Wait for the device, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall time of one call, device included."""
+    synchronize()
+    started = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def paired(
+    a: Callable[[], Any], b: Callable[[], Any], *, pairs: int, warmup: int = 1
+) -> dict[str, Any]:
+    """Time ``a`` and ``b`` in turn (A B, B A, ...); the ratios a/b pair by pair.
+
+    Returns:
+        Median seconds of both, the median ratio and the smallest and largest one.
+    """
+    for _ in range(warmup):
+        a()
+        b()
+    times: list[tuple[float, float]] = []
+    for index in range(pairs):
+        if index % 2:
+            second = seconds(b)
+            times.append((seconds(a), second))
+        else:
+            first = seconds(a)
+            times.append((first, seconds(b)))
+    ratios = [x / y for x, y in times]
+    return {
+        "a_seconds": statistics.median(x for x, _ in times),
+        "b_seconds": statistics.median(y for _, y in times),
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "pairs": pairs,
+    }
+
+
+def report(name: str, results: dict[str, Any], goals: dict[str, str]) -> None:
+    """Print the figures and write ``benchmarks/results/NAME-DEVICE.json``."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    value = {"benchmark": name, "goals": goals, "results": results, "versions": versions(),
+             "threads": torch.get_num_threads()}  # fmt: skip
+    path = Path(__file__).parent / "results" / f"{name}-{device}.json"
+    write_json(path, value)
+    print(json.dumps(results, indent=2))
+    print(f"goals: {goals}\nwritten: {path}")

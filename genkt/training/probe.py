@@ -1,0 +1,90 @@
+"""Linear probes of cached features: a teacher gets a head for the task without another forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genkt.data.views import ViewSpec
+from genkt.models.backbone import Backbone
+from genkt.types import ModelOutput
+
+_UNSEEN = -1e4  # logit of a class without a labelled image: probability 0, gradient finite
+
+
+class Rows(Protocol):
+    """Teacher outputs by row: a cache, or a cache with another head."""
+
+    def rows(self, indices: np.ndarray) -> ModelOutput:
+        """Features and logits of the rows, in the order asked for."""
+
+    def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
+        """Raise where the rows are not of these samples and views."""
+
+
+class ProbedStore:
+    """A cache of features whose logits come from a linear head fitted afterwards."""
+
+    def __init__(self, store: Rows, head: nn.Linear) -> None:
+        self.store, self.head = store, head
+
+    def rows(self, indices: np.ndarray) -> ModelOutput:
+        """Cached features [B, D] and the head's logits [B, C]."""
+        features = self.store.rows(indices).features
+        with torch.no_grad():
+            return ModelOutput(features, self.head(features))
+
+    def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
+        """As the cache below it."""
+        self.store.require_samples(ids, views)
+
+
+def fit_head(
+    features: Tensor, labels: Sequence[int] | np.ndarray, num_classes: int, num_views: int
+) -> nn.Linear:
+    """Logistic regression on features, as a linear layer.
+
+    Features are centred and divided by one common scale, which the layer undoes, so that the
+    strength of the penalty means the same for every teacher.
+
+    Args:
+        features: [N, D] of the labelled images, all their views.
+        labels: N class indices; classes that do not occur get probability 0.
+        num_classes: C of the layer.
+        num_views: rows an image has; the penalty counts images, not views.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    values, targets = features.double().numpy(), np.asarray(labels)
+    mean, scale = values.mean(axis=0), max(float(values.std()), 1e-12)
+    weight = np.zeros((num_classes, values.shape[1]))
+    bias = np.full(num_classes, _UNSEEN)
+    seen = np.unique(targets)
+    if len(seen) == 1:
+        bias[seen] = 0.0
+    else:
+        model = LogisticRegression(C=1 / num_views, max_iter=1000)
+        model.fit((values - mean) / scale, targets)
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(seen) == 2:  # scikit-learn keeps one row for two classes
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercepts = np.concatenate([-intercepts, intercepts]) / 2
+        weight[seen] = coefficients / scale
+        bias[seen] = intercepts - weight[seen] @ mean
+    head = nn.Linear(values.shape[1], num_classes)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    return head.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def install_head(model: Backbone, head: nn.Linear) -> None:
+    """Copy a fitted head into a model whose own classifier has the same classes."""
+    weight, bias = model.classifier_parameters()
+    weight.copy_(head.weight.reshape(weight.shape))
+    bias.copy_(head.bias)

@@ -1,0 +1,26 @@
+"""One finished run, shared by the tests that only read it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: tiny tensors gain nothing
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # from threads, and spinning ones starve the others
+
+import pytest
+from tiny import run, transfer_words, write_images
+
+HOSTILE = ("a, b", 'it\'s <b>"x"<b>', "naïve 日本")
+"""Class names that want to break CSV, HTML, JSON, YAML or a shell."""
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with ``images`` (one file of them corrupt) and the finished run ``run``."""
+    home = tmp_path_factory.mktemp("shared home")
+    write_images(home / "images", HOSTILE)
+    (home / "images" / HOSTILE[0] / "broken.png").write_bytes(b"no picture")
+    ran = run(*transfer_words(home, "draws=2", "train.steps=12"))
+    assert ran.code == 0, ran.err
+    return home

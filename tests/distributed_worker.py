@@ -1,0 +1,28 @@
+"""Run by torchrun in tests/test_distributed.py: train in every process, rank 0 keeps weights."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from training_cases import METHODS, Case, weights
+
+from genkt.training.fabric import make_fabric
+
+DISTRIBUTED = {"optimizer": "sgd", "lr": 0.1, "steps": 5, "ema": 0.9}
+
+
+def main(home: Path) -> None:
+    torch.set_num_threads(1)
+    fabric = make_fabric("fp32", "cpu")
+    rank = fabric.global_rank
+    assert fabric.world_size == 2
+    for method in METHODS:
+        case = Case(home / f"{method}{rank}", method, fabric=fabric).with_settings(**DISTRIBUTED)
+        stage, curve = case.run()
+        torch.save((weights(stage), curve), home / f"{method}{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

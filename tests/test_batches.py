@@ -1,0 +1,169 @@
+"""Which rows a step sees: a pure function of (seed, step), shared evenly, labels masked."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_cases import NUM_LABELLED, TRANSFORM, Case, pictures, tiny_net
+
+from genkt.data.images import from_arrays
+from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec, view_index_for
+from genkt.training.batches import Batches, BatchPlan, Stream, loader_workers, split_batch
+from genkt.training.teacher import cache_outputs
+from genkt.types import UserError
+
+fast = settings(max_examples=40, deadline=None)
+NONE = np.empty(0, dtype=np.int64)
+
+
+@fast
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 17))
+def test_each_row_is_seen_once_an_epoch(size: int, seed: int, step: int) -> None:
+    indices = np.arange(100, 100 + size)
+    rows = Stream(indices, seed).take(0, 3 * size)
+    for epoch in range(3):
+        part = rows[epoch * size : (epoch + 1) * size]
+        assert sorted(part[:, 0]) == indices.tolist() and set(part[:, 1]) == {epoch}
+    # Read in pieces, or from the middle by a fresh stream: the same rows.
+    pieces = [Stream(indices, seed).take(at, step) for at in range(0, 2 * size, step)]
+    assert np.array_equal(np.concatenate(pieces)[: 2 * size], rows[: 2 * size])
+
+
+def test_seeds_and_epochs_have_orders_of_their_own() -> None:
+    indices = np.arange(50)
+    first, other = Stream(indices, 0).take(0, 100)[:, 0], Stream(indices, 1).take(0, 50)[:, 0]
+    assert not np.array_equal(first[:50], first[50:]) and not np.array_equal(first[:50], other)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> BatchPlan:
+    num_labelled = draw(st.integers(0, 20))
+    num_transfer = draw(st.integers(0 if num_labelled else 1, 30))
+    batch_size = 12 * draw(st.integers(1, 4))
+    per_batch = draw(st.integers(0, batch_size - 1))
+    labelled, transfer = np.arange(num_labelled), 1000 + np.arange(num_transfer)
+    return BatchPlan(labelled, transfer, batch_size, per_batch, draw(st.integers(0, 9)))
+
+
+@fast
+@given(plans(), st.integers(0, 30))
+def test_a_step_has_its_rows_of_both_kinds_spread_evenly(plan: BatchPlan, step: int) -> None:
+    rows = plan.rows(step)
+    num_labelled, num_transfer = plan.counts
+    known = rows[:, 0] < 1000
+    assert len(rows) == plan.batch_size == num_labelled + num_transfer
+    assert known.sum() == num_labelled
+    for parts in (2, 3, 4, 12):
+        shares = known.reshape(parts, -1).sum(axis=1)
+        assert np.ptp(shares) <= 1
+    fresh = BatchPlan(plan.labelled, plan.transfer, plan.batch_size, num_labelled, plan.seed) if (
+        0 < num_labelled < plan.batch_size
+    ) else plan  # fmt: skip
+    assert np.array_equal(fresh.rows(step), rows)
+
+
+@fast
+@given(plans(), st.integers(0, 9))
+def test_the_ranks_share_a_batch_without_overlap(plan: BatchPlan, step: int) -> None:
+    count = 1030
+    arrays = np.zeros((count, 1, 1), dtype=np.uint8)
+    images = from_arrays(arrays, np.zeros(count, dtype=np.int64), ("a", "b"), "x")
+    dataset = ViewDataset(images, ViewSpec(num_views=3, hflip=True), [TRANSFORM])
+    labels = np.zeros(count, dtype=np.int64)
+    whole = Batches(dataset, labels, plan).step_rows(step)
+    for world_size in (2, 3, 4):
+        shares = [
+            Batches(dataset, labels, plan, rank=rank, world_size=world_size).step_rows(step)
+            for rank in range(world_size)
+        ]
+        assert np.array_equal(np.concatenate(shares), whole)
+    for (index, view), (_, epoch) in zip(whole.tolist(), plan.rows(step).tolist(), strict=True):
+        assert view == view_index_for(dataset.spec, images.ids[index], epoch)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_views", [1, 2, 0])
+def test_a_batch_holds_what_its_rows_say(tmp_path: Path, num_workers: int, num_views: int) -> None:
+    arrays, labels = pictures()
+    images = from_arrays(arrays, labels, ("a", "b", "c"), "tiny")
+    known = labels.copy()
+    known[NUM_LABELLED:] = -1
+    spec = ViewSpec(num_views=num_views, hflip=num_views != 1)
+    plan = BatchPlan(np.arange(16), np.arange(16, 48), 12, 4, 0)
+    dataset = ViewDataset(images, spec, [TRANSFORM])
+    stores = []
+    if num_views:
+        stores = [cache_outputs(tiny_net().freeze(), images, spec, tmp_path, dtype="float32")]
+    batches = Batches(dataset, known, plan, stores, num_workers=num_workers)
+    loaded = list(batches.iterate(5, 9))
+    assert len(loaded) == 4
+    for step, batch in enumerate(loaded, start=5):
+        rows = batches.step_rows(step)
+        assert list(batch.ids) == [images.ids[index] for index in rows[:, 0]]
+        assert list(batch.ids) == batches.step_ids(step)
+        assert torch.equal(batch.labels, torch.from_numpy(known[rows[:, 0]]))
+        assert (batch.labels >= 0).sum() == 4 and (batch.labels == -1).sum() == 8
+        for place, (index, view) in enumerate(rows.tolist()):
+            assert torch.equal(batch.images[place], dataset[(index, view)][0])
+        if stores:
+            model = tiny_net().freeze()
+            expected = model(model.normalize(batch.images)).features
+            torch.testing.assert_close(batch.teachers[0].features, expected)
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    batches = Case(tmp_path).with_settings(num_workers=1).stage().batches
+    before = torch.get_rng_state()
+    next(batches.iterate(0, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_store_of_other_images_or_views_is_refused(tmp_path: Path) -> None:
+    arrays, labels = pictures()
+    images = from_arrays(arrays, labels, ("a", "b", "c"), "tiny")
+    store = cache_outputs(tiny_net().freeze(), images, FIXED_VIEW, tmp_path)
+    plan = BatchPlan(np.arange(4), NONE, 4, 0, 0)
+    fewer = images.select(np.arange(20))
+    with pytest.raises(UserError, match="other samples"):
+        Batches(ViewDataset(fewer, FIXED_VIEW, [TRANSFORM]), labels[:20], plan, [store])
+    for spec in (ViewSpec(num_views=2, hflip=True), ViewSpec(num_views=0, hflip=True)):
+        with pytest.raises(UserError, match="other views"):
+            Batches(ViewDataset(images, spec, [TRANSFORM]), labels, plan, [store])
+
+
+def test_impossible_plans_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to train on"):
+        BatchPlan(NONE, NONE, 4, 0, 0)
+    with pytest.raises(UserError, match=r"labelled_per_batch: expected 0 \.\. 3.*got 4"):
+        BatchPlan(np.arange(3), np.arange(3), 4, 4, 0)
+    assert BatchPlan(np.arange(3), NONE, 4, 4, 0).counts == (4, 0)
+    stage = Case(tmp_path).stage()
+    with pytest.raises(UserError, match="a multiple of the 5 processes, got 12"):
+        Batches(stage.batches.dataset, stage.batches.labels, stage.batches.plan, world_size=5)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5, 12])
+def test_micro_batches_are_the_batch_in_order(tmp_path: Path, parts: int) -> None:
+    batch = next(Case(tmp_path, "kd").stage().batches.iterate(0, 1))
+    micro = split_batch(batch, parts)
+    assert len(micro) == parts and max(len(m.ids) for m in micro) <= -(-12 // parts)
+    assert tuple(itertools.chain(*(m.ids for m in micro))) == batch.ids
+    assert torch.equal(torch.cat([m.images for m in micro]), batch.images)
+    logits = [m.teachers[0].logits for m in micro]
+    assert batch.teachers[0].logits is not None
+    assert torch.equal(torch.cat([part for part in logits if part is not None]),
+                       batch.teachers[0].logits)  # fmt: skip
+
+
+def test_automatic_loader_processes() -> None:
+    arrays, labels = pictures()
+    images = from_arrays(arrays, labels, ("a", "b", "c"), "tiny")
+    assert loader_workers(3, images, in_memory=True) == 3
+    assert loader_workers("auto", images, in_memory=True) == 0
+    assert 0 <= loader_workers("auto", images, in_memory=False) <= 8

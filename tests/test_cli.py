@@ -1,0 +1,197 @@
+"""The command line as a person meets it: pages, messages, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import model_words, run, transfer_words, tree
+
+from genkt import __version__
+from genkt.cli.main import COMMANDS
+
+_LIGHT = """
+import resource, sys
+from genkt.cli.main import main
+for words in {words!r}:
+    assert main(words) == 0
+import genkt
+heavy = [n for n in ("torch", "hydra", "timm", "numpy", "PIL", "omegaconf") if n in sys.modules]
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("\\nHEAVY", heavy, used.ru_utime + used.ru_stime)
+"""
+
+
+def test_every_page_is_light_and_fast() -> None:
+    pages = [[], ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+    found = subprocess.run(
+        [sys.executable, "-c", _LIGHT.format(words=pages)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    heavy, seconds = found.stdout.rpartition("HEAVY ")[2].rsplit(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < 1.0
+    for name in COMMANDS:
+        assert f"usage: genkt {name}" in found.stdout
+
+
+def test_python_dash_m_works_from_anywhere(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "genkt", "--version"]
+    found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert (found.returncode, found.stdout.strip()) == (0, __version__)
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"{sys.executable} -m genkt transfer --help | head -1"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert found.stdout.count("\n") == 1 and found.stderr == ""
+
+
+def test_the_pages() -> None:
+    assert "transfer" in run().out and "usage: genkt COMMAND" in run("help").out
+    page = run("help", "transfer").out
+    assert page == run("transfer", "-h").out == run("transfer", "help").out
+    for expected in ("train:", "lr: 2.0e-3", "data=folder", "method=aft", "temperature: 1.0"):
+        assert expected in page
+    ran = run("tranfer")
+    assert ran.code == 2 and "Did you mean transfer" in ran.err
+    assert run("xyz").err.startswith('genkt: "xyz": not a command. Commands: transfer')
+
+
+def test_all_faults_at_once_and_nothing_written(tmp_path: Path) -> None:
+    ran = run(
+        "transfer", "what", "--overwrite", "data=folder", "data.root=/no/such folder, here",
+        "student=resnet1888", "teacher=[resnet18,resnt34]", "method=afft", "train.lrr=1",
+        "train.lr=-1", "train.steps=many", "draws=0", "seed=1.5", "device=gpu", "baseline=maybe",
+        "train.optimizer=adamm", "teacher.weights=/nope.pth", f"out={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert ran.code == 2 and ran.out == ""
+    lines = [line.removeprefix("genkt transfer: ") for line in ran.err.splitlines()]
+    assert len(lines) == len(ran.lines) == 15
+    for start in (
+        "--overwrite",
+        '"what"',
+        "data.root: no such folder: /no/such folder, here",
+        'student: model "resnet1888": not a timm model. Did you mean resnet18',
+        'teacher: model "resnt34": not a timm model. Did you mean resnet34',
+        "method=afft: expected one of aft, ",
+        "train.lrr: unknown setting. Did you mean train.lr",
+        "train.lr: expected a number >= 0, got -1",
+        'train.steps: expected a whole number or null, got "many"',
+        "draws: expected a number >= 1, got 0",
+        "seed: expected a whole number, got 1.5",
+        'device: expected one of cpu, auto, cuda, got "gpu"',
+        'baseline: expected true or false, got "maybe"',
+        "train.optimizer: expected one of adam",
+        "teacher.weights: no such file: /nope.pth",
+    ):
+        assert any(line.startswith(start) for line in lines), start
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data=folder", "data.root=/nope/a=b"], "data.root: no such folder: /nope/a=b"),
+        (["data.root=x"], "data.root: unknown setting."),
+        (["student=embeded"], "Did you mean student=embedded?"),
+        (["student=a/b"], "local-dir:a/b or hf-hub:a/b"),
+        (["teacher=genkt:nope"], 'teacher: model "genkt:nope": not shipped with genkt'),
+        (["train.steps=null"], "train.steps: null counts in epochs: give train.epochs above 0"),
+        (["train.batch_size=8"], "train.labelled_per_batch: expected less than train.batch_size"),
+        (["data.label_fraction=0.5"], "data.label_fraction: expected one way to choose labels"),
+        (["data.views.crop_scale=[0.5,3]"], "data.views.crop_scale: expected a number from 0 to 1"),
+        (["train.lr=1e-3,2e-3"], "(a list is written [a,b]; to run each value, add -m)"),
+        (["-m", "train.lr=1e-3,x"], 'train.lr: expected a number, got "x"'),
+        (["method.beta=1"], "method.beta: unknown setting."),
+        (["method=aft", "method.kernel=lin"], "method.kernel: expected linear | rbf"),
+        (["data.label_list=/no.txt", "data.labels_per_class=null"], "data.label_list: no such"),
+    ],
+)  # fmt: skip
+def test_messages(words: list[str], expected: str, tmp_path: Path) -> None:
+    tiny = [*model_words("teacher"), f"out={tmp_path / 'run'}", f"cache={tmp_path / 'cache'}"]
+    ran = run("transfer", *tiny, *words)
+    assert ran.code == 2 and len(ran.lines) == len(ran.err.splitlines()) == 1, ran.err
+    assert expected in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_only_data_and_models_show_leaves_nothing_behind(tmp_path: Path) -> None:
+    for words, expected in (
+        (["student.args={nope: 1}"], 'model "resnet18": timm does not take these args'),
+        (["data.labels_per_class=99"], "per_class=99 is more than some classes have"),
+        (["data.labels_per_class=null"], "all training images are labelled and there are no"),
+        (["train.select=best", "data.validation_fraction=0"], "train.select: best needs validat"),
+        (["data.test_fraction=0", "data.validation_fraction=0"], "no test images"),
+        (["method=aft", "method.beta=1", "train.batch_size=2", "train.labelled_per_batch=1"],
+         "train.batch_size: method aft needs at least 3 rows"),
+        (["data.views.num_views=0"], "data.views.num_views=0 makes fresh views every epoch"),
+    ):  # fmt: skip
+        ran = run(*transfer_words(tmp_path, *words))
+        assert ran.code == 2 and expected in ran.lines[-1], ran.err
+        assert not (tmp_path / "run").exists()
+    assert run(*transfer_words(tmp_path)).code == 0  # and the corrected start is not in its way
+
+
+def test_debugging_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENKT_DEBUG", "1")
+    with pytest.raises(ValueError, match="draws: expected"):
+        run("transfer", "draws=0", *model_words("teacher"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    ran = run(*transfer_words(tmp_path / "x"))
+    assert ran.code == 2 and "Permission denied" in ran.err
+
+
+def test_an_output_that_cannot_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file' / 'run'}"))
+    assert ran.code == 2 and len(ran.lines) == 1 and "cannot be created" in ran.err
+    ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file'}"))
+    assert ran.code == 2 and "expected a folder, it is a file" in ran.err
+    ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'images'}"))
+    assert ran.code == 2 and "the folder is not empty and holds no genkt run" in ran.err
+
+
+def test_a_sweep_numbers_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = transfer_words(tmp_path, "-m", "method=stl", "train.lr=1e-3,2e-3", "out=my runs")
+    ran = run(*words)
+    assert ran.code == 0, ran.err
+    assert ran.out.count("report: ") == 2
+    for job, lr in enumerate((1e-3, 2e-3)):
+        report = json.loads((tmp_path / "my runs" / str(job) / "report.json").read_text())
+        assert report["config"]["train"]["lr"] == lr
+    before = tree(tmp_path / "my runs" / "0" / "student")
+    assert run(*words).code == 0  # finished runs are told again
+    assert tree(tmp_path / "my runs" / "0" / "student") == before
+
+
+def test_the_cache_command_fills_what_a_transfer_reads(tmp_path: Path) -> None:
+    first = transfer_words(tmp_path, "teacher.adapt=none", "method=aft", "method.beta=1")
+    saved = tmp_path / "teacher.pth"
+    save_teacher(saved)
+    teacher = [word for word in first if word.startswith(("teacher", "data", "cache"))]
+    teacher += [f"teacher.weights={saved}"]
+    made = run("cache", *[word for word in teacher if "adapt" not in word], "device=cpu")
+    assert made.code == 0 and "42 rows" in made.out, made.err
+    before = tree(tmp_path / "cache")
+    assert run(*first, f"teacher.weights={saved}").code == 0
+    assert tree(tmp_path / "cache") == before  # no store was added or changed
+
+
+def save_teacher(path: Path) -> None:
+    """Fixed weights for the tiny teacher."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", layers=[1, 1, 1, 1], channels=[8, 8, 16, 16])
+    torch.save(model.state_dict(), path)

@@ -1,0 +1,87 @@
+"""genkt evaluate: any model on any labelled set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import HOSTILE
+from tiny import picture, run
+
+from genkt.recipes.evaluation import Evaluation
+from genkt.types import Prediction
+
+
+def labelled(root: Path, names: tuple[str, ...]) -> Path:
+    """A folder with train and test, classes of these names in the colours of HOSTILE."""
+    for part in ("train", "test"):
+        for name in names:
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                label = HOSTILE.index(name) if name in HOSTILE else 0
+                picture(label, 50 + number).save(folder / f"{part}{number}.png")
+    return root
+
+
+def test_accuracy_by_class_and_interval(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "facts.json"
+    ran = run(
+        "evaluate", f"model={finished / 'run'}", "data=folder", f"output={out}",
+        f"data.root={finished / 'images'}", "split=train", "device=cpu",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    facts = json.loads(out.read_text())
+    right = sum(entry["right"] for entry in facts["by_class"].values())
+    assert right / facts["num_images"] == pytest.approx(facts["accuracy"])
+    low, high = facts["interval_95"]
+    assert 0 <= low <= facts["accuracy"] <= high <= 1
+    assert f"on {facts['num_images']} train images: {100 * facts['accuracy']:.1f} %" in ran.out
+    assert all(name in ran.out for name in HOSTILE)
+    assert any("broken.png" in entry["path"] for entry in facts["skipped"])
+    assert "broken.png" in ran.out
+
+
+def test_fewer_classes_in_another_order(finished: Path, tmp_path: Path) -> None:
+    """The model's own class numbers count, not the folder's."""
+    names = (HOSTILE[2], HOSTILE[0])
+    root = labelled(tmp_path / "data", names)
+    out = tmp_path / "facts.json"
+    words = ["evaluate", f"model={finished / 'run'}", "data=folder", f"data.root={root}"]
+    ran = run(*words, f"output={out}", "device=cpu")
+    assert ran.code == 0, ran.err
+    facts = json.loads(out.read_text())
+    assert set(facts["by_class"]) == set(names)
+    predicted = run("predict", str(finished / "run"), str(root / "test"), "format=json")
+    rows = json.loads(predicted.out)
+    right = [Path(row["image"]).parent.name == row["label"] for row in rows]
+    assert facts["accuracy"] == pytest.approx(sum(right) / len(right))
+
+
+def test_classes_the_model_does_not_know(finished: Path, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", (HOSTILE[0], "zebra"))
+    ran = run("evaluate", f"model={finished / 'run'}", "data=folder", f"data.root={root}")
+    assert ran.code == 2 and "does not know the classes zebra" in ran.err
+
+
+def test_messages(finished: Path) -> None:
+    images = f"data.root={finished / 'images'}"
+    words = ["evaluate", f"model={finished / 'run'}", "data=folder", images]
+    ran = run(*words, "data.validation_fraction=0", "split=validation")
+    assert ran.code == 2 and 'split "validation": not in this data; expected one of' in ran.err
+    ran = run(*words, "split=tset")
+    assert ran.code == 2 and "split: expected one of test, " in ran.err
+    ran = run("evaluate", "model=/no/run", "split=tset", "data=foldr")
+    assert ran.code == 2 and len(ran.lines) == 2
+
+
+def test_the_figures_of_a_known_prediction() -> None:
+    probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    prediction = Prediction(tuple("abcd"), torch.tensor([0, 1, 1, 1]), probabilities)
+    found = Evaluation("m", "test", ("x", "y"), prediction)
+    assert found.accuracy == 0.75
+    assert found.by_class() == {"x": (1, 1), "y": (2, 3)}
+    low, high = found.interval()  # Wilson score interval by hand: n = 4, p = 3/4, z = 1.96
+    assert low == pytest.approx(0.3006, abs=1e-3) and high == pytest.approx(0.9544, abs=1e-3)

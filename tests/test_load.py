@@ -1,0 +1,225 @@
+"""From names and files to models: weights of every wrapping, and one line for every fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from training_cases import assert_same
+
+from genkt.models.load import ModelSpec, load_model, name_fault
+from genkt.types import UserError
+
+ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}
+SHAPE = {"input_size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
+
+
+def spec(weights: Path | None = None, **changes: Any) -> ModelSpec:
+    values: dict[str, Any] = {
+        "name": "resnet18", "pretrained": False, "weights": str(weights) if weights else None,
+        "args": ARGS, "transform": SHAPE,
+    }  # fmt: skip
+    return ModelSpec(**values | changes)
+
+
+def trained(num_classes: int = 3) -> dict[str, Tensor]:
+    return load_model(spec(), num_classes=num_classes, seed=9).model.state_dict()
+
+
+def test_the_transform_is_the_models_own_or_replaced_in_part() -> None:
+    assert load_model(spec(transform={})).transform.input_size == (224, 224)
+    model = load_model(spec(), num_classes=3)
+    assert model.transform.input_size == (32, 32) and model.transform.mean == (0.5, 0.5, 0.5)
+    own = load_model(spec(transform={})).transform
+    assert model.transform.interpolation == own.interpolation
+
+
+def test_equal_seeds_give_equal_weights_whatever_the_random_state() -> None:
+    first = load_model(spec(), num_classes=3, seed=1)
+    torch.rand(7)
+    before = torch.get_rng_state()
+    assert_same(first.state_dict(), load_model(spec(), num_classes=3, seed=1).state_dict())
+    assert torch.equal(torch.get_rng_state(), before)
+    other = load_model(spec(), num_classes=3, seed=2)
+    assert not torch.equal(first.model.fc.weight, other.model.fc.weight)  # type: ignore[union-attr, arg-type]
+
+
+WRAPPINGS = {
+    "plain.pth": lambda state: state,
+    "wrapped.pth": lambda state: {"state_dict": state, "epoch": 3, "arch": "resnet18"},
+    "model.pt": lambda state: {"model": state},
+    "module.pth": lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
+    "compiled.pth": lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+    "ema.pth": lambda state: {
+        "state_dict": {k: torch.zeros_like(v) for k, v in state.items()},
+        "state_dict_ema": {f"module.{k}": v for k, v in state.items()},
+    },
+    "model_ema.pth": lambda state: {"model_ema": state, "model": {}},
+    "x.safetensors": None,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPINGS)
+def test_weights_in_every_wrapping(tmp_path: Path, name: str) -> None:
+    wrap, state = WRAPPINGS[name], trained()
+    if wrap is None:
+        save_file(state, tmp_path / name)
+    else:
+        torch.save(wrap(state), tmp_path / name)
+    assert_same(state, load_model(spec(tmp_path / name), num_classes=3).model.state_dict())
+
+
+def test_the_head_is_replaced_kept_or_fitted(tmp_path: Path) -> None:
+    state, path = trained(7), tmp_path / "seven.safetensors"
+    save_file(state, path)
+    replaced = load_model(spec(path), num_classes=3, seed=1).model.state_dict()
+    assert replaced["fc.weight"].shape == (3, 8)
+    again = load_model(spec(path), num_classes=3, seed=1).model.state_dict()
+    assert_same(replaced, again)
+    other = load_model(spec(path), num_classes=3, seed=2).model.state_dict()
+    changed = {name for name in other if not torch.equal(other[name], again[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+    assert_same(state, load_model(spec(path)).model.state_dict())
+    del state["fc.weight"], state["fc.bias"]
+    save_file(state, path)
+    assert load_model(spec(path), num_classes=3).num_classes == 3
+
+
+def test_an_exported_folder_is_loaded_with_and_without_its_head(tmp_path: Path) -> None:
+    model = load_model(spec(), num_classes=3)
+    model.export(tmp_path)
+    kept = load_model(ModelSpec(f"local-dir:{tmp_path}"))
+    assert_same(model.model.state_dict(), kept.model.state_dict())
+    assert kept.transform == model.transform
+    replaced = load_model(ModelSpec(f"local-dir:{tmp_path}"), num_classes=5)
+    assert replaced.num_classes == 5
+    assert torch.equal(replaced.state_dict()["model.conv1.weight"], kept.model.conv1.weight)  # type: ignore[union-attr, arg-type]
+
+
+def refused(given: ModelSpec, match: str, **kwargs: Any) -> None:
+    with pytest.raises(UserError, match=match) as caught:
+        load_model(given, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    refused(spec(tmp_path / "none.pth"), "no such file")
+    save_file(trained(), tmp_path / "x.safetensors")
+    wrong = spec(tmp_path / "x.safetensors", args={**ARGS, "layers": [2, 1, 1, 1]})
+    refused(wrong, r"not of resnet18: \d+ of \d+ tensors missing, 0 unknown")
+    wider = spec(tmp_path / "x.safetensors", args={**ARGS, "channels": [4, 4, 8, 16]})
+    refused(wider, r"\d+ of another shape \(first: ")
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    refused(spec(tmp_path / "list.pth"), "list.pth")
+    torch.save({"epoch": 3}, tmp_path / "none.pth")
+    refused(spec(tmp_path / "none.pth"), "expected named tensors.*a int at epoch")
+    torch.save({}, tmp_path / "empty.pth")
+    refused(spec(tmp_path / "empty.pth"), "expected named tensors")
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
+@pytest.mark.parametrize("keep", [0, 50, -100])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, keep: int) -> None:
+    path = tmp_path / name
+    if path.suffix == ".pth":
+        torch.save(trained(), path)
+    else:
+        save_file(trained(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(spec(path), "not a readable checkpoint")
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    torch.save({"state_dict": trained(), "extra": Malicious(mark)}, tmp_path / "x.pth")
+    refused(spec(tmp_path / "x.pth"), "not a readable checkpoint")
+    model = load_model(spec(), num_classes=3)
+    folder = tmp_path / "folder"
+    model.export(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": Malicious(mark)}, folder / "pytorch_model.bin")
+    refused(ModelSpec(f"local-dir:{folder}"), "damaged|cannot be built")
+    assert not mark.exists()
+
+
+def test_damaged_folders_are_refused(tmp_path: Path) -> None:
+    load_model(spec(), num_classes=3).export(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[:100])
+    refused(ModelSpec(f"local-dir:{tmp_path}"), "damaged|cannot be built")
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architecture": "resnt18"}))
+    refused(ModelSpec(f"local-dir:{tmp_path}"), "cannot be built")
+    del config["architecture"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    refused(ModelSpec(f"local-dir:{tmp_path}"), "cannot be built")
+    (tmp_path / "config.json").write_text("{")
+    refused(ModelSpec(f"local-dir:{tmp_path}"), "cannot be built")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet81", "not a timm model. Did you mean .*resnet18"),
+        ("resnet18.no_such_tag", 'has no weights "no_such_tag".*a1_in1k'),
+        ("genkt:none", "not shipped with genkt"),
+        ("local-dir:/no/such/folder", "expected a folder with config.json"),
+        ("some/path", "needs a prefix: local-dir:some/path or hf-hub:some/path"),
+    ],
+)
+def test_wrong_names_get_one_line(name: str, message: str) -> None:
+    refused(ModelSpec(name), message)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "hf-hub:owner/name"])
+def test_right_names_have_no_fault(name: str) -> None:
+    assert name_fault(name) is None
+
+
+def test_arguments_that_do_not_fit_get_one_line() -> None:
+    refused(spec(args={"no_such_argument": 1}), "timm does not take these args.*no_such_argument")
+    refused(spec(args={"in_chans": 1}), "resnet18.*(image failed|3 input channels)")
+
+
+def test_names_without_weights_say_so() -> None:
+    refused(ModelSpec("resnet18d.none"), 'has no weights "none"')
+    from timm.models import list_models  # type: ignore[attr-defined]
+
+    bare = "vit_base_patch32_plus_256"
+    assert not list_models(f"{bare}*", pretrained=True)
+    refused(ModelSpec(bare, args={"depth": 1}), "pretrained=false")
+
+
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "hf-hub:no-such-owner/no-such-model"])
+def test_without_network_the_way_out_is_named(name: str, tmp_path: Path) -> None:
+    code = (
+        "from genkt.models.load import ModelSpec, load_model\n"
+        "from genkt.types import UserError\n"
+        f"try: load_model(ModelSpec({name!r}))\n"
+        "except UserError as error: print(error)\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    environment["TORCH_HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    line = done.stdout.strip()
+    assert name in line and "could not be fetched" in line and "Offline?" in line, done
+    assert "weights=PATH" in line and "\n" not in line
