@@ -31,6 +31,9 @@ class Backbone(nn.Module):
         transform: how pictures become the model's input.
         name: shown in messages and reports.
 
+    Attributes:
+        channels_last: lay images out channels last in memory (see ``ModelSpec``).
+
     Raises:
         UserError: the model has no single linear classifier, or the check above fails.
 
@@ -52,6 +55,7 @@ class Backbone(nn.Module):
         self.transform = transform
         self.name = name
         self.frozen = False
+        self.channels_last = False
         self._is_timm = all(
             hasattr(model, part) for part in ("forward_features", "forward_head", "get_classifier")
         )
@@ -90,12 +94,11 @@ class Backbone(nn.Module):
         return logits
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device.
-
-        Channels last in memory: convolutions are a third faster so on a CPU, and what tensor
-        cores want on a GPU.
-        """
-        return self.transform.normalize(images).contiguous(memory_format=torch.channels_last)
+        """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device."""
+        pixels = self.transform.normalize(images)
+        return (
+            pixels.contiguous(memory_format=torch.channels_last) if self.channels_last else pixels
+        )
 
     def freeze(self) -> Backbone:
         """No gradients, and evaluation mode for good: batch-norm statistics never move."""
@@ -112,7 +115,8 @@ class Backbone(nn.Module):
         """Identity of what this model computes: architecture, every weight and buffer."""
         described = f"{type(self.model).__module__}.{type(self.model).__qualname__}|{self.model}"
         described = re.sub(r" at 0x[0-9a-f]+", "", described)  # a function's place in memory
-        return fingerprint(described, fingerprint_tensors(self.model.state_dict()))
+        layout = "channels last" if self.channels_last else ""  # moves the last bits
+        return fingerprint(described, layout, fingerprint_tensors(self.model.state_dict()))
 
     @property
     def is_timm(self) -> bool:

@@ -31,6 +31,8 @@ class ModelSpec:
         args: keyword arguments for ``timm.create_model`` (e.g. layers, channels, img_size).
         transform: replaces parts of the input transform the model declares
             (input_size as [H, W], mean, std, interpolation, crop_pct).
+        channels_last: lay images out channels last in memory: convolutions run a third faster so
+            on a CPU, but torch 2.15 crashes there for some networks (fastvit_t8 for one).
     """
 
     name: str
@@ -38,6 +40,7 @@ class ModelSpec:
     weights: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] = field(default_factory=dict)
+    channels_last: bool = False
 
 
 def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
@@ -75,7 +78,9 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
             _fit_head(model, state)
     if state is not None:
         _load_state(model, state, spec)
-    return Backbone(model, _declared_transform(model, spec.name), spec.name)
+    backbone = Backbone(model, _declared_transform(model, spec.name), spec.name)
+    backbone.channels_last = spec.channels_last
+    return backbone
 
 
 def shipped_path(name: str) -> str:

@@ -100,6 +100,7 @@ class StudentSettings:
     weights: str | None
     args: dict[str, Any]
     transform: dict[str, Any]
+    channels_last: bool
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class TeacherSettings:
     weights: str | list[str | None] | None
     args: dict[str, Any]
     transform: dict[str, Any]
+    channels_last: bool
     adapt: Literal["auto", "none", "linear_probe", "fine_tune"]
     outputs: Literal["cached", "online"]
 

@@ -129,10 +129,7 @@ class Session:
 
 def student_factory(settings: StudentSettings) -> ModelFactory:
     """Fresh students as the settings describe."""
-    spec = ModelSpec(
-        settings.model, settings.pretrained, settings.weights, settings.args, settings.transform
-    )
-    return lambda num_classes, seed: load_model(spec, num_classes=num_classes, seed=seed)
+    return _loader(_spec(settings, settings.model, settings.weights))
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
@@ -144,10 +141,18 @@ def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
         raise UserError(
             f"teacher.weights: expected {len(names)} files, one a model, got {len(files)}"
         )
-    return [
-        _loader(ModelSpec(name, settings.pretrained, file, settings.args, settings.transform))
-        for name, file in zip(names, files, strict=True)
-    ]
+    return [_loader(_spec(settings, name, file)) for name, file in zip(names, files, strict=True)]
+
+
+def _spec(settings: StudentSettings | TeacherSettings, name: str, weights: str | None) -> ModelSpec:
+    return ModelSpec(
+        name,
+        settings.pretrained,
+        weights,
+        settings.args,
+        settings.transform,
+        settings.channels_last,
+    )
 
 
 def _loader(spec: ModelSpec) -> ModelFactory:
