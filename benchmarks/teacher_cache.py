@@ -27,8 +27,9 @@ from genkt.methods.build import build_objective, parse_options
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric
-from genkt.training.loop import Stage, train
+from genkt.training.loop import train
 from genkt.training.settings import TrainSettings
+from genkt.training.stage import Stage
 from genkt.training.teacher import cache_outputs
 
 HALF = (0.5, 0.5, 0.5)

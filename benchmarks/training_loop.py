@@ -26,8 +26,9 @@ from genkt.methods.build import build_objective, parse_options
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric
-from genkt.training.loop import Stage, train
+from genkt.training.loop import train
 from genkt.training.settings import TrainSettings
+from genkt.training.stage import Stage
 
 HALF = (0.5, 0.5, 0.5)
 BATCH, NUM_IMAGES, STEPS = 128, 1024, 24

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genkt.data.folders import IMAGE_SUFFIXES
-from genkt.data.images import ImageSet, Skipped, UnreadableImage, content_hash, decode
+from genkt.data.folders import IMAGE_SUFFIXES, examine_file
+from genkt.data.images import ImageSet, Skipped, decode
 from genkt.data.scan import map_in_threads
 from genkt.types import UNLABELLED, UserError
 
@@ -34,7 +34,9 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
         raise UserError(f"no such file or folder: {', '.join(missing)}")
     files = list(dict.fromkeys(str(file) for path in paths for file in _expand(Path(path))))
     ids, skipped = [], []
-    results = map_in_threads(_examine, files, description="reading images")
+    results = map_in_threads(
+        examine_file, [Path(file) for file in files], description="reading images"
+    )
     for file, (digest, reason) in zip(files, results, strict=True):
         if reason:
             skipped.append(Skipped(file, reason))
@@ -52,14 +54,3 @@ def _expand(path: Path) -> list[Path]:
         return [path]
     found = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
-
-
-def _examine(file: str) -> tuple[str, str]:
-    try:
-        data = Path(file).read_bytes()
-        decode(data)
-    except OSError as error:
-        return "", error.strerror or "cannot be read"
-    except UnreadableImage as error:
-        return "", str(error)
-    return content_hash(data), ""

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -334,9 +333,8 @@ def _list_unlabelled(root: Path, folder: Path) -> _Listing:
     return listing
 
 
-def _examine(root: Path, relative: str) -> tuple[str, str]:
-    """(content hash, "") of a good file, ("", reason) of another."""
-    path = root / relative
+def examine_file(path: Path) -> tuple[str, str]:
+    """(content hash, "") of an image file that decodes, ("", reason) of another."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block the read for ever
             return "", "not a regular file"
@@ -354,8 +352,8 @@ def _scan(
 ) -> ImageSet:
     """Hash and decode every listed file once."""
     results = map_in_threads(
-        partial(_examine, listing.root),
-        listing.paths,
+        examine_file,
+        [listing.root / path for path in listing.paths],
         description=f"reading {description}",
         num_threads=num_threads,
         progress=progress,

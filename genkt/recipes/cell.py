@@ -28,7 +28,7 @@ from genkt.recipes.stages import (
 )
 from genkt.recipes.teachers import prepare_teachers
 from genkt.training.checkpoint import save_weights
-from genkt.training.loop import Record
+from genkt.training.stage import Record
 from genkt.types import UNLABELLED, CellResult, Cost, Prediction
 
 BASELINE = "stl"

@@ -48,10 +48,9 @@ class ViewSettings:
 
 
 @dataclass(frozen=True)
-class EmbeddedData:
-    """``data=digits`` and ``data=digits_on_photos``."""
+class LabelSettings:
+    """What every ``data`` group has: which labels are used, and the views."""
 
-    name: Literal["digits", "digits_on_photos"]
     labels_per_class: Count | None
     label_fraction: Share | None
     label_list: str | None
@@ -59,36 +58,37 @@ class EmbeddedData:
 
 
 @dataclass(frozen=True)
-class FolderData:
-    """``data=folder``: the user's own images."""
+class CarvedData(LabelSettings):
+    """Data that may lack a part, and may hold files that cannot be read."""
 
-    name: Literal["folder"]
     root: str
-    unlabelled: list[str]
     validation_fraction: Share
     test_fraction: Share
     max_skipped: Annotated[float, Range(0)]
-    labels_per_class: Count | None
-    label_fraction: Share | None
-    label_list: str | None
-    views: ViewSettings
 
 
 @dataclass(frozen=True)
-class TorchvisionData:
+class EmbeddedData(LabelSettings):
+    """``data=digits`` and ``data=digits_on_photos``."""
+
+    name: Literal["digits", "digits_on_photos"]
+
+
+@dataclass(frozen=True)
+class FolderData(CarvedData):
+    """``data=folder``: the user's own images."""
+
+    name: Literal["folder"]
+    unlabelled: list[str]
+
+
+@dataclass(frozen=True)
+class TorchvisionData(CarvedData):
     """``data=torchvision``: a data set by name."""
 
     name: Literal["torchvision"]
     dataset: str
-    root: str
     download: bool
-    validation_fraction: Share
-    test_fraction: Share
-    max_skipped: Annotated[float, Range(0)]
-    labels_per_class: Count | None
-    label_fraction: Share | None
-    label_list: str | None
-    views: ViewSettings
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from genkt.recipes.stages import distil, distil_steps, train_supervised
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
 
-_STEPS = 3
+_STEPS = 4
 _CACHED_IMAGES = 8
 
 
@@ -61,11 +61,12 @@ def _measure(session: Session) -> _Measured:
     if beta_candidates(options):
         options = with_beta(options, beta_candidates(options)[0])
     student = session.student(session.num_classes, 0)
-    cost, _, _ = distil(small, rows, student, options, teachers, small.folder.path / "d", log)
-    cost += train_supervised(
-        small, rows, "finetune", student, _STEPS, small.config.train.lr,
-        small.folder.path / "f", log,
-    )[0]  # fmt: skip
+    for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
+        home, lr = small.folder.path / attempt, small.config.train.lr
+        cost, _, _ = distil(small, rows, student, options, teachers, home / "distil", log)
+        cost += train_supervised(
+            small, rows, "finetune", student, _STEPS, lr, home / "finetune", log
+        )[0]
     num_views = max(1, session.views.num_views)
     num_rows = len(session.pool.images) * num_views
     num_cached = len(small.pool.images) * num_views

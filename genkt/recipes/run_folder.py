@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genkt.io import read_json, write_json, write_text
-from genkt.training.loop import Record
+from genkt.training.stage import Record
 from genkt.types import UserError
 
 _FREE = {

@@ -16,8 +16,9 @@ from genkt.recipes.data import Draw
 from genkt.recipes.run_folder import StageLog
 from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.training.batches import Batches
-from genkt.training.loop import Record, Stage, train
+from genkt.training.loop import train
 from genkt.training.settings import TrainSettings
+from genkt.training.stage import Record, Stage
 from genkt.types import Cost
 
 

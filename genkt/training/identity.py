@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from genkt.io import fingerprint, fingerprint_ids, fingerprint_tensors
-
-if TYPE_CHECKING:
-    from genkt.training.loop import Stage
-    from genkt.training.probe import Rows
+from genkt.training.probe import Rows
+from genkt.training.stage import Stage
 
 _FREE = {"save_seconds", "num_workers", "log_every", "compile"}
 """Settings that may change between two starts of the same training."""

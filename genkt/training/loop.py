@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,59 +14,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genkt.io import derive_seed
-from genkt.methods.base import Objective
 from genkt.models.backbone import Backbone
-from genkt.training.batches import Batches, split_batch, to_device
+from genkt.training.batches import split_batch, to_device
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
 from genkt.training.distiller import Distiller, teacher_outputs, trainable
 from genkt.training.fabric import peak_memory
 from genkt.training.identity import stage_identity
 from genkt.training.optim import averaged_copy, build_optimizer, lr_factor, set_lr_factor
-from genkt.training.settings import TrainSettings
+from genkt.training.stage import Record, Stage
 from genkt.types import Batch, Cost, UserError
 
-Record = dict[str, float | int | str]
 _MOST_UNCHECKED = 100
-
-
-class Log(Protocol):
-    """Where a stage's records go."""
-
-    def begin(self, stage: str, step: int) -> None:
-        """The stage starts, or resumes, at a step."""
-
-    def record(self, record: Record) -> None:
-        """One record: step, stage, and what was measured."""
-
-
-@dataclass
-class Stage:
-    """One stage of training: who learns from what, and where its state is kept.
-
-    Args:
-        name: shown in logs, e.g. "distil".
-        student, objective: what is trained.
-        batches: the rows of every step.
-        settings: optimizer, length and the rest.
-        directory: holds ``state.pt`` while training, ``last`` and ``best.safetensors`` after.
-        seed: of dropout and the like, by step.
-        online: teachers run on the fly, in the order of ``batch.teacher_images``.
-        evaluate: validation accuracy (0..1) of the student, or None where there is no such set.
-        log: told where the stage starts and given every record (losses, accuracy), or None.
-        head_only: train the classifier alone (linear probe); the backbone stays still.
-    """
-
-    name: str
-    student: Backbone
-    objective: Objective
-    batches: Batches
-    settings: TrainSettings
-    directory: Path
-    seed: int
-    online: Sequence[Backbone] = ()
-    evaluate: Callable[[Backbone], float] | None = None
-    log: Log | None = None
-    head_only: bool = False
 
 
 @dataclass

@@ -1,0 +1,55 @@
+"""One stage of training, as a value: who learns from what, and where its state is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from genkt.methods.base import Objective
+from genkt.models.backbone import Backbone
+from genkt.training.batches import Batches
+from genkt.training.settings import TrainSettings
+
+Record = dict[str, float | int | str]
+
+
+class Log(Protocol):
+    """Where a stage's records go."""
+
+    def begin(self, stage: str, step: int) -> None:
+        """The stage starts, or resumes, at a step."""
+
+    def record(self, record: Record) -> None:
+        """One record: step, stage, and what was measured."""
+
+
+@dataclass
+class Stage:
+    """One stage of training: who learns from what, and where its state is kept.
+
+    Args:
+        name: shown in logs, e.g. "distil".
+        student, objective: what is trained.
+        batches: the rows of every step.
+        settings: optimizer, length and the rest.
+        directory: holds ``state.pt`` while training, ``last`` and ``best.safetensors`` after.
+        seed: of dropout and the like, by step.
+        online: teachers run on the fly, in the order of ``batch.teacher_images``.
+        evaluate: validation accuracy (0..1) of the student, or None where there is no such set.
+        log: told where the stage starts and given every record (losses, accuracy), or None.
+        head_only: train the classifier alone (linear probe); the backbone stays still.
+    """
+
+    name: str
+    student: Backbone
+    objective: Objective
+    batches: Batches
+    settings: TrainSettings
+    directory: Path
+    seed: int
+    online: Sequence[Backbone] = ()
+    evaluate: Callable[[Backbone], float] | None = None
+    log: Log | None = None
+    head_only: bool = False

@@ -1,0 +1,109 @@
+"""Linear probes of cached features: the head equals the regression it was fitted by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from genkt.data.transform import ImageTransform
+from genkt.models.backbone import Backbone
+from genkt.training.probe import ProbedStore, fit_head, install_head
+from genkt.types import ModelOutput
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def clusters(num_classes: int, each: int, width: int, seed: int) -> tuple[Tensor, list[int]]:
+    """Well separated classes far from the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = [index % num_classes for index in range(num_classes * each)]
+    centres = 5 * torch.randn(num_classes, width, generator=generator) + 40
+    noise = torch.randn(len(labels), width, generator=generator)
+    return centres[labels] + noise, labels
+
+
+@given(st.integers(2, 5), st.integers(0, 100))
+@settings(max_examples=10, deadline=None)
+def test_head_is_logistic_regression_on_scaled_features(num_classes: int, seed: int) -> None:
+    features, labels = clusters(num_classes, 6, 8, seed)
+    head = fit_head(features, labels, num_classes, num_views=1)
+    values = features.double().numpy()
+    scaled = (values - values.mean(axis=0)) / values.std()
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(scaled, labels)
+    expected = model.predict_proba(scaled)
+    found = head(features).softmax(dim=1)
+    assert torch.allclose(found, torch.from_numpy(expected).float(), atol=2e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_answers_do_not_depend_on_the_features_scale_or_place(scale: float) -> None:
+    features, labels = clusters(4, 5, 16, 0)
+    plain = fit_head(features, labels, 4, 1)(features).softmax(dim=1)
+    moved = scale * features + 7
+    assert torch.allclose(fit_head(moved, labels, 4, 1)(moved).softmax(dim=1), plain, atol=1e-3)
+
+
+def test_penalty_counts_images_not_views() -> None:
+    features, labels = clusters(3, 4, 6, 1)
+    once = fit_head(features, labels, 3, num_views=1)
+    thrice = fit_head(features.repeat_interleave(3, 0), np.repeat(labels, 3), 3, num_views=3)
+    assert torch.allclose(once(features), thrice(features), atol=1e-2)
+
+
+def test_classes_without_a_labelled_image_get_no_probability() -> None:
+    features, labels = clusters(2, 5, 6, 2)
+    head = fit_head(features, [label + 1 for label in labels], 4, 1)  # classes 1 and 2 of 0..3
+    probabilities = head(features).softmax(dim=1)
+    assert probabilities[:, [0, 3]].max() == 0
+    assert (probabilities.argmax(dim=1) == torch.tensor(labels) + 1).all()
+
+
+def test_one_class_only_is_always_answered() -> None:
+    features, _ = clusters(2, 5, 6, 3)
+    head = fit_head(features, [1] * len(features), 3, 1)
+    assert (head(features).argmax(dim=1) == 1).all()
+    assert torch.isfinite(head(features)).all()
+
+
+class Rows:
+    """A store of the test's own."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features, self.checked = features, False
+
+    def rows(self, indices: np.ndarray) -> ModelOutput:
+        return ModelOutput(self.features[torch.as_tensor(indices)])
+
+    def require_samples(self, ids: object, views: object) -> None:
+        self.checked = True
+
+
+def test_probed_store_serves_cached_features_and_the_heads_logits() -> None:
+    features, labels = clusters(3, 5, 6, 4)
+    head = fit_head(features, labels, 3, 1)
+    rows = Rows(features)
+    store = ProbedStore(rows, head)
+    output = store.rows(np.array([4, 1, 1]))
+    assert torch.equal(output.features, features[[4, 1, 1]])
+    assert output.logits is not None and not output.logits.requires_grad
+    assert torch.equal(output.logits, head(features[[4, 1, 1]]))
+    store.require_samples(("a",), None)  # type: ignore[arg-type]
+    assert rows.checked
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnetv2_50x1_bit"])
+def test_installed_head_gives_the_same_logits(name: str) -> None:
+    """Linear classifiers and BiT's 1x1 convolution alike."""
+    channels = {"channels": [8, 8, 16, 16]} if name == "resnet18" else {"stem_chs": 8}
+    model: nn.Module = timm.create_model(name, num_classes=3, **channels)
+    backbone = Backbone(model, ImageTransform((32, 32), HALF, HALF, "bilinear", 1.0), name).eval()
+    head = nn.Linear(backbone.width, 3)
+    install_head(backbone, head)
+    output = backbone(torch.randn(2, 3, 32, 32))
+    assert torch.allclose(output.logits, head(output.features), atol=1e-5)
