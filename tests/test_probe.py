@@ -100,7 +100,7 @@ def test_probed_store_serves_cached_features_and_the_heads_logits() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_50x1_bit"])
 def test_installed_head_gives_the_same_logits(name: str) -> None:
     """Linear classifiers and BiT's 1x1 convolution alike."""
-    channels = {"channels": [8, 8, 16, 16]} if name == "resnet18" else {"stem_chs": 8}
+    channels = {"channels": [8, 8, 16, 16]} if name == "resnet18" else {}
     model: nn.Module = timm.create_model(name, num_classes=3, **channels)
     backbone = Backbone(model, ImageTransform((32, 32), HALF, HALF, "bilinear", 1.0), name).eval()
     head = nn.Linear(backbone.width, 3)
