@@ -46,7 +46,7 @@ def _split_defaults(lines: list[str]) -> tuple[dict[str, str], list[str]]:
             inside = True
         elif inside and line.startswith("  - "):
             name, _, rest = line[4:].partition(":")
-            defaults[name.strip()] = rest.strip()
+            defaults[name.strip().removeprefix("optional ")] = rest.strip()
         else:
             inside = False
             body.append(line)
