@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from typing import Any
@@ -43,7 +44,23 @@ def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
         plugins=[_Autocast(_AMP[precision], device)] if precision in _AMP else None,  # type: ignore[arg-type]
     )
     fabric.launch()
+    if device == "cpu":
+        _keep_freed_memory()
     return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse a step's buffers instead of giving them back to the kernel.
+
+    By default every large buffer is mapped anew and its pages cleared: 8000 page faults, a
+    quarter of the time, in each step of a small network. No-op on other C libraries.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt"):
+            library.mallopt(trim_threshold, 1 << 30)
+            library.mallopt(mmap_threshold, 32 << 20)  # the largest value glibc takes
 
 
 class _Autocast(MixedPrecision):
