@@ -100,7 +100,7 @@ def main() -> None:
         plan = BatchPlan(np.arange(NUM_IMAGES), np.arange(0), BATCH, BATCH, 0)
         aft = Steps(AFT, Batches(dataset, images.labels, plan, [store]), device, size)
         plain = Steps({"name": "stl"}, Batches(dataset, images.labels, plan), device, size)
-        result = paired(aft, plain, pairs=200 if device == "cuda" else 16, warmup=3)
+        result = paired(aft, plain, pairs=200 if device == "cuda" else 10, warmup=3)
     result["input_size"] = size
     report("aft_step", {"aft_over_plain_step": result}, {"aft_over_plain_step.ratio": "<= 1.01"})
 

@@ -223,3 +223,10 @@ def test_without_network_the_way_out_is_named(name: str, tmp_path: Path) -> None
     line = done.stdout.strip()
     assert name in line and "could not be fetched" in line and "Offline?" in line, done
     assert "weights=PATH" in line and "\n" not in line
+
+
+def test_a_model_built_for_another_size_brings_that_size() -> None:
+    spec = ModelSpec("vit_tiny_patch16_224", pretrained=False, args={"img_size": 64})
+    model = load_model(spec, num_classes=3)
+    assert model.transform.input_size == (64, 64)
+    assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, 3)

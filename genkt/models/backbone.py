@@ -226,7 +226,7 @@ def _last_linear(model: nn.Module, name: str) -> nn.Module:
 
 
 def transform_of(model: nn.Module) -> ImageTransform:
-    """The evaluation transform that a timm model declares."""
-    from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
+    """The evaluation transform that a timm model declares, at the size it was built for."""
+    from timm.data.model_config import resolve_input_data_config
 
-    return ImageTransform.from_timm(resolve_model_data_config(model))  # type: ignore[no-untyped-call]
+    return ImageTransform.from_timm(resolve_input_data_config(model))  # type: ignore[no-untyped-call]

@@ -138,7 +138,7 @@ def _searched(
         student = _fresh_student(session, draw)
         cost, _, _ = distil(
             session, search, student, with_beta(options, beta), teachers,
-            directory / f"search-{beta:g}", log,
+            directory / f"search-{beta:g}", log, name=f"search-{beta:g}",
         )  # fmt: skip
         total += cost
         accuracy, loss = _held_out_score(session, student, draw.labelled[held])

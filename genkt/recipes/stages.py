@@ -29,7 +29,7 @@ def train_stage(
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train ``student`` in place for one stage; an interrupted stage is continued."""
     online = teachers.models if teachers is not None and teachers.online else ()
-    has_validation = "validation" in session.pool.splits.parts and name != "adapt"
+    has_validation = "validation" in session.pool.splits.parts and not name.startswith("adapt")
 
     def accuracy(model: Backbone) -> float:
         return session.predictions(model, "validation").accuracy
@@ -64,7 +64,7 @@ def train_supervised(
 
 def distil(
     session: Session, draw: Draw, student: Backbone, options: MethodOptions,
-    teachers: TeacherSet, directory: Path, log: StageLog,
+    teachers: TeacherSet, directory: Path, log: StageLog, *, name: str = "distil",
 ) -> tuple[Cost, list[Record], dict[str, Tensor]]:  # fmt: skip
     """The method itself, on labelled and transfer images together; also what it learned."""
     settings = session.config.train
@@ -83,7 +83,7 @@ def distil(
         transforms += [model.transform for model in teachers.models]
     batches = session.batches(draw, settings, transforms, teachers.stores, labelled_only=False)
     cost, curve = train_stage(
-        session, draw, "distil", student, objective, batches, settings, directory, log,
+        session, draw, name, student, objective, batches, settings, directory, log,
         teachers=teachers,
     )  # fmt: skip
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
@@ -99,7 +99,7 @@ def adapt_teacher(
         labelled_per_batch=short.batch_size, ema=None, eval_every=0,
     )  # fmt: skip
     cost, _ = train_stage(
-        session, draw, "adapt", teacher, _supervised(session, teacher),
+        session, draw, f"adapt-{directory.name}", teacher, _supervised(session, teacher),
         session.batches(draw, settings, [teacher.transform], labelled_only=True),
         settings, directory, log,
     )  # fmt: skip
