@@ -102,7 +102,7 @@ def caching(images: ImageSet, teacher: Backbone) -> dict[str, object]:
 
 
 def main() -> None:
-    images = pictures(1024)
+    images = pictures(2048)
     teacher = resnet([2, 2, 2, 2], [64, 128, 256, 512], 64).freeze()
     with tempfile.TemporaryDirectory() as home:
         cached = epoch(images, teacher, Path(home), online=False)
