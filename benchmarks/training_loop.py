@@ -3,8 +3,8 @@
     python benchmarks/training_loop.py
 
 Same model, images, batch size, optimizer and precision. The bare loop has a torch DataLoader over
-ready tensors, images channels last, and nothing else: no logs, no checkpoints, no resume. Ratio = bare seconds over
-genkt's seconds, which is genkt's throughput over the bare one.
+ready tensors, images channels last, and nothing else: no logs, no checkpoints, no resume.
+Ratio = bare seconds over genkt's seconds, which is genkt's throughput over the bare one.
 """
 
 from __future__ import annotations
