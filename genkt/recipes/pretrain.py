@@ -124,6 +124,7 @@ plain grounds and on photographs. **It never saw a real digit.**
 
 ```python
 import timm
+
 model = timm.create_model("local-dir:checkpoints/digits_teacher", pretrained=True).eval()
 ```
 
