@@ -63,6 +63,15 @@ class ViewSpec:
 
     Raises:
         UserError: a value outside its range, or several views that would all be the same.
+
+    Example:
+        >>> spec = ViewSpec(num_views=4, crop_scale=(0.5, 1.0), hflip=True)
+        >>> sorted(view_index_for(spec, "cat.png", epoch) for epoch in range(4))
+        [0, 1, 2, 3]
+        >>> picture = Image.new("RGB", (40, 30))
+        >>> first, again = (render_view(picture, spec, "cat.png", 2) for _ in range(2))
+        >>> first.tobytes() == again.tobytes()
+        True
     """
 
     num_views: int = 1

@@ -164,8 +164,8 @@ def _models(session: Session, student: Backbone, cells: list[Cell]) -> list[Mode
     """The student, and each teacher with its mean test accuracy over the draws."""
     size = _size(session.folder.path / "student" / "model.safetensors")
     found = [ModelSummary("student", student.name, student.num_parameters, size)]
-    for index, factory in enumerate(session.teachers):
-        teacher = factory(None if session.adapt == "none" else session.num_classes, 0)
+    for index in range(len(session.teachers)):
+        teacher = session.teacher(index)
         key = f"teacher_accuracy.{index}"
         values = [float(c.result.extras[key]) for c in cells if key in c.result.extras]
         accuracy = sum(values) / len(values) if values else None
@@ -217,6 +217,7 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
         notes.append(
             f"A distillation step sees {config.train.labelled_per_batch} labelled and "
             f"{total - config.train.labelled_per_batch} transfer images; the baseline takes as "
-            f"many steps of {total} labelled images as all stages of the method together."
+            f"many steps of {total} labelled images as all stages of the method together, with fresh random views. "
+            "The teachers' own passes come on top (see Cost)."
         )
     return notes

@@ -203,8 +203,13 @@ def _again(line: str, key: dict[str, Any], step: int) -> bool:
     return all(record.get(k) == v for k, v in key.items()) and int(record.get("step", 0)) > step
 
 
-def log_to_file(path: Path) -> logging.Handler:
-    """Send genkt's messages to ``train.log`` as well; remove the handler when the run ends."""
+def log_to_file(path: Path | None) -> logging.Handler:
+    """Send genkt's messages to ``train.log`` as well; remove the handler when the run ends.
+
+    None for the processes of a run that write no files.
+    """
+    if path is None:
+        return logging.NullHandler()
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

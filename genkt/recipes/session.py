@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Session:
 
     Args:
         student: makes a fresh student.  teachers: make fresh teachers, one entry each.
-        views: the stored views of the pool's images.
+        views: the stored views of the pool's images, which cached teachers saw as well.
         adapt: what is done to the teachers: "none", "linear_probe" or "fine_tune".
         shared: caches of teachers that are the same for every draw.
     """
@@ -73,6 +73,17 @@ class Session:
     adapt: str
     shared: dict[str, OutputStore] = field(default_factory=dict)
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
+    _bases: dict[int, Backbone] = field(default_factory=dict)
+
+    def teacher(self, index: int) -> Backbone:
+        """A teacher as it comes, frozen, on the device; built once for the whole run.
+
+        A head that no weights belong to is drawn from the run's seed.
+        """
+        if index not in self._bases:
+            base = self.teachers[index](None, self.config.seed)
+            self._bases[index] = base.freeze().to(self.fabric.device)
+        return self._bases[index]
 
     @property
     def num_classes(self) -> int:
@@ -85,9 +96,20 @@ class Session:
         in_memory = isinstance(self.config.data, EmbeddedData)
         return loader_workers(self.config.train.num_workers, self.pool.images, in_memory)
 
-    def training_views(self, transforms: Sequence[ImageTransform]) -> ViewDataset:
-        """The pool under the run's views; one data set a list of transforms, pictures kept."""
-        return self._dataset("pool", self.pool.images, self.views, transforms)
+    @property
+    def label_views(self) -> ViewSpec:
+        """The views of stages without a teacher: fresh ones every epoch.
+
+        Nothing is cached for these stages, so neither the baseline nor a fine-tuning is held to
+        the few views that a cache can store. One fixed view stays one fixed view.
+        """
+        return replace(self.views, num_views=0) if self.views.num_views > 1 else self.views
+
+    def training_views(
+        self, transforms: Sequence[ImageTransform], spec: ViewSpec
+    ) -> ViewDataset:
+        """The pool under some views; one data set a list of transforms, stored views kept."""
+        return self._dataset("pool", self.pool.images, spec, transforms)
 
     def batches(
         self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],
@@ -103,7 +125,7 @@ class Session:
             seed=draw.seed,
         )
         return Batches(
-            self.training_views(transforms),
+            self.training_views(transforms, self.label_views if labelled_only else self.views),
             draw.labels,
             plan,
             stores,
@@ -121,7 +143,7 @@ class Session:
     def _dataset(
         self, name: str, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]
     ) -> ViewDataset:
-        key = f"{name}|{[transform.geometry for transform in transforms]}"
+        key = f"{name}|{spec}|{[transform.geometry for transform in transforms]}"
         if key not in self._datasets:
             self._datasets[key] = ViewDataset(images, spec, transforms)
         return self._datasets[key]

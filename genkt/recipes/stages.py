@@ -25,7 +25,7 @@ from genkt.types import Cost
 def train_stage(
     session: Session, draw: Draw, name: str, student: Backbone, objective: Objective,
     batches: Batches, settings: TrainSettings, directory: Path, log: StageLog,
-    *, teachers: TeacherSet | None = None, head_only: bool = False,
+    *, teachers: TeacherSet | None = None,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train ``student`` in place for one stage; an interrupted stage is continued."""
     online = teachers.models if teachers is not None and teachers.online else ()

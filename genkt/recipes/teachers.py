@@ -50,14 +50,14 @@ Found = tuple[Backbone, Rows | None, float | None, Cost]
 
 
 def _as_it_comes(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
-    model = _base(session, index)
+    model = session.teacher(index)
     online = session.config.teacher.outputs == "online"
     return model, None if online else _pool_store(session, index, model), None, Cost()
 
 
 def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
     """Fit a head on the labelled images' cached features."""
-    base = _base(session, index)
+    base = session.teacher(index)
     online = session.config.teacher.outputs == "online"
     if online:
         images = session.pool.images.select(draw.labelled)
@@ -96,11 +96,6 @@ def _fine_tuned(session: Session, draw: Draw, index: int, log: StageLog) -> Foun
         return model, None, accuracy, cost
     home = session.folder.cell(draw.index, "cache")
     return model, _cached(session, model, session.pool.images, session.views, home), accuracy, cost
-
-
-def _base(session: Session, index: int) -> Backbone:
-    """The teacher with the head it came with; the seed of a missing one is the run's."""
-    return session.teachers[index](None, session.config.seed).freeze().to(session.fabric.device)
 
 
 def _pool_store(session: Session, index: int, model: Backbone) -> OutputStore:

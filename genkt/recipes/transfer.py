@@ -82,7 +82,7 @@ def run_transfer(
         folder.claim(command, _inputs(session, given or Given()))
     session.fabric.barrier()
     finished = folder.finished
-    handler = log_to_file(folder.path / "train.log")
+    handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
     try:
         cells = _run_cells(session)
         chosen = _chosen_draw(session, cells)

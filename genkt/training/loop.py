@@ -248,7 +248,8 @@ class _Run:
         progress.sums, progress.num_summed = {}, 0
         lr = self.optimizers[0].param_groups[0]["lr"]
         self._record({"step": progress.step, "stage": self.stage.name, "lr": lr, **means})
-        bar.set_postfix(loss=f"{means['total']:.3f}", refresh=False)
+        waited = progress.wait_seconds / max(progress.seconds, 1e-9)
+        bar.set_postfix(loss=f"{means['total']:.3f}", waited=f"{waited:.0%}", refresh=False)
 
     def _evaluate(self) -> None:
         assert self.stage.evaluate is not None

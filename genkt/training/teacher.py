@@ -84,6 +84,19 @@ def cache_outputs(
     Raises:
         UserError: fresh views every epoch (``num_views=0``), an empty set, an unknown option, a
             full disk, or outputs that are not finite, with the sample ids.
+
+    Example:
+        >>> import tempfile
+        >>> from genkt.data.embedded import digits
+        >>> from genkt.data.views import ViewSpec
+        >>> from genkt.models.load import ModelSpec, load_model
+        >>> images = digits().train.select(range(3))
+        >>> views = ViewSpec(num_views=2, rotate_degrees=10.0)
+        >>> teacher = load_model(ModelSpec("genkt:digits_teacher"))
+        >>> store = cache_outputs(teacher, images, views, tempfile.mkdtemp(), progress=False)
+        >>> output = store.rows([0, 5])  # sample 0 in view 0, sample 2 in view 1
+        >>> len(store), tuple(output.features.shape), tuple(output.logits.shape)
+        (6, (2, 256), (2, 47))
     """
     home, device = Path(home), torch.device(device)
     kept = _checked(images, views, outputs, precision, batch_size)
