@@ -217,7 +217,7 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
         notes.append(
             f"A distillation step sees {config.train.labelled_per_batch} labelled and "
             f"{total - config.train.labelled_per_batch} transfer images; the baseline takes as "
-            f"many steps of {total} labelled images as all stages of the method together, with fresh random views. "
-            "The teachers' own passes come on top (see Cost)."
+            f"many steps of {total} labelled images as all stages of the method "
+            "together, with fresh random views. The teachers' own passes come on top (see Cost)."
         )
     return notes

@@ -105,9 +105,7 @@ class Session:
         """
         return replace(self.views, num_views=0) if self.views.num_views > 1 else self.views
 
-    def training_views(
-        self, transforms: Sequence[ImageTransform], spec: ViewSpec
-    ) -> ViewDataset:
+    def training_views(self, transforms: Sequence[ImageTransform], spec: ViewSpec) -> ViewDataset:
         """The pool under some views; one data set a list of transforms, stored views kept."""
         return self._dataset("pool", self.pool.images, spec, transforms)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -155,8 +156,7 @@ class Batches:
         """Batches of steps start .. stop, in order; pinned pictures travel to a GPU sooner."""
         steps = range(start, stop)
         if not self.num_workers or not steps:
-            for step in steps:
-                rows, *pictures = self.load(step)
+            for rows, *pictures in self._one_ahead(steps):
                 yield self._batch(rows, [p.pin_memory() if pin_memory else p for p in pictures])
             return
         loader = DataLoader(
@@ -171,6 +171,16 @@ class Batches:
         )
         for rows, *pictures in loader:
             yield self._batch(rows, pictures)
+
+    def _one_ahead(self, steps: range) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Load the next step in a thread while this one trains: pictures need no Python lock."""
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            coming = [executor.submit(self.load, step) for step in steps[:1]]
+            for step in steps:
+                loaded = coming.pop().result()
+                if step + 1 < steps.stop:
+                    coming.append(executor.submit(self.load, step + 1))
+                yield loaded
 
     def load(self, step: int) -> tuple[torch.Tensor, ...]:
         """This process's rows [B, 2] (sample index, view index) of a step, then its pictures."""
