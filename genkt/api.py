@@ -24,7 +24,7 @@ from genkt.types import UserError
 Model = Backbone | nn.Module
 ModelSetting = Model | str | dict[str, Any]
 
-_GIVEN_SPLITS = ["data=folder", f"data.root={quote(IN_PYTHON)}"]
+GIVEN_SPLITS = ["data=folder", f"data.root={quote(IN_PYTHON)}"]
 """What stands in the settings for ``Splits`` given in Python."""
 
 
@@ -165,7 +165,7 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
     settings = {key: value for key, value in named.items() if objects.get(key) is None}
     all_words = [word for key, value in settings.items() for word in as_words(key, value)]
     if given.data is not None:
-        all_words = _GIVEN_SPLITS + all_words
+        all_words = GIVEN_SPLITS + all_words
     return read_config(TransferConfig, "transfer", all_words + list(words)), given
 
 

@@ -36,6 +36,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``; on success its files replace those of ``path``.
+
+    Each file is replaced in one step; files of ``path`` that were not written anew stay.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+        yield Path(name)
+        for file in sorted(Path(name).iterdir()):
+            os.chmod(file, 0o666 & ~_umask())
+            os.replace(file, path / file.name)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

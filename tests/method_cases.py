@@ -13,7 +13,7 @@ from genkt.methods.base import MethodOptions, Objective, TeacherShape
 from genkt.methods.build import (
     build_objective,
 )
-from genkt.methods.kd import FeatureKDOptions, LogitKDOptions
+from genkt.methods.kd import FeatureKDOptions, L2FeatureOptions, LogitKDOptions
 from genkt.types import ModelOutput
 
 B, D_S, C = 8, 6, 3
@@ -31,6 +31,7 @@ AFT_OPTIONS = AFTOptions(
     kernel_rows="all",
 )
 FEATURE_KD = FeatureKDOptions(name="feature_kd", beta=2.0, beta_grid=(1.0,))
+L2_FEATURE = L2FeatureOptions(name="l2_feature")
 XE_KL = LogitKDOptions(name="logit_kd", temperature=2.0, kl_weight=0.7)
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -75,4 +76,5 @@ def student_with_head() -> tuple[nn.Module, ModelOutput]:
 def every_objective() -> list[tuple[str, Objective]]:
     found = [(name, aft(**changes)) for name, changes in VARIANTS.items()]
     found += [("feature_kd", build(FEATURE_KD)), ("logit_kd", build(XE_KL))]
+    found += [("l2_feature", build(L2_FEATURE))]
     return [*found, ("stl", build(MethodOptions("stl")))]

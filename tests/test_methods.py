@@ -8,6 +8,7 @@ from method_cases import (
     AFT_OPTIONS,
     D_S,
     FEATURE_KD,
+    L2_FEATURE,
     LABELS,
     WIDTHS,
     XE_KL,
@@ -27,7 +28,7 @@ from genkt.losses.kernels import kernel_distance, linear_kernel, rbf_kernel
 from genkt.losses.logits import cross_entropy, ensemble_kl_distillation
 from genkt.methods.aft import BilevelAFT, NoKernelAFT
 from genkt.methods.base import MethodOptions, Objective
-from genkt.methods.kd import FeatureKD
+from genkt.methods.kd import FeatureKD, L2Feature
 from genkt.types import ModelOutput
 
 
@@ -50,6 +51,51 @@ def test_feature_kd_total() -> None:
     assert torch.equal(parts["feature_regression"], regression)
     assert objective.parameter_groups() == [objective.weight, objective.bias]
     assert objective.own_optimizer() is None
+
+
+def test_l2_feature_is_the_regression_alone() -> None:
+    student, objective = outputs(D_S, 9), build(L2_FEATURE)
+    assert isinstance(objective, L2Feature)
+    psi = torch.cat([teacher.features for teacher in teachers()], dim=1)
+    mapped = student.features @ objective.weight.T + objective.bias
+    parts = objective.loss(student, teachers(), LABELS)
+    assert torch.allclose(parts["total"], (mapped - psi).square().mean())
+    assert set(parts) == {"total", "feature_regression"}
+    assert torch.equal(parts["total"], parts["feature_regression"])
+    assert objective.parameter_groups() == [objective.weight, objective.bias]
+    assert objective.own_optimizer() is None
+    # Neither labels nor predictions matter, not even whether there are any.
+    for other in (
+        student,
+        ModelOutput(student.features, draw(B, C)),
+        ModelOutput(student.features),
+    ):
+        total = objective.loss(other, teachers(), torch.full((B,), -1))["total"]
+        assert torch.equal(total, parts["total"])
+
+
+def test_l2_feature_finds_a_linear_teacher() -> None:
+    student = ModelOutput(draw(32, D_S))
+    teacher = [ModelOutput(student.features @ draw(D_S, 5, seed=1) + 2)]
+    objective = build(L2_FEATURE, (5,))
+    optimizer = torch.optim.LBFGS(objective.parameter_groups(), max_iter=50)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        total = objective.loss(student, teacher, torch.full((32,), -1))["total"]
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    assert closure().item() < 1e-6
+
+
+def test_l2_feature_leaves_the_classifier_alone() -> None:
+    body, student = student_with_head()
+    build(L2_FEATURE).loss(student, teachers(), LABELS)["total"].backward()
+    for parameter in body["head"].parameters():  # type: ignore[index]
+        # Zero, not missing: several processes wait for every weight's gradient.
+        assert parameter.grad is not None and not parameter.grad.any()
 
 
 def test_logit_kd_total() -> None:
@@ -146,7 +192,7 @@ def test_no_labelled_row_still_trains_every_parameter(name: str, objective: Obje
         labels[:3] = 1
     parts = objective.loss(student, teachers(), labels)
     parts["total"].backward()
-    if name != "labelled":
+    if name not in ("labelled", "l2_feature"):
         assert parts["cross_entropy"].item() == 0
     for parameter in [*body.parameters(), *objective.parameters()]:
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all()
@@ -163,7 +209,9 @@ def test_unlabelled_rows_do_not_change_the_task_loss(name: str, objective: Objec
         torch.where(hidden, draw(B, C, seed=78), student.logits),
     )
     after = objective.loss(moved, others, LABELS)
-    assert torch.equal(before["cross_entropy"], after["cross_entropy"])
+    assert ("cross_entropy" in before) == (name != "l2_feature")
+    if name != "l2_feature":
+        assert torch.equal(before["cross_entropy"], after["cross_entropy"])
     for part in set(before) - {"total", "cross_entropy"}:
         same = torch.equal(before[part], after[part])
         assert same == (name == "labelled"), "transfer terms read all rows, except kernel_rows"
@@ -180,7 +228,9 @@ def test_labelled_rows_alone_give_the_papers_distance() -> None:
     assert torch.equal(paper["total"], ours["total"])
 
 
-@pytest.mark.parametrize("options", [AFT_OPTIONS, FEATURE_KD], ids=["aft", "feature_kd"])
+@pytest.mark.parametrize(
+    "options", [AFT_OPTIONS, FEATURE_KD, L2_FEATURE], ids=["aft", "feature_kd", "l2_feature"]
+)
 def test_several_teachers_are_their_concatenation(options: MethodOptions) -> None:
     student = outputs(D_S, 9)
     together = [ModelOutput(torch.cat([teacher.features for teacher in teachers()], dim=1))]
@@ -202,7 +252,9 @@ def test_teachers_are_constant_and_student_and_own_parameters_learn(
     assert all(part.ndim == 0 for part in parts.values())
     parts["total"].backward()
     assert all(tensor.grad is None for tensor in [*sources, *scores])
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in body.parameters())
+    for part, parameter in body.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.any() == (name != "l2_feature" or part.startswith("body"))
     learned = [p.grad is not None and p.grad.abs().sum() > 0 for p in objective.parameters()]
     assert all(value == (name != "bilevel") for value in learned)
 
@@ -279,7 +331,12 @@ def test_identical_images_give_finite_gradients() -> None:
 
 def test_own_parameters_come_from_the_seed_alone() -> None:
     dense = dataclasses.replace(AFT_OPTIONS, mu="dense")
-    for options in (FEATURE_KD, dense, dataclasses.replace(AFT_OPTIONS, no_kernel=True)):
+    for options in (
+        FEATURE_KD,
+        L2_FEATURE,
+        dense,
+        dataclasses.replace(AFT_OPTIONS, no_kernel=True),
+    ):
         state = torch.get_rng_state()
         first, again, other = build(options), build(options), build(options, seed=1)
         assert torch.equal(torch.get_rng_state(), state)

@@ -11,6 +11,7 @@ from method_cases import (
     AFT_OPTIONS,
     D_S,
     FEATURE_KD,
+    L2_FEATURE,
     LABELS,
     WIDTHS,
     XE_KL,
@@ -97,7 +98,7 @@ def test_classes_and_teachers_are_checked_on_building() -> None:
     assert "train its head on the task first, or use aft or feature_kd" in message
     assert '"ok"' not in message
     build_objective(AFT_OPTIONS, student_width=D_S, num_classes=C, teachers=many)
-    for options in (AFT_OPTIONS, FEATURE_KD, XE_KL):
+    for options in (AFT_OPTIONS, FEATURE_KD, L2_FEATURE, XE_KL):
         with pytest.raises(UserError, match="needs at least one teacher, got none"):
             build_objective(options, student_width=D_S, num_classes=C)
     with pytest.raises(UserError, match="classes: expected at least 2, got 1"):

@@ -9,7 +9,6 @@ import pytest
 
 from genkt.cli.app import read_config
 from genkt.recipes.config import TransferConfig
-from genkt.recipes.data import draw_of
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
 from genkt.recipes.transfer import Given, open_session
@@ -26,7 +25,7 @@ def test_only_stages_with_a_teacher_are_held_to_the_stored_views(
     stored: int, without_teacher: int, tmp_path: Path
 ) -> None:
     session = opened(tmp_path / "run", f"data.views.num_views={stored}")
-    draw = draw_of(session.config, session.pool, 0)
+    draw = session.pool.draws[0]
     transforms = [session.student(10, 0).transform]
     settings = session.config.train
     distil = session.batches(draw, settings, transforms, labelled_only=False)
@@ -38,7 +37,7 @@ def test_only_stages_with_a_teacher_are_held_to_the_stored_views(
 
 def test_the_baseline_never_sees_a_picture_twice(tmp_path: Path) -> None:
     session = opened(tmp_path / "run")
-    draw = draw_of(session.config, session.pool, 0)
+    draw = session.pool.draws[0]
     plain = session.batches(
         draw, session.config.train, [session.student(10, 0).transform], labelled_only=True
     )

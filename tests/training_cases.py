@@ -18,7 +18,7 @@ from genkt.data.views import FIXED_VIEW, ImageTransform, ViewDataset, ViewSpec
 from genkt.methods.aft import AFTOptions
 from genkt.methods.base import MethodOptions, Objective, TeacherShape
 from genkt.methods.build import build_objective
-from genkt.methods.kd import LogitKDOptions
+from genkt.methods.kd import L2FeatureOptions, LogitKDOptions
 from genkt.methods.supervised import SupervisedOptions
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan
@@ -38,7 +38,9 @@ AFT = AFTOptions(
     no_kernel=False, bilevel=False, kernel_rows="all",
 )  # fmt: skip
 BILEVEL = dataclasses.replace(AFT, bilevel=True)
-METHODS: dict[str, MethodOptions] = {"stl": STL, "kd": KD, "aft": AFT, "bilevel": BILEVEL}
+METHODS: dict[str, MethodOptions] = {
+    "stl": STL, "kd": KD, "aft": AFT, "bilevel": BILEVEL, "l2": L2FeatureOptions("l2_feature"),
+}  # fmt: skip
 SETTINGS = TrainSettings(
     steps=6, epochs=None, batch_size=12, labelled_per_batch=4, optimizer="adamw", lr=1e-2,
     weight_decay=0.01, momentum=0.9, warmup=0.1, clip_grad=1.0, ema=None, precision="fp32",

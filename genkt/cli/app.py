@@ -89,7 +89,8 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
 
 
 _FILES = ("student.weights", "teacher.weights", "data.label_list", "weights")
-_FOLDERS = ("data.root", "data.unlabelled", "transfer_set.root")
+_FOLDERS = ("data.root", "data.unlabelled", "transfer_set.root", "recipe.upstream")
+_NO_FOLDERS = (IN_PYTHON, "auto", "glyphs")
 
 
 def _path_faults(plain: dict[str, Any]) -> list[str]:
@@ -98,7 +99,7 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
     for key in (*_FILES, *_FOLDERS):
         given = _select(plain, key)
         for path in given if isinstance(given, list) else [given]:
-            if not isinstance(path, str) or path == IN_PYTHON:
+            if not isinstance(path, str) or path in _NO_FOLDERS:
                 continue
             if key == "data.root" and "dataset" in plain["data"]:
                 continue  # torchvision may make it

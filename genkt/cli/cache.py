@@ -12,6 +12,7 @@ from genkt.recipes.config import (
     FolderData,
     FolderSet,
     LabelledSet,
+    SavedSet,
     TeacherSettings,
     TorchvisionData,
     UnlabelledSet,
@@ -26,8 +27,9 @@ class CacheConfig:
 
     data: EmbeddedData | FolderData | TorchvisionData
     teacher: TeacherSettings
-    transfer_set: UnlabelledSet | LabelledSet | FolderSet
+    transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet
     seed: int
+    draws: Annotated[int, Range(1)]
     cache: str | None
     dtype: Literal["float16", "float32"]
     precision: Precision
@@ -44,15 +46,15 @@ def run(words: list[str]) -> None:
 def _task(config: CacheConfig) -> None:
     from pathlib import Path
 
-    from genkt.io import cache_home, derive_seed
-    from genkt.recipes.data import build_pool, load_splits
+    from genkt.io import cache_home
+    from genkt.recipes.data import build_pool, load_splits, stored_views
     from genkt.recipes.inference import device_of
     from genkt.recipes.session import teacher_factories
     from genkt.recipes.teachers import AUTOCAST
     from genkt.training.teacher import cache_outputs
 
     splits = load_splits(config.data, config.seed)
-    pool = build_pool(config.transfer_set, splits)
+    pool = build_pool(config, splits)
     home = Path(config.cache).expanduser() if config.cache else cache_home()
     for note in pool.notes:
         print(f"genkt cache: {note}", file=sys.stderr)
@@ -60,7 +62,7 @@ def _task(config: CacheConfig) -> None:
         store = cache_outputs(
             factory(None, 0).freeze(),
             pool.images,
-            config.data.views.spec(derive_seed(config.seed, "views")),
+            stored_views(config),
             home,
             dtype=config.dtype,
             precision=AUTOCAST[config.precision],

@@ -22,7 +22,8 @@ def command_page(command: str) -> str:
     for name in groups:
         for path in sorted((configs / name).glob("*.yaml")):
             page += ["", f"{name}={path.stem}"]
-            page += [f"  {line}" for line in path.read_text(encoding="utf-8").splitlines()]
+            _, shown = _split_defaults(path.read_text(encoding="utf-8").splitlines())
+            page += [f"  {line}" for line in shown]
     page += [
         "",
         "--config-dir DIR puts your own YAML folder before genkt's (experiment=NAME reads",

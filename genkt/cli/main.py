@@ -12,11 +12,14 @@ from genkt.types import UserError
 
 COMMANDS = {
     "transfer": "train a small student from a teacher, with the plain baseline beside it",
+    "synthesize": "a transfer set made by a generative model from your images",
     "predict": "labels and probabilities of a finished run's student on images",
     "evaluate": "accuracy of any model on any labelled set",
     "export": "a finished run's student as ONNX, checked against torch",
     "cache": "compute a teacher's outputs on a set once, ahead of time",
     "pretrain": "retrain the shipped teacher of the built-in digits",
+    "prime": "train a generator (VQGAN and latent transformer) on upstream pictures",
+    "convert": "an official VQGAN or latent transformer checkpoint as a generator of genkt",
 }
 
 

@@ -160,7 +160,7 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
 
 def _within(value: Any, metadata: tuple[Any, ...]) -> Any:
     for bounds in metadata:
-        if isinstance(bounds, Range):
+        if isinstance(bounds, Range) and value is not None:
             low = bounds.low is None or value >= bounds.low
             high = bounds.high is None or value <= bounds.high
             if not (low and high):

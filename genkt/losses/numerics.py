@@ -18,15 +18,24 @@ def no_autocast(tensor: Tensor) -> torch.autocast:
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
 
+def require_floats(tensor: Tensor, name: str) -> None:
+    """Raise unless ``tensor`` is a floating point tensor.
+
+    Raises:
+        UserError: another type.
+    """
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise UserError(f"{name}: expected a tensor of floats, got {kind}")
+
+
 def require_matrix(tensor: Tensor, name: str, *, min_rows: int = 1, min_columns: int = 1) -> None:
     """Raise unless ``tensor`` is a floating point matrix of at least that size.
 
     Raises:
         UserError: wrong type, number of dimensions, rows or columns.
     """
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise UserError(f"{name}: expected a tensor of floats, got {kind}")
+    require_floats(tensor, name)
     if tensor.ndim != 2:
         raise UserError(f"{name}: expected a matrix [rows, columns], got shape {_shape(tensor)}")
     if tensor.shape[0] < min_rows:

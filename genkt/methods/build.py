@@ -10,7 +10,14 @@ from typing import Any
 from genkt.io import did_you_mean
 from genkt.methods.aft import AFT, AFTOptions, build_aft
 from genkt.methods.base import SEARCH, MethodOptions, Objective, Shapes, TeacherShape
-from genkt.methods.kd import FeatureKD, FeatureKDOptions, LogitKD, LogitKDOptions
+from genkt.methods.kd import (
+    FeatureKD,
+    FeatureKDOptions,
+    L2Feature,
+    L2FeatureOptions,
+    LogitKD,
+    LogitKDOptions,
+)
 from genkt.methods.supervised import Supervised, SupervisedOptions
 from genkt.types import UserError
 
@@ -30,6 +37,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "stl": Method(SupervisedOptions, frozenset(), Supervised),
     "feature_kd": Method(FeatureKDOptions, FeatureKD.needs, FeatureKD),
+    "l2_feature": Method(L2FeatureOptions, L2Feature.needs, L2Feature),
     "logit_kd": Method(LogitKDOptions, LogitKD.needs, LogitKD),
     "aft": Method(AFTOptions, AFT.needs, build_aft),
 }

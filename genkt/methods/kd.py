@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
 from genkt.losses.logits import ensemble_kl_distillation
+from genkt.losses.numerics import widen
 from genkt.methods.base import (
     MethodOptions,
     Objective,
@@ -38,6 +39,11 @@ class FeatureKDOptions(MethodOptions):
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""
         return beta_faults(self.beta, self.beta_grid)
+
+
+@dataclass(frozen=True)
+class L2FeatureOptions(MethodOptions):
+    """``l2_feature`` has no options."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,35 @@ def uniform_linear(
     return nn.Parameter(weight), nn.Parameter(bias)
 
 
-class FeatureKD(Objective):
+class _FeatureRegression(Objective):
+    """What learns an affine map V, b from the student's features to the teachers'.
+
+    The map is trained by the student's optimizer. Several teachers are concatenated column-wise.
+    """
+
+    needs = frozenset({"features"})
+
+    def __init__(self, options: MethodOptions, shapes: Shapes, seed: int) -> None:
+        super().__init__(options, shapes)
+        generator = torch.Generator().manual_seed(derive_seed(seed, options.name))
+        self.weight, self.bias = uniform_linear(
+            shapes.teacher_width, shapes.student_width, generator
+        )
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """V and b."""
+        return [self.weight, self.bias]
+
+    def _regression(self, student: ModelOutput, teachers: Sequence[ModelOutput]) -> Tensor:
+        return feature_regression(
+            student.features,
+            self._teacher_features(teachers),
+            weight=self.weight,
+            bias=self.bias,
+        )
+
+
+class FeatureKD(_FeatureRegression):
     """Cross-entropy + beta * regression of the teachers' features from the student's (AFT Eq. 7).
 
     The affine map V, b is trained by the student's optimizer. Several teachers are concatenated
@@ -87,36 +121,55 @@ class FeatureKD(Objective):
         UserError: an option or a shape is wrong, or beta is still to be searched.
     """
 
-    needs = frozenset({"features"})
-
     def __init__(self, options: FeatureKDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+        super().__init__(options, shapes, seed)
         self.beta = chosen_beta(options.beta)
-        generator = torch.Generator().manual_seed(derive_seed(seed, "feature_kd"))
-        self.weight, self.bias = uniform_linear(
-            shapes.teacher_width, shapes.student_width, generator
-        )
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
     ) -> dict[str, Tensor]:
         """Parts: cross_entropy (labelled rows), feature_regression (all rows)."""
         task = self._task_loss(student, labels)
-        regression = feature_regression(
-            student.features,
-            self._teacher_features(teachers),
-            weight=self.weight,
-            bias=self.bias,
-        )
+        regression = self._regression(student, teachers)
         return {
             "total": task + self.beta * regression,
             "cross_entropy": task.detach(),
             "feature_regression": regression.detach(),
         }
 
-    def parameter_groups(self) -> list[nn.Parameter]:
-        """V and b."""
-        return [self.weight, self.bias]
+
+class L2Feature(_FeatureRegression):
+    """Squared L2 between the last outputs of the two backbones, and no label loss (OTA).
+
+    Mean over B D_t of (phi V^T + b - psi)^2. The student's classifier learns nothing here: the
+    fine-tuning on labels that follows in the paper has to train it. Source: Wang et al., "One to
+    Transfer All", Section 4.2. The paper does not say how a student of width 512 meets a teacher
+    of width 2048, nor whether it sums or averages: here V, b is a learned affine map, trained by
+    the student's optimizer, whatever the widths, and the mean is taken. Several teachers are
+    concatenated column-wise.
+
+    Args:
+        options: the method's options.
+        shapes: sizes of the student, the task and the teachers.
+        seed: of V and b.
+
+    Raises:
+        UserError: a shape is wrong.
+    """
+
+    def __init__(self, options: L2FeatureOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes, seed)
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Parts: feature_regression (all rows); labels are not read."""
+        regression = self._regression(student, teachers)
+        total = regression
+        if student.logits is not None:
+            # Several processes expect a gradient for every weight, the idle classifier's too.
+            total = total + 0 * widen(student.logits).mean()
+        return {"total": total, "feature_regression": regression.detach()}
 
 
 class LogitKD(Objective):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genkt.data.images import ImageSet
 from genkt.data.splits import holdout
 from genkt.data.views import FIXED_VIEW
 from genkt.io import atomic_path, read_json, write_json
@@ -19,20 +20,16 @@ from genkt.losses.logits import cross_entropy
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
+from genkt.recipes.config import BASELINE, IrfRecipe
 from genkt.recipes.data import Draw
+from genkt.recipes.irf import SETTINGS, same_training, train_setting
 from genkt.recipes.run_folder import StageLog
 from genkt.recipes.session import Session, TeacherSet, draw_seed
-from genkt.recipes.stages import (
-    distil,
-    distil_steps,
-    train_supervised,
-)
+from genkt.recipes.stages import distil, distil_steps, train_supervised
 from genkt.recipes.teachers import prepare_teachers
 from genkt.training.checkpoint import save_weights
 from genkt.training.stage import Record
 from genkt.types import UNLABELLED, CellResult, Cost, Prediction
-
-BASELINE = "stl"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,9 @@ def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
     directory = session.folder.cell(draw.index, arm)
     if not (directory / "result.json").is_file():
         log = session.log.stage(draw.index, arm)
-        if arm == BASELINE:
+        if isinstance(session.config.recipe, IrfRecipe):
+            cell = _run_setting(session, draw, arm, directory, log)
+        elif arm == BASELINE:
             cell = _run_baseline(session, draw, directory, log)
         else:
             cell = _run_method(session, draw, directory, log)
@@ -67,17 +66,17 @@ def _run_baseline(session: Session, draw: Draw, directory: Path, log: StageLog) 
     """Plain fine-tuning for as many steps of as many images as all stages of the method."""
     student = _fresh_student(session, draw)
     num_steps = distil_steps(session, draw) + session.config.finetune.steps
+    settings = replace(session.config.train, steps=num_steps)
     cost, curve = train_supervised(
-        session, draw, "finetune", student, num_steps, session.config.train.lr,
-        directory / "finetune", log,
-    )  # fmt: skip
+        session, draw, "finetune", student, settings, directory / "finetune", log
+    )
     return _cell(session, draw, BASELINE, student, curve, {"finetune": cost}, None, {}, {})
 
 
 def _run_method(session: Session, draw: Draw, directory: Path, log: StageLog) -> Cell:
     """Adapt and cache the teachers, distil, then fine-tune on the labels."""
     config = session.config
-    stages: dict[str, Cost] = {}
+    stages = _making(session, draw)
     started = time.perf_counter()
     teachers, cost = prepare_teachers(session, draw, log)
     if teachers.models:  # all of it counts: forward passes into the cache, probes, fine-tuning
@@ -95,15 +94,59 @@ def _run_method(session: Session, draw: Draw, directory: Path, log: StageLog) ->
     stages["distil"] = cost
     distilled = session.predictions(student, "test").accuracy if config.finetune.steps else None
     if config.finetune.steps:
-        cost, more = train_supervised(
-            session, draw, "finetune", student, config.finetune.steps, config.finetune.lr,
-            directory / "finetune", log,
-        )  # fmt: skip
-        stages["finetune"] = cost
+        costs, more = _finetune(session, draw, student, directory, log)
         offset = stages["distil"].steps
+        stages |= costs
         curve = curve + [{**record, "step": int(record["step"]) + offset} for record in more]
     name = config.method.name
     return _cell(session, draw, name, student, curve, stages, distilled, extras, artifacts)
+
+
+def _finetune(
+    session: Session, draw: Draw, student: Backbone, directory: Path, log: StageLog
+) -> tuple[dict[str, Cost], list[Record]]:
+    """The last stage of a distilled student: plain, or its head first by IRF."""
+    last = session.config.finetune
+    settings = replace(session.config.train, steps=last.steps, lr=last.lr)
+    if last.recipe == "irf":
+        return train_setting(session, draw, student, SETTINGS["irf"], settings, directory, log)
+    cost, curve = train_supervised(
+        session, draw, "finetune", student, settings, directory / "finetune", log
+    )
+    return {"finetune": cost}, curve
+
+
+def _run_setting(session: Session, draw: Draw, arm: str, directory: Path, log: StageLog) -> Cell:
+    """An arm of ``recipe=irf``; one that trains as another arm does takes its student."""
+    recipe, setting, twin = session.config.recipe, SETTINGS[arm], same_training(arm)
+    assert isinstance(recipe, IrfRecipe) and session.represented is not None
+    student = _fresh_student(session, draw)
+    stages: dict[str, Cost] = {}
+    curve: list[Record] = []
+    if twin == arm:
+        settings = replace(
+            session.config.train, steps=recipe.steps, lr=recipe.lr, batch_size=recipe.batch_size
+        )
+        if setting.re_represents:
+            stages = _making(session, draw)
+        costs, curve = train_setting(session, draw, student, setting, settings, directory, log)
+        stages |= costs
+    else:
+        student.model.load_state_dict(run_cell(session, draw, twin).weights)
+        student.to(session.fabric.device)
+    test = session.represented.test if setting.test_on == "reconstructions" else None
+    return _cell(session, draw, arm, student, curve, stages, None, {}, {}, test)
+
+
+def _making(session: Session, draw: Draw) -> dict[str, Cost]:
+    """What the generator's work took: this draw's set, and its share of what all draws use."""
+    stages = {}
+    if session.sets:
+        stages["synthesize"] = Cost(seconds=session.sets[draw.index].seconds)
+    if session.represented is not None:
+        share = session.represented.seconds / len(session.pool.draws)
+        stages["re-represent"] = Cost(seconds=share)
+    return stages
 
 
 def _fresh_student(session: Session, draw: Draw) -> Backbone:
@@ -132,7 +175,7 @@ def _searched(
     candidates = beta_candidates(options)
     if not candidates:
         return options, Cost()
-    kept, held = holdout(session.pool.images.select(draw.labelled), 0.1, draw.seed, "beta")
+    kept, held = holdout(draw.images.select(draw.labelled), 0.1, draw.seed, "beta")
     labels = np.full_like(draw.labels, UNLABELLED)
     labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
     search = replace(draw, labels=labels, labelled=draw.labelled[kept])
@@ -144,17 +187,16 @@ def _searched(
             directory / f"search-{beta:g}", log, name=f"search-{beta:g}",
         )  # fmt: skip
         total += cost
-        accuracy, loss = _held_out_score(session, student, draw.labelled[held])
+        accuracy, loss = _held_out_score(session, student, draw.images.select(draw.labelled[held]))
         scores.append((-accuracy, loss, beta))
     return with_beta(options, min(scores)[2]), total
 
 
-def _held_out_score(session: Session, student: Backbone, rows: np.ndarray) -> tuple[float, float]:
+def _held_out_score(session: Session, student: Backbone, images: ImageSet) -> tuple[float, float]:
     """(accuracy, cross-entropy) on training images, under the fixed view."""
     from genkt.data.views import ViewDataset
     from genkt.training.evaluate import predict
 
-    images = session.pool.images.select(rows)
     dataset = ViewDataset(images, FIXED_VIEW, [student.transform])
     prediction = predict(student, dataset, device=session.fabric.device)
     log_probabilities = prediction.probabilities.clamp_min(1e-12).log()
@@ -164,9 +206,9 @@ def _held_out_score(session: Session, student: Backbone, rows: np.ndarray) -> tu
 def _cell(
     session: Session, draw: Draw, arm: str, student: Backbone, curve: list[Record],
     stages: dict[str, Cost], distilled: float | None, extras: dict[str, float | int | str],
-    artifacts: dict[str, Tensor],
+    artifacts: dict[str, Tensor], test: ImageSet | None = None,
 ) -> Cell:  # fmt: skip
-    prediction = session.predictions(student, "test")
+    prediction = session.predictions(student, "test", test)
     if "validation" in session.pool.splits.parts:
         extras["validation_accuracy"] = session.predictions(student, "validation").accuracy
     result = CellResult(
@@ -223,5 +265,5 @@ def _tidy(session: Session, draw: Draw, directory: Path) -> None:
         shutil.rmtree(searched)
     if directory.name != BASELINE:
         shutil.rmtree(directory.parent / "cache", ignore_errors=True)
-        for state in directory.parent.glob("teacher*/state.pt"):
+        for state in directory.parent.glob("teacher*/**/state.pt"):
             state.unlink()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from genkt.data.views import ViewSpec
 from genkt.methods.base import MethodOptions
+from genkt.recipes.synthesis.settings import DiggSettings
 from genkt.training.settings import TrainSettings
 from genkt.types import Range, UserError
 
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(1)]
 Pair = tuple[float, float]
+
+BASELINE = "stl"
+"""The arm of plain fine-tuning."""
+
+IrfArm = Literal["linear_probe", "lp_ft", "rec_rec", "rec_rec_on_rec", "mixed", "mixed_mixed"]
+"""See ``genkt.recipes.irf.SETTINGS``."""
 
 IN_PYTHON = "images given in Python"
 """The folder of a run whose images were given as an object."""
@@ -113,7 +120,7 @@ class TeacherSettings:
     args: dict[str, Any]
     transform: dict[str, Any]
     channels_last: bool
-    adapt: Literal["auto", "none", "linear_probe", "fine_tune"]
+    adapt: Literal["auto", "none", "linear_probe", "fine_tune", "irf"]
     outputs: Literal["cached", "online"]
 
 
@@ -142,16 +149,96 @@ class FolderSet:
 
 
 @dataclass(frozen=True)
-class StageLength:
-    """The settings in which a short stage differs from ``train``."""
+class DiggSet(DiggSettings):
+    """``transfer_set=digg``: images that each draw synthesizes from its own labelled ones.
+
+    Args:
+        generator: a folder, or ``genkt:NAME`` for a shipped one.
+        sources: what is completed: a draw's ``labelled`` images, or ``all`` training and
+            unlabelled images (their labels are never used).
+        num_views: stored views of an image in the distillation; each is a teacher's pass. None:
+            as ``data.views``.
+        batch_size: completions drawn at once; changes the speed alone.
+    """
+
+    generator: str
+    sources: Literal["labelled", "all"]
+    num_views: Count | None
+    batch_size: Count
+
+    @property
+    def synthesis(self) -> DiggSettings:
+        """What ``genkt synthesize`` calls these settings, without those of a transfer."""
+        return DiggSettings(**{f.name: getattr(self, f.name) for f in fields(DiggSettings)})
+
+
+@dataclass(frozen=True)
+class SavedSet:
+    """``transfer_set=saved``: a set that ``genkt synthesize`` wrote; its labels are not read."""
+
+    name: Literal["saved"]
+    root: str
+    max_images: Count | None
+    num_views: Count | None
+
+
+TransferSettings = UnlabelledSet | LabelledSet | FolderSet | SavedSet | DiggSet
+
+
+@dataclass(frozen=True)
+class DistilRecipe:
+    """``recipe=distil``: a teacher teaches the student, which is then fine-tuned."""
+
+    name: Literal["distil"]
+
+
+@dataclass(frozen=True)
+class IrfRecipe:
+    """``recipe=irf``: a pretrained student is transferred by re-represented images.
+
+    Args:
+        arms: settings of the paper's Table 4 to train beside ``irf`` and plain fine-tuning.
+        steps: of every arm; two stages share them.
+        lr: of stages that train everything.  batch_size: of all stages.
+        upstream: folder of images the model was pretrained on, for the Frechet distance;
+            auto: drawn glyphs where the generator is the shipped one, else none.
+        num_frechet: images of each set that the distance compares, at most.
+    """
+
+    name: Literal["irf"]
+    arms: list[IrfArm]
+    steps: Count
+    lr: Annotated[float, Range(0)]
+    batch_size: Count
+    upstream: str | None
+    num_frechet: Annotated[int, Range(2)]
+
+
+@dataclass(frozen=True)
+class IrfOptions:
+    """``irf``: what image re-representation fine-tuning needs, wherever it is asked for.
+
+    Args:
+        generator: re-represents the labelled images.
+        head_lr: learning rate of the steps that train the head alone.
+    """
+
+    generator: str
+    head_lr: Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """``finetune``: the last stage; other settings as in ``train``."""
 
     steps: Annotated[int, Range(0)]
     lr: Annotated[float, Range(0)]
+    recipe: Literal["fine_tune", "irf"]
 
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """``adapt``: how a teacher is fine-tuned on the few labels (``teacher.adapt=fine_tune``)."""
+    """``adapt``: how a teacher is trained on the few labels (``teacher.adapt=fine_tune | irf``)."""
 
     steps: Annotated[int, Range(0)]
     lr: Annotated[float, Range(0)]
@@ -166,7 +253,8 @@ class TransferConfig:
     student: StudentSettings
     teacher: TeacherSettings
     method: MethodOptions
-    transfer_set: UnlabelledSet | LabelledSet | FolderSet
+    transfer_set: TransferSettings
+    recipe: DistilRecipe | IrfRecipe
     out: str
     seed: int
     draws: Count
@@ -177,8 +265,9 @@ class TransferConfig:
     cache: str | None
     cache_dtype: Literal["float16", "float32"]
     train: TrainSettings
-    finetune: StageLength
+    finetune: FinetuneSettings
     adapt: AdaptSettings
+    irf: IrfOptions
 
     def __post_init__(self) -> None:
         """Refuse settings that are right one by one, but not together.
@@ -189,6 +278,32 @@ class TransferConfig:
         faults = _label_faults(self.data) + _batch_faults(self)
         if faults:
             raise UserError("\n".join(faults))
+
+    @property
+    def main_arm(self) -> str:
+        """The arm whose student is exported."""
+        return "irf" if isinstance(self.recipe, IrfRecipe) else self.method.name
+
+    @property
+    def arms(self) -> list[str]:
+        """All arms of the run: the baseline first, the one to export last."""
+        others = self.recipe.arms if isinstance(self.recipe, IrfRecipe) else []
+        first = [BASELINE] if self.baseline else []
+        return list(dict.fromkeys([*first, *others, self.main_arm]))
+
+    @property
+    def read_set(self) -> TransferSettings:
+        """The transfer set that a stage reads: none where no teacher teaches."""
+        if isinstance(self.recipe, IrfRecipe):
+            return LabelledSet("labelled")
+        return self.transfer_set
+
+    @property
+    def re_represents(self) -> bool:
+        """Whether some stage trains on re-represented images."""
+        if isinstance(self.recipe, IrfRecipe):
+            return True
+        return "irf" in (self.teacher.adapt, self.finetune.recipe)
 
 
 def _label_faults(data: EmbeddedData | FolderData | TorchvisionData) -> list[str]:

@@ -9,15 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genkt.methods.build import beta_candidates, with_beta
-from genkt.recipes.cell import BASELINE
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.data import Draw, draw_of
-from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.session import Session
+from genkt.models.backbone import Backbone
+from genkt.recipes.config import DiggSet, IrfRecipe, TransferConfig
+from genkt.recipes.data import Draw, Pool
+from genkt.recipes.generated import HOME, make_images, synthesizes
+from genkt.recipes.irf import SETTINGS, train_setting
+from genkt.recipes.run_folder import RunFolder, StageLog
+from genkt.recipes.session import Session, TeacherSet
 from genkt.recipes.stages import distil, distil_steps, train_supervised
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
+from genkt.types import Cost
 
 _STEPS = 4
 _CACHED_IMAGES = 8
@@ -25,12 +30,15 @@ _CACHED_IMAGES = 8
 
 @dataclass(frozen=True)
 class _Measured:
-    """Seconds of one unit of work, and the bytes a full cache would take."""
+    """Seconds of one unit of work, and the bytes a full cache and all sets would take."""
 
     per_step: float
     per_adapt_step: float
     per_view: float
+    per_made: float
+    per_represented: float
     cache_bytes: int
+    made_bytes: int
     student_bytes: int
     peak_bytes: int
 
@@ -51,79 +59,118 @@ def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None 
 
 
 def _measure(session: Session) -> _Measured:
-    draw = draw_of(session.config, session.pool, 0)
-    small, rows = _few_images(session, draw)
-    log = session.log.stage(0, "dry_run")
+    small = _few_images(session)
+    make_images(small)
+    draw, log = small.pool.draws[0], session.log.stage(0, "dry_run")
     started = time.perf_counter()
-    teachers, adapt = prepare_teachers(small, rows, log)
+    teachers, adapt = prepare_teachers(small, draw, log)
     cached = max(0.0, time.perf_counter() - started - adapt.seconds)
-    options = session.config.method
-    if beta_candidates(options):
-        options = with_beta(options, beta_candidates(options)[0])
     student = session.student(session.num_classes, 0)
     for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
-        home, lr = small.folder.path / attempt, small.config.train.lr
-        cost, _, _ = distil(small, rows, student, options, teachers, home / "distil", log)
-        cost += train_supervised(
-            small, rows, "finetune", student, _STEPS, lr, home / "finetune", log
-        )[0]
+        cost = _few_steps(small, draw, student, teachers, small.folder.path / attempt, log)
     num_views = max(1, session.views.num_views)
-    num_rows = len(session.pool.images) * num_views
     num_cached = len(small.pool.images) * num_views
     if session.adapt == "linear_probe":
         num_cached += len(small.pool.splits.parts["test"])
     bytes_each = 2 if session.config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
     row_bytes = bytes_each * columns if teachers.stores else 0
+    num_made = sum(len(own.found) for own in small.sets)
+    represented = small.represented
     return _Measured(
         per_step=cost.seconds / cost.steps,
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
         per_view=cached / num_cached if teachers.stores else 0.0,
-        cache_bytes=round(row_bytes * num_rows),
+        per_made=sum(own.seconds for own in small.sets) / max(1, num_made),
+        per_represented=represented.seconds / len(represented.rows) if represented else 0.0,
+        cache_bytes=round(row_bytes * _num_images(session) * num_views),
+        made_bytes=_size(small.folder.path / HOME) // _CACHED_IMAGES * _num_made(session),
         student_bytes=4 * student.num_parameters,
         peak_bytes=cost.peak_memory_bytes,
     )
 
 
-def _few_images(session: Session, draw: Draw) -> tuple[Session, Draw]:
-    """The same run on a handful of images and steps."""
-    import numpy as np
+def _few_steps(
+    small: Session, draw: Draw, student: Backbone, teachers: TeacherSet, home: Path, log: StageLog
+) -> Cost:
+    """A few steps of every stage that trains the student."""
+    settings = small.config.train
+    if isinstance(small.config.recipe, IrfRecipe):
+        settings = replace(settings, batch_size=small.config.recipe.batch_size)
+        costs, _ = train_setting(small, draw, student, SETTINGS["irf"], settings, home, log)
+        return sum(costs.values(), Cost())
+    options = small.config.method
+    if beta_candidates(options):
+        options = with_beta(options, beta_candidates(options)[0])
+    cost, _, _ = distil(small, draw, student, options, teachers, home / "distil", log)
+    return cost + train_supervised(small, draw, "finetune", student, settings, home, log)[0]
 
+
+def _few_images(session: Session) -> Session:
+    """The same run on one draw, a handful of images and steps."""
+    draw = session.pool.draws[0]
     keep = np.concatenate([draw.labelled[:_CACHED_IMAGES], draw.transfer[:_CACHED_IMAGES]])
     num_labelled = min(_CACHED_IMAGES, len(draw.labelled))
     train = replace(session.config.train, steps=_STEPS, eval_every=0, log_every=1)
     short = replace(session.config.adapt, steps=_STEPS if session.config.adapt.steps else 0)
-    config = replace(session.config, train=train, adapt=short)
-    pool = replace(session.pool, images=session.pool.images.select(keep))
-    test = session.pool.splits.parts["test"]
-    few = test.select(np.arange(min(_CACHED_IMAGES, len(test))))
-    splits = replace(pool.splits, validation=None, test=few)
-    small = replace(
-        session, config=config, pool=replace(pool, splits=splits), _datasets={},
-    )  # fmt: skip
+    config = replace(session.config, train=train, adapt=short, draws=1)
+    if isinstance(config.transfer_set, DiggSet):
+        few = replace(config.transfer_set, num_images=_CACHED_IMAGES)
+        config = replace(config, transfer_set=few)
+    images = session.pool.images.select(keep)
     rows = Draw(
         index=0,
         seed=draw.seed,
+        images=images,
         labels=draw.labels[keep],
         labelled=np.arange(num_labelled),
         transfer=np.arange(num_labelled, len(keep)),
     )
-    return small, rows
+    parts = session.pool.splits.parts
+    train_part, test = (
+        parts[name].select(np.arange(min(_CACHED_IMAGES, len(parts[name]))))
+        for name in ("train", "test")
+    )
+    splits = replace(session.pool.splits, train=train_part, validation=None, test=test)
+    pool = Pool(images, (rows,), splits)
+    return replace(session, config=config, pool=pool, _datasets={})
+
+
+def _num_made(session: Session) -> int:
+    """Transfer images that a draw synthesizes."""
+    settings = session.config.transfer_set
+    if not synthesizes(session.config) or not isinstance(settings, DiggSet):
+        return 0
+    sources = len(session.pool.draws[0].labelled)
+    if settings.sources == "all":
+        splits = session.pool.splits
+        sources = len(splits.train) + len(splits.unlabelled or ())
+    return settings.num_images or sources * settings.num_masks * settings.samples_per_mask
+
+
+def _num_images(session: Session) -> int:
+    """Images of the pool once every draw has made its own."""
+    return len(session.pool.images) + session.config.draws * _num_made(session)
 
 
 def _text(session: Session, measured: _Measured) -> str:
-    config = session.config
-    draw = draw_of(config, session.pool, 0)
+    config, draw, made = session.config, session.pool.draws[0], _num_made(session)
+    draw = replace(draw, transfer=np.concatenate([draw.transfer, np.zeros(made, np.int64)]))
     steps = distil_steps(session, draw) + config.finetune.steps
     searched = len(beta_candidates(config.method)) * distil_steps(session, draw)
-    arms = 2 if config.baseline and config.method.name != BASELINE else 1
-    adapted = session.adapt == "fine_tune" and bool(session.teachers)
-    views = len(session.pool.images) * max(1, session.views.num_views)
+    if isinstance(config.recipe, IrfRecipe):
+        steps, searched = config.recipe.steps, 0
+    arms = len(config.arms)
+    adapted = session.adapt in ("fine_tune", "irf") and bool(session.teachers)
+    views = _num_images(session) * max(1, session.views.num_views)
     num_caches = config.draws if adapted else 1
     seconds = config.draws * (arms * steps + searched) * measured.per_step
     seconds += config.draws * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
+    seconds += config.draws * made * measured.per_made
+    seconds += config.draws * len(draw.labelled) * measured.per_represented
     disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
+    disk += config.draws * measured.made_bytes
     draws = _count(config.draws, "draw")
     free = shutil.disk_usage(_existing(Path(config.out))).free
     return "\n".join(
@@ -131,7 +178,8 @@ def _text(session: Session, measured: _Measured) -> str:
             "dry run: everything fits; nothing was written",
             f"  students   {draws} x {_count(arms, 'arm')}, {steps} steps each"
             + (f", and {searched} steps a draw to search beta" if searched else ""),
-            f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw",
+            f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw"
+            + (f", {made} of them synthesized" if made else ""),
             f"  teachers   {views} views to cache" + (", every draw" if adapted else "")
             if session.teachers and config.teacher.outputs == "cached"
             else "  teachers   " + ("online" if session.teachers else "none"),
@@ -140,6 +188,10 @@ def _text(session: Session, measured: _Measured) -> str:
             f"  disk       about {disk / 1e6:.0f} MB ({free / 1e9:.0f} GB free)",
         ]
     )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _count(number: int, name: str) -> str:

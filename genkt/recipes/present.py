@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
-from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
-from genkt.recipes.cell import BASELINE, Cell
-from genkt.recipes.config import FolderSet
-from genkt.recipes.data import draw_of
+from genkt.recipes.cell import Cell
+from genkt.recipes.config import BASELINE, DiggSet, IrfRecipe, SavedSet, TransferConfig
+from genkt.recipes.data import Draw
+from genkt.recipes.distance import upstream_distance, upstream_of
+from genkt.recipes.irf import SETTINGS
+from genkt.recipes.present_transfer import composition, sheet_link, transfer_samples
 from genkt.recipes.session import Session
-from genkt.report.data import ModelSummary, ReportData, SplitSummary, TransferSample
+from genkt.report.data import ModelSummary, ReportData, SplitSummary
 from genkt.report.sheets import pick_samples
 from genkt.types import Cost
 
-_SHEET = 24
 _PARTS = ("torch", "torchvision", "timm", "lightning_fabric", "numpy", "pillow", "genkt")
 
 
@@ -32,7 +32,8 @@ def report_data(
     session: Session, cells: dict[str, list[Cell]], chosen: int, command: str
 ) -> ReportData:
     """The run as plain values; pictures are loaded for the sheets only."""
-    method = session.config.method.name
+    config, draw = session.config, session.pool.draws[chosen]
+    method = config.main_arm
     mine = cells[method][chosen]
     baseline = cells[BASELINE][chosen] if BASELINE in cells and method != BASELINE else None
     predictions = {arm: runs[chosen].prediction for arm, runs in cells.items()}
@@ -51,18 +52,29 @@ def report_data(
         curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
         artifacts=_artifacts(models, mine),
         sample_images={test.ids[row]: test.load(row) for row in rows},
-        transfer_samples=_transfer_samples(session, chosen),
-        transfer_composition=_composition(session, chosen),
+        transfer_samples=transfer_samples(session, draw),
+        transfer_composition=composition(session, draw),
+        transfer_sheet=sheet_link(session, draw),
+        distance=upstream_distance(session),
         models=models,
         stages=_stages(cells[method]),
-        splits=_split_summaries(session, chosen),
+        splits=_split_summaries(session, draw),
         skipped=[(entry.path, entry.reason) for entry in session.pool.skipped],
         command=command,
         versions=versions(),
         config=session.folder.config,
         snippet=snippet(session.folder.path, student),
         notes=_notes(session, cells[method]),
+        **_irf_names(config),
     )
+
+
+def _irf_names(config: TransferConfig) -> dict[str, Any]:
+    """What the arms of ``recipe=irf`` and its answer are called."""
+    if not isinstance(config.recipe, IrfRecipe):
+        return {}
+    names = {arm: setting.name for arm, setting in SETTINGS.items()}
+    return {"arm_names": names, "subject": "Model transferred by IRF"}
 
 
 def snippet(out: Path, student: Backbone) -> str:
@@ -117,7 +129,7 @@ def _title(session: Session) -> str:
     if data.labels_per_class is not None:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{name}, {data.labels_per_class} {plural} per class"
-    return f"{name}, {len(draw_of(session.config, session.pool, 0).labelled)} labelled images"
+    return f"{name}, {len(session.pool.draws[0].labelled)} labelled images"
 
 
 def _artifacts(models: list[ModelSummary], cell: Cell) -> dict[str, np.ndarray[Any, Any]]:
@@ -129,35 +141,6 @@ def _artifacts(models: list[ModelSummary], cell: Cell) -> dict[str, np.ndarray[A
         known = index.isdigit() and int(index) < len(names)
         found[names[int(index)] if known else key] = value.float().numpy()
     return found
-
-
-def _transfer_samples(session: Session, draw_index: int) -> list[TransferSample]:
-    """A few labelled, then transfer images of the exported draw."""
-    draw = draw_of(session.config, session.pool, draw_index)
-    images, classes = session.pool.images, session.pool.splits.classes
-    picked = [*draw.labelled[: _SHEET // 3], *_spread(draw.transfer, images, _SHEET * 2 // 3)]
-    return [
-        TransferSample(
-            image=images.load(int(i)),
-            source="real",
-            label=classes[draw.labels[i]] if draw.labels[i] >= 0 else None,
-            detail=images.ids[int(i)].rpartition("#")[0],
-        )
-        for i in picked
-    ]
-
-
-def _spread(rows: np.ndarray, images: ImageSet, most: int) -> list[int]:
-    """A seeded handful of rows."""
-    order = sorted(rows, key=lambda i: derive_seed(0, images.ids[int(i)], "sheet"))
-    return [int(i) for i in order[:most]]
-
-
-def _composition(session: Session, draw_index: int) -> dict[str, int]:
-    draw = draw_of(session.config, session.pool, draw_index)
-    kind = "another folder" if isinstance(session.config.transfer_set, FolderSet) else "unlabelled"
-    parts = {"real, labelled": len(draw.labelled), f"real, {kind}": len(draw.transfer)}
-    return {name: count for name, count in parts.items() if count}
 
 
 def _models(session: Session, student: Backbone, cells: list[Cell]) -> list[ModelSummary]:
@@ -188,9 +171,8 @@ def _stages(cells: list[Cell]) -> dict[str, Cost]:
     return total
 
 
-def _split_summaries(session: Session, draw_index: int) -> list[SplitSummary]:
+def _split_summaries(session: Session, draw: Draw) -> list[SplitSummary]:
     splits: Splits = session.pool.splits
-    draw = draw_of(session.config, session.pool, draw_index)
     counts = np.bincount(draw.labels[draw.labelled], minlength=session.num_classes)
     found = [SplitSummary("labelled", len(draw.labelled), tuple(int(n) for n in counts))]
     if len(draw.transfer):
@@ -212,12 +194,47 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if "validation" in session.pool.splits.parts:
         notes.append("The exported student is the draw that did best on the validation images.")
+    notes += _generator_notes(session)
     total = config.train.batch_size
-    if len(draw_of(config, session.pool, 0).transfer):
+    if len(session.pool.draws[0].transfer) and not isinstance(config.recipe, IrfRecipe):
         notes.append(
             f"A distillation step sees {config.train.labelled_per_batch} labelled and "
             f"{total - config.train.labelled_per_batch} transfer images; the baseline takes as "
             f"many steps of {total} labelled images as all stages of the method "
             "together, with fresh random views. The teachers' own passes come on top (see Cost)."
         )
+    return notes
+
+
+def _generator_notes(session: Session) -> list[str]:
+    """What was made by a generator, and of what."""
+    config, notes = session.config, []
+    if session.sets and isinstance(config.transfer_set, DiggSet):
+        every = config.transfer_set.sources == "all"
+        sources = "all training images, no labels" if every else "its own labelled images alone"
+        notes.append(
+            f"Every draw synthesized its transfer images (DIGG, {config.transfer_set.generator}) "
+            f"from {sources}."
+        )
+    if isinstance(config.read_set, SavedSet):
+        notes.append(
+            f"Transfer images were read from {config.read_set.root}, without their labels; "
+            "what they were made of is in its manifest."
+        )
+    if session.represented is not None:
+        notes.append(f"Labelled images were re-represented by {config.irf.generator} (IRF).")
+    if isinstance(config.recipe, IrfRecipe):
+        notes.append(
+            f"Every arm takes {config.recipe.steps} steps of {config.recipe.batch_size} images; "
+            "two stages share them: the head alone (LP), then everything (FT). Letters are the "
+            "rows of Table 4 in One to Transfer All; rec: trained on re-represented images."
+        )
+        if "rec_rec_on_rec" in config.arms:
+            notes.append(
+                "The students of (d) are those of (c), tested on re-represented test images."
+            )
+        if upstream_of(session) is None:
+            notes.append(
+                "No upstream images were given (recipe.upstream), so there is no Frechet distance."
+            )
     return notes

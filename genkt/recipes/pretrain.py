@@ -52,7 +52,7 @@ def pretrain(
         "batch_size": settings.batch_size,
         "seed": settings.seed,
         "seconds": round(seconds),
-        "hardware": _hardware(torch.device(device)),
+        "hardware": hardware(torch.device(device)),
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
     }
@@ -102,7 +102,8 @@ def _cell(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.1f}"
 
 
-def _hardware(device: torch.device) -> str:
+def hardware(device: torch.device) -> str:
+    """The device's name, for cards."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -15,6 +15,8 @@ from genkt.types import UserError
 
 _FREE = {
     "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
+    "save_seconds",
+    "batch_size", "num_threads", "transfer_set.batch_size",
 }  # fmt: skip
 """Settings that may change between the start of a run and its continuation."""
 
@@ -29,13 +31,22 @@ class RunFolder:
         config: the plain resolved configuration.
         overwrite: replace an earlier run in this folder: a finished one, or one of other
             settings. An interrupted run of the same settings is continued.
+        last: the file that a run writes last.
 
     Raises:
         UserError: the folder holds another run, or something that is no run at all.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        last: str = "report.json",
+    ) -> None:
         self.path = Path(path)
+        self._last = self.path / last
         self.config = json.loads(json.dumps(config))
         self._replace = False
         self._overwrite = overwrite
@@ -99,7 +110,7 @@ class RunFolder:
         return (self.path / "run.json").is_file()
 
     def _ended(self) -> bool:
-        return self._is_run() and (self.path / "report.json").is_file()
+        return self._is_run() and self._last.is_file()
 
     def _earlier(self) -> dict[str, Any]:
         facts: dict[str, Any] = read_json(self.path / "run.json")

@@ -8,18 +8,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 
 from genkt.data.cache import OutputStore
 from genkt.data.images import ImageSet
 from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
+from genkt.generative.generator import Generator, load_generator
 from genkt.io import derive_seed
 from genkt.methods.base import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.config import EmbeddedData, StudentSettings, TeacherSettings, TransferConfig
 from genkt.recipes.data import Draw, Pool
+from genkt.recipes.represented import OwnSet, Represented
 from genkt.recipes.run_folder import RunFolder, RunLog
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.evaluate import predict
@@ -57,8 +60,10 @@ class Session:
     Args:
         student: makes a fresh student.  teachers: make fresh teachers, one entry each.
         views: the stored views of the pool's images, which cached teachers saw as well.
-        adapt: what is done to the teachers: "none", "linear_probe" or "fine_tune".
+        adapt: what is done to the teachers: "none", "linear_probe", "fine_tune" or "irf".
         shared: caches of teachers that are the same for every draw.
+        sets: the synthesized transfer set of every draw, where the run makes them.
+        represented: the labelled images and their reconstructions, where a stage needs them.
     """
 
     config: TransferConfig
@@ -72,8 +77,21 @@ class Session:
     teachers: Sequence[ModelFactory]
     adapt: str
     shared: dict[str, OutputStore] = field(default_factory=dict)
+    sets: tuple[OwnSet, ...] = ()
+    represented: Represented | None = None
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
     _bases: dict[int, Backbone] = field(default_factory=dict)
+    _generators: dict[str, Generator] = field(default_factory=dict)
+
+    def generator(self, name: str) -> Generator:
+        """A generator by its folder or ``genkt:`` name, on the device; loaded once.
+
+        Raises:
+            UserError: no such generator.
+        """
+        if name not in self._generators:
+            self._generators[name] = load_generator(name, device=self.fabric.device)
+        return self._generators[name]
 
     def teacher(self, index: int) -> Backbone:
         """A teacher as it comes, frozen, on the device; built once for the whole run.
@@ -84,6 +102,10 @@ class Session:
             base = self.teachers[index](None, self.config.seed)
             self._bases[index] = base.freeze().to(self.fabric.device)
         return self._bases[index]
+
+    def release_generators(self) -> None:
+        """Free their memory: nothing is made once training has begun."""
+        self._generators.clear()
 
     @property
     def num_classes(self) -> int:
@@ -105,10 +127,6 @@ class Session:
         """
         return replace(self.views, num_views=0) if self.views.num_views > 1 else self.views
 
-    def training_views(self, transforms: Sequence[ImageTransform], spec: ViewSpec) -> ViewDataset:
-        """The pool under some views; one data set a list of transforms, stored views kept."""
-        return self._dataset("pool", self.pool.images, spec, transforms)
-
     def batches(
         self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],
         stores: Sequence[Rows] = (), *, labelled_only: bool,
@@ -123,7 +141,9 @@ class Session:
             seed=draw.seed,
         )
         return Batches(
-            self.training_views(transforms, self.label_views if labelled_only else self.views),
+            self._dataset(
+                draw.images, self.label_views if labelled_only else self.views, transforms
+            ),
             draw.labels,
             plan,
             stores,
@@ -132,16 +152,22 @@ class Session:
             num_workers=self.workers,
         )
 
-    def predictions(self, model: Backbone, part: str) -> Prediction:
-        """The model on the "test" or "validation" images, under its own transform."""
-        images = self.pool.splits.parts[part]
-        dataset = self._dataset(part, images, FIXED_VIEW, [model.transform])
-        return predict(model, dataset, device=self.fabric.device, num_workers=self.workers)
+    def predictions(self, model: Backbone, part: str, images: ImageSet | None = None) -> Prediction:
+        """The model on the "test" or "validation" images, under its own transform.
+
+        Args:
+            images: other pictures of the same samples in the same order, or None.
+        """
+        samples = self.pool.splits.parts[part]
+        dataset = self._dataset(images or samples, FIXED_VIEW, [model.transform])
+        found = predict(model, dataset, device=self.fabric.device, num_workers=self.workers)
+        return replace(found, ids=samples.ids, labels=torch.from_numpy(samples.labels))
 
     def _dataset(
-        self, name: str, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]
+        self, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]
     ) -> ViewDataset:
-        key = f"{name}|{spec}|{[transform.geometry for transform in transforms]}"
+        """Images under some views; one data set a list of transforms, stored views kept."""
+        key = f"{id(images)}|{spec}|{[transform.geometry for transform in transforms]}"
         if key not in self._datasets:
             self._datasets[key] = ViewDataset(images, spec, transforms)
         return self._datasets[key]

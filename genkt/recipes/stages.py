@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from genkt.types import Cost
 def train_stage(
     session: Session, draw: Draw, name: str, student: Backbone, objective: Objective,
     batches: Batches, settings: TrainSettings, directory: Path, log: StageLog,
-    *, teachers: TeacherSet | None = None,
+    *, teachers: TeacherSet | None = None, head_only: bool = False,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train ``student`` in place for one stage; an interrupted stage is continued."""
     online = teachers.models if teachers is not None and teachers.online else ()
@@ -45,20 +44,20 @@ def train_stage(
         online=online,
         evaluate=accuracy if has_validation else None,
         log=log,
+        head_only=head_only,
     )
     return train(session.fabric, stage)
 
 
 def train_supervised(
-    session: Session, draw: Draw, name: str, student: Backbone, num_steps: int, lr: float,
-    directory: Path, log: StageLog,
+    session: Session, draw: Draw, name: str, student: Backbone, settings: TrainSettings,
+    directory: Path, log: StageLog, *, head_only: bool = False,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
-    """Plain fine-tuning on the draw's labels."""
-    settings = replace(session.config.train, steps=num_steps, lr=lr)
+    """Training on the draw's labels: all of the model, or its head alone."""
     return train_stage(
         session, draw, name, student, _supervised(session, student),
         session.batches(draw, settings, [student.transform], labelled_only=True),
-        settings, directory, log,
+        settings, directory, log, head_only=head_only,
     )  # fmt: skip
 
 
@@ -87,23 +86,6 @@ def distil(
         teachers=teachers,
     )  # fmt: skip
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
-
-
-def adapt_teacher(
-    session: Session, draw: Draw, teacher: Backbone, directory: Path, log: StageLog
-) -> Cost:
-    """Fine-tune all of the teacher on the draw's labels."""
-    short = session.config.adapt
-    settings = replace(
-        session.config.train, steps=short.steps, lr=short.lr, batch_size=short.batch_size,
-        labelled_per_batch=short.batch_size, ema=None, eval_every=0,
-    )  # fmt: skip
-    cost, _ = train_stage(
-        session, draw, f"adapt-{directory.name}", teacher, _supervised(session, teacher),
-        session.batches(draw, settings, [teacher.transform], labelled_only=True),
-        settings, directory, log,
-    )  # fmt: skip
-    return cost
 
 
 def distil_steps(session: Session, draw: Draw) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from genkt.data.views import FIXED_VIEW, ViewSpec
 from genkt.methods.base import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
+from genkt.recipes.irf import SETTINGS, train_setting
 from genkt.recipes.run_folder import StageLog
 from genkt.recipes.session import Session, TeacherSet, draw_seed
-from genkt.recipes.stages import adapt_teacher
+from genkt.recipes.stages import train_supervised
 from genkt.training.probe import ProbedStore, Rows, fit_head, install_head
 from genkt.training.teacher import Precision, cache_outputs
 from genkt.types import Cost
@@ -31,7 +33,7 @@ def prepare_teachers(session: Session, draw: Draw, log: StageLog) -> tuple[Teach
     for the whole run (and for every later run on the same images), and a linear probe is fitted
     on them without running the teacher again.
     """
-    one = {"none": _as_it_comes, "linear_probe": _probed, "fine_tune": _fine_tuned}[session.adapt]
+    one = _WAYS[session.adapt]
     found = [one(session, draw, index, log) for index in range(len(session.teachers))]
     models = tuple(model for model, *_ in found)
     online = session.config.teacher.outputs == "online"
@@ -86,16 +88,39 @@ def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
 
 
 def _fine_tuned(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
-    """Fine-tune all of the teacher; its cache is this draw's and goes with it."""
+    """Train the teacher on the labels; its cache is this draw's and goes with it."""
     model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
     directory = session.folder.cell(draw.index, f"teacher{index}")
-    cost = adapt_teacher(session, draw, model, directory, log)
+    cost = _adapt(session, draw, model, directory, log)
     model.freeze().to(session.fabric.device)
     accuracy = session.predictions(model, "test").accuracy
     if session.config.teacher.outputs == "online":
         return model, None, accuracy, cost
     home = session.folder.cell(draw.index, "cache")
     return model, _cached(session, model, session.pool.images, session.views, home), accuracy, cost
+
+
+_WAYS = {
+    "none": _as_it_comes,
+    "linear_probe": _probed,
+    "fine_tune": _fine_tuned,
+    "irf": _fine_tuned,
+}
+
+
+def _adapt(session: Session, draw: Draw, teacher: Backbone, directory: Path, log: StageLog) -> Cost:
+    """Fine-tune all of the teacher, or its head first on re-represented images (IRF)."""
+    short, name = session.config.adapt, f"adapt-{directory.name}"
+    settings = replace(
+        session.config.train, steps=short.steps, lr=short.lr, batch_size=short.batch_size,
+        labelled_per_batch=short.batch_size, ema=None, eval_every=0,
+    )  # fmt: skip
+    if session.adapt == "irf":
+        costs, _ = train_setting(
+            session, draw, teacher, SETTINGS["irf"], settings, directory, log, prefix=f"{name}-"
+        )
+        return sum(costs.values(), Cost())
+    return train_supervised(session, draw, name, teacher, settings, directory, log)[0]
 
 
 def _pool_store(session: Session, index: int, model: Backbone) -> OutputStore:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from genkt.io import atomic_path, cache_home, derive_seed, fingerprint_ids
 from genkt.methods.base import TeacherShape
 from genkt.methods.build import METHODS, build_objective, with_beta
 from genkt.models.backbone import Backbone
-from genkt.recipes.cell import BASELINE, Cell, run_cell
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.data import Pool, build_pool, draw_of, load_splits
+from genkt.recipes.cell import Cell, run_cell
+from genkt.recipes.config import IrfRecipe, TransferConfig
+from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
+from genkt.recipes.distance import upstream_distance
+from genkt.recipes.generated import check_generators, make_images, needed_generators
 from genkt.recipes.present import report_data
 from genkt.recipes.run_folder import RunFolder, RunLog, log_to_file
 from genkt.recipes.session import (
@@ -84,11 +86,14 @@ def run_transfer(
     finished = folder.finished
     handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
     try:
+        make_images(session)
+        upstream_distance(session)
+        session.release_generators()
         cells = _run_cells(session)
         chosen = _chosen_draw(session, cells)
-        student = _restored(session, cells[config.method.name][chosen])
+        student = _restored(session, cells[config.main_arm][chosen])
         if session.fabric.is_global_zero and not finished:
-            _export(session, student, cells[config.method.name][chosen])
+            _export(session, student, cells[config.main_arm][chosen])
         data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
             build_report(data, folder.path)
@@ -97,7 +102,7 @@ def run_transfer(
     finally:
         logger.removeHandler(handler)
         handler.close()
-    accuracies = [cell.result.accuracy for cell in cells[config.method.name]]
+    accuracies = [cell.result.accuracy for cell in cells[config.main_arm]]
     return TransferResult(student, data, folder.path, sum(accuracies) / len(accuracies))
 
 
@@ -108,6 +113,8 @@ def _inputs(session: Session, given: Given) -> dict[str, str]:
     for name in sorted(parts.keys() & {"train", "validation", "test"}):
         labels = map(str, parts[name].labels.tolist())
         found[f"{name} images"] = fingerprint_ids([*parts[name].ids, *parts[name].classes, *labels])
+    for name in needed_generators(session.config):
+        found[f"generator {name}"] = session.generator(name).fingerprint()
     if given.student is not None:
         found["student"] = given.student.fingerprint()
     for index, teacher in enumerate(given.teachers or ()):
@@ -135,7 +142,7 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         if given.teachers is not None
         else teacher_factories(config.teacher)
     )
-    if not METHODS[config.method.name].needs:
+    if isinstance(config.recipe, IrfRecipe) or not METHODS[config.method.name].needs:
         teachers = []
     session = Session(
         config=config,
@@ -144,11 +151,12 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         folder=folder,
         log=RunLog(folder.path),
         cache_home=Path(config.cache).expanduser() if config.cache else cache_home(),
-        views=config.data.views.spec(derive_seed(config.seed, "views")),
+        views=stored_views(config),
         student=student,
         teachers=teachers,
         adapt=_adaptation(config),
     )
+    check_generators(session)
     session.log.enabled = session.fabric.is_global_zero and not config.dry_run
     _check_views(session)
     _check_fit(session, student, teachers)
@@ -156,10 +164,9 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
 
 
 def _pool(config: TransferConfig, splits: Splits) -> Pool:
-    pool = build_pool(config.transfer_set, splits)
+    pool = build_pool(replace(config, transfer_set=config.read_set), splits)
     for note in pool.notes:
         logger.warning(note)
-    draw_of(config, pool, 0)  # says now what is wrong with the label settings
     return pool
 
 
@@ -184,6 +191,8 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
     config = session.config
     seed = derive_seed(config.seed, "check")
     model = student(session.num_classes, seed)
+    if isinstance(config.recipe, IrfRecipe):
+        return  # labels alone teach: there is no objective that could ask for more
     heads = None if session.adapt == "none" else session.num_classes
     built = [factory(heads, seed) for factory in teachers]
     options = config.method
@@ -205,14 +214,12 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
 def _run_cells(session: Session) -> dict[str, list[Cell]]:
     """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
     config = session.config
-    arms = [config.method.name]
-    if config.baseline and config.method.name != BASELINE:
-        arms.insert(0, BASELINE)
+    arms = config.arms
     cells: dict[str, list[Cell]] = {arm: [] for arm in arms}
     show = None if session.fabric.is_global_zero else True
     with tqdm(total=config.draws * len(arms), desc="students", disable=show) as bar:
         for index in range(config.draws):
-            draw = draw_of(config, session.pool, index)
+            draw = session.pool.draws[index]
             for arm in arms:
                 cell = run_cell(session, draw, arm)
                 cells[arm].append(cell)
@@ -223,7 +230,7 @@ def _run_cells(session: Session) -> dict[str, list[Cell]]:
 
 def _chosen_draw(session: Session, cells: dict[str, list[Cell]]) -> int:
     """The draw whose student is exported: best on validation where there is such a part."""
-    results = [cell.result for cell in cells[session.config.method.name]]
+    results = [cell.result for cell in cells[session.config.main_arm]]
     return max(
         range(len(results)),
         key=lambda i: (float(results[i].extras.get("validation_accuracy", 0.0)), -i),
@@ -240,7 +247,8 @@ def _export(session: Session, student: Backbone, cell: Cell) -> None:
     """The student as timm loads it, and its checkpoints at the top of the run folder."""
     student.export(session.folder.path / "student", session.pool.splits.classes)
     source = session.folder.cell(cell.result.draw, cell.result.arm)
-    stage = next(s for s in ("finetune", "distil") if (source / s / "last.safetensors").is_file())
+    stages = ("finetune", "calibrate", "deliver", "distil")  # the last one first
+    stage = next(s for s in stages if (source / s / "last.safetensors").is_file())
     for name in ("last", "best"):
         path = source / stage / f"{name}.safetensors"
         if path.is_file():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.analysis.flips import confusion, flips, histogram_entropy
-from genkt.analysis.statistics import wilson_interval
+from genkt.analysis.statistics import PairedDifference, wilson_interval
 from genkt.io import write_json, write_text
 from genkt.report.data import (
     ModelSummary,
@@ -21,7 +21,14 @@ from genkt.report.data import (
     TransferSample,
 )
 from genkt.report.html import render
-from genkt.report.summary import ArmSummary, headline_text, summarise, text_summary, verdict
+from genkt.report.summary import (
+    ArmSummary,
+    against_others,
+    headline_text,
+    summarise,
+    text_summary,
+    verdict,
+)
 from genkt.types import Interval, Prediction
 
 __all__ = [
@@ -61,6 +68,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
         "arms": [_arm(summary) for summary in summarise(data)],
+        "method_minus_arms": {arm: _difference(found) for arm, found in against_others(data)},
         "cells": [dataclasses.asdict(cell) for cell in data.cells],
         "classes": list(data.classes),
         "exported": _exported(data),
@@ -73,7 +81,9 @@ def report_dict(data: ReportData) -> dict[str, Any]:
                 {"source": sample.source, "label": sample.label, "detail": sample.detail}
                 for sample in data.transfer_samples
             ],
+            "sheet": data.transfer_sheet or None,
         },
+        "distance": None if data.distance is None else dataclasses.asdict(data.distance),
         "models": [dataclasses.asdict(model) for model in data.models],
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
         "splits": [dataclasses.asdict(split) for split in data.splits],
@@ -88,24 +98,25 @@ def report_dict(data: ReportData) -> dict[str, Any]:
 
 
 def _arm(summary: ArmSummary) -> dict[str, Any]:
-    difference = None
-    if summary.difference is not None:
-        difference = {
-            "mean_points": summary.difference.mean,
-            "low_points": summary.difference.low,
-            "high_points": summary.difference.high,
-            "p_value": summary.difference.p_value,
-            "num_draws": summary.difference.n,
-            "established": summary.difference.established,
-        }
     return {
         "arm": summary.arm,
         "name": summary.name,
         "draws": [cell.draw for cell in summary.cells],
         "accuracy": _interval(summary.accuracy),
         "distilled": None if summary.distilled is None else _interval(summary.distilled),
-        "difference": difference,
+        "difference": None if summary.difference is None else _difference(summary.difference),
         "cost": dataclasses.asdict(summary.cost),
+    }
+
+
+def _difference(difference: PairedDifference) -> dict[str, Any]:
+    return {
+        "mean_points": difference.mean,
+        "low_points": difference.low,
+        "high_points": difference.high,
+        "p_value": difference.p_value,
+        "num_draws": difference.n,
+        "established": difference.established,
     }
 
 

@@ -15,6 +15,7 @@ from genkt.types import CellResult, Cost, Prediction, UserError
 ARM_NAMES: Mapping[str, str] = {
     "stl": "Plain fine-tuning",
     "feature_kd": "Feature KD",
+    "l2_feature": "L2 features (OTA)",
     "logit_kd": "Logit KD",
     "aft": "AFT",
 }
@@ -67,15 +68,36 @@ class TransferSample:
     """One picture of the transfer set for the contact sheet, with its provenance.
 
     Args:
-        source: "real", "retrieved" or "synthesized".
+        source: "real", "retrieved", "synthesized" or "re-represented".
         label: class name, None where the sample is unlabelled.
         detail: where it comes from (file, query, generator), shown on hover.
+        row: samples of one row are shown side by side, e.g. a source and what was made of it.
     """
 
     image: Image
     source: str
     label: str | None = None
     detail: str = ""
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class DistanceSummary:
+    """Frechet distances of equally many upstream and downstream images.
+
+    Source: Wang et al. 2022, "One to Transfer All", Figure 4.
+
+    Args:
+        before, after: upstream against the downstream images as they are, and re-represented.
+        num_images: of each of the three sets.
+        upstream: what they are compared with.  model: whose features.
+    """
+
+    before: float
+    after: float
+    num_images: int
+    upstream: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -96,12 +118,16 @@ class ReportData:
         sample_images: test sample id -> picture, see ``genkt.report.sheets.pick_samples``.
         transfer_samples: a few pictures of the transfer set.
         transfer_composition: source -> number of samples, e.g. {"real, unlabelled": 980}.
+        transfer_sheet: page with more of them, relative to the report; "" for none.
+        distance: of the downstream images from upstream, where it was measured.
         models: student and teachers.
         stages: the method's stages in order -> their cost over all draws.
         splits: sizes of the data's parts.  skipped: (path, reason) of unreadable files.
         command: the exact command line.  versions: python, torch, timm, genkt, hardware, date ...
         config: the resolved configuration.  snippet: code that loads the student.
         notes: sentences for the reader: warnings, choices the run made (beta ...).
+        arm_names: arm -> what the reader calls it, where that is not ``ARM_NAMES``.
+        subject: what the answer is about.
     """
 
     title: str
@@ -116,6 +142,8 @@ class ReportData:
     sample_images: Mapping[str, Image] = field(default_factory=dict)
     transfer_samples: Sequence[TransferSample] = ()
     transfer_composition: Mapping[str, int] = field(default_factory=dict)
+    transfer_sheet: str = ""
+    distance: DistanceSummary | None = None
     models: Sequence[ModelSummary] = ()
     stages: Mapping[str, Cost] = field(default_factory=dict)
     splits: Sequence[SplitSummary] = ()
@@ -126,6 +154,7 @@ class ReportData:
     snippet: str = ""
     notes: Sequence[str] = ()
     arm_names: Mapping[str, str] = field(default_factory=dict)
+    subject: str = "Distilled student"
 
     def __post_init__(self) -> None:
         """Check that the parts belong together. Raises: UserError."""

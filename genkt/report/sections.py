@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
-from genkt.analysis.statistics import wilson_interval
+from genkt.analysis.statistics import PairedDifference, wilson_interval
 from genkt.report import charts, lines
-from genkt.report.data import ModelSummary, ReportData
+from genkt.report.data import ModelSummary, ReportData, TransferSample
 from genkt.report.sheets import Tile, contact_sheet
-from genkt.report.summary import ArmSummary, signed, span
+from genkt.report.summary import ArmSummary, against_others, signed, span
 from genkt.report.svg import esc
 from genkt.report.tables import amount, bytes_text, duration, meter, named, table
 from genkt.types import Cost, Prediction
@@ -79,7 +80,8 @@ def result(data: ReportData, summaries: Sequence[ArmSummary]) -> str:
             + charts.before_after_chart(summaries, colors)
         )
     columns = "".join(f"<div>{block}</div>" for block in blocks)
-    return f'<div class="cols">{columns}</div>{_runs_table(data, summaries, colors)}'
+    compared = _others_table(data, colors) if len(summaries) > 2 else ""
+    return f'<div class="cols">{columns}</div>{_runs_table(data, summaries, colors)}{compared}'
 
 
 def _runs_table(
@@ -95,7 +97,7 @@ def _runs_table(
     for summary in summaries:
         found = {cell.draw: f"{100 * cell.accuracy:.1f}" for cell in summary.cells}
         row = [named(colors[summary.arm], esc(summary.name)), f"<b>{summary.accuracy}</b>"]
-        row += _difference_cells(summary) if data.has_baseline else []
+        row += _difference_cells(summary.difference) if data.has_baseline else []
         if distilled:
             row.append("–" if summary.distilled is None else str(summary.distilled))
         rows.append([*row, *(found.get(draw, "–") for draw in draws)])
@@ -109,8 +111,19 @@ def _runs_table(
     return table(head, rows, main) + tail
 
 
-def _difference_cells(summary: ArmSummary) -> list[str]:
-    difference = summary.difference
+def _others_table(data: ReportData, colors: Mapping[str, str]) -> str:
+    """The method against every other arm, where there are several."""
+    rows = [
+        [named(colors[arm], esc(data.name_of(arm))), *_difference_cells(difference)]
+        for arm, difference in against_others(data)
+    ]
+    name = esc(data.name_of(data.method))
+    words = "Each comparison stands for itself: with many, some intervals miss zero by chance."
+    head = [f"{name} against", "difference", "95 % interval", "p"]
+    return f'<h3>{name} against every other arm</h3>{table(head, rows)}<p class="dim">{words}</p>'
+
+
+def _difference_cells(difference: PairedDifference | None) -> list[str]:
     if difference is None:
         return ["–", "–", "–"]
     p_value = "–"
@@ -192,17 +205,42 @@ def transfer_set(data: ReportData) -> str:
             f"<p>{total:,} images.</p>"
             f'<div class="mix">{bars}</div><div class="legend">{legend}</div>'
         )
-    tiles = [
-        Tile(
-            sample.image,
-            sample.source,
-            "no label" if sample.label is None else f"label {sample.label}",
-            "" if sample.label is None else "labelled",
-            sample.detail,
-        )
-        for sample in data.transfer_samples
-    ]
-    return "".join(parts) + contact_sheet(tiles, "transfer")
+    rows = groupby(data.transfer_samples, key=lambda sample: sample.row)
+    sheet = "".join(
+        contact_sheet([_tile(sample) for sample in samples], f"transfer{row}")
+        for row, samples in rows
+    )
+    if data.transfer_sheet:
+        sheet += f'<p><a href="{esc(data.transfer_sheet)}">More of the synthesized images</a></p>'
+    return _distance(data) + "".join(parts) + sheet
+
+
+_SHORT = {"synthesized": "made", "re-represented": "rebuilt"}
+"""Sources that are too long for the caption of a tile."""
+
+
+def _tile(sample: TransferSample) -> Tile:
+    return Tile(
+        sample.image,
+        _SHORT.get(sample.source, sample.source),
+        "no label" if sample.label is None else f"label {sample.label}",
+        "" if sample.label is None else "labelled",
+        sample.detail,
+    )
+
+
+def _distance(data: ReportData) -> str:
+    """How far the images are from upstream, before and after re-representation."""
+    found = data.distance
+    if found is None:
+        return ""
+    rows = [["as they are", f"{found.before:.4g}"], ["re-represented", f"{found.after:.4g}"]]
+    words = (
+        f"Frechet distance of {found.num_images:,} downstream images from as many upstream ones "
+        f"({esc(found.upstream)}), features of {esc(found.model)} before its transfer. Smaller is "
+        "closer; it depends on the number of images."
+    )
+    return f'<p class="dim">{words}</p>{table(["downstream images", "distance"], rows)}'
 
 
 def cost(data: ReportData, summaries: Sequence[ArmSummary]) -> str:

@@ -58,6 +58,14 @@ def summarise(data: ReportData) -> list[ArmSummary]:
     return summaries
 
 
+def against_others(data: ReportData) -> list[tuple[str, PairedDifference]]:
+    """The method minus every other arm, in points, draw by draw: (arm, difference)."""
+    mine = _accuracies(data, data.method)
+    others = ((arm, _accuracies(data, arm)) for arm in data.arms if arm != data.method)
+    found = ((arm, paired_by_draw(mine, theirs)) for arm, theirs in others)
+    return [(arm, difference) for arm, difference in found if difference is not None]
+
+
 def _cells(data: ReportData, arm: str) -> tuple[CellResult, ...]:
     return tuple(sorted((c for c in data.cells if c.arm == arm), key=lambda cell: cell.draw))
 
@@ -101,7 +109,7 @@ def verdict(data: ReportData) -> str:
 def headline(data: ReportData) -> list[tuple[str, bool]]:
     """The answer in one sentence, as (text, is it a key figure) pieces."""
     main = summarise(data)[-1]
-    subject = "Distilled student" if main.arm != "stl" else f"{main.name}:"
+    subject = data.subject if main.arm != "stl" else f"{main.name}:"
     pieces = [(f"{subject} ", False), (f"{main.accuracy} %", True)]
     if data.has_baseline and main.difference is not None:
         pieces += [(", ", False), *_comparison(data, main.difference)]

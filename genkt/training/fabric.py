@@ -45,11 +45,11 @@ def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
     )
     fabric.launch()
     if device == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     return fabric
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc reuse a step's buffers instead of giving them back to the kernel.
 
     By default every large buffer is mapped anew and its pages cleared: 8000 page faults, a

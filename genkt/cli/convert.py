@@ -1,0 +1,48 @@
+"""``genkt convert FILE``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from genkt.cli.app import read_config
+from genkt.cli.positional import with_positionals
+from genkt.types import Range
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """See ``configs/convert.yaml``."""
+
+    checkpoint: str
+    out: str
+    config: str | None
+    kind: Literal["auto", "vqgan", "transformer"]
+    size: Annotated[int, Range(1)] | None
+    num_heads: Annotated[int, Range(1)] | None
+    num_conditions: Annotated[int, Range(0)] | None
+    sos_token: Annotated[int, Range(0)] | None
+    overwrite: bool
+
+
+def run(words: list[str]) -> None:
+    """Write the generator's folder and say what it is."""
+    settings = read_config(ConvertConfig, "convert", with_positionals(words, "checkpoint"))
+    from genkt.generative.convert import Facts, convert
+
+    given = Facts(settings.size, settings.num_heads, settings.num_conditions, settings.sos_token)
+    done = convert(
+        settings.checkpoint, settings.out, kind=settings.kind, config=settings.config,
+        given=given, overwrite=settings.overwrite,
+    )  # fmt: skip
+    height, width = done.vqgan.grid
+    print(
+        f"{done.folder / 'vqgan'}: pictures of {done.vqgan.size} x {done.vqgan.size} as "
+        f"{height} x {width} tokens of {done.vqgan.num_codes} codes"
+    )
+    if shape := done.transformer:
+        classes = f"{shape.num_conditions} classes" if shape.num_conditions else "unconditional"
+        print(
+            f"{done.folder / 'transformer'}: {shape.num_layers} layers of width {shape.width} "
+            f"with {shape.num_heads} heads, {classes}"
+        )

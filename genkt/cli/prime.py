@@ -1,0 +1,20 @@
+"""``genkt prime``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from genkt.cli.app import run_command
+from genkt.recipes.priming.run import PrimeConfig, prime
+
+
+def run(words: list[str]) -> None:
+    """Train, measure, and say where the generator is."""
+    command = shlex.join(["genkt", "prime", *words])
+
+    def task(config: PrimeConfig) -> None:
+        print(json.dumps(prime(config, command), indent=2))
+        print(f"generator: {config.out}/generator")
+
+    run_command(PrimeConfig, "prime", words, task)

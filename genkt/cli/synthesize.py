@@ -1,0 +1,37 @@
+"""``genkt synthesize``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from genkt.cli.app import run_command
+from genkt.recipes.synthesis.config import SynthesizeConfig
+
+
+def run(words: list[str]) -> None:
+    """Make the set, print what became of it and where it is."""
+    command = shlex.join(["genkt", "synthesize", *words])
+
+    def task(config: SynthesizeConfig) -> None:
+        from genkt.recipes.synthesis.config import describe, estimate, synthesize
+
+        text = estimate(config) if config.dry_run else describe(synthesize(config, command))
+        if os.environ.get("RANK", "0") == "0":  # one process of a torchrun speaks
+            print(text)
+
+    run_command(SynthesizeConfig, "synthesize", as_synthesis(words), task)
+
+
+def as_synthesis(words: list[str]) -> list[str]:
+    """``method=digg`` said in the words of the settings, where ``method`` is a student's.
+
+    >>> as_synthesis(["method=irf", "method.num_masks=2", "seed=1"])
+    ['synthesis=irf', 'synthesis.num_masks=2', 'seed=1']
+    """
+    return [
+        "synthesis" + word.removeprefix("method")
+        if word.startswith(("method=", "method."))
+        else word
+        for word in words
+    ]

@@ -1,0 +1,1 @@
+"""The generative component: VQGAN, latent transformer, sampling, masks and other completers."""

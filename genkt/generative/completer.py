@@ -1,0 +1,100 @@
+"""What completes pictures or token grids: two small interfaces, and what they speak in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+from torch import Tensor
+
+from genkt.generative.sampling import Sampling
+from genkt.types import Range
+
+Seeds = Sequence[Sequence[int]]
+"""One seed a picture and sample: ``seeds[b][s]``; every picture has the same number."""
+
+
+@dataclass(frozen=True)
+class CompletionOptions:
+    """How masked pictures are completed.
+
+    Args:
+        sampling: how tokens are drawn.
+        encode: the ``masked`` picture, so that nothing hidden reaches the visible tokens, or
+            the ``full`` one (the encoder sees far: visible tokens then know of what is hidden).
+        fill: what the encoder sees in the hidden part: its ``edge`` continued, or ``grey``.
+        dilation: rings of visible tokens around the hidden ones that are drawn anew too.
+        keep_visible: put the source's own pixels back where nothing was hidden.
+    """
+
+    sampling: Sampling
+    encode: Literal["masked", "full"] = "masked"
+    fill: Literal["edge", "grey"] = "edge"
+    dilation: Annotated[int, Range(0)] = 1
+    keep_visible: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Completed pictures.
+
+    Args:
+        images: [B, S, 3, H, W] uint8.
+        tokens: [B, S, h, w] int64, or None where the completer has none.
+        hidden: [B, h, w] bool, the tokens that were drawn, or None.
+    """
+
+    images: Tensor
+    tokens: Tensor | None = None
+    hidden: Tensor | None = None
+
+
+class TokenCompleter(Protocol):
+    """Draws the hidden tokens of a grid."""
+
+    @property
+    def num_codes(self) -> int:
+        """Tokens are 0 to num_codes - 1."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) it works on."""
+
+    def complete(
+        self, tokens: Tensor, hidden: Tensor, seeds: Seeds, sampling: Sampling,
+        conditions: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Token grids whose visible tokens are the given ones.
+
+        Args:
+            tokens: [B, h, w] int64; what stands under hidden ones is not read.
+            hidden: [B, h, w] bool.
+            seeds: of the S samples of each grid; the only randomness.
+            sampling: temperature and the like.
+            conditions: [B] int64 (classes), or None.
+
+        Returns:
+            [B, S, h, w] int64.
+        """
+
+
+class ImageCompleter(Protocol):
+    """Draws the hidden part of pictures."""
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the square pictures it works on."""
+
+    def complete_images(
+        self, images: Tensor, masks: Tensor, seeds: Seeds, options: CompletionOptions
+    ) -> Completion:
+        """Pictures like the given ones where they are visible.
+
+        Args:
+            images: [B, 3, size, size] uint8.  masks: [B, size, size] bool, True is hidden.
+            seeds: of the S samples of each picture; the only randomness.
+        """
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides its pictures."""

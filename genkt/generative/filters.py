@@ -1,0 +1,211 @@
+"""Which synthesized samples to keep, and how different they are from each other.
+
+Filters take one row a sample and return bool [N]. Nothing here runs a network: probabilities and
+features come from the foundation model, or from any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genkt.types import UNLABELLED, UserError
+
+BLOCK = 1024
+"""Rows compared at once: the largest temporary is [BLOCK, N]."""
+_SLACK = 1e-6  # float32 gives exact copies a similarity of 1 - 1e-7
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How different the samples of a set are.
+
+    Args:
+        num_samples, num_sources: counted.
+        within_source: mean cosine distance (0..2) between two samples of one source, averaged
+            over the sources that have two or more; None where there are none.
+        effective_number: of different samples, 1..num_samples: the Vendi score.
+        distinct_tokens: share (0..1) of samples whose token grid is not an earlier one again;
+            None where there are no tokens.
+    """
+
+    num_samples: int
+    num_sources: int
+    within_source: float | None
+    effective_number: float
+    distinct_tokens: float | None
+
+
+def by_confidence(probabilities: Tensor, minimum: float) -> Tensor:
+    """Keep samples whose most probable class reaches ``minimum``.
+
+    Args:
+        probabilities: [N, C].
+        minimum: 0..1.
+
+    Returns:
+        bool [N].
+
+    Raises:
+        UserError: wrong shape, or a minimum outside 0..1.
+
+    Example:
+        >>> by_confidence(torch.tensor([[0.6, 0.4], [0.9, 0.1]]), 0.8).tolist()
+        [False, True]
+    """
+    _require_matrix(probabilities, "probabilities")
+    if not 0 <= minimum <= 1:
+        raise UserError(f"confidence: expected a minimum within 0..1, got {minimum}")
+    return probabilities.amax(dim=1) >= minimum
+
+
+def by_agreement(probabilities: Tensor, reference: Tensor) -> Tensor:
+    """Keep samples of which the model thinks what it thinks, or what is known, of their source.
+
+    Args:
+        probabilities: [N, C] of the samples.
+        reference: of each sample's source: its label [N] int64, or its probabilities [N, C].
+
+    Returns:
+        bool [N].
+
+    Raises:
+        UserError: wrong shapes, or labels that are unknown or no classes.
+
+    Example:
+        >>> by_agreement(torch.tensor([[0.6, 0.4], [0.9, 0.1]]), torch.tensor([1, 0])).tolist()
+        [False, True]
+    """
+    _require_matrix(probabilities, "probabilities")
+    num_samples, num_classes = probabilities.shape
+    if reference.is_floating_point():
+        if reference.shape != probabilities.shape:
+            raise UserError(
+                f"agreement: expected probabilities {[num_samples, num_classes]} of the sources, "
+                f"got {list(reference.shape)}"
+            )
+        reference = reference.argmax(dim=1)
+    elif reference.shape != (num_samples,):
+        raise UserError(
+            f"agreement: expected one label for each of {num_samples} samples, "
+            f"got {list(reference.shape)}"
+        )
+    elif (reference == UNLABELLED).any():
+        raise UserError(
+            "agreement: a source without a label has nothing to agree with; "
+            "give the model's probabilities of the sources instead"
+        )
+    elif ((reference < 0) | (reference >= num_classes)).any():
+        raise UserError(f"agreement: expected labels within 0..{num_classes - 1}")
+    return probabilities.argmax(dim=1) == reference
+
+
+def duplicates(features: Tensor, threshold: float) -> Tensor:
+    """Find samples that a kept earlier one already shows: the first of each kind is kept.
+
+    Exact: all pairs are compared, in blocks. Each sample found has a kept one of at least this
+    similarity, no two kept ones have it. O(N^2 D) time, O(BLOCK N) memory.
+
+    Args:
+        features: [N, D], in the order of preference; rows of zeros are like no other.
+        threshold: cosine similarity in (0, 1] from which two are the same (up to 1e-6).
+
+    Returns:
+        bool [N], True for those to drop.
+
+    Raises:
+        UserError: wrong shape, or a threshold outside (0, 1].
+
+    Example:
+        >>> duplicates(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1]]), 0.95).tolist()
+        [False, False, True]
+    """
+    if not 0 < threshold <= 1:
+        raise UserError(f"duplicates: expected a threshold above 0 and at most 1, got {threshold}")
+    rows = _unit_rows(features)
+    found = torch.zeros(len(rows), dtype=torch.bool)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        kept = rows[:start][~found[:start].to(rows.device)]
+        near = (block @ kept.T >= threshold - _SLACK).any(dim=1).cpu()
+        alike = (block @ block.T >= threshold - _SLACK).tril(-1).cpu()
+        for index in alike.any(dim=1).nonzero().flatten().tolist():
+            if not near[index]:
+                near[index] = (alike[index] & ~near).any()
+        found[start : start + BLOCK] = near
+    return found.to(features.device)
+
+
+def diversity(features: Tensor, sources: Sequence[str], tokens: Tensor | None = None) -> Diversity:
+    """Measure how different the samples are, in features and, where given, in tokens.
+
+    Source of the effective number: Friedman & Dieng, "The Vendi Score", 2023, Eq. 1, with the
+    cosine kernel: exp of the entropy of the eigenvalues of K / N.
+
+    Args:
+        features: [N, D], N >= 1.
+        sources: N ids of the pictures that the samples were made from.
+        tokens: [N, h, w], or None.
+
+    Raises:
+        UserError: no samples, or different numbers of rows.
+    """
+    rows = _unit_rows(features).double()
+    counts = {"sources": len(sources), **({} if tokens is None else {"tokens": len(tokens)})}
+    for name, count in counts.items():
+        if count != len(rows):
+            raise UserError(f"diversity: expected {len(rows)} {name}, one a sample, got {count}")
+    if not len(rows):
+        raise UserError("diversity: expected at least one sample, got none")
+    names = {name: index for index, name in enumerate(dict.fromkeys(sources))}
+    groups = torch.tensor([names[name] for name in sources], device=rows.device)
+    distinct = None
+    if tokens is not None:
+        distinct = len(torch.unique(tokens.flatten(1), dim=0)) / len(rows)
+    return Diversity(
+        num_samples=len(rows),
+        num_sources=len(names),
+        within_source=_within(rows, groups, len(names)),
+        effective_number=_effective_number(rows),
+        distinct_tokens=distinct,
+    )
+
+
+def _within(rows: Tensor, groups: Tensor, num_groups: int) -> float | None:
+    """From sums alone: the similarities of all pairs are |sum x|^2 - sum |x|^2."""
+    sums = rows.new_zeros(num_groups, rows.shape[1]).index_add_(0, groups, rows)
+    own = rows.new_zeros(num_groups).index_add_(0, groups, rows.square().sum(dim=1))
+    sizes = torch.bincount(groups, minlength=num_groups)
+    several = sizes > 1
+    if not several.any():
+        return None
+    pairs = (sizes * (sizes - 1))[several]
+    similarity = (sums.square().sum(dim=1) - own)[several] / pairs
+    return float((1 - similarity).mean())
+
+
+def _effective_number(rows: Tensor) -> float:
+    # X X^T and X^T X have the same eigenvalues above 0: take the smaller.
+    kernel = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    values = torch.linalg.eigvalsh(kernel).clamp(min=0)
+    if not values.any():
+        return 1.0  # nothing but zero features: all samples look alike
+    return float(torch.special.entr(values / values.sum()).sum().exp())
+
+
+def _unit_rows(features: Tensor) -> Tensor:
+    _require_matrix(features, "features")
+    return torch.nn.functional.normalize(features.float(), dim=1)
+
+
+def _require_matrix(tensor: Tensor, name: str) -> None:
+    if tensor.ndim != 2 or not tensor.is_floating_point():
+        raise UserError(
+            f"{name}: expected floats [rows, columns], got {str(tensor.dtype)[6:]} "
+            f"{list(tensor.shape)}"
+        )
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"{name}: expected finite numbers, got NaN or infinity")

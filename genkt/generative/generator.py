@@ -1,0 +1,274 @@
+"""The generator: a VQGAN and what completes its token grids, behind pictures in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genkt.data.images import content_hash, decode
+from genkt.generative.completer import Completion, CompletionOptions, Seeds, TokenCompleter
+from genkt.generative.latent_transformer import LatentTransformer
+from genkt.generative.masks import check_masks, dilate, fill_hidden, hidden_tokens, to_pixels
+from genkt.generative.sampling import Sampling
+from genkt.generative.vqgan import VQGAN
+from genkt.io import derive_seed, did_you_mean, fingerprint, read_json, resource
+from genkt.types import UserError
+
+SHIPPED = "genkt:"
+"""What stands before the name of a generator in ``checkpoints/``."""
+
+Pictures = Tensor | Image.Image | Sequence[Image.Image | np.ndarray]
+
+
+class Generator:
+    """Re-represents pictures (IRF) and completes masked ones (DIGG).
+
+    Source: Wang et al. 2022, "One to Transfer All", sections 3.1 and 3.2.
+
+    Args:
+        vqgan: pictures to tokens and back.
+        completer: draws hidden tokens; None where pictures are only reconstructed.
+        name: shown in cards and messages.
+
+    Raises:
+        UserError: a completer for another codebook or another grid.
+    """
+
+    def __init__(
+        self, vqgan: VQGAN, completer: TokenCompleter | None = None, name: str = "generator"
+    ) -> None:
+        if completer is not None and completer.num_codes != vqgan.num_codes:
+            raise UserError(
+                f"generator {name}: the VQGAN has {vqgan.num_codes} codes, its completer "
+                f"{completer.num_codes}"
+            )
+        if completer is not None and completer.grid != vqgan.grid:
+            raise UserError(
+                f"generator {name}: the VQGAN makes {vqgan.grid} tokens, its completer takes "
+                f"{completer.grid}"
+            )
+        self.vqgan, self.completer, self.name = vqgan, completer, name
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the square pictures it works on."""
+        return self.vqgan.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.vqgan.codebook.device
+
+    def to(self, device: torch.device | str) -> Generator:
+        """Move the networks; returns itself."""
+        self.vqgan.to(device)
+        if isinstance(self.completer, torch.nn.Module):
+            self.completer.to(device)
+        return self
+
+    def reconstruct(self, images: Pictures) -> Tensor:
+        """The pictures as the generator represents them (IRF, stage 2).
+
+        Args:
+            images: [N, 3, size, size] uint8, or pictures of any size, which are fitted.
+
+        Returns:
+            [N, 3, size, size] uint8 on the CPU.
+        """
+        pictures = self.as_images(images)
+        return self.vqgan.decode(self.vqgan.encode(pictures)).cpu()
+
+    def complete(
+        self,
+        images: Pictures,
+        masks: Tensor | np.ndarray,
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        encode: Literal["masked", "full"] = "masked",
+        fill: Literal["edge", "grey"] = "edge",
+        dilation: int = 1,
+        keep_visible: bool = False,
+        conditions: Tensor | None = None,
+    ) -> Completion:
+        """Draw the hidden part of pictures anew, several times each (DIGG).
+
+        A sample depends on the seed, its picture's content and its own number alone: not on
+        what else is in the call.
+
+        Args:
+            images: as for ``reconstruct``.
+            masks: bool [N, size, size] or one [size, size] for all; True is hidden.
+            num_samples: S completions a picture.
+            temperature, top_k, top_p: of the sampling; temperature 0 is greedy.
+            encode, fill, dilation, keep_visible: see ``CompletionOptions``.
+            conditions: [N] classes, for a class-conditional transformer.
+
+        Returns:
+            Images [N, S, 3, size, size], tokens and hidden tokens, on the CPU.
+
+        Raises:
+            UserError: masks of another shape, or that hide nothing or everything.
+        """
+        pictures = self.as_images(images)
+        hidden = torch.as_tensor(masks)
+        if hidden.ndim == 2:
+            hidden = hidden.expand(len(pictures), -1, -1)
+        if num_samples < 1:
+            raise UserError(f"num_samples: expected at least 1, got {num_samples}")
+        hashes = [content_hash(picture.numpy().tobytes()) for picture in pictures]
+        seeds = [[derive_seed(seed, h, k) for k in range(num_samples)] for h in hashes]
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        options = CompletionOptions(sampling, encode, fill, dilation, keep_visible)
+        return self.complete_images(pictures, hidden, seeds, options, conditions)
+
+    def complete_images(
+        self, images: Tensor, masks: Tensor, seeds: Seeds, options: CompletionOptions,
+        conditions: Tensor | None = None,
+    ) -> Completion:  # fmt: skip
+        """See ``ImageCompleter``."""
+        check_masks(masks, images)
+        tokens, hidden = self.visible_tokens(images, masks, options)
+        conditions = self.conditions(images, conditions)
+        drawn = self.draw(tokens, hidden, seeds, options.sampling, conditions)
+        decoded = self.vqgan.decode(drawn.flatten(0, 1)).cpu()
+        completed = decoded.view(*drawn.shape[:2], *decoded.shape[1:])
+        if options.keep_visible:
+            completed = torch.where(masks.cpu()[:, None, None], completed, images.cpu()[:, None])
+        return Completion(completed, drawn.cpu(), hidden.cpu())
+
+    def visible_tokens(
+        self, images: Tensor, masks: Tensor, options: CompletionOptions
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens [B, h, w] of masked pictures, and which of them [B, h, w] are to be drawn.
+
+        The encoder sees far, so masking comes first: else the visible tokens would tell what is
+        hidden. Rings of ``dilation`` tokens around the mask are hidden too, as the fill shows
+        there.
+        """
+        hidden = dilate(hidden_tokens(masks, self.vqgan.grid), options.dilation)
+        if options.encode == "masked":
+            covered = to_pixels(hidden_tokens(masks, self.vqgan.grid), self.vqgan.downsampling)
+            images = fill_hidden(images, covered, options.fill)
+        tokens = self.vqgan.encode(images).cpu()
+        return tokens, hidden
+
+    def conditions(self, images: Tensor, labels: Tensor | None) -> Tensor | None:
+        """[B] what the completer is told of each whole picture, or None.
+
+        Args:
+            labels: [B] classes where the completer needs them.
+        """
+        if not isinstance(self.completer, LatentTransformer):
+            return labels
+        if self.completer.config.condition == "image":
+            tokens = self.vqgan.encode(images).cpu()
+            return self.completer.conditions_of(tokens, None)
+        return labels
+
+    def draw(
+        self, tokens: Tensor, hidden: Tensor, seeds: Seeds, sampling: Sampling,
+        conditions: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[B, S, h, w] the hidden tokens drawn.
+
+        Raises:
+            UserError: a generator without a completer.
+        """
+        if self.completer is None:
+            raise UserError(
+                f"generator {self.name}: has no latent transformer, so it can reconstruct (IRF) "
+                "but not complete (DIGG)"
+            )
+        return self.completer.complete(tokens, hidden, seeds, sampling, conditions)
+
+    def as_images(self, images: Pictures) -> Tensor:
+        """Pictures of any size as uint8 [N, 3, size, size]: the shorter side fitted, the middle.
+
+        Raises:
+            UserError: a tensor of another shape or type.
+        """
+        if isinstance(images, Tensor):
+            expected = (3, self.size, self.size)
+            if images.ndim != 4 or images.shape[1:] != expected or images.dtype != torch.uint8:
+                raise UserError(
+                    f"images: expected uint8 [N, 3, {self.size}, {self.size}], got "
+                    f"{images.dtype} {list(images.shape)}"
+                )
+            return images.cpu()
+        several = [images] if isinstance(images, Image.Image) else images
+        fitted = [fit_picture(as_picture(image), self.size) for image in several]
+        if not fitted:
+            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+        return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).contiguous()
+
+    def fingerprint(self) -> str:
+        """Hash of all weights."""
+        completer = getattr(self.completer, "fingerprint", lambda: "none")()
+        return fingerprint(self.vqgan.fingerprint(), completer)
+
+
+def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
+    """A picture or a uint8 array [H, W] or [H, W, 3] as upright RGB."""
+    return decode(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
+
+
+def fit_picture(picture: Image.Image, size: int) -> np.ndarray:
+    """uint8 [size, size, 3]: the shorter side scaled to ``size``, the middle kept."""
+    scale = size / min(picture.size)
+    width, height = (max(size, round(side * scale)) for side in picture.size)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(picture.crop((left, top, left + size, top + size)))
+
+
+def load_generator(name: str | Path, *, device: torch.device | str = "cpu") -> Generator:
+    """A generator from its folder, or a shipped one: ``genkt:digits_generator``.
+
+    Args:
+        name: a folder that holds ``vqgan/`` and, for completions, ``transformer/``.
+
+    Raises:
+        UserError: no such generator, or files that do not fit together.
+    """
+    directory = _shipped(str(name)) if str(name).startswith(SHIPPED) else Path(name)
+    if not (directory / "vqgan" / "config.json").is_file():
+        raise UserError(
+            f"generator {name}: expected a folder with vqgan/config.json (genkt prime and "
+            "genkt convert make such folders), or genkt:NAME for a shipped one"
+        )
+    vqgan = VQGAN.load(directory / "vqgan")
+    completer = _completer(directory / "transformer")
+    return Generator(vqgan, completer, str(name)).to(device)
+
+
+def _completer(directory: Path) -> TokenCompleter | None:
+    """What ``transformer/`` holds: a latent transformer, or a UViT for parallel decoding."""
+    if not directory.is_dir():
+        return None
+    config = directory / "config.json"
+    if config.is_file() and read_json(config).get("_class_name") == "UVit2DModel":
+        from genkt.generative.masked import MaskedTransformer
+
+        return MaskedTransformer.load(directory)
+    return LatentTransformer.load(directory)
+
+
+def _shipped(name: str) -> Path:
+    home = resource("checkpoints")
+    short = name.removeprefix(SHIPPED)
+    known = sorted(path.parent.parent.name for path in home.glob("*/vqgan/config.json"))
+    if short not in known:
+        shown = " | ".join(SHIPPED + each for each in known) or "a folder"
+        raise UserError(f"generator {name}: expected {shown}.{did_you_mean(short, known)}")
+    return home / short

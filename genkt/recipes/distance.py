@@ -1,0 +1,84 @@
+"""How far the downstream images are from upstream, before and after re-representation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genkt.analysis.frechet import frechet_distance
+from genkt.data.images import from_arrays
+from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.generative.generator import SHIPPED
+from genkt.io import derive_seed, read_json, write_json
+from genkt.models.backbone import Backbone
+from genkt.recipes.config import IrfRecipe
+from genkt.recipes.session import Session
+from genkt.recipes.upstream import GLYPHS, open_upstream
+from genkt.report.data import DistanceSummary
+from genkt.types import UNLABELLED
+
+_BATCH = 64
+
+
+def upstream_distance(session: Session) -> DistanceSummary | None:
+    """Measured once a run, with the features of the model before it is transferred.
+
+    All pictures are fitted to the generator's size first, so that re-representation is the only
+    difference. None where the settings name no upstream images, or too few images are there.
+    """
+    path = session.folder.path / "frechet.json"
+    if path.is_file():
+        return DistanceSummary(**read_json(path))
+    upstream, recipe = upstream_of(session), session.config.recipe
+    if upstream is None:
+        return None
+    assert isinstance(recipe, IrfRecipe)
+    generator, train = session.generator(session.config.irf.generator), session.pool.splits.train
+    seed = derive_seed(session.config.seed, "frechet")
+    wanted = min(recipe.num_frechet, len(train))
+    source = open_upstream(upstream, _BATCH, seed, generator.size, device=session.fabric.device)
+    theirs = source.sample(wanted, seed)
+    rows = np.random.default_rng(seed).permutation(len(train))[: len(theirs)]
+    if len(rows) < 2:
+        return None
+    ours = generator.as_images([train.load(int(row)) for row in np.sort(rows)])
+    model = session.student(session.num_classes, 0).freeze().to(session.fabric.device)
+    features = [
+        _features(model, pictures, session.fabric.device)
+        for pictures in (theirs, ours, generator.reconstruct(ours))
+    ]
+    found = DistanceSummary(
+        before=float(frechet_distance(features[0], features[1])),
+        after=float(frechet_distance(features[0], features[2])),
+        num_images=len(rows),
+        upstream="drawn glyphs" if upstream == GLYPHS else upstream,
+        model=model.name,
+    )
+    if session.fabric.is_global_zero:
+        write_json(path, asdict(found))
+    return found
+
+
+def upstream_of(session: Session) -> str | None:
+    """The folder of upstream images, ``GLYPHS``, or None where there are none to compare with."""
+    recipe = session.config.recipe
+    if not isinstance(recipe, IrfRecipe) or recipe.upstream != "auto":
+        return recipe.upstream if isinstance(recipe, IrfRecipe) else None
+    return GLYPHS if session.config.irf.generator.startswith(SHIPPED) else None
+
+
+@torch.inference_mode()
+def _features(model: Backbone, pictures: Tensor, device: torch.device) -> np.ndarray:
+    """[N, D] features of pictures [N, 3, H, W] uint8, under the model's own transform."""
+    arrays = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+    images = from_arrays(arrays, np.full(len(arrays), UNLABELLED), (), "pictures")
+    dataset = ViewDataset(images, FIXED_VIEW, [model.transform], 0)
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        rows = range(start, min(start + _BATCH, len(images)))
+        inputs = dataset.batch([(row, 0) for row in rows])[0].to(device)
+        parts.append(model(model.normalize(inputs)).features.float().cpu())
+    return torch.cat(parts).numpy()

@@ -1,0 +1,134 @@
+"""What a run's generator makes before anything is trained: transfer sets, reconstructions."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from genkt.data.images import ImageSet, concat
+from genkt.data.transfer_set_files import ImageFiles
+from genkt.io import derive_seed, read_json, write_json
+from genkt.recipes.config import BASELINE, DiggSet, IrfRecipe, TransferConfig
+from genkt.recipes.data import Draw
+from genkt.recipes.irf import SETTINGS
+from genkt.recipes.represented import OwnSet, Represented, beside
+from genkt.recipes.session import Session
+from genkt.recipes.synthesis.run import Processes, run_synthesis
+from genkt.recipes.synthesis.settings import (
+    FilterSettings,
+    IrfSettings,
+    MethodSettings,
+    SynthesisSettings,
+)
+from genkt.types import UserError
+
+HOME = "transfer_sets"
+"""The folder of a run that holds what its generator made."""
+
+_SHARD, _THREADS, _BATCH = 1024, 4, 64
+
+
+def synthesizes(config: TransferConfig) -> bool:
+    """Whether every draw makes a transfer set of its own: some arm must distil on it."""
+    return isinstance(config.read_set, DiggSet) and config.method.name != BASELINE
+
+
+def needed_generators(config: TransferConfig) -> list[str]:
+    """The generators of a run, each once."""
+    names = [config.irf.generator] if config.re_represents else []
+    if synthesizes(config) and isinstance(config.transfer_set, DiggSet):
+        names.append(config.transfer_set.generator)
+    return list(dict.fromkeys(names))
+
+
+def check_generators(session: Session) -> None:
+    """Load the generators of a run.
+
+    Raises:
+        UserError: one is not there, or cannot complete pictures where it should.
+    """
+    for name in needed_generators(session.config):
+        session.generator(name)
+    transfer_set = session.config.transfer_set
+    if not synthesizes(session.config) or not isinstance(transfer_set, DiggSet):
+        return
+    if session.generator(transfer_set.generator).completer is None:
+        raise UserError(
+            f"transfer_set.generator: {transfer_set.generator} has no latent transformer, so "
+            "it can reconstruct (IRF) but not complete (DIGG)"
+        )
+
+
+def make_images(session: Session) -> None:
+    """Make, or find again, all that the run's generator must make; the pool grows by it."""
+    if synthesizes(session.config):
+        session.sets = tuple(_own_set(session, draw) for draw in session.pool.draws)
+        session.pool = session.pool.with_sets([own.found.images for own in session.sets])
+    if session.config.re_represents:
+        session.represented = _represent(session)
+
+
+def _own_set(session: Session, draw: Draw) -> OwnSet:
+    """A draw's transfer set, made from nothing but what this draw may know."""
+    settings = session.config.transfer_set
+    assert isinstance(settings, DiggSet)
+    sources = draw.images.select(draw.labelled).without_labels()
+    if settings.sources == "all":
+        splits = session.pool.splits
+        sources = splits.train.without_labels()
+        if splits.unlabelled is not None:
+            sources = concat(sources, splits.unlabelled.without_labels())
+    seed = derive_seed(draw.seed, "digg")
+    return _made(
+        session, settings.synthesis, sources, str(draw.index), settings.generator, seed,
+        settings.batch_size,
+    )  # fmt: skip
+
+
+def _represent(session: Session) -> Represented:
+    """Reconstruct the labelled images of all draws, and the test images where an arm needs them."""
+    config, pool = session.config, session.pool
+    rows = np.unique(np.concatenate([draw.labelled for draw in pool.draws]))
+    originals = pool.images.select(rows)
+    made, seconds = _reconstructed(session, originals, "irf")
+    test = None
+    on_test = [SETTINGS[arm].test_on == "reconstructions" for arm in config.arms if arm in SETTINGS]
+    if isinstance(config.recipe, IrfRecipe) and any(on_test):
+        test, _ = _reconstructed(session, pool.splits.parts["test"], "irf_test")
+    return Represented(beside(originals, made), rows, test, seconds)
+
+
+def _reconstructed(session: Session, images: ImageSet, name: str) -> tuple[ImageSet, float]:
+    """One reconstruction an image, in the order of the images; and the seconds they took."""
+    own = _made(
+        session, IrfSettings("irf"), images.without_labels(), name, session.config.irf.generator,
+        derive_seed(session.config.seed, "irf"), _BATCH,
+    )  # fmt: skip
+    place = {record.parent: row for row, record in enumerate(own.found.records())}
+    return own.found.images.select([place[each] for each in images.ids]), own.seconds
+
+
+def _made(
+    session: Session, method: MethodSettings, sources: ImageSet, name: str, generator: str,
+    seed: int, batch_size: int,
+) -> OwnSet:  # fmt: skip
+    """Make a set in the run folder, continue an interrupted one, or read a finished one."""
+    directory = session.folder.path / HOME / name
+    settings = SynthesisSettings(
+        synthesis=method, files=ImageFiles(), filters=FilterSettings(None, False, None, False),
+        shard_size=_SHARD, max_sources=None, seed=seed, batch_size=batch_size,
+        num_threads=_THREADS,
+    )  # fmt: skip
+    started = time.perf_counter()
+    fabric = session.fabric
+    found = run_synthesis(
+        settings, sources, directory, generator=session.generator(generator),
+        processes=Processes(fabric.global_rank, fabric.world_size, fabric.barrier),
+        command=f"part of {session.folder.path}",
+    )  # fmt: skip
+    took = directory.with_suffix(".json")  # reading a finished set again takes no part in the cost
+    if not took.is_file() and fabric.is_global_zero:
+        write_json(took, {"seconds": time.perf_counter() - started})
+    fabric.barrier()
+    return OwnSet(found, float(read_json(took)["seconds"]))

@@ -1,0 +1,246 @@
+"""``genkt synthesize`` from its settings: sources and models, then the synthesis or an estimate."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lightning_fabric import Fabric
+
+from genkt.data.folders import read_unlabelled
+from genkt.data.images import ImageSet, concat
+from genkt.data.splits import Splits, draw_labels
+from genkt.data.transfer_set import TransferSet
+from genkt.data.transfer_set_files import HEADER
+from genkt.generative.completer import ImageCompleter
+from genkt.io import derive_seed
+from genkt.models.backbone import Backbone
+from genkt.recipes.config import EmbeddedData, FolderData, TeacherSettings, TorchvisionData
+from genkt.recipes.data import load_splits
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.session import teacher_factories
+from genkt.recipes.synthesis.plan import ordered_sources
+from genkt.recipes.synthesis.run import ALONE, Synthesis, check_models, run_synthesis
+from genkt.recipes.synthesis.settings import DiggSettings, InversionSettings, SynthesisSettings
+from genkt.recipes.synthesis.shard import Models, load_completer
+from genkt.training.fabric import make_fabric, peak_memory
+from genkt.types import Range, UserError
+
+_TRIED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig(SynthesisSettings):
+    """Everything ``genkt synthesize`` needs; see ``configs/synthesize.yaml`` for each key."""
+
+    data: EmbeddedData | FolderData | TorchvisionData
+    teacher: TeacherSettings
+    out: str
+    generator: str
+    sources: Literal["train", "labelled", "all"]
+    draw: Annotated[int, Range(0)]
+    images: str | list[str] | None
+    num_images: Annotated[int | None, Range(1)]
+    device: Literal["auto", "cpu", "cuda"]
+    overwrite: bool
+    dry_run: bool
+
+    def __post_init__(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises:
+            UserError: one line a fault.
+        """
+        super().__post_init__()
+        if self.num_images is not None and not hasattr(self.synthesis, "num_images"):
+            raise UserError(
+                "num_images: expected null with synthesis=irf, which makes one image of each "
+                "source; max_sources takes fewer sources"
+            )
+        if isinstance(self.teacher.model, list):
+            raise UserError("teacher: expected one model to filter or invert, got a list")
+
+    @property
+    def settings(self) -> SynthesisSettings:
+        """What the synthesis itself needs to know."""
+        values = {f.name: getattr(self, f.name) for f in fields(SynthesisSettings)}
+        method = self.synthesis
+        if self.num_images is not None and isinstance(method, (DiggSettings, InversionSettings)):
+            values["synthesis"] = replace(method, num_images=self.num_images)
+        return SynthesisSettings(**values)
+
+
+@dataclass(frozen=True)
+class GivenModels:
+    """Objects given in Python instead of settings; None: the settings count."""
+
+    data: ImageSet | Splits | None = None
+    generator: ImageCompleter | None = None
+    teacher: Backbone | None = None
+
+
+def synthesize(
+    config: SynthesizeConfig, command: str, given: GivenModels | None = None
+) -> TransferSet:
+    """Read the sources, load the models, and make or continue the set.
+
+    Raises:
+        UserError: every mistake in settings, data or models, before anything is written.
+    """
+    given = given or GivenModels()
+    settings = config.settings
+    folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
+    fabric = make_fabric("fp32", config.device)
+    sources = read_sources(config, given.data)
+    models = load_models(config, given, fabric)
+    return run_synthesis(
+        settings,
+        sources,
+        folder.path,
+        generator=models.generator,
+        teacher=models.teacher,
+        plain=asdict(config),
+        command=command,
+        overwrite=config.overwrite,
+    )
+
+
+def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None) -> ImageSet:
+    """The images that the settings start from; test and validation images never are.
+
+    Args:
+        data: given in Python: the images themselves, or parts to choose from.
+
+    Raises:
+        UserError: nothing there, or labels that cannot be drawn.
+    """
+    if isinstance(data, ImageSet):
+        return data
+    if config.images is not None:
+        if config.sources != "train":
+            raise UserError(f"images: takes the place of data; leave out sources={config.sources}")
+        roots = [config.images] if isinstance(config.images, str) else config.images
+        return read_unlabelled(roots)
+    return _chosen(config, data or load_splits(config.data, config.seed))
+
+
+def _chosen(config: SynthesizeConfig, splits: Splits) -> ImageSet:
+    train = splits.train
+    if config.sources == "all" and splits.unlabelled is not None:
+        return concat(train, splits.unlabelled)
+    if config.sources != "labelled":
+        return train
+    labelled, _ = draw_labels(
+        train,
+        per_class=config.data.labels_per_class,
+        fraction=config.data.label_fraction,
+        list_file=config.data.label_list,
+        seed=derive_seed(config.seed, "draw", config.draw),  # as in genkt transfer
+    )
+    return train.select(labelled)
+
+
+def load_models(config: SynthesizeConfig, given: GivenModels, fabric: Fabric) -> Models:
+    """The networks that the method and the filters need, on the device.
+
+    Raises:
+        UserError: one that is not there, or does not fit the method.
+    """
+    settings, inverts = config.settings, isinstance(config.synthesis, InversionSettings)
+    generator, teacher = given.generator, given.teacher
+    if inverts:
+        generator = None
+    elif generator is None:
+        generator = load_completer(config.generator, fabric.device)
+    if not (inverts or settings.filters.needs_teacher):
+        teacher = None
+    elif teacher is None:
+        teacher = teacher_factories(config.teacher)[0](None, derive_seed(config.seed, "teacher"))
+    if teacher is not None:
+        teacher = teacher.freeze().to(fabric.device)
+    check_models(settings, generator, teacher)
+    return Models(generator, teacher)
+
+
+def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
+    """What the synthesis would cost, from a small one of its own; nothing stays on disk.
+
+    Raises:
+        UserError: whatever would stop the real one at its start.
+    """
+    given = given or GivenModels()
+    RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
+    fabric = make_fabric("fp32", config.device)
+    sources = read_sources(config, given.data)
+    models = load_models(config, given, fabric)
+    settings, few = config.settings, _few(config.settings)
+    plan = Synthesis(settings, ordered_sources(sources, settings), Path(), models).plan
+    with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
+        for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
+            work = Synthesis(few, ordered_sources(sources, few), Path(temporary, attempt), models)
+            started = time.perf_counter()
+            work.make_shards(ALONE, progress=False)
+            seconds = time.perf_counter() - started
+        tried = work.plan.num_images
+        size = sum(p.stat().st_size for p in Path(temporary, attempt).rglob("*") if p.is_file())
+    if isinstance(settings.synthesis, InversionSettings):
+        seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
+    total = seconds / tried * plan.num_images / fabric.world_size
+    home = Path(config.out).expanduser().resolve()
+    free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
+    return "\n".join(
+        [
+            "dry run: everything fits; nothing was written",
+            f"  images     {plan.num_images} of {plan.num_sources} "
+            + ("classes" if models.generator is None else "sources"),
+            f"  shards     {plan.num_shards} of {plan.shard_size}",
+            f"  time       about {_duration(total)} on {fabric.device} x {fabric.world_size}, "
+            f"{tried / seconds:.1f} images/s each",
+            f"  memory     about {peak_memory(fabric.device) / 1e9:.1f} GB",
+            f"  disk       about {size / tried * plan.num_images / 1e6:.1f} MB "
+            f"({free / 1e9:.0f} GB free)",
+        ]
+    )
+
+
+def _few(settings: SynthesisSettings) -> SynthesisSettings:
+    """A batch or two of the same work."""
+    method, count = settings.synthesis, 2 * settings.batch_size
+    if isinstance(method, InversionSettings):
+        count = min(method.num_images, method.inversion.batch_size)
+        short = replace(method.inversion, steps=_TRIED_STEPS)
+        method = replace(method, num_images=count, inversion=short)
+    elif isinstance(method, DiggSettings):
+        method = replace(method, num_images=count)
+    most = min(settings.max_sources or count, count)
+    filters = replace(settings.filters, max_similarity=None)
+    return replace(settings, synthesis=method, max_sources=most, filters=filters)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def describe(found: TransferSet) -> str:
+    """What is printed at the end: the funnel, where things are, code that opens the set."""
+    funnel, root = found.header["funnel"], found.directory
+    dropped = ", ".join(f"{count} {why}" for why, count in funnel["dropped"].items())
+    return "\n".join(
+        [
+            f"{funnel['asked']} images asked, {funnel['made']} made, {funnel['kept']} kept"
+            + (f" ({dropped})" if dropped else ""),
+            "",
+            f"set:   {root}",
+            f"sheet: {root / 'contact_sheet.html'}",
+            f"card:  {root / 'README.md'}",
+            "",
+            f'import genkt; found = genkt.read_transfer_set("{root}")',
+            "found.images.load(0).show(); print(found.record(0))",
+        ]
+    )

@@ -1,0 +1,89 @@
+"""Training that is its own loop body: steps, resumable states, nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from genkt.training.checkpoint import load_state, remove_leftovers, save_state
+from genkt.types import UserError
+
+StepReport = Callable[[int, dict[str, float]], None]
+"""Told the steps done and what the last one measured."""
+
+
+class Steps(Protocol):
+    """What ``run_steps`` drives.
+
+    Attributes:
+        step: steps done.  seconds: of training so far, over all calls.
+    """
+
+    step: int
+    seconds: float
+
+    def run_step(self) -> dict[str, float]:
+        """One step, which counts itself in ``step``; returns "loss" and other figures."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything beside ``step`` and ``seconds`` that a continuation needs."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take a state back."""
+
+
+def run_steps(
+    training: Steps,
+    num_steps: int,
+    path: Path,
+    identity: str,
+    *,
+    save_seconds: float,
+    report: StepReport | None = None,
+    stop_after: int | None = None,
+) -> None:
+    """Train to ``num_steps``; the same call continues an interrupted one from ``path``.
+
+    Args:
+        identity: fingerprint of all that decides the training; a state of another is refused.
+        save_seconds: least time between two states; the last step always writes one.
+        stop_after: leave after so many steps of this call, the state saved.
+
+    Raises:
+        UserError: ``path`` holds the state of other settings, or the loss is not finite.
+    """
+    state = load_state(path, identity)
+    if state is not None:
+        training.step, training.seconds = state["step"], state["seconds"]
+        training.restore(state["training"])
+    remove_leftovers(path.parent)
+    begun = saved = time.monotonic()
+    before, last = training.seconds, num_steps
+    if stop_after is not None:
+        last = min(last, training.step + stop_after)
+    while training.step < last:
+        figures = training.run_step()
+        if not math.isfinite(figures["loss"]):
+            raise UserError(
+                f"the loss is {figures['loss']} at step {training.step}: try a smaller lr"
+            )
+        now = time.monotonic()
+        training.seconds = before + now - begun
+        if report:  # before the state: what is told twice can be dropped, what is lost cannot
+            report(training.step, figures)
+        if training.step == last or now - saved > save_seconds:
+            kept = {"step": training.step, "seconds": training.seconds}
+            save_state(path, {"identity": identity, **kept, "training": training.state()})
+            saved = now
+
+
+def warmup_cosine(step: int, num_steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear warm-up over a share of the steps, cosine to zero."""
+    rising = max(1, round(warmup * num_steps))
+    if step < rising:
+        return (step + 1) / rising
+    done = (step - rising) / max(1, num_steps - rising)
+    return 0.5 * (1 + math.cos(math.pi * done))

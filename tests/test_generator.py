@@ -1,0 +1,136 @@
+"""The generator: pictures in, pictures out; nothing hidden leaks, nothing depends on company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_latent_transformer import tiny as tiny_transformer
+from test_vqgan import pictures
+from test_vqgan import tiny as tiny_vqgan
+
+from genkt.generative.completer import CompletionOptions
+from genkt.generative.generator import Generator, load_generator
+from genkt.generative.sampling import Sampling
+from genkt.types import UserError
+
+SIZE = 16
+
+
+def tiny() -> Generator:
+    return Generator(tiny_vqgan(num_codes=16), tiny_transformer(), "tiny")
+
+
+def lower_half(num: int | None = None) -> torch.Tensor:
+    mask = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    mask[SIZE // 2 :] = True
+    return mask if num is None else mask.expand(num, -1, -1)
+
+
+def test_reconstruction_is_encode_then_decode() -> None:
+    generator, images = tiny(), pictures(70)
+    rebuilt = generator.reconstruct(images)
+    vqgan = generator.vqgan
+    for part in (slice(3), slice(61, 70), slice(7, 24)):
+        assert torch.equal(rebuilt[part], vqgan.decode(vqgan.encode(images[part])))
+    assert rebuilt.shape == images.shape and rebuilt.dtype == torch.uint8
+    assert generator.reconstruct([]).shape == (0, 3, SIZE, SIZE)
+
+
+def test_pictures_of_any_size_are_fitted() -> None:
+    generator = tiny()
+    wide = Image.fromarray(np.arange(20 * 40 * 3, dtype=np.uint8).reshape(20, 40, 3))
+    grey = np.full((7, 9), 200, dtype=np.uint8)
+    fitted = generator.as_images([wide, grey])
+    assert fitted.shape == (2, 3, SIZE, SIZE)
+    assert fitted[1].unique().tolist() == [200]
+    middle = wide.resize((32, 16), Image.Resampling.BICUBIC).crop((8, 0, 24, 16))
+    assert torch.equal(fitted[0], torch.from_numpy(np.array(middle)).permute(2, 0, 1))
+
+
+def test_completions_do_not_depend_on_company_or_number() -> None:
+    generator, images = tiny(), pictures(5)
+    whole = generator.complete(images, lower_half(), num_samples=3, seed=7)
+    assert whole.tokens is not None
+    for index in range(5):
+        alone = generator.complete(images[index : index + 1], lower_half(), num_samples=2, seed=7)
+        assert alone.tokens is not None
+        assert torch.equal(alone.tokens[0], whole.tokens[index, :2])
+        assert torch.equal(alone.images[0], whole.images[index, :2])
+    other = generator.complete(images, lower_half(), num_samples=3, seed=8)
+    assert other.tokens is not None and not torch.equal(other.tokens, whole.tokens)
+
+
+def test_nothing_hidden_leaks_into_a_masked_completion() -> None:
+    generator, images = tiny(), pictures(4)
+    changed = images.clone()
+    changed[:, :, SIZE // 2 :] = pictures(4, seed=9)[:, :, SIZE // 2 :]
+    options = CompletionOptions(Sampling(), "masked", "edge", 1)
+    seeds = [[1], [2], [3], [4]]
+    first, second = (
+        generator.complete_images(each, lower_half(4), seeds, options) for each in (images, changed)
+    )
+    assert torch.equal(first.images, second.images)
+    full = CompletionOptions(Sampling(), "full", "edge", 0)
+    tokens = [generator.visible_tokens(i, lower_half(4), full)[0][:, :2] for i in (images, changed)]
+    assert not torch.equal(*tokens)  # the encoder sees far
+
+
+def test_dilation_hides_a_ring_more() -> None:
+    generator, images = tiny(), pictures(1)
+    rows = []
+    for dilation in (0, 1):
+        options = CompletionOptions(Sampling(), dilation=dilation)
+        rows.append(int(generator.visible_tokens(images, lower_half(1), options)[1].sum()) // 4)
+    assert rows == [2, 3]
+
+
+def test_keep_visible_puts_the_sources_pixels_back() -> None:
+    generator, images = tiny(), pictures(2)
+    kept = generator.complete(images, lower_half(), num_samples=2, keep_visible=True).images
+    assert torch.equal(kept[:, 0, :, : SIZE // 2], images[:, :, : SIZE // 2])
+    assert torch.equal(kept[:, 1, :, : SIZE // 2], images[:, :, : SIZE // 2])
+    drawn = generator.complete(images, lower_half(), num_samples=2).images
+    assert torch.equal(kept[:, :, :, SIZE // 2 :], drawn[:, :, :, SIZE // 2 :])
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (torch.zeros(SIZE, SIZE, dtype=torch.bool), "hides nothing|nothing"),
+        (torch.ones(SIZE, SIZE, dtype=torch.bool), "everything|visible"),
+        (torch.ones(SIZE, 4, dtype=torch.bool), r"got \[2, 16, 4\]"),
+        (torch.ones(SIZE, SIZE), "expected bool"),
+    ],
+)
+def test_wrong_masks_are_refused(mask: torch.Tensor, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tiny().complete(pictures(2), mask)
+
+
+def test_other_mistakes_are_told() -> None:
+    generator = tiny()
+    with pytest.raises(UserError, match=r"uint8 \[N, 3, 16, 16\]"):
+        generator.reconstruct(pictures(1, size=20))
+    with pytest.raises(UserError, match="num_samples: expected at least 1"):
+        generator.complete(pictures(1), lower_half(), num_samples=0)
+    with pytest.raises(UserError, match="16 codes, its completer 8"):
+        Generator(tiny_vqgan(num_codes=16), tiny_transformer(num_codes=8))
+    with pytest.raises(UserError, match=r"can reconstruct .IRF. but not complete"):
+        Generator(tiny_vqgan()).complete(pictures(1), lower_half())
+
+
+def test_a_folder_is_a_generator(tmp_path: Path) -> None:
+    generator = tiny()
+    generator.vqgan.save(tmp_path / "g" / "vqgan")
+    assert load_generator(tmp_path / "g").completer is None
+    generator.completer.save(tmp_path / "g" / "transformer")  # type: ignore[union-attr]
+    again = load_generator(tmp_path / "g")
+    assert again.fingerprint() == generator.fingerprint()
+    with pytest.raises(UserError, match=r"expected a folder with vqgan/config\.json"):
+        load_generator(tmp_path)
+    with pytest.raises(UserError, match="generator genkt:digits_generater: expected"):
+        load_generator("genkt:digits_generater")
