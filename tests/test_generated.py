@@ -187,6 +187,10 @@ def test_what_a_dry_run_says(made: Path, tmp_path: Path) -> None:
             "transfer_set.masks.kinds[0]: expected one of bottom",
         ),
         (["transfer_set.num_images=0"], "transfer_set.num_images"),
+        (
+            ["transfer_set.masks.min_share=0.3", "transfer_set.masks.max_share=0.3"],
+            "no bottom mask of whole tokens",
+        ),
     ],
 )
 def test_faults_are_told_before_anything_is_written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,36 @@ def test_pictures_of_any_size_are_fitted() -> None:
     assert fitted[1].unique().tolist() == [200]
     middle = wide.resize((32, 16), Image.Resampling.BICUBIC).crop((8, 0, 24, 16))
     assert torch.equal(fitted[0], torch.from_numpy(np.array(middle)).permute(2, 0, 1))
+
+
+def test_arrays_are_one_picture_or_several_and_nothing_else() -> None:
+    generator = tiny()
+    array = np.random.default_rng(0).integers(256, size=(2, 20, 18, 3), dtype=np.uint8)
+    several = generator.as_images(array)
+    assert torch.equal(several[:1], generator.as_images(array[0]))
+    assert torch.equal(several, generator.as_images(list(array)))
+    assert generator.as_images(array[0, ..., 0]).shape == (1, 3, SIZE, SIZE)
+    for wrong in (array / 255, array.transpose(0, 3, 1, 2)):
+        with pytest.raises(UserError, match=r"expected uint8 arrays \[H, W\] or \[H, W, 3\]"):
+            generator.as_images(wrong)
+
+
+def test_many_completions_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, drawn = tiny().complete(pictures(5), lower_half(), num_samples=3), []
+    generator = tiny()
+    draw = generator.draw
+
+    def counted(tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
+        drawn.append(len(tokens))
+        return draw(tokens, *rest)
+
+    monkeypatch.setattr("genkt.generative.generator._ROWS", 7)
+    monkeypatch.setattr(generator, "draw", counted)
+    parts = generator.complete(pictures(5), lower_half(), num_samples=3)
+    assert drawn == [2, 2, 1] and torch.equal(parts.images, whole.images)
+    assert parts.tokens is not None and whole.tokens is not None and parts.hidden is not None
+    assert torch.equal(parts.tokens, whole.tokens) and len(parts.hidden) == 5
+    assert generator.complete([], lower_half()).images.shape == (0, 1, 3, SIZE, SIZE)
 
 
 def test_completions_do_not_depend_on_company_or_number() -> None:

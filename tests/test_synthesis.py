@@ -23,6 +23,7 @@ from genkt.data.transfer_set import TransferSet, read_transfer_set
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.generative.completer import Completion
 from genkt.generative.generator import Generator, fit_picture, load_generator
+from genkt.generative.latent_transformer import LatentTransformer, TransformerConfig
 from genkt.generative.masks import MaskSettings
 from genkt.generative.sampling import Sampling
 from genkt.recipes.synthesis.plan import ordered_sources
@@ -278,7 +279,7 @@ def test_ranks_take_turns_and_rank_zero_finishes(tmp_path: Path) -> None:
 
     def barrier() -> None:
         calls.append("barrier")
-        if len(calls) == 1:  # the other process works while this one does
+        if len(calls) == 2:  # claimed: the other process works while this one does
             for shard in (1, 3):
                 synthesize_shard(other.task(shard), other.models)
 
@@ -288,7 +289,17 @@ def test_ranks_take_turns_and_rank_zero_finishes(tmp_path: Path) -> None:
     )  # fmt: skip
     run(tmp_path, "one")
     assert content(tmp_path / "two", OF_SPEED) == content(tmp_path / "one", OF_SPEED)
-    assert len(calls) == 3
+    assert len(calls) == 4
+
+
+def class_conditional() -> Generator:
+    """A generator whose transformer knows two upstream classes."""
+    vqgan = tiny_vqgan()
+    config = TransformerConfig.of(
+        vqgan.num_codes, vqgan.grid, num_layers=1, num_heads=2, width=16, num_conditions=2,
+        condition="class",
+    )  # fmt: skip
+    return Generator(vqgan, LatentTransformer.build(config), "classes")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -304,6 +315,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path)
     refused(
         "has no latent transformer", settings(), generator=Generator(tiny_vqgan(), None, "half")
     )
+    refused("must be told the upstream class", settings(), generator=class_conditional())
     refused("need a teacher", settings(INVERSION))
     refused("found none", settings(), generator=tiny, images=given.select([]))
     narrow = MaskSettings(("bottom", "rectangle"), 0.3, 0.3)

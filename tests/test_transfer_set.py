@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,14 @@ import pytest
 from PIL import Image
 from tiny import tree
 
-from genkt.data.transfer_set import TransferSet, read_transfer_set, write_header
+from genkt.data.transfer_set import (
+    TransferSet,
+    read_records,
+    read_transfer_set,
+    write_header,
+)
 from genkt.data.transfer_set_files import (
+    HEADER,
     ImageFiles,
     Record,
     ShardWriter,
@@ -23,6 +30,7 @@ from genkt.data.transfer_set_files import (
     remove_leftovers,
     shard_facts,
 )
+from genkt.io import atomic_path
 from genkt.types import UserError
 
 CLASSES = ("cat", "dög")
@@ -94,6 +102,29 @@ def test_a_record_is_one_line_of_json() -> None:
     assert Record.parse(record.line()) == record
 
 
+def test_any_name_of_a_source_fits_in_a_line(tmp_path: Path) -> None:
+    parent = "caf\u00e9\u2028\x85 1.png#0"
+    with ShardWriter(tmp_path, 0, ImageFiles()) as writer:
+        writer.add(ImageFiles().encode(np.zeros((4, 4, 3), np.uint8)), 0, parent=parent)
+        writer.finish({})
+    assert [record.parent for record in read_records(tmp_path, 0)] == [parent]
+
+
+def test_only_a_writers_own_leftovers_go(tmp_path: Path) -> None:
+    theirs = [tmp_path / ".git", tmp_path / ".cache" / "huggingface"]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+    (tmp_path / ".gitattributes").touch()
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / HEADER) as temporary:
+        kept = temporary.rename(temporary.with_name(temporary.name))
+        shutil.copy(kept, tmp_path / "copy")
+        raise KeyboardInterrupt
+    (tmp_path / "copy").rename(kept)
+    remove_leftovers(tmp_path)
+    assert not kept.exists() and all(folder.is_dir() for folder in theirs)
+    assert (tmp_path / ".gitattributes").is_file()
+
+
 def test_tars_are_plain_webdataset_with_nothing_of_the_machine(tmp_path: Path) -> None:
     write_set(tmp_path, ImageFiles("png", container="tar"), shards=1)
     with tarfile.open(tmp_path / "images" / "00000.tar") as archive:
@@ -122,10 +153,10 @@ def test_a_shard_is_there_as_a_whole_or_not_at_all(
     written = write_shard(tmp_path, 0, files)
     once = tree(tmp_path)
     part_path(tmp_path, "shards", 0).unlink()  # as if it was killed before its marker
-    left = tmp_path / "images" / ".00000.abc"
+    left = tmp_path / "images" / ".00000.abcd123_"
     left.mkdir()
     (left / "half").write_bytes(b"x")
-    (tmp_path / "manifest" / ".00000.jsonl.tmp").write_bytes(b"x")
+    (tmp_path / "manifest" / ".00000.jsonl.x9k_2mqz.jsonl").write_bytes(b"x")
     remove_leftovers(tmp_path)
     assert write_shard(tmp_path, 0, files) == written
     assert tree(tmp_path) == once

@@ -53,6 +53,10 @@ def split_word(word: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
+BUILT_IN = frozenset(("digits", "digits_on_photos"))
+"""Choices of ``data`` that ship with genkt."""
+
+
 def sort_words(words: list[str], command: str) -> Words:
     """Split the words of a command; anything not understood becomes a fault with a remedy."""
     result = Words()
@@ -74,7 +78,16 @@ def sort_words(words: list[str], command: str) -> Words:
             result.faults.append(
                 f'"{word}": expected key=value; genkt {command} --help lists the keys'
             )
+    if command == "transfer" and not result.config_name:
+        result.overrides += _implied(result.overrides)
     return result
+
+
+def _implied(overrides: list[str]) -> list[str]:
+    """The generator that ships draws built-in pictures; other data start from their own images."""
+    chosen = dict(pair for word in overrides if (pair := split_word(word)))
+    built_in = BUILT_IN.intersection(chosen.get("data", "digits").split(","))
+    return [] if built_in or "transfer_set" in chosen else ["transfer_set=unlabelled"]
 
 
 def _take_flag(result: Words, flag: str, value: str) -> None:

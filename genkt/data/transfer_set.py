@@ -112,7 +112,8 @@ def read_records(directory: Path, shard: int) -> list[Record]:
     if facts is None:
         raise UserError(f"{directory}: shard {shard} is missing (shards/{shard:05d}.json)")
     data = _checked(path, facts["files"]["manifest"])
-    return [Record.parse(line) for line in data.decode().splitlines()]
+    # Split as bytes: a str would also break at characters that file names may hold (U+2028).
+    return [Record.parse(line.decode()) for line in data.splitlines()]
 
 
 def read_tokens(directory: Path, shard: int) -> dict[str, NDArray[Any]]:

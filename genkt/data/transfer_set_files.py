@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -26,6 +27,9 @@ from genkt.types import UNLABELLED, Range, UserError
 HEADER = "transfer_set.json"
 LOSSLESS = 64
 """WebP pictures up to this side are stored without loss: there a lossy file is hardly smaller."""
+
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
+"""Names that ``tempfile`` gives; other hidden files (.git, .cache) are not a writer's."""
 
 _SUFFIXES = {"webp": "webp", "png": "png", "jpeg": "jpg"}
 _PARTS = ("images", "tokens", "manifest", "shards")
@@ -139,6 +143,8 @@ def remove_leftovers(root: Path) -> None:
     """Remove what a killed writer left half done; no other may write at the time."""
     for folder in (root, *(root / part for part in _PARTS)):
         for path in folder.glob(".*") if folder.is_dir() else ():
+            if not _LEFTOVER.fullmatch(path.name):
+                continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from genkt.generative.sampling import Sampling
@@ -48,6 +49,18 @@ class Completion:
     images: Tensor
     tokens: Tensor | None = None
     hidden: Tensor | None = None
+
+
+def join_completions(parts: Sequence[Completion]) -> Completion:
+    """Completions of one picture after the other, all of one completer, as one."""
+    first = parts[0]
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    hidden = [part.hidden for part in parts if part.hidden is not None]
+    return Completion(
+        torch.cat([part.images for part in parts]),
+        torch.cat(tokens) if first.tokens is not None else None,
+        torch.cat(hidden) if first.hidden is not None else None,
+    )
 
 
 class TokenCompleter(Protocol):

@@ -47,7 +47,7 @@ class DeepInversionSettings:
         batch_size: pictures optimised together; they share their batch-norm statistics.
     """
 
-    steps: Annotated[int, Range(1)] = 1000
+    steps: Annotated[int, Range(1)] = 400
     lr: Annotated[float, Range(1e-6)] = 0.1
     bn_weight: Annotated[float, Range(0)] = 0.02
     tv_weight: Annotated[float, Range(0)] = 0.03

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from genkt.data.images import content_hash, decode
-from genkt.generative.completer import Completion, CompletionOptions, Seeds, TokenCompleter
+from genkt.generative.completer import (
+    Completion,
+    CompletionOptions,
+    Seeds,
+    TokenCompleter,
+    join_completions,
+)
 from genkt.generative.latent_transformer import LatentTransformer
 from genkt.generative.masks import check_masks, dilate, fill_hidden, hidden_tokens, to_pixels
 from genkt.generative.sampling import Sampling
@@ -23,7 +29,12 @@ from genkt.types import UserError
 SHIPPED = "genkt:"
 """What stands before the name of a generator in ``checkpoints/``."""
 
-Pictures = Tensor | Image.Image | Sequence[Image.Image | np.ndarray]
+Pictures = Tensor | Image.Image | np.ndarray | Sequence[Image.Image | np.ndarray]
+"""uint8 throughout: a tensor [N, 3, size, size]; a Pillow image or an array [H, W] or [H, W, 3]; or
+several of these, arrays also as one [N, H, W, 3]."""
+
+_ROWS = 256
+"""Completions drawn at once by ``Generator.complete``, so that its memory stays flat."""
 
 
 class Generator:
@@ -120,7 +131,7 @@ class Generator:
             UserError: masks of another shape, or that hide nothing or everything.
         """
         pictures = self.as_images(images)
-        hidden = torch.as_tensor(masks)
+        hidden = torch.as_tensor(masks).cpu()
         if hidden.ndim == 2:
             hidden = hidden.expand(len(pictures), -1, -1)
         if num_samples < 1:
@@ -129,7 +140,17 @@ class Generator:
         seeds = [[derive_seed(seed, h, k) for k in range(num_samples)] for h in hashes]
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         options = CompletionOptions(sampling, encode, fill, dilation, keep_visible)
-        return self.complete_images(pictures, hidden, seeds, options, conditions)
+        check_masks(hidden, pictures)
+        size = max(1, _ROWS // num_samples)
+        parts = [slice(at, at + size) for at in range(0, max(1, len(pictures)), size)]
+        done = [
+            self.complete_images(
+                pictures[part], hidden[part], seeds[part], options,
+                None if conditions is None else conditions[part],
+            )
+            for part in parts
+        ]  # fmt: skip
+        return join_completions(done)
 
     def complete_images(
         self, images: Tensor, masks: Tensor, seeds: Seeds, options: CompletionOptions,
@@ -184,12 +205,26 @@ class Generator:
         Raises:
             UserError: a generator without a completer.
         """
+        return self.require_completer().complete(tokens, hidden, seeds, sampling, conditions)
+
+    def require_completer(self) -> TokenCompleter:
+        """The completer.
+
+        Raises:
+            UserError: there is none.
+        """
         if self.completer is None:
             raise UserError(
                 f"generator {self.name}: has no latent transformer, so it can reconstruct (IRF) "
                 "but not complete (DIGG)"
             )
-        return self.completer.complete(tokens, hidden, seeds, sampling, conditions)
+        return self.completer
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether completions must be told the class of each picture."""
+        completer = self.completer
+        return isinstance(completer, LatentTransformer) and completer.config.condition == "class"
 
     def as_images(self, images: Pictures) -> Tensor:
         """Pictures of any size as uint8 [N, 3, size, size]: the shorter side fitted, the middle.
@@ -205,7 +240,10 @@ class Generator:
                     f"{images.dtype} {list(images.shape)}"
                 )
             return images.cpu()
-        several = [images] if isinstance(images, Image.Image) else images
+        one = isinstance(images, Image.Image) or (
+            isinstance(images, np.ndarray) and images.ndim in (2, 3)
+        )
+        several: Any = [images] if one else images
         fitted = [fit_picture(as_picture(image), self.size) for image in several]
         if not fitted:
             return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
@@ -218,7 +256,18 @@ class Generator:
 
 
 def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
-    """A picture or a uint8 array [H, W] or [H, W, 3] as upright RGB."""
+    """A picture or a uint8 array [H, W] or [H, W, 3] as upright RGB.
+
+    Raises:
+        UserError: an array of another shape or type.
+    """
+    if isinstance(image, np.ndarray) and (
+        image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,))
+    ):
+        raise UserError(
+            f"images: expected uint8 arrays [H, W] or [H, W, 3], got {image.dtype} "
+            f"{list(image.shape)}"
+        )
     return decode(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
 
 
@@ -241,7 +290,8 @@ def load_generator(name: str | Path, *, device: torch.device | str = "cpu") -> G
     Raises:
         UserError: no such generator, or files that do not fit together.
     """
-    directory = _shipped(str(name)) if str(name).startswith(SHIPPED) else Path(name)
+    shipped = str(name).startswith(SHIPPED)
+    directory = _shipped(str(name)) if shipped else Path(name).expanduser()
     if not (directory / "vqgan" / "config.json").is_file():
         raise UserError(
             f"generator {name}: expected a folder with vqgan/config.json (genkt prime and "

@@ -75,6 +75,8 @@ def uniforms_for(seeds: Sequence[Sequence[int]], length: int) -> Tensor:
     Returns:
         [B, S, T] float64 in [0, 1), on the CPU.
     """
+    if not seeds:
+        return torch.empty(0, 1, length, dtype=torch.float64)
     rows = [
         torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for image in seeds

@@ -20,7 +20,7 @@ _TOGETHER = 8
 """Grids decoded at once: with another number the last bit of a pixel can differ."""
 
 _SLACK = 1e-5
-"""Relative error of a squared distance in float32: about ten times what was seen."""
+"""Relative error of a squared distance in float32: seven times the largest that was seen."""
 
 
 class VQGAN(nn.Module):

@@ -169,8 +169,9 @@ def _searched(
 ) -> tuple[MethodOptions, Cost]:  # fmt: skip
     """Replace ``beta=search`` by the candidate that does best on a held-out tenth of the labels.
 
-    Every candidate trains a student on the other labels. Best: most right answers, then lowest
-    cross-entropy, then the smaller beta. The final student is trained on all labels afterwards.
+    Every candidate trains a student on the other labels, without what was synthesized from the
+    held-out images. Best: most right answers, then lowest cross-entropy, then the smaller beta.
+    The final student is trained on all labels afterwards.
     """
     candidates = beta_candidates(options)
     if not candidates:
@@ -178,7 +179,10 @@ def _searched(
     kept, held = holdout(draw.images.select(draw.labelled), 0.1, draw.seed, "beta")
     labels = np.full_like(draw.labels, UNLABELLED)
     labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
-    search = replace(draw, labels=labels, labelled=draw.labelled[kept])
+    search = replace(
+        draw, labels=labels, labelled=draw.labelled[kept],
+        transfer=_not_made_of(session, draw, draw.labelled[held]),
+    )  # fmt: skip
     total, scores = Cost(), []
     for beta in candidates:
         student = _fresh_student(session, draw)
@@ -190,6 +194,15 @@ def _searched(
         accuracy, loss = _held_out_score(session, student, draw.images.select(draw.labelled[held]))
         scores.append((-accuracy, loss, beta))
     return with_beta(options, min(scores)[2]), total
+
+
+def _not_made_of(session: Session, draw: Draw, rows: np.ndarray) -> np.ndarray:
+    """The draw's transfer rows without those that its set made of some labelled rows."""
+    if not session.sets:
+        return draw.transfer
+    hidden = {draw.images.ids[row] for row in rows}
+    records = session.sets[draw.index].found.records()
+    return draw.transfer[[record.parent not in hidden for record in records]]
 
 
 def _held_out_score(session: Session, student: Backbone, images: ImageSet) -> tuple[float, float]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
 
 from genkt.data.images import ImageSet, concat
 from genkt.data.transfer_set_files import ImageFiles
+from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed, read_json, write_json
-from genkt.recipes.config import BASELINE, DiggSet, IrfRecipe, TransferConfig
+from genkt.recipes.config import BASELINE, DiggSet, EmbeddedData, IrfRecipe, TransferConfig
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS
 from genkt.recipes.represented import OwnSet, Represented, beside
 from genkt.recipes.session import Session
-from genkt.recipes.synthesis.run import Processes, run_synthesis
+from genkt.recipes.synthesis.run import Processes, check_models, run_synthesis
 from genkt.recipes.synthesis.settings import (
     FilterSettings,
     IrfSettings,
     MethodSettings,
     SynthesisSettings,
 )
-from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
 
 HOME = "transfer_sets"
 """The folder of a run that holds what its generator made."""
@@ -46,18 +49,23 @@ def check_generators(session: Session) -> None:
     """Load the generators of a run.
 
     Raises:
-        UserError: one is not there, or cannot complete pictures where it should.
+        UserError: one is not there, or cannot complete pictures, or its grid does not take the
+            masks.
     """
     for name in needed_generators(session.config):
         session.generator(name)
     transfer_set = session.config.transfer_set
     if not synthesizes(session.config) or not isinstance(transfer_set, DiggSet):
         return
-    if session.generator(transfer_set.generator).completer is None:
-        raise UserError(
-            f"transfer_set.generator: {transfer_set.generator} has no latent transformer, so "
-            "it can reconstruct (IRF) but not complete (DIGG)"
+    built_in = isinstance(session.config.data, EmbeddedData)
+    if transfer_set.generator.startswith(SHIPPED) and not built_in:
+        logger.warning(
+            "transfer_set.generator: %s draws small glyphs on photographs, your images may be "
+            "nothing like that; genkt prime and genkt convert make others",
+            transfer_set.generator,
         )
+    settings = _settings(transfer_set.synthesis, 0, transfer_set.batch_size)
+    check_models(settings, session.generator(transfer_set.generator), None)
 
 
 def make_images(session: Session) -> None:
@@ -115,15 +123,11 @@ def _made(
 ) -> OwnSet:  # fmt: skip
     """Make a set in the run folder, continue an interrupted one, or read a finished one."""
     directory = session.folder.path / HOME / name
-    settings = SynthesisSettings(
-        synthesis=method, files=ImageFiles(), filters=FilterSettings(None, False, None, False),
-        shard_size=_SHARD, max_sources=None, seed=seed, batch_size=batch_size,
-        num_threads=_THREADS,
-    )  # fmt: skip
     started = time.perf_counter()
     fabric = session.fabric
     found = run_synthesis(
-        settings, sources, directory, generator=session.generator(generator),
+        _settings(method, seed, batch_size), sources, directory,
+        generator=session.generator(generator),
         processes=Processes(fabric.global_rank, fabric.world_size, fabric.barrier),
         command=f"part of {session.folder.path}",
     )  # fmt: skip
@@ -132,3 +136,11 @@ def _made(
         write_json(took, {"seconds": time.perf_counter() - started})
     fabric.barrier()
     return OwnSet(found, float(read_json(took)["seconds"]))
+
+
+def _settings(method: MethodSettings, seed: int, batch_size: int) -> SynthesisSettings:
+    """What ``genkt synthesize`` would be told: nothing is left out of a run's own sets."""
+    return SynthesisSettings(
+        synthesis=method, files=ImageFiles(), filters=FilterSettings(), shard_size=_SHARD,
+        max_sources=None, seed=seed, batch_size=batch_size, num_threads=_THREADS,
+    )  # fmt: skip

@@ -123,9 +123,11 @@ class Session:
         """The views of stages without a teacher: fresh ones every epoch.
 
         Nothing is cached for these stages, so neither the baseline nor a fine-tuning is held to
-        the few views that a cache can store. One fixed view stays one fixed view.
+        the few views that a cache can store. One fixed view stays one fixed view. How many views
+        a transfer set stores of its images plays no part here.
         """
-        return replace(self.views, num_views=0) if self.views.num_views > 1 else self.views
+        own = self.config.data.views.num_views
+        return replace(self.views, num_views=0 if own > 1 else own)
 
     def batches(
         self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],

@@ -65,7 +65,9 @@ class GlyphUpstream:
 
     def sample(self, num: int, seed: int, *, on_photos: float = ON_PHOTOS) -> Tensor:
         """See ``Upstream``; ``on_photos`` is the share that lies on photographs."""
-        return self._draw(num, derive_seed(seed, "upstream sample"), on_photos)[0].cpu()
+        pictures = self._draw(num, derive_seed(seed, "upstream sample"), on_photos)[0].cpu()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "upstream order"))
+        return pictures[torch.randperm(num, generator=generator)]  # any part holds both kinds
 
     def _draw(self, num: int, seed: int, on_photos: float) -> tuple[Tensor, Tensor]:
         generator = torch.Generator(self.device).manual_seed(seed)

@@ -18,10 +18,10 @@ from genkt.report.grid import save_grid
 
 _ROWS = {
     "psnr": ("PSNR of reconstructions, dB", 1),
-    "fd_floor": ("Fréchet distance, upstream to other upstream pictures", 2),
-    "fd": ("Fréchet distance, upstream to other upstream pictures re-represented", 2),
-    "fd_original": ("Fréchet distance to upstream, as they are", 2),
-    "fd_represented": ("Fréchet distance to upstream, re-represented", 2),
+    "fd_floor": ("Fréchet distance, upstream to other upstream pictures", 4),
+    "fd": ("Fréchet distance, upstream to other upstream pictures re-represented", 4),
+    "fd_original": ("Fréchet distance to upstream, as they are", 4),
+    "fd_represented": ("Fréchet distance to upstream, re-represented", 4),
     "held_out_codes": ("codes in use", 0),
     "held_out_perplexity": ("perplexity of the codes", 0),
     "nats_down": ("nats a token, reading down", 2),

@@ -13,9 +13,11 @@ from genkt.data.images import ImageSet
 from genkt.generative.generator import Generator, fit_picture
 from genkt.generative.latent_transformer import LatentTransformer
 from genkt.generative.vqgan import VQGAN
+from genkt.io import fingerprint_tensors
 from genkt.losses.vq import codebook_perplexity, psnr
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
+from genkt.recipes.priming.sheets import half_masks
 from genkt.recipes.priming.transformer import negative_log_likelihood
 from genkt.recipes.upstream import GlyphUpstream, Upstream
 
@@ -61,7 +63,8 @@ def measure_transformer(
 def measure_generator(generator: Generator, upstream: Upstream, features: str) -> dict[str, Any]:
     """The figures of a card: upstream, and for the built-in world downstream too.
 
-    ``fd_upstream`` compares upstream pictures with other upstream pictures re-represented;
+    ``fd`` of upstream compares upstream pictures with other ones re-represented, ``fd_floor`` as
+    they are;
     ``fd_original`` and ``fd_represented`` compare upstream with downstream pictures, as they are
     and re-represented (the paper's Figure 4). All sets have the same size.
     """
@@ -85,7 +88,17 @@ def measure_generator(generator: Generator, upstream: Upstream, features: str) -
         for name, images, on_photos in built_in_tests(generator.size):
             same_kind = features_of(model, upstream.sample(len(images), 3, on_photos=on_photos))
             figures[name] = _downstream_figures(generator, images, model, same_kind)
+        if isinstance(completer, LatentTransformer) and completer.config.condition != "class":
+            figures["upstream"]["example_tokens"] = example_tokens(generator)
     return figures
+
+
+def example_tokens(generator: Generator) -> str:
+    """Fingerprint of four completions of built-in digits: the same on every machine."""
+    images = built_in_tests(generator.size)[0][1][30:34]
+    completed = generator.complete(images, half_masks(4, generator.size, "bottom"), num_samples=4)
+    assert completed.tokens is not None
+    return fingerprint_tensors({"tokens": completed.tokens})
 
 
 def _downstream_figures(

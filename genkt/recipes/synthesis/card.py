@@ -28,8 +28,7 @@ _CARD = """# Transfer set: {kept} synthesized images
 - **Masks**: {masks}
 - **Sampling**: {sampling}
 - **Filters**: {filters}
-- **Seed**: {seed}; the same command gives the same bytes on the same kind of device, whatever the
-  batch size, the number of processes or an interruption.
+- **Seed**: {seed}; the same command gives the same bytes on the same kind of device, {whatever}.
 {diversity}
 ```
 {command}
@@ -56,6 +55,9 @@ both apply, and genkt grants none. Synthesized images may repeat parts of their 
 ones always): handle them like these where they show people or anything private.
 """
 
+_EXACT = "whatever the\n  batch size, the number of processes or an interruption"
+_INEXACT = "with the\n  same batch size (tokens were drawn in bfloat16)"
+
 _FROM_TOKENS = """`tokens/*.safetensors` holds what each image was decoded from (`tokens`, which of
 them were drawn: `hidden`, and `seeds`). The same images, byte for byte:
 
@@ -79,6 +81,7 @@ def card_text(header: Mapping[str, Any], command: str, out: str) -> str:
     method, files = settings["synthesis"], header["files"]
     dropped = ", ".join(f"{count} {why}" for why, count in funnel["dropped"].items())
     diversity = "; ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in header["diversity"].items())
+    in_bfloat16 = method.get("sampling", {}).get("precision") == "bfloat16"
     decoding = "The set holds no tokens; it is made again by its command."
     if header["has_tokens"] and generator:
         decoding = _FROM_TOKENS.format(out=out, name=generator["name"])
@@ -94,6 +97,7 @@ def card_text(header: Mapping[str, Any], command: str, out: str) -> str:
         sampling=_plain(method.get("sampling") or method.get("inversion")),
         filters=_filters(header),
         seed=settings["seed"],
+        whatever=_INEXACT if in_bfloat16 else _EXACT,
         diversity=f"- **Diversity**: {diversity}\n" if diversity else "",
         command=" ".join(command.splitlines()),
         out=out,

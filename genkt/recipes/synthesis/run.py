@@ -114,6 +114,7 @@ def run_synthesis(
     sources = ordered_sources(sources, settings)
     work = Synthesis(settings, sources, folder.path, Models(generator, teacher))
     _ = work.plan  # says now when there is nothing to start from
+    processes.barrier()  # none still looks at the folder when the first one changes it
     if processes.rank == 0:
         folder.claim(command, _inputs(sources, generator, teacher))
         remove_leftovers(folder.path)
@@ -169,11 +170,14 @@ def check_models(
     if isinstance(method, IrfSettings) and not isinstance(generator, Generator):
         raise UserError("synthesis=irf: expected a generator with a VQGAN, this one has none")
     if isinstance(method, DiggSettings):
-        if isinstance(generator, Generator) and generator.completer is None:
-            raise UserError(
-                f"generator {generator.name}: has no latent transformer, so it can reconstruct "
-                "(synthesis=irf) but not complete (synthesis=digg)"
-            )
+        if isinstance(generator, Generator):
+            generator.require_completer()
+            if generator.needs_classes:
+                raise UserError(
+                    f"generator {generator.name}: its transformer must be told the upstream class "
+                    "of every picture, which sources do not have; take one without classes, or "
+                    "generator.complete(..., conditions=...) in Python"
+                )
         for kind in method.masks.kinds:  # now, and not at the first unlucky draw
             draw_mask(replace(method.masks, kinds=(kind,)), mask_grid(generator), 0)
 

@@ -206,7 +206,7 @@ class _Shard:
     def _load(self, groups: list[Group]) -> _Batch:
         images, generator = self.task.sources, self.models.generator
         if generator is None:
-            known = self.task.plan.num_sources == len(images.classes)
+            known = _knows(self.models.teacher, images.classes)
             labels = [group.source if known else UNLABELLED for group in groups]
             return _Batch(groups, [], [None] * len(groups), labels)
         size, places = generator.size, [self._place[group.source] for group in groups]
@@ -270,6 +270,13 @@ class _Shard:
         while len(self.waiting) > most:
             future, number, about = self.waiting.popleft()
             self.writer.add(future.result(), number, **about)
+
+
+def _knows(teacher: Backbone | None, classes: tuple[str, ...]) -> bool:
+    """Whether a teacher's classes are those of the data: by name, where its files name them."""
+    assert teacher is not None
+    names = getattr(teacher.model, "pretrained_cfg", {}).get("label_names")
+    return tuple(names) == classes if names else teacher.num_classes == len(classes)
 
 
 def _fitted(images: ImageSet, place: int, size: int) -> NDArray[np.uint8]:
