@@ -228,7 +228,7 @@ def test_labels_of_a_saved_set_are_not_read_and_test_images_in_it_are_told(
     assert test is not None
     settings = SynthesisSettings(
         synthesis=IrfSettings("irf"), files=ImageFiles(),
-        filters=FilterSettings(None, False, None, False), shard_size=64, chunk=8,
+        filters=FilterSettings(None, False, None, False), shard_size=64,
         max_sources=None, seed=0, batch_size=8, num_threads=1,
     )  # fmt: skip
     generator = load_generator(made / "generator")

@@ -19,8 +19,14 @@ from genkt.types import UNLABELLED
 SPLITS = digits()
 
 
+def _choosing(words: tuple[str, ...]) -> list[str]:
+    """The words, on the data's own unlabelled images unless they choose another set."""
+    chosen = any(word.startswith("transfer_set=") for word in words)
+    return [*words] if chosen else ["transfer_set=unlabelled", *words]
+
+
 def config_of(*words: str) -> TransferConfig:
-    return read_config(TransferConfig, "transfer", ["device=cpu", *words])
+    return read_config(TransferConfig, "transfer", ["device=cpu", *_choosing(words)])
 
 
 def pool_of(*words: str, splits: Splits = SPLITS) -> Pool:

@@ -18,10 +18,13 @@ from tiny import run, write_images
 
 from genkt.generative.generator import load_generator
 from genkt.generative.latent_transformer import LatentTransformer
+from genkt.generative.perceptual import TeacherFeatures
 from genkt.io import read_json
+from genkt.models.load import ModelSpec, load_model
+from genkt.recipes.priming.figures import feature_model
 from genkt.recipes.priming.run import prime
 from genkt.recipes.priming.transformer import TransformerTraining, negative_log_likelihood
-from genkt.recipes.priming.vqgan import VQGANTraining
+from genkt.recipes.priming.vqgan import VQGANTraining, perceptual_of
 from genkt.recipes.upstream import FolderUpstream, GlyphUpstream
 from genkt.training.steps import run_steps
 from genkt.types import UserError
@@ -154,6 +157,16 @@ def test_the_transformer_learns_more_than_the_shares(glyphs: GlyphUpstream, tmp_
     labels = torch.full((32,), -1)
     held_out = negative_log_likelihood(training.transformer.eval(), tokens, scans, labels).item()
     assert held_out < entropy < losses[0]
+
+
+def test_the_models_that_judge_have_their_weights(tmp_path: Path) -> None:
+    trained = load_model(ModelSpec("genkt:digits_teacher")).fingerprint()
+    assert feature_model("genkt:digits_teacher").fingerprint() == trained
+    settings = prime_config(tmp_path / "run", "vqgan.perceptual.kind=teacher").vqgan.perceptual
+    for pretrained in (True, False):
+        distance = perceptual_of(replace(settings, pretrained=pretrained), CPU)
+        assert isinstance(distance, TeacherFeatures)
+        assert (distance.teacher.fingerprint() == trained) == pretrained
 
 
 def test_upstream_steps_are_functions_of_seed_and_step(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import timm
@@ -12,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from genkt.data.transform import ImageTransform
+from genkt.data.views import ViewSpec
 from genkt.models.backbone import Backbone
-from genkt.training.probe import ProbedStore, fit_head, install_head
+from genkt.training.probe import PartStore, ProbedStore, fit_head, install_head
 from genkt.types import ModelOutput
 
 HALF = (0.5, 0.5, 0.5)
@@ -107,3 +110,18 @@ def test_installed_head_gives_the_same_logits(name: str) -> None:
     install_head(backbone, head)
     output = backbone(torch.randn(2, 3, 32, 32))
     assert torch.allclose(output.logits, head(output.features), atol=1e-5)
+
+
+def test_a_cache_of_some_samples_is_read_by_the_rows_of_all() -> None:
+    class Few:
+        def rows(self, indices: np.ndarray) -> ModelOutput:
+            return ModelOutput(torch.from_numpy(indices)[:, None].float())
+
+        def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
+            assert list(ids) == ["b", "d"]
+
+    store = PartStore(Few(), np.array([1, 3]), num_samples=5, num_views=2)
+    store.require_samples(["a", "b", "c", "d", "e"], ViewSpec())
+    assert store.rows(np.array([2, 7, 6])).features[:, 0].tolist() == [0, 3, 2]
+    with pytest.raises(AssertionError):
+        store.rows(np.array([0]))

@@ -15,7 +15,8 @@ from genkt.recipes.transfer import Given, open_session
 
 
 def opened(out: Path, *words: str) -> Session:
-    arguments = [f"out={out}", f"cache={out}-cache", "device=cpu", *words]
+    own = ["transfer_set=unlabelled", "device=cpu"]
+    arguments = [f"out={out}", f"cache={out}-cache", *own, *words]
     config = read_config(TransferConfig, "transfer", arguments)
     return open_session(config, RunFolder(out, asdict(config), overwrite=False), Given())
 

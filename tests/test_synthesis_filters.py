@@ -54,7 +54,7 @@ def rows(found: TransferSet) -> dict[tuple[Any, ...], np.ndarray]:
 def test_low_confidence_is_left_out_and_counted(tmp_path: Path) -> None:
     everything = rows(run(tmp_path, "all", FilterSettings()))
     stacked = torch.from_numpy(np.stack(list(everything.values()))).permute(0, 3, 1, 2)
-    confidence = judge(teacher(), stacked, 8)[0].max(dim=1).values
+    confidence = judge(teacher(), stacked)[0].max(dim=1).values
     limit = float(confidence.median())
     found = run(tmp_path, "some", FilterSettings(min_confidence=limit))
     kept = rows(found)

@@ -37,6 +37,23 @@ def test_a_token_does_not_depend_on_the_batch() -> None:
     assert torch.equal(vqgan.encode(images[order]), whole[order])
 
 
+def test_a_pixel_does_not_depend_on_threads_or_company() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vqgan = VQGAN(build_vqmodel(num_codes=64, code_dim=8, channels=(32, 64, 64), size=32))
+    tokens = torch.randint(64, (20, 8, 8), generator=torch.Generator().manual_seed(0))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            found.append(vqgan.decode(tokens))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert torch.equal(vqgan.decode(tokens[3:5]), found[0][3:5])
+
+
 def test_near_ties_are_decided_in_float64() -> None:
     vqgan, images = tiny(), pictures(64)
     codes = vqgan.codebook

@@ -105,6 +105,6 @@ def _overview() -> str:
             *lines,
             "",
             "genkt COMMAND --help lists every setting of a command.",
-            "Start with: genkt transfer      (built-in digits, no download, about two minutes)",
+            "Start with: genkt transfer      (built-in digits, no download, about three minutes)",
         ]
     )

@@ -1,4 +1,4 @@
-"""Float32 that is float32: without autocast, TF32 products or TF32 convolutions."""
+"""Float32 that is float32, and sums that do not depend on how many threads share them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[int]:
+    """Every operation on the CPU takes one thread: more of them would round its sums differently.
+
+    Yields how many threads there are for several operations at once.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)

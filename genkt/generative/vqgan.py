@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genkt.generative.precision import full_precision
+from genkt.generative.precision import full_precision, one_thread_each
 from genkt.io import atomic_folder, fingerprint_tensors
 from genkt.types import UserError
 
@@ -18,6 +19,9 @@ _CHUNK = 64
 
 _TOGETHER = 8
 """Grids decoded at once: with another number the last bit of a pixel can differ."""
+
+_PIXELS = 2**22
+"""Pixels decoded at once on a CPU, by several threads: what bounds the memory."""
 
 _SLACK = 1e-5
 """Relative error of a squared distance in float32: seven times the largest that was seen."""
@@ -28,8 +32,8 @@ class VQGAN(nn.Module):
 
     Tokens are those of float64 arithmetic: where float32 leaves open which of two codes is
     nearer, the picture is encoded again in float64. So no batch size, thread count or device
-    changes a token. Pictures are decoded in batches of one fixed size, so that on one machine
-    none depends on its company either.
+    changes a token. Pictures are decoded in batches of one fixed size, on a CPU by one thread each,
+    so that on one machine none depends on its company or the number of threads either.
 
     Args:
         model: diffusers' ``VQModel``; with codes of unit norm its Euclidean lookup is the cosine
@@ -103,7 +107,6 @@ class VQGAN(nn.Module):
             tokens[rows] = _nearest(latents, self.codebook.double())[0]
         return tokens
 
-    @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         """Pictures of tokens: [B, h, w] int64 -> [B, 3, h f, w f] uint8.
 
@@ -123,7 +126,15 @@ class VQGAN(nn.Module):
         if not len(tokens):
             height, width = (side * self.downsampling for side in tokens.shape[1:])
             return torch.empty(0, 3, height, width, dtype=torch.uint8, device=tokens.device)
-        return torch.cat([self._decode_together(part) for part in torch.split(tokens, _TOGETHER)])
+        parts = torch.split(tokens, _TOGETHER)
+        with full_precision(tokens.device):
+            if tokens.device.type != "cpu":
+                return torch.cat([self._decode_together(part) for part in parts])
+            with one_thread_each() as num_threads:
+                pixels = parts[0].shape[1:].numel() * self.downsampling**2 * _TOGETHER
+                workers = max(1, min(num_threads, len(parts), _PIXELS // pixels))
+                with ThreadPoolExecutor(workers) as pool:
+                    return torch.cat(list(pool.map(self._decode_together, parts)))
 
     def save(self, directory: str | Path, *, half: bool = False) -> Path:
         """Write ``config.json`` and safetensors as diffusers does; ``half``: in float16."""
@@ -157,12 +168,12 @@ class VQGAN(nn.Module):
         """Hash of all weights."""
         return fingerprint_tensors(self.model.state_dict())
 
+    @torch.no_grad()
     def _decode_together(self, tokens: Tensor) -> Tensor:
         """At most ``_TOGETHER`` grids, always computed as so many."""
         filled = torch.cat([tokens, tokens.new_zeros(_TOGETHER - len(tokens), *tokens.shape[1:])])
         codes = self.codebook[filled].permute(0, 3, 1, 2).contiguous()
-        with full_precision(codes.device):
-            decoded = self.model.decode(codes, force_not_quantize=True).sample
+        decoded = self.model.decode(codes, force_not_quantize=True).sample
         return to_uint8(decoded[: len(tokens)])
 
     def _check_images(self, images: Tensor) -> None:

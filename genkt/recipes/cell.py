@@ -132,7 +132,9 @@ def _run_setting(session: Session, draw: Draw, arm: str, directory: Path, log: S
         costs, curve = train_setting(session, draw, student, setting, settings, directory, log)
         stages |= costs
     else:
-        student.model.load_state_dict(run_cell(session, draw, twin).weights)
+        trained = run_cell(session, draw, twin)
+        student.model.load_state_dict(trained.weights)
+        stages = trained.stages
         student.to(session.fabric.device)
     test = session.represented.test if setting.test_on == "reconstructions" else None
     return _cell(session, draw, arm, student, curve, stages, None, {}, {}, test)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +75,8 @@ def distil(
     )
     objective.check_labels(torch.from_numpy(draw.labels))
     if not teachers.online:
-        objective.check_teachers([store.rows(np.arange(1)) for store in teachers.stores])
+        row = draw.labelled[:1] * max(1, session.views.num_views)
+        objective.check_teachers([store.rows(row) for store in teachers.stores])
     transforms = [student.transform]
     if teachers.online:
         transforms += [model.transform for model in teachers.models]

@@ -18,7 +18,7 @@ from genkt.recipes.irf import SETTINGS, train_setting
 from genkt.recipes.run_folder import StageLog
 from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.recipes.stages import train_supervised
-from genkt.training.probe import ProbedStore, Rows, fit_head, install_head
+from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head, install_head
 from genkt.training.teacher import Precision, cache_outputs
 from genkt.types import Cost
 
@@ -96,8 +96,11 @@ def _fine_tuned(session: Session, draw: Draw, index: int, log: StageLog) -> Foun
     accuracy = session.predictions(model, "test").accuracy
     if session.config.teacher.outputs == "online":
         return model, None, accuracy, cost
-    home = session.folder.cell(draw.index, "cache")
-    return model, _cached(session, model, session.pool.images, session.views, home), accuracy, cost
+    home, pool = session.folder.cell(draw.index, "cache"), session.pool.images
+    rows = np.union1d(draw.labelled, draw.transfer)  # no other draw reads these outputs
+    store = _cached(session, model, pool.select(rows), session.views, home)
+    num_views = max(1, session.views.num_views)
+    return model, PartStore(store, rows, len(pool), num_views), accuracy, cost
 
 
 _WAYS = {

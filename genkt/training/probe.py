@@ -43,6 +43,31 @@ class ProbedStore:
         self.store.require_samples(ids, views)
 
 
+class PartStore:
+    """A cache of some samples of a set, read by the rows of the whole set.
+
+    Args:
+        store: the cache.  samples: which samples of the set it holds, in its order.
+        num_samples: of the whole set.  num_views: rows a sample has.
+    """
+
+    def __init__(self, store: Rows, samples: np.ndarray, num_samples: int, num_views: int) -> None:
+        self.store, self.samples, self.num_views = store, samples, num_views
+        self.places = np.full(num_samples, -1)
+        self.places[samples] = np.arange(len(samples))
+
+    def rows(self, indices: np.ndarray) -> ModelOutput:
+        """The rows of the whole set; the cache must hold their samples."""
+        samples, views = np.divmod(indices, self.num_views)
+        places = self.places[samples]
+        assert (places >= 0).all(), "a row of a sample that is not cached"
+        return self.store.rows(places * self.num_views + views)
+
+    def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
+        """As the cache below it, for the samples that it holds."""
+        self.store.require_samples([ids[sample] for sample in self.samples.tolist()], views)
+
+
 def fit_head(
     features: Tensor, labels: Sequence[int] | np.ndarray, num_classes: int, num_views: int
 ) -> nn.Linear:

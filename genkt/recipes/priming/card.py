@@ -13,7 +13,7 @@ from genkt.generative.generator import Generator
 from genkt.io import write_json, write_text
 from genkt.recipes.priming.figures import built_in_tests
 from genkt.recipes.priming.sheets import completion_sheet, reconstruction_sheet
-from genkt.recipes.upstream import GlyphUpstream, Upstream
+from genkt.recipes.upstream import GLYPHS, GlyphUpstream, Upstream
 from genkt.report.grid import save_grid
 
 _ROWS = {
@@ -61,8 +61,13 @@ def card_text(figures: dict[str, Any]) -> str:
             cells = [_cell(figures[name].get(key), digits) for name in sets]
             table.append(f"| {title} | {' | '.join(cells)} |")
     drawn = "" if not training["transformer_parameters"] else _COMPLETIONS
-    about = _GLYPHS if training["upstream"] == "glyphs" else f"Upstream: `{training['upstream']}`."
-    return _CARD.format(table="\n".join(table), drawn=drawn, about=about, **training)
+    about = _GLYPHS if training["upstream"] == GLYPHS else f"Upstream: `{training['upstream']}`."
+    held_out = "pictures that were not trained on"
+    if training["upstream"] != GLYPHS:
+        held_out = "whole pictures of the folders that crops were trained on"
+    return _CARD.format(
+        table="\n".join(table), drawn=drawn, about=about, held_out=held_out, **training
+    )
 
 
 def _cell(value: float | None, digits: int) -> str:
@@ -91,8 +96,8 @@ Lower, then right halves drawn anew: source, what the generator saw, eight compl
 _GLYPHS = """Upstream: glyphs of matplotlib's fonts and hand-written stroke forms, re-stroked,
 warped, blurred and inverted at random (`genkt/data/glyphs.py`), half of them on crops of
 photographs that scikit-image and scikit-learn ship (`UPSTREAM_PHOTOS`). **No real digit and none
-of the downstream photographs was seen.** The perceptual loss and the Fréchet distances use the
-features of `digits_teacher`, which was trained on the same glyphs."""
+of the downstream photographs was seen.** The features of the Fréchet distances are those of
+`digits_teacher`, which was trained on the same glyphs."""
 
 _CARD = """---
 license: apache-2.0
@@ -123,13 +128,14 @@ Downstream pictures above their reconstructions.
 {table}
 
 Fréchet distances compare sets of {num_measured} pictures in the features of `{features}`; the
-upstream column holds pictures that were not trained on. `figures.json` holds every number.
+upstream column holds {held_out}. `figures.json` holds every number.
 
 ## Training
 
 `{command}`: {vqgan_steps} steps of {vqgan_batch} pictures for the VQGAN, {transformer_steps} of
 {transformer_batch} for the transformer, seed {seed}; {vqgan_seconds} + {transformer_seconds}
 seconds on {hardware} (shared), torch {torch}, {date}.
+Perceptual loss: {perceptual}.
 
 {about}
 """

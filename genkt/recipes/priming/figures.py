@@ -134,7 +134,7 @@ def stack_images(images: ImageSet, size: int) -> Tensor:
 
 def feature_model(name: str) -> Backbone:
     """A frozen model by timm name, ``genkt:NAME`` or ``local-dir:PATH``."""
-    return load_model(ModelSpec(name, pretrained=":" not in name)).freeze()
+    return load_model(ModelSpec(name)).freeze()
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,12 @@ from genkt.recipes.priming.figures import (
 )
 from genkt.recipes.priming.sheets import completion_sheet, reconstruction_sheet
 from genkt.recipes.priming.transformer import TransformerSettings, TransformerTraining
-from genkt.recipes.priming.vqgan import VQGANSettings, VQGANTraining, given_vqgan
+from genkt.recipes.priming.vqgan import (
+    PerceptualSettings,
+    VQGANSettings,
+    VQGANTraining,
+    given_vqgan,
+)
 from genkt.recipes.run_folder import RunFolder, RunLog, StageLog
 from genkt.recipes.upstream import GLYPHS, Upstream, open_upstream
 from genkt.report.grid import save_grid
@@ -72,6 +78,8 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
     Raises:
         UserError: settings that do not fit, ``out`` taken by another run, a loss that diverged.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("genkt prime trains in one process: start it without torchrun")
     folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite)
     folder.claim(command)
     run = _Run(config, folder.path)
@@ -85,19 +93,21 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
     upstream = run.upstream(config.vqgan.batch_size)
     figures = measure_generator(generator, upstream, config.features)
     num_pictures = figures["upstream"]["num_pictures"]
-    training = {**_facts(config, generator, run.seconds), "num_measured": num_pictures}
+    training = {**_facts(config, generator, run.seconds, command), "num_measured": num_pictures}
     figures["training"] = training
     write_card(home, generator, upstream, figures)
     write_json(folder.path / "report.json", figures)
     return figures
 
 
-def _facts(config: PrimeConfig, generator: Generator, seconds: dict[str, float]) -> dict[str, Any]:
+def _facts(
+    config: PrimeConfig, generator: Generator, seconds: dict[str, float], command: str
+) -> dict[str, Any]:
     """What was trained, on what and how long, as the card tells it."""
     transformer = generator.completer if isinstance(generator.completer, nn.Module) else None
     return {
         "name": "digits_generator" if config.upstream == GLYPHS else "generator",
-        "command": "genkt prime",
+        "command": command,
         "upstream": config.upstream,
         "size": config.size,
         "grid": generator.vqgan.grid,
@@ -105,6 +115,7 @@ def _facts(config: PrimeConfig, generator: Generator, seconds: dict[str, float])
         "vqgan_parameters": _millions(generator.vqgan),
         "transformer_parameters": _millions(transformer),
         "condition": config.transformer.condition,
+        "perceptual": _perceptual(config.vqgan.perceptual),
         "features": config.features,
         "vqgan_steps": config.vqgan.steps,
         "vqgan_batch": config.vqgan.batch_size,
@@ -117,6 +128,14 @@ def _facts(config: PrimeConfig, generator: Generator, seconds: dict[str, float])
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
     }
+
+
+def _perceptual(settings: PerceptualSettings) -> str:
+    """What the perceptual loss compared, for the card."""
+    if settings.kind == "teacher":
+        weights = "" if settings.pretrained else ", with random instead of its trained weights"
+        return f"features of `{settings.teacher}`{weights}"
+    return settings.kind
 
 
 def _millions(module: nn.Module | None) -> float:

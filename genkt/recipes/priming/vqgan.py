@@ -36,12 +36,14 @@ class PerceptualSettings:
     Args:
         kind: ``teacher`` (a frozen model's features), ``lpips`` (from two files) or ``none``.
         teacher: timm name, ``genkt:NAME`` or ``local-dir:PATH``.
+        pretrained: with its weights; without, its features are those of a random network.
         lpips_vgg, lpips_linear: files, see ``genkt.generative.perceptual.Lpips``.
         weight: of the term.
     """
 
     kind: Literal["teacher", "lpips", "none"]
     teacher: str
+    pretrained: bool
     lpips_vgg: str | None
     lpips_linear: str | None
     weight: Annotated[float, Range(0)]
@@ -130,7 +132,7 @@ class VQGANTraining:
             self.codebook: Any = _codebook(settings).to(device)
             self.discriminator = _discriminator(settings.gan).to(device)
             self.model.train().requires_grad_(True)
-        self.perceptual = _perceptual(settings.perceptual, device)
+        self.perceptual = perceptual_of(settings.perceptual, device)
         trained = [p for n, p in self.model.named_parameters() if not n.startswith("quantize.")]
         self.optimizer = torch.optim.AdamW(
             trained, lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
@@ -311,12 +313,16 @@ def _discriminator(settings: GanSettings) -> nn.Module:
     return network.apply(weights_init)
 
 
-def _perceptual(settings: PerceptualSettings, device: torch.device) -> nn.Module | None:
+def perceptual_of(settings: PerceptualSettings, device: torch.device) -> nn.Module | None:
+    """The distance that the settings name, or None.
+
+    Raises:
+        UserError: a model or files that cannot be read.
+    """
     if settings.kind == "none":
         return None
     if settings.kind == "teacher":
-        pretrained = ":" not in settings.teacher
-        spec = ModelSpec(settings.teacher, pretrained=pretrained)
+        spec = ModelSpec(settings.teacher, pretrained=settings.pretrained)
         return TeacherFeatures(load_model(spec)).to(device)
     if not settings.lpips_vgg or not settings.lpips_linear:
         raise UserError(
