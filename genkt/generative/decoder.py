@@ -95,6 +95,11 @@ class Decoder:
         return device
 
     @property
+    def num_weights(self) -> int:
+        """Weights that one token meets: those of the layers and the head."""
+        return int(self.width * (12 * self.width * len(self.layers) + self.vocab_size))
+
+    @property
     def current(self) -> bool:
         """Whether the GPT still has the weights that were laid out here."""
         return self._weights_version() == self._version
@@ -177,7 +182,7 @@ class Decoder:
             for at, logits in enumerate(found, start=half):
                 exact = self.exact_logits(tokens[:, :at])
                 error = (logits - exact).abs().amax(dim=1) / exact.abs().amax(dim=1)
-                worst = max(worst, float(error.max()))
+                worst = max(worst, error.max().item())
             self._slack = ERROR_FACTOR * worst
         return self._slack
 

@@ -18,6 +18,7 @@ et al., "The Curious Case of Neural Text Degeneration", 2020.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,11 @@ import torch
 from torch import Tensor
 
 from genkt.generative.decoder import Decoder, Decoding, Precision
-from genkt.generative.precision import full_precision
+from genkt.generative.precision import full_precision, one_thread_each
 from genkt.types import Range, UserError
+
+ONE_THREAD = {"float32": 2e8, "bfloat16": 8e8}
+"""Steps of fewer multiplications take one CPU thread: two were up to twice as slow."""
 
 NOISE_NUMBERS = 2**16
 """Noise is expanded for a few positions at once: so many numbers stay in a core's cache."""
@@ -208,7 +212,8 @@ def complete_sequences(
     _check(decoder, sos, tokens, hidden, uniforms, num_codes, sampling, graph)
     where, num_samples = decoder.device, uniforms.shape[1]
     positions = hidden.any(dim=0).nonzero()[:, 0].tolist()
-    with torch.inference_mode(), full_precision(where):
+    num_rows = len(tokens) * num_samples
+    with torch.inference_mode(), full_precision(where), _fewest_threads(decoder, num_rows):
         sequences = torch.cat([sos[:, None], tokens.masked_fill(hidden, 0)], dim=1).to(where)
         sequences = sequences.repeat_interleave(num_samples, dim=0)
         if positions and len(sequences):
@@ -220,6 +225,14 @@ def complete_sequences(
             _complete(decoding, draws, masks)
     # A copy made out here is an ordinary tensor that autograd may meet again.
     return sequences[:, 1:].clone().to(tokens.device).view(*uniforms.shape)
+
+
+def _fewest_threads(decoder: Decoder, rows: int) -> contextlib.AbstractContextManager[object]:
+    """One thread where a step is so short that waking a second one takes longer."""
+    work = rows * decoder.num_weights
+    if decoder.device.type == "cpu" and work < ONE_THREAD[decoder.precision]:
+        return one_thread_each()
+    return contextlib.nullcontext()
 
 
 def _complete(decoding: Decoding, draws: _Draws, hidden: Tensor) -> None:
