@@ -12,8 +12,8 @@ each group, at its full length) and counts them ``stride`` times; ``--stride 1``
 Greedy tokens are compared with the package's argmax over the completed sequences in one pass:
 where all of them agree, its loop gives the same tokens by induction.
 
-What bounds B on two CPU cores (8 x 512, batch 16), per step of 16 tokens, from timing each kernel
-alone: float32, 16 images: weights 4.8 ms (0.84 GFLOP; 16 rows reach 60-80 % of the peak of large
+All on one core by default. What bounds B (8 x 512, batch 16), per step of 16 tokens, from timing
+each kernel alone on two cores: float32, 16 images: weights 4.8 ms (0.84 GFLOP; 16 rows reach 60-80 % of the peak of large
 products), caches 3.1 ms (100 MB at the memory's 30 GB/s), everything else about 1 ms; the prefill
 adds as much arithmetic as all the steps together, so 96 times (tokens recomputed over tokens
 computed) is all there is at equal efficiency. bfloat16, 1 image: weights 2.8 ms, the caches and
