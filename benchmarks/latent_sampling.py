@@ -13,12 +13,12 @@ Greedy tokens are compared with the package's argmax over the completed sequence
 where all of them agree, its loop gives the same tokens by induction.
 
 All on one core by default. What bounds B (8 x 512, batch 16), per step of 16 tokens, from timing
-each kernel alone on two cores: float32, 16 images: weights 4.8 ms (0.84 GFLOP; 16 rows reach 60-80 % of the peak of large
-products), caches 3.1 ms (100 MB at the memory's 30 GB/s), everything else about 1 ms; the prefill
-adds as much arithmetic as all the steps together, so 96 times (tokens recomputed over tokens
-computed) is all there is at equal efficiency. bfloat16, 1 image: weights 2.8 ms, the caches and
-the rest by estimate as much again. The small network is bound by calls: about 25 of 2-20 us a
-layer and step, and at equal efficiency its ratio could be 24 with 16 images, 45 with one.
+each kernel alone on two cores: float32, 16 images: weights 4.8 ms (0.84 GFLOP; 16 rows reach 60 to
+80 % of the peak of large products), caches 3.1 ms (100 MB at the memory's 30 GB/s), everything else
+about 1 ms; the prefill adds as much arithmetic as all the steps together, so 96 times (tokens
+recomputed over tokens computed) is all there is at equal efficiency. bfloat16, 1 image: weights
+2.8 ms, the caches and the rest by estimate as much again. The small network is bound by its many
+short operations; at equal efficiency its ratio could be 24 with 16 images, 45 with one.
 
 ``--device cuda`` has no baseline: it prints the time of a step beside the floor that reading the
 weights and the caches once sets, see ``floor_seconds``.

@@ -119,6 +119,14 @@ def test_dilation_hides_a_ring_more() -> None:
     assert rows == [2, 3]
 
 
+def test_masks_may_be_pictures() -> None:
+    generator, images = tiny(), pictures(2)
+    masks = [Image.fromarray(mask.numpy()) for mask in lower_half(2)]
+    assert torch.equal(
+        generator.complete(images, masks).images, generator.complete(images, lower_half(2)).images
+    )
+
+
 def test_keep_visible_puts_the_sources_pixels_back() -> None:
     generator, images = tiny(), pictures(2)
     kept = generator.complete(images, lower_half(), num_samples=2, keep_visible=True).images

@@ -15,6 +15,6 @@ def run(words: list[str]) -> None:
 
     def task(config: PrimeConfig) -> None:
         print(json.dumps(prime(config, command), indent=2))
-        print(f"generator: {config.out}/generator")
+        print(f"next: genkt synthesize generator={config.out}/generator data=folder data.root=...")
 
     run_command(PrimeConfig, "prime", words, task)

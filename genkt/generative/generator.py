@@ -98,7 +98,7 @@ class Generator:
     def complete(
         self,
         images: Pictures,
-        masks: Tensor | np.ndarray,
+        masks: Tensor | np.ndarray | Sequence[np.ndarray | Image.Image],
         *,
         num_samples: int = 1,
         seed: int = 0,
@@ -131,7 +131,9 @@ class Generator:
             UserError: masks of another shape, or that hide nothing or everything.
         """
         pictures = self.as_images(images)
-        hidden = torch.as_tensor(masks).cpu()
+        several = isinstance(masks, (list, tuple))
+        given = np.stack([np.asarray(mask) for mask in masks]) if several else masks
+        hidden = torch.as_tensor(given).cpu()
         if hidden.ndim == 2:
             hidden = hidden.expand(len(pictures), -1, -1)
         if num_samples < 1:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genkt.generative.generator import Generator
+from genkt.generative.generator import SHIPPED, Generator
 from genkt.io import write_json, write_text
 from genkt.recipes.priming.figures import built_in_tests
 from genkt.recipes.priming.sheets import completion_sheet, reconstruction_sheet
@@ -62,12 +62,15 @@ def card_text(figures: dict[str, Any]) -> str:
             table.append(f"| {title} | {' | '.join(cells)} |")
     drawn = "" if not training["transformer_parameters"] else _COMPLETIONS
     about = _GLYPHS if training["upstream"] == GLYPHS else f"Upstream: `{training['upstream']}`."
-    held_out = "pictures that were not trained on"
+    held_out, shown = "pictures that were not trained on", "Downstream pictures"
+    where = f"{SHIPPED}{training['name']}"
     if training["upstream"] != GLYPHS:
         held_out = "whole pictures of the folders that crops were trained on"
+        shown, where = "Upstream pictures", "FOLDER of this card"
     return _CARD.format(
-        table="\n".join(table), drawn=drawn, about=about, held_out=held_out, **training
-    )
+        table="\n".join(table), drawn=drawn, about=about, held_out=held_out, shown=shown,
+        where=where, **training,
+    )  # fmt: skip
 
 
 def _cell(value: float | None, digits: int) -> str:
@@ -114,14 +117,14 @@ masked ones (DIGG).
 ```python
 import genkt
 
-generator = genkt.load_generator("genkt:{name}")
+generator = genkt.load_generator("{where}")
 generator.reconstruct(images)
 generator.complete(images, masks, num_samples=8, seed=0)
 ```
 
 ![Reconstructions](reconstructions.png)
 
-Downstream pictures above their reconstructions.
+{shown} above their reconstructions.
 {drawn}
 ## Figures
 

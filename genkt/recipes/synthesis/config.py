@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import time
@@ -17,6 +18,7 @@ from genkt.data.splits import Splits, draw_labels
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
 from genkt.generative.completer import ImageCompleter
+from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import EmbeddedData, FolderData, TeacherSettings, TorchvisionData
@@ -29,6 +31,8 @@ from genkt.recipes.synthesis.settings import DiggSettings, InversionSettings, Sy
 from genkt.recipes.synthesis.shard import Models, load_completer
 from genkt.training.fabric import make_fabric, peak_memory
 from genkt.types import Range, UserError
+
+logger = logging.getLogger("genkt")
 
 _TRIED_STEPS = 8
 
@@ -97,6 +101,8 @@ def synthesize(
     fabric = make_fabric("fp32", config.device)
     sources = read_sources(config, given.data)
     models = load_models(config, given, fabric)
+    if fabric.is_global_zero:
+        _warn(config, sources, given)
     return run_synthesis(
         settings,
         sources,
@@ -107,6 +113,20 @@ def synthesize(
         command=command,
         overwrite=config.overwrite,
     )
+
+
+def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> None:
+    """What a careful colleague would say before the work starts."""
+    for entry in sources.skipped:
+        logger.warning("left out: %s: %s", entry.path, entry.reason)
+    foreign = config.images is not None or not isinstance(config.data, EmbeddedData)
+    used = given.generator is None and not isinstance(config.synthesis, InversionSettings)
+    if foreign and used and config.generator.startswith(SHIPPED):
+        logger.warning(
+            "generator: %s knows small drawn characters only, your images may be nothing like "
+            "that; genkt prime and genkt convert make others",
+            config.generator,
+        )
 
 
 def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None) -> ImageSet:

@@ -255,9 +255,10 @@ class Synthesis:
             remove_duplicates(self.out, plan.num_shards, self.settings, classes)
         header = self._header(plan)
         if not header["funnel"]["kept"]:
+            dropped = ", ".join(f"{n} {why}" for why, n in header["funnel"]["dropped"].items())
             raise UserError(
-                f"filters: none of {header['funnel']['made']} images is left "
-                f"({header['funnel']['dropped']}); loosen them"
+                f"filters: none of {header['funnel']['made']} images is left ({dropped}); loosen "
+                "them and give overwrite=true or another out="
             )
         found = open_shards(self.out, header)
         header["diversity"] = measure_diversity(found) if header["has_features"] else {}
