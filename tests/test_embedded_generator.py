@@ -13,7 +13,14 @@ from genkt.generative.latent_transformer import SCANS, LatentTransformer
 from genkt.io import read_json, resource
 from genkt.losses.vq import psnr
 from genkt.recipes.priming.card import card_text
-from genkt.recipes.priming.figures import built_in_tests, example_tokens
+from genkt.recipes.priming.figures import (
+    NUM_MEASURED,
+    built_in_tests,
+    example_tokens,
+    measure_transformer,
+)
+from genkt.recipes.priming.sheets import half_masks
+from genkt.recipes.upstream import GlyphUpstream
 
 CHECKPOINTS = Path(resource("checkpoints"))
 HOME = CHECKPOINTS / "digits_generator"
@@ -57,6 +64,34 @@ def test_reconstructions_are_as_good_as_stated(
 
 def test_every_code_is_in_use(figures: dict[str, Any]) -> None:
     assert figures["upstream"]["held_out_codes"] >= 250
+
+
+def test_the_transformer_predicts_as_well_as_stated(
+    generator: Generator, figures: dict[str, Any]
+) -> None:
+    """Half of 1594 new pictures, as in the card; guessing costs log 256 = 5.5 nats a token."""
+    pictures = GlyphUpstream(1, 0, generator.size).sample(2 * NUM_MEASURED, 1)[NUM_MEASURED:]
+    assert isinstance(generator.completer, LatentTransformer)
+    measured = measure_transformer(generator.completer, generator.vqgan, pictures)
+    assert set(measured) == {f"nats_{scan}" for scan in SCANS}
+    for name, nats in measured.items():
+        assert nats == pytest.approx(figures["upstream"][name], abs=0.01)
+
+
+@pytest.mark.parametrize("side", ["bottom", "top", "left", "right"])
+def test_completions_go_on_from_what_is_visible(generator: Generator, side: str) -> None:
+    """Away from the mask and its ring, a completion shows its source as well as a
+    reconstruction; behind the mask it shows something else."""
+    images = built_in_tests(generator.size)[0][1][:40]
+    masks = half_masks(40, generator.size, side)
+    completed = generator.complete(images, masks).images[:, 0].float()
+    near = half_masks(1, generator.size, side)[0]
+    step = {"bottom": (-8, 0), "top": (8, 0), "left": (0, 8), "right": (0, -8)}[side]
+    far = ~(near | near.roll(step, (0, 1)))
+    source = images.float()
+    kept = psnr(source[:, :, far], completed[:, :, far]).item()
+    drawn = psnr(source[:, :, near], completed[:, :, near]).item()
+    assert kept > 22 and drawn < 14
 
 
 def test_the_same_seed_draws_the_same_tokens_on_every_machine(

@@ -33,9 +33,9 @@ def _task(config: PretrainConfig) -> None:
     out = Path(config.out)
     with tqdm(total=config.steps, desc="pretrain", disable=None) as bar:
 
-        def show(step: int, loss: float) -> None:
+        def show(step: int, figures: dict[str, float]) -> None:
             bar.update(step - bar.n)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
 
         pretrain(config.settings(), out, report=show)
     print((out / "teacher" / "README.md").read_text(encoding="utf-8"))

@@ -6,9 +6,6 @@ No real digit is seen here. ``genkt pretrain`` runs ``train_teacher`` with the s
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,11 +21,10 @@ from genkt.data.photos import UPSTREAM_PHOTOS, photo_crops
 from genkt.data.transform import ImageTransform
 from genkt.io import atomic_path, derive_seed, fingerprint, read_json, write_json
 from genkt.models.backbone import Backbone
-from genkt.training.checkpoint import load_state, save_state
-from genkt.types import Range, UserError
+from genkt.training.steps import StepReport, run_steps, warmup_cosine
+from genkt.types import Range
 
 Count = Annotated[int, Range(1)]
-Report = Callable[[int, float], None]
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -107,10 +103,10 @@ def as_input(pictures: Tensor, size: int) -> Tensor:
 
 
 class _Training:
-    """Everything that changes from step to step, and how it is saved."""
+    """Everything that changes from step to step (``genkt.training.steps.Steps``)."""
 
-    def __init__(self, settings: TeacherSettings, device: torch.device) -> None:
-        self.settings, self.device = settings, device
+    def __init__(self, settings: TeacherSettings, data: Upstream, device: torch.device) -> None:
+        self.settings, self.data, self.device = settings, data, device
         self.backbone = build_teacher(settings).to(device).to(memory_format=torch.channels_last)
         self.model: nn.Module = self.backbone.model
         mean = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
@@ -121,11 +117,12 @@ class _Training:
         self.generator = torch.Generator(device).manual_seed(derive_seed(settings.seed, "batches"))
         self.step, self.seconds = 0, 0.0
 
-    def run_step(self, data: Upstream) -> float:
-        """One batch; returns its loss."""
-        settings = self.settings
+    def run_step(self) -> dict[str, float]:
+        """One batch."""
+        settings, data = self.settings, self.data
+        factor = warmup_cosine(self.step, settings.steps, settings.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * learning_rate_factor(self.step, settings)
+            group["lr"] = settings.lr * factor
         pictures, labels = sample_glyphs(
             data.bank,
             settings.batch_size,
@@ -142,13 +139,11 @@ class _Training:
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return loss.item()
+        return {"loss": loss.item()}
 
-    def state(self, identity: str) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """See ``Steps``."""
         return {
-            "identity": identity,
-            "step": self.step,
-            "seconds": self.seconds,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -156,20 +151,11 @@ class _Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]
+        """See ``Steps``."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-
-
-def learning_rate_factor(step: int, settings: TeacherSettings) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    warmup = max(1, round(settings.warmup * settings.steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, settings.steps - warmup)
-    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train_teacher(
@@ -178,7 +164,7 @@ def train_teacher(
     *,
     device: torch.device | str = "cpu",
     data: Upstream | None = None,
-    report: Report | None = None,
+    report: StepReport | None = None,
     stop_after: int | None = None,
 ) -> tuple[Backbone, float]:
     """Train the teacher; the same call continues an interrupted run to the same weights.
@@ -195,27 +181,12 @@ def train_teacher(
     Raises:
         UserError: ``out`` holds the state of other settings, or the loss is not finite.
     """
-    training = _Training(settings, torch.device(device))
-    identity, path = fingerprint(asdict(settings)), out / "state.pt"
-    state = load_state(path, identity)
-    if state is not None:
-        training.restore(state)
-    data = data or upstream(settings, training.device)
-    begun = saved = time.monotonic()
-    before, last = training.seconds, settings.steps
-    if stop_after is not None:
-        last = min(last, training.step + stop_after)
-    while training.step < last:
-        loss = training.run_step(data)
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at step {training.step}: try a smaller lr")
-        now = time.monotonic()
-        training.seconds = before + now - begun
-        if training.step == last or now - saved > settings.save_seconds:
-            save_state(path, training.state(identity))
-            saved = now
-        if report:
-            report(training.step, loss)
+    where = torch.device(device)
+    training = _Training(settings, data or upstream(settings, where), where)
+    run_steps(
+        training, settings.steps, out / "state.pt", fingerprint(asdict(settings)),
+        save_seconds=settings.save_seconds, report=report, stop_after=stop_after,
+    )  # fmt: skip
     training.model.load_state_dict(training.average.module.state_dict())
     teacher = training.backbone.to(memory_format=torch.contiguous_format)
     return teacher.freeze(), training.seconds

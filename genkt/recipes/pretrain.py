@@ -14,7 +14,8 @@ from genkt.data.glyphs import HELD_OUT_FONTS, TRAIN_FONTS
 from genkt.data.photos import DOWNSTREAM_PHOTOS, UPSTREAM_PHOTOS
 from genkt.io import write_json, write_text
 from genkt.recipes.embedded_card import NUM_DRAWS, measure
-from genkt.recipes.embedded_teacher import Report, TeacherSettings, save_teacher, train_teacher
+from genkt.recipes.embedded_teacher import TeacherSettings, save_teacher, train_teacher
+from genkt.training.steps import StepReport
 
 TASKS = {"digits": "digits", "digits_on_photos": "digits on photographs"}
 ROWS = {
@@ -30,7 +31,7 @@ def pretrain(
     out: Path,
     *,
     device: torch.device | str = "cpu",
-    report: Report | None = None,
+    report: StepReport | None = None,
 ) -> dict[str, Any]:
     """Train the teacher and write ``out/teacher``: weights, config, figures and card.
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genkt.generative.completer import ImageCompleter
+from genkt.generative.completer import Completion, ImageCompleter, join_completions
 from genkt.generative.deep_inversion import invert
 from genkt.generative.generator import Generator
 from genkt.generative.masks import MaskSettings, draw_mask, to_pixels
-from genkt.generative.sampling import Sampling
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.recipes.synthesis.plan import Group
@@ -90,8 +89,7 @@ def make(
         [derive_seed(settings.seed, parent, group.round, s) for s in range(group.num_samples)]
         for group, parent in zip(groups, parents, strict=True)
     ]
-    complete = _complete_tokens if isinstance(generator, Generator) else _complete_pictures
-    return complete(settings, method, generator, pictures, masks, seeds)
+    return _complete(settings, method, generator, pictures, masks, seeds)
 
 
 def _reconstruct(
@@ -105,73 +103,48 @@ def _reconstruct(
     return Made(images, seeds, tokens, torch.zeros_like(tokens, dtype=torch.bool))
 
 
-def _complete_tokens(
-    settings: SynthesisSettings,
-    method: DiggSettings,
-    generator: ImageCompleter,
-    pictures: Tensor,
-    masks: Tensor,
-    seeds: list[list[int]],
-) -> Made:
-    assert isinstance(generator, Generator)
+def _complete(
+    settings: SynthesisSettings, method: DiggSettings, generator: ImageCompleter,
+    pictures: Tensor, masks: Tensor, seeds: list[list[int]],
+) -> Made:  # fmt: skip
+    """Every picture as often as it has seeds, ``batch_size`` completions at once."""
     num_samples = len(seeds[0])
-    covered = to_pixels(masks, generator.vqgan.downsampling)
-    tokens, hidden = generator.visible_tokens(pictures, covered, method.options)
-    conditions = generator.conditions(pictures, None)
-    drawn = []
+    covered = to_pixels(masks, generator.size // masks.shape[-1])
     most = max(1, settings.batch_size // len(pictures))  # samples of each picture at once
-    for start in range(0, num_samples, most):
-        part = [own[start : start + most] for own in seeds]
-        drawn.append(_draw(generator, tokens, hidden, part, method.sampling, conditions))
-    flat = torch.cat(drawn, dim=1).flatten(0, 1)
-    images = generator.vqgan.decode(flat).cpu()
-    masks, hidden, covered, pictures = (
-        rows.repeat_interleave(num_samples, dim=0) for rows in (masks, hidden, covered, pictures)
+    done = [
+        _fitting(generator, pictures, covered, [own[at : at + most] for own in seeds], method)
+        for at in range(0, num_samples, most)
+    ]
+    tokens = [part.tokens for part in done if part.tokens is not None]
+    hidden = done[0].hidden
+    return Made(
+        torch.cat([part.images for part in done], dim=1).flatten(0, 1),
+        [seed for own in seeds for seed in own],
+        torch.cat(tokens, dim=1).flatten(0, 1) if tokens else None,
+        None if hidden is None else hidden.repeat_interleave(num_samples, dim=0),
+        masks.repeat_interleave(num_samples, dim=0),
     )
-    if method.keep_visible:
-        images = torch.where(covered[:, None], images, pictures)
-    return Made(images, [seed for own in seeds for seed in own], flat, hidden, masks)
 
 
-def _draw(
-    generator: Generator, tokens: Tensor, hidden: Tensor, seeds: list[list[int]],
-    sampling: Sampling, conditions: Tensor | None,
-) -> Tensor:  # fmt: skip
-    """[B, S, h, w] drawn tokens on the CPU, in halves where memory does not hold them at once."""
+def _fitting(
+    generator: ImageCompleter, pictures: Tensor, covered: Tensor, seeds: list[list[int]],
+    method: DiggSettings,
+) -> Completion:  # fmt: skip
+    """Completions on the CPU, in halves where memory does not hold them at once."""
     try:
-        return generator.draw(tokens, hidden, seeds, sampling, conditions).cpu()
+        return generator.complete_images(pictures, covered, seeds, method.options)
     except torch.OutOfMemoryError as error:
-        if len(tokens) == 1:
+        if len(pictures) == 1:
             raise UserError("out of memory with one source: lower batch_size") from error
         logger.warning(
-            "out of memory with %d sources at once; a lower batch_size is faster", len(tokens)
+            "out of memory with %d sources at once; a lower batch_size is faster", len(pictures)
         )
     torch.cuda.empty_cache()
-    half = len(tokens) // 2
+    half = len(pictures) // 2
     parts = (slice(half), slice(half, None))
-    halves = [
-        _draw(
-            generator, tokens[p], hidden[p], seeds[p], sampling,
-            None if conditions is None else conditions[p],
-        )
-        for p in parts
-    ]  # fmt: skip
-    return torch.cat(halves)
-
-
-def _complete_pictures(
-    settings: SynthesisSettings,
-    method: DiggSettings,
-    generator: ImageCompleter,
-    pictures: Tensor,
-    masks: Tensor,
-    seeds: list[list[int]],
-) -> Made:
-    """By a completer without tokens, whose pictures never depend on one another."""
-    covered = to_pixels(masks, generator.size // masks.shape[-1])
-    done = generator.complete_images(pictures, covered, seeds, method.options)
-    masks = masks.repeat_interleave(len(seeds[0]), dim=0)
-    return Made(done.images.flatten(0, 1).cpu(), [s for own in seeds for s in own], masks=masks)
+    return join_completions(
+        [_fitting(generator, pictures[p], covered[p], seeds[p], method) for p in parts]
+    )
 
 
 def make_inverted(settings: SynthesisSettings, teacher: Backbone, groups: Sequence[Group]) -> Made:
