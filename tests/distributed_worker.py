@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from training_cases import METHODS, Case, weights
 
 from genkt.training.fabric import make_fabric
 
-DISTRIBUTED = {"optimizer": "sgd", "lr": 0.1, "steps": 5, "ema": 0.9}
+DISTRIBUTED: dict[str, Any] = {"optimizer": "sgd", "lr": 0.1, "steps": 5, "ema": 0.9}
 
 
 def main(home: Path) -> None:
@@ -21,7 +22,8 @@ def main(home: Path) -> None:
     for method in METHODS:
         case = Case(home / f"{method}{rank}", method, fabric=fabric).with_settings(**DISTRIBUTED)
         stage, curve = case.run()
-        torch.save((weights(stage), curve), home / f"{method}{rank}.pt")
+        rows = [stage.batches.step_rows(step).tolist() for step in range(DISTRIBUTED["steps"])]
+        torch.save((weights(stage), curve, rows), home / f"{method}{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "genkt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "types": 0, "io": 0,
-    "losses": 1, "models": 1, "data": 1, "generative": 1,
-    "methods": 2, "analysis": 2,
+    "losses": 1, "models": 1, "data": 1, "generative": 1, "execution": 1,
+    "methods": 2, "analysis": 2, "retrieval": 2,
     "training": 3,
     "recipes": 4, "report": 4,
-    "cli": 5, "api": 5, "api_synthesis": 5, "__init__": 5, "__main__": 5,
+    "cli": 5, "api": 5, "api_synthesis": 5, "api_retrieval": 5, "api_compare": 5,
+    "__init__": 5, "__main__": 5,
 }  # fmt: skip
 
 
@@ -78,6 +79,8 @@ def test_parts_of_one_floor_do_not_import_each_other_in_a_circle() -> None:
         ("losses", ("genkt.data", "genkt.models", "torch.utils.data", "pathlib")),
         ("data", ("genkt.models", "torch.nn", "timm")),
         ("analysis", ("genkt.data", "genkt.models")),
+        ("retrieval", ("genkt.data", "genkt.models", "torch.utils.data", "PIL")),
+        ("execution", ("genkt.data", "genkt.models", "genkt.generative")),
     ],
 )
 def test_what_a_part_must_never_see(part: str, forbidden: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,22 @@ import numpy as np
 import pytest
 import torch
 from synthesis_cases import DIGG, INVERSION, IRF, OF_SPEED, content, settings, sources
-from tiny_generator import save_tiny_generator, tiny_generator, tiny_vqgan
+from tiny_generator import tiny_generator, tiny_vqgan
 
 from genkt.data.images import ImageSet
 from genkt.data.transfer_set import TransferSet, read_transfer_set
 from genkt.data.transfer_set_files import ImageFiles
+from genkt.execution.ranks import Processes
+from genkt.execution.tasks import ExecutorSettings
 from genkt.generative.completer import Completion
-from genkt.generative.generator import Generator, fit_picture, load_generator
+from genkt.generative.generator import Generator, fit_picture
 from genkt.generative.latent_transformer import LatentTransformer, TransformerConfig
 from genkt.generative.masks import MaskSettings
 from genkt.generative.sampling import Sampling
 from genkt.recipes.synthesis.plan import ordered_sources
-from genkt.recipes.synthesis.run import Processes, Synthesis, run_synthesis
+from genkt.recipes.synthesis.run import Synthesis, run_synthesis
 from genkt.recipes.synthesis.settings import SynthesisSettings
-from genkt.recipes.synthesis.shard import Models, synthesize_shard
+from genkt.recipes.synthesis.shard import Models
 from genkt.recipes.synthesis.tokens import redecode
 from genkt.types import UserError
 
@@ -257,18 +258,33 @@ def test_a_finished_set_is_opened_and_another_is_refused(tmp_path: Path) -> None
     assert other.header["settings"]["seed"] == 4
 
 
-def test_any_executor_makes_the_same_shards(tmp_path: Path) -> None:
-    folder = save_tiny_generator(tmp_path / "generator")
-    generator, here = load_generator(folder), settings()
-    run_synthesis(here, sources(tmp_path), tmp_path / "one", generator=generator)
-    images = ordered_sources(sources(tmp_path), here)
-    work = Synthesis(here, images, tmp_path / "two", Models(generator, None))
-    tasks = [work.task(shard) for shard in reversed(range(work.plan.num_shards))]
-    with ProcessPoolExecutor(2, mp_context=CONTEXT) as pool:  # each task twice: idempotent
-        list(pool.map(synthesize_shard, [*tasks, *tasks]))
-    work.finish("by hand")
-    mine = content(tmp_path / "two", OF_SPEED)
-    assert mine == content(tmp_path / "one", OF_SPEED)
+def test_models_given_as_objects_stay_in_their_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = run(tmp_path, "one").directory
+    run_synthesis(
+        settings(), sources(tmp_path), tmp_path / "two", generator=tiny_generator(),
+        executor=ExecutorSettings("pool", 2, None),
+    )  # fmt: skip
+    assert content(tmp_path / "two", OF_SPEED) == content(one, OF_SPEED)
+    assert "executor=pool: other processes cannot load models" in caplog.text
+
+
+def test_a_shard_that_another_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    """As after a node that Ray thought dead: both make the shard, one puts it in its place."""
+    images = ordered_sources(sources(tmp_path), settings())
+    work = Synthesis(settings(), images, tmp_path / "set", Models(tiny_generator(), None))
+    stamps: list[int] = []
+
+    def meanwhile(count: int) -> None:
+        if not stamps:
+            stamps.append(0)
+            work.task(1).run(lambda _: None)
+            stamps[0] = (tmp_path / "set" / "shards" / "00001.json").stat().st_mtime_ns
+
+    work.task(1).run(meanwhile)
+    assert (tmp_path / "set" / "shards" / "00001.json").stat().st_mtime_ns == stamps[0]
+    assert not list((tmp_path / "set").rglob(".*"))
 
 
 def test_ranks_take_turns_and_rank_zero_finishes(tmp_path: Path) -> None:
@@ -281,7 +297,7 @@ def test_ranks_take_turns_and_rank_zero_finishes(tmp_path: Path) -> None:
         calls.append("barrier")
         if len(calls) == 2:  # claimed: the other process works while this one does
             for shard in (1, 3):
-                synthesize_shard(other.task(shard), other.models)
+                other.task(shard).run(lambda _: None)
 
     run_synthesis(
         settings(), given, tmp_path / "two", generator=tiny_generator(),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from synthesis_cases import OF_SPEED
 from tiny import model_words, run, tree, write_images
 from tiny_generator import save_tiny_generator, tiny_generator
 
@@ -172,6 +175,91 @@ def test_torchrun_and_a_killed_run_give_the_bytes_of_one_process(home: Path) -> 
     assert len(trees["alone"]) > 13 * 4  # image, manifest, token and marker files of 13 shards
     assert trees["killed"] == trees["alone"]
     assert trees["ranks"] == trees["alone"]
+
+
+def _made(out: Path) -> dict[str, bytes]:
+    """The files of a set without what tells the time or the command."""
+    return {k: v for k, v in tree(out).items() if k not in OF_SPEED}
+
+
+def _executed(home: Path, name: str, *more: str) -> dict[str, bytes]:
+    """A set made in ``home/name``."""
+    ran = run(*words(home, "num_images=60", "batch_size=4", *more, f"out={home / name}"))
+    assert ran.code == 0, ran.err
+    return _made(home / name)
+
+
+def _beside(home: Path, name: str, **environment: str) -> subprocess.Popen[str]:
+    """The same in a process of its own."""
+    command = words(home, "num_images=60", "batch_size=4", f"out={home / name}")
+    return subprocess.Popen(
+        [sys.executable, "-m", "genkt", *command], env=_environment() | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def _kill_a_worker(images: Path) -> None:
+    """Kill a process of a pool as soon as one is in the middle of a shard."""
+    deadline = time.monotonic() + 600
+    while not images.is_dir() or not list(images.glob(".*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    at_work = min(path.name for path in images.glob(".*"))
+    first, second = sorted(multiprocessing.active_children(), key=lambda worker: worker.name)
+    # the pool gave the even shards' first one to its first worker
+    victim = first if at_work.startswith(".00000.") else second
+    assert victim.pid is not None
+    os.kill(victim.pid, signal.SIGKILL)
+
+
+def test_a_pool_gives_the_bytes_of_one_process_even_when_a_worker_is_killed(home: Path) -> None:
+    """With a teacher, which the workers load as well."""
+    measured = [*model_words("teacher"), "filters.diversity=true"]
+    one = _executed(home, "one", *measured)
+    killer = threading.Thread(target=_kill_a_worker, args=(home / "pool" / "images",))
+    killer.start()
+    pool = _executed(home, "pool", *measured, "executor=pool", "executor.num_workers=2")
+    killer.join()
+    assert pool == one
+    assert (
+        "its process died (SIGKILL); it is run again"
+        in (home / "pool" / "synthesize.log").read_text()
+    )
+    for part in ("shards/00002.json", "transfer_set.json"):
+        (home / "pool" / part).unlink()
+    assert _executed(home, "pool", *measured) == one  # another executor may go on
+
+
+def test_processes_of_srun_meet_in_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = _executed(home, "one")
+    other = _beside(home, "two", SLURM_PROCID="1", SLURM_STEP_NUM_TASKS="2")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert _executed(home, "two") == one
+    out, err = other.communicate(timeout=600)
+    assert other.returncode == 0 and not out, err  # one process speaks
+
+
+def test_two_commands_at_once_lose_nothing(home: Path) -> None:
+    one = _executed(home, "one")
+    other, deadline = _beside(home, "two"), time.monotonic() + 600
+    while not (home / "two" / "images").is_dir():
+        assert time.monotonic() < deadline and other.poll() is None
+        time.sleep(0.001)
+    mine = _executed(home, "two")
+    _, err = other.communicate(timeout=600)
+    assert other.returncode == 0, err
+    assert mine == one == _made(home / "two")
+
+
+def test_processes_of_srun_do_not_overwrite(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _executed(home, "set")
+    before = tree(home / "set")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    ran = run(*words(home, "seed=9", "overwrite=true"))
+    assert ran.code == 2 and "remove " in ran.err and len(ran.lines) == 1
+    assert tree(home / "set") == before
 
 
 def test_from_python(home: Path) -> None:

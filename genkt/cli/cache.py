@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from genkt.cli.app import run_command
+from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.recipes.config import (
     EmbeddedData,
     FolderData,
     FolderSet,
     LabelledSet,
+    MixSet,
     SavedSet,
     TeacherSettings,
     TorchvisionData,
@@ -27,7 +29,7 @@ class CacheConfig:
 
     data: EmbeddedData | FolderData | TorchvisionData
     teacher: TeacherSettings
-    transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet
+    transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet | MixSet
     seed: int
     draws: Annotated[int, Range(1)]
     cache: str | None
@@ -36,6 +38,7 @@ class CacheConfig:
     batch_size: Annotated[int, Range(1)]
     num_workers: Annotated[int, Range(0)]
     device: Literal["auto", "cpu", "cuda"]
+    executor: ExecutorSettings
 
 
 def run(words: list[str]) -> None:
@@ -48,26 +51,27 @@ def _task(config: CacheConfig) -> None:
 
     from genkt.io import cache_home
     from genkt.recipes.data import build_pool, load_splits, stored_views
-    from genkt.recipes.inference import device_of
-    from genkt.recipes.session import teacher_factories
+    from genkt.recipes.session import teacher_specs
     from genkt.recipes.teachers import AUTOCAST
-    from genkt.training.teacher import cache_outputs
+    from genkt.training.teacher_shards import TeacherSource, cache_by_tasks
 
+    speaks = processes_of(config.executor).rank == 0
     splits = load_splits(config.data, config.seed)
     pool = build_pool(config, splits)
     home = Path(config.cache).expanduser() if config.cache else cache_home()
-    for note in pool.notes:
+    for note in pool.notes if speaks else ():
         print(f"genkt cache: {note}", file=sys.stderr)
-    for factory in teacher_factories(config.teacher):
-        store = cache_outputs(
-            factory(None, 0).freeze(),
+    for spec in teacher_specs(config.teacher):
+        store = cache_by_tasks(
+            TeacherSource(spec, 0, config.device),
             pool.images,
             stored_views(config),
             home,
+            executor=config.executor,
             dtype=config.dtype,
             precision=AUTOCAST[config.precision],
             batch_size=config.batch_size,
             num_workers=config.num_workers,
-            device=device_of(config.device),
         )
-        print(f"{store.path}: {len(store)} rows")
+        if speaks:
+            print(f"{store.path}: {len(store)} rows")

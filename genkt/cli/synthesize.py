@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
 from genkt.cli.app import run_command
+from genkt.execution.tasks import processes_of
 from genkt.recipes.synthesis.config import SynthesizeConfig
 
 
@@ -17,7 +17,7 @@ def run(words: list[str]) -> None:
         from genkt.recipes.synthesis.config import describe, estimate, synthesize
 
         text = estimate(config) if config.dry_run else describe(synthesize(config, command))
-        if os.environ.get("RANK", "0") == "0":  # one process of a torchrun speaks
+        if processes_of(config.executor).rank == 0:  # one process of a launch speaks
             print(text)
 
     run_command(SynthesizeConfig, "synthesize", as_synthesis(words), task)

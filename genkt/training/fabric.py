@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from genkt.io import did_you_mean
 from genkt.training.settings import Precision
 from genkt.types import UserError
 
-_AMP = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
+_AMP: dict[str, Literal["bf16-mixed", "16-mixed"]] = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
 _DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -36,12 +37,15 @@ def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
         raise UserError("train.precision: fp16 needs a CUDA device; on the CPU use bf16 or fp32")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
+    plugins: list[Any] = [_Autocast(_AMP[precision], device)] if precision in _AMP else []
+    if world_size == 1:  # else Fabric would follow a batch script's SLURM_NTASKS without any srun
+        plugins.append(LightningEnvironment())
     fabric = Fabric(
         accelerator=device,
         strategy="ddp" if world_size > 1 else "auto",
         devices=local,
         num_nodes=max(1, world_size // local),
-        plugins=[_Autocast(_AMP[precision], device)] if precision in _AMP else None,  # type: ignore[arg-type]
+        plugins=plugins,
     )
     fabric.launch()
     if device == "cpu":

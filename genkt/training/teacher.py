@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from genkt.data.cache import (
 from genkt.data.images import ImageSet
 from genkt.data.store_files import OUTPUTS
 from genkt.data.views import ViewDataset, ViewSpec
+from genkt.execution.tasks import Progress
 from genkt.io import did_you_mean
 from genkt.models.backbone import Backbone
 from genkt.types import UserError
@@ -41,6 +43,10 @@ Precision = Literal["float32", "bfloat16", "float16"]
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MOST_THREADS = 8
 _BATCHES_AHEAD = 2
+
+
+def _silent(count: int) -> None:
+    """Progress that nobody asked for."""
 
 
 def cache_outputs(
@@ -98,42 +104,107 @@ def cache_outputs(
         >>> len(store), tuple(output.features.shape), tuple(output.logits.shape)
         (6, (2, 256), (2, 47))
     """
-    home, device = Path(home), torch.device(device)
-    kept = _checked(images, views, outputs, precision, batch_size)
-    widths = {"features": teacher.width, "logits": teacher.num_classes}
-    layout = StoreLayout(
-        num_rows=len(images) * views.num_views,
-        widths={name: widths[name] for name in kept},
-        dtype=dtype,
-    )
-    identity = store_identity(
-        teacher=teacher.fingerprint(),
-        transform=teacher.transform.as_dict(),
-        views=views,
-        dtype=dtype,
-        outputs=kept,
-        precision=precision,
-        ids=images.ids,
-    )
-    with store_lock(home, identity):
-        if (store := _stored(home, identity)) is not None:
-            return store
-        writer = StoreWriter(home, identity, layout)
-        starts = range(writer.num_done, layout.num_rows, batch_size)
-        rows = RowPictures(ViewDataset(images, views, [teacher.transform], 0), batch_size)
+    caching = Caching(
+        checked_outputs(images, views, outputs, precision, batch_size), dtype, precision,
+        batch_size, num_workers,
+    )  # fmt: skip
+    job = StoreJob(teacher, teacher.fingerprint(), images, views, caching)
+    return job.stored(Path(home), torch.device(device), shown=progress)
+
+
+@dataclass(frozen=True)
+class Caching:
+    """What is kept of a teacher's outputs, and how they are computed.
+
+    Args:
+        outputs: in the store's order.  dtype: of the stored values.
+        precision: what the forward pass computes in.  batch_size: rows a forward pass.
+        num_workers: processes that render; 0: threads.
+    """
+
+    outputs: tuple[str, ...]
+    dtype: Literal["float16", "float32"]
+    precision: Precision
+    batch_size: int
+    num_workers: int
+
+
+@dataclass(frozen=True)
+class StoreJob:
+    """One store to be computed: a teacher, checked images and views.
+
+    Args:
+        fingerprint: the teacher's.
+    """
+
+    teacher: Backbone
+    fingerprint: str
+    images: ImageSet
+    views: ViewSpec
+    caching: Caching
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names the store."""
+        return store_identity(
+            teacher=self.fingerprint,
+            transform=self.teacher.transform.as_dict(),
+            views=self.views,
+            dtype=self.caching.dtype,
+            outputs=self.caching.outputs,
+            precision=self.caching.precision,
+            ids=self.images.ids,
+        )
+
+    @property
+    def layout(self) -> StoreLayout:
+        """Its sizes."""
+        widths = {"features": self.teacher.width, "logits": self.teacher.num_classes}
+        return StoreLayout(
+            num_rows=len(self.images) * self.views.num_views,
+            widths={name: widths[name] for name in self.caching.outputs},
+            dtype=self.caching.dtype,
+        )
+
+    def stored(
+        self, home: Path, device: torch.device, *, shown: bool = False, progress: Progress = _silent
+    ) -> OutputStore:
+        """The store, found or computed under its lock.
+
+        Args:
+            shown: a bar where standard error is a terminal.  progress: told of rows as well.
+        """
+        identity, layout = self.identity, self.layout  # refused before anything is written
+        with store_lock(home, identity):
+            if (store := found_store(home, identity)) is not None:
+                return store
+            return self._computed(StoreWriter(home, identity, layout), device, shown, progress)
+
+    def _computed(
+        self, writer: StoreWriter, device: torch.device, shown: bool, progress: Progress
+    ) -> OutputStore:
+        views, caching = self.views, self.caching
+        starts = range(writer.num_done, writer.layout.num_rows, caching.batch_size)
+        dataset = ViewDataset(self.images, views, [self.teacher.transform], 0)
+        rows = RowPictures(dataset, caching.batch_size)
         try:
-            with _bar(images, views, writer.num_done, teacher.name, progress) as bar:
-                pictures = _timed(_pictures(rows, starts, num_workers, device), bar)
-                _compute(teacher, pictures, writer, device, precision, bar)
+            with _bar(writer.layout.num_rows, writer.num_done, self.teacher.name, shown) as bar:
+
+                def tell(count: int) -> None:
+                    bar.update(count)
+                    progress(count)
+
+                pictures = _timed(_pictures(rows, starts, caching.num_workers, device), bar)
+                _compute(self.teacher, pictures, writer, device, caching.precision, tell)
             return writer.finish()
         except NonFiniteError as error:
-            ids = dict.fromkeys(images.ids[row // views.num_views] for row in error.rows)
+            ids = dict.fromkeys(self.images.ids[row // views.num_views] for row in error.rows)
             raise UserError(error.describe(list(ids))) from error
         finally:
             writer.close()
 
 
-def _stored(home: Path, identity: dict[str, Any]) -> OutputStore | None:
+def found_store(home: Path, identity: dict[str, Any]) -> OutputStore | None:
     """The finished store, if there is an intact one; a damaged one is removed."""
     path = store_path(home, identity)
     if not path.exists():
@@ -146,9 +217,9 @@ def _stored(home: Path, identity: dict[str, Any]) -> OutputStore | None:
         return None
 
 
-def _checked(
+def checked_outputs(
     images: ImageSet, views: ViewSpec, outputs: Sequence[str], precision: str, batch_size: int
-) -> list[str]:
+) -> tuple[str, ...]:
     """The outputs in the store's order, after refusing what cannot be cached."""
     if not views.num_views:
         raise UserError(
@@ -169,7 +240,7 @@ def _checked(
             raise UserError(f"teacher cache: {name}: expected {known}, got {value!r}.{hint}")
     if not outputs:
         raise UserError(f"teacher cache: outputs: expected some of {', '.join(OUTPUTS)}, got none")
-    return [name for name in OUTPUTS if name in outputs]
+    return tuple(name for name in OUTPUTS if name in outputs)
 
 
 class RowPictures(Dataset[Tensor]):
@@ -226,7 +297,7 @@ def _compute(
     writer: StoreWriter,
     device: torch.device,
     precision: Precision,
-    bar: tqdm[None],
+    tell: Progress,
 ) -> None:
     """Forward every batch; a batch's outputs are fetched while the next one runs."""
     autocast_dtype = _PRECISIONS[precision]
@@ -238,10 +309,10 @@ def _compute(
             with torch.autocast(device.type, autocast_dtype) if autocast_dtype else nullcontext():
                 output = teacher(teacher.normalize(batch))
             if waiting is not None:
-                _write(writer, waiting, bar)
+                _write(writer, waiting, tell)
             waiting = _OnItsWay({name: getattr(output, name) for name in writer.layout.widths})
         if waiting is not None:
-            _write(writer, waiting, bar)
+            _write(writer, waiting, tell)
 
 
 class _OnItsWay:
@@ -264,10 +335,10 @@ class _OnItsWay:
         return self._host
 
 
-def _write(writer: StoreWriter, outputs: _OnItsWay, bar: tqdm[None]) -> None:
+def _write(writer: StoreWriter, outputs: _OnItsWay, tell: Progress) -> None:
     num_before = writer.num_done
     writer.write(num_before, outputs.arrived())
-    bar.update(writer.num_done - num_before)
+    tell(writer.num_done - num_before)
 
 
 @contextmanager
@@ -281,13 +352,13 @@ def _evaluating(teacher: Backbone) -> Iterator[None]:
         teacher.train(was_training)
 
 
-def _bar(images: ImageSet, views: ViewSpec, done: int, name: str, progress: bool) -> tqdm[None]:
+def _bar(total: int, done: int, name: str, shown: bool) -> tqdm[None]:
     return tqdm(
-        total=len(images) * views.num_views,
+        total=total,
         initial=done,
         unit="img",
         desc=f"teacher {name}",
-        disable=not (progress and sys.stderr.isatty()),
+        disable=not (shown and sys.stderr.isatty()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -10,13 +11,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from lightning_fabric import Fabric
+import torch
 
 from genkt.data.folders import read_unlabelled
 from genkt.data.images import ImageSet, concat
 from genkt.data.splits import Splits, draw_labels
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
+from genkt.execution.ranks import ALONE, Processes, device_here
+from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
@@ -24,12 +27,14 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.config import EmbeddedData, FolderData, TeacherSettings, TorchvisionData
 from genkt.recipes.data import load_splits
 from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.session import teacher_factories
+from genkt.recipes.session import teacher_factories, teacher_specs
 from genkt.recipes.synthesis.plan import ordered_sources
-from genkt.recipes.synthesis.run import ALONE, Synthesis, check_models, run_synthesis
+from genkt.recipes.synthesis.run import Synthesis, check_models, run_synthesis
 from genkt.recipes.synthesis.settings import DiggSettings, InversionSettings, SynthesisSettings
-from genkt.recipes.synthesis.shard import Models, load_completer
-from genkt.training.fabric import make_fabric, peak_memory
+from genkt.recipes.synthesis.shard import ModelNames, Models, load_completer
+from genkt.report.families import funnel_text
+from genkt.training.fabric import keep_freed_memory, make_fabric, peak_memory
+from genkt.training.teacher_shards import TeacherSource
 from genkt.types import Range, UserError
 
 logger = logging.getLogger("genkt")
@@ -50,6 +55,7 @@ class SynthesizeConfig(SynthesisSettings):
     images: str | list[str] | None
     num_images: Annotated[int | None, Range(1)]
     device: Literal["auto", "cpu", "cuda"]
+    executor: ExecutorSettings
     overwrite: bool
     dry_run: bool
 
@@ -98,10 +104,10 @@ def synthesize(
     given = given or GivenModels()
     settings = config.settings
     folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
-    fabric = make_fabric("fp32", config.device)
+    device, processes = _joined(config)
     sources = read_sources(config, given.data)
-    models = load_models(config, given, fabric)
-    if fabric.is_global_zero:
+    models = load_models(config, given, device)
+    if processes.rank == 0:
         _warn(config, sources, given)
     return run_synthesis(
         settings,
@@ -109,10 +115,40 @@ def synthesize(
         folder.path,
         generator=models.generator,
         teacher=models.teacher,
+        names=_names(config, models, given),
+        executor=config.executor,
+        processes=processes,
         plain=asdict(config),
         command=command,
         overwrite=config.overwrite,
     )
+
+
+def _joined(config: SynthesizeConfig) -> tuple[torch.device, Processes]:
+    """This process's device, and the processes that share the work.
+
+    Those of torchrun can wait for each other; others, such as srun's, meet in files alone.
+    """
+    processes = processes_of(config.executor)
+    if processes.world_size > 1 and "MASTER_ADDR" in os.environ:
+        device = make_fabric("fp32", config.device).device
+        return device, processes_of(config.executor)
+    device = torch.device(device_here(config.device))
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device, processes
+
+
+def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> ModelNames | None:
+    """How other processes load the models; None where one was given as an object."""
+    if given.generator is not None or given.teacher is not None:
+        return None
+    teacher = None
+    if models.teacher is not None:
+        seed = derive_seed(config.seed, "teacher")
+        teacher = TeacherSource(teacher_specs(config.teacher)[0], seed, config.device)
+    generator = config.generator if models.generator is not None else None
+    return ModelNames(generator, teacher, config.device)
 
 
 def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> None:
@@ -164,7 +200,7 @@ def _chosen(config: SynthesizeConfig, splits: Splits) -> ImageSet:
     return train.select(labelled)
 
 
-def load_models(config: SynthesizeConfig, given: GivenModels, fabric: Fabric) -> Models:
+def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.device) -> Models:
     """The networks that the method and the filters need, on the device.
 
     Raises:
@@ -175,13 +211,13 @@ def load_models(config: SynthesizeConfig, given: GivenModels, fabric: Fabric) ->
     if inverts:
         generator = None
     elif generator is None:
-        generator = load_completer(config.generator, fabric.device)
+        generator = load_completer(config.generator, device)
     if not (inverts or settings.filters.needs_teacher):
         teacher = None
     elif teacher is None:
         teacher = teacher_factories(config.teacher)[0](None, derive_seed(config.seed, "teacher"))
     if teacher is not None:
-        teacher = teacher.freeze().to(fabric.device)
+        teacher = teacher.freeze().to(device)
     check_models(settings, generator, teacher)
     return Models(generator, teacher)
 
@@ -194,9 +230,9 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
     """
     given = given or GivenModels()
     RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
-    fabric = make_fabric("fp32", config.device)
+    device, processes = _joined(config)
     sources = read_sources(config, given.data)
-    models = load_models(config, given, fabric)
+    models = load_models(config, given, device)
     settings, few = config.settings, _few(config.settings)
     plan = Synthesis(settings, ordered_sources(sources, settings), Path(), models).plan
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
@@ -209,7 +245,7 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
         size = sum(p.stat().st_size for p in Path(temporary, attempt).rglob("*") if p.is_file())
     if isinstance(settings.synthesis, InversionSettings):
         seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
-    total = seconds / tried * plan.num_images / fabric.world_size
+    total = seconds / tried * plan.num_images / processes.world_size
     home = Path(config.out).expanduser().resolve()
     free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
     return "\n".join(
@@ -218,9 +254,9 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
             f"  images     {plan.num_images} of {plan.num_sources} "
             + ("classes" if models.generator is None else "sources"),
             f"  shards     {plan.num_shards} of {plan.shard_size}",
-            f"  time       about {_duration(total)} on {fabric.device} x {fabric.world_size}, "
+            f"  time       about {_duration(total)} on {device} x {processes.world_size}, "
             f"{tried / seconds:.1f} images/s each",
-            f"  memory     about {peak_memory(fabric.device) / 1e9:.1f} GB",
+            f"  memory     about {peak_memory(device) / 1e9:.1f} GB",
             f"  disk       about {size / tried * plan.num_images / 1e6:.1f} MB "
             f"({free / 1e9:.0f} GB free)",
         ]
@@ -249,12 +285,10 @@ def _duration(seconds: float) -> str:
 
 def describe(found: TransferSet) -> str:
     """What is printed at the end: the funnel, where things are, code that opens the set."""
-    funnel, root = found.header["funnel"], found.directory
-    dropped = ", ".join(f"{count} {why}" for why, count in funnel["dropped"].items())
+    root = found.directory
     return "\n".join(
         [
-            f"{funnel['asked']} images asked, {funnel['made']} made, {funnel['kept']} kept"
-            + (f" ({dropped})" if dropped else ""),
+            funnel_text(found.header["funnel"]),
             "",
             f"set:   {root}",
             f"sheet: {root / 'contact_sheet.html'}",

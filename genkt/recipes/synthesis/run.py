@@ -6,14 +6,11 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import torch
-from tqdm import tqdm
 
 from genkt.data.images import ImageSet
 from genkt.data.transfer_set import (
@@ -23,6 +20,9 @@ from genkt.data.transfer_set import (
     write_header,
 )
 from genkt.data.transfer_set_files import HEADER, remove_leftovers, shard_facts
+from genkt.execution.ranks import Processes
+from genkt.execution.run import run_tasks
+from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import Generator
 from genkt.generative.masks import draw_mask
@@ -39,7 +39,7 @@ from genkt.recipes.synthesis.settings import (
     IrfSettings,
     SynthesisSettings,
 )
-from genkt.recipes.synthesis.shard import Models, ShardTask, synthesize_shard
+from genkt.recipes.synthesis.shard import ModelNames, Models, SynthesisTask
 from genkt.recipes.synthesis.sheet import sheet_page, sheet_rows
 from genkt.types import UserError
 
@@ -49,33 +49,6 @@ _POLL_SECONDS = 0.5
 _SPEED_ALONE = ("batch_size", "num_threads")
 
 
-@dataclass(frozen=True)
-class Processes:
-    """The processes that share the work; each takes shards rank, rank + world_size, ...
-
-    Args:
-        rank: 0 claims the folder and finishes the set.  world_size: how many there are.
-        barrier: returns once every process has called it.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    barrier: Callable[[], None] = lambda: None
-
-
-ALONE = Processes()
-"""One process."""
-
-
-def launched() -> Processes:
-    """The processes of the torchrun launch that this one is part of, or this one alone."""
-    group = torch.distributed
-    if not (group.is_available() and group.is_initialized()):
-        return ALONE
-    barrier: Callable[[], None] = group.barrier  # type: ignore[assignment]
-    return Processes(group.get_rank(), group.get_world_size(), barrier)
-
-
 def run_synthesis(
     settings: SynthesisSettings,
     sources: ImageSet,
@@ -83,6 +56,8 @@ def run_synthesis(
     *,
     generator: ImageCompleter | None = None,
     teacher: Backbone | None = None,
+    names: ModelNames | None = None,
+    executor: ExecutorSettings = HERE,
     processes: Processes | None = None,
     plain: Mapping[str, Any] | None = None,
     command: str = "genkt.synthesize(...)",
@@ -96,7 +71,10 @@ def run_synthesis(
         out: its folder.
         generator, teacher: on the device that computes; each only where the method or a filter
             needs it.
-        processes: those that share the work, all with the same arguments; None: ``launched()``.
+        names: the same models for other processes to load; None: there is no name for them.
+        executor: who makes the shards; without names always this process.
+        processes: those that share the work, all with the same arguments; None: as
+            ``processes_of`` finds them.
         plain: what ``config.yaml`` keeps; by default the settings.
         command: how to repeat it, for the card.
         overwrite: replace another run in ``out``.
@@ -109,16 +87,27 @@ def run_synthesis(
             a folder that holds another run; a set of which the filters leave nothing.
     """
     check_models(settings, generator, teacher)
-    processes = processes or launched()
+    if names is None and executor.name not in IN_PROCESS:
+        logger.warning(
+            "executor=%s: other processes cannot load models that were given as objects; the set "
+            "is made in this one", executor.name,
+        )  # fmt: skip
+        executor = HERE
+    processes = processes or processes_of(executor)
+    if overwrite and processes.by_files:
+        raise UserError(
+            f"overwrite=true: processes of this launch cannot tell when the old run is gone; "
+            f"remove {out} before you start them"
+        )
     folder = RunFolder(out, _plain(settings, plain), overwrite=overwrite, last=HEADER)
     sources = ordered_sources(sources, settings)
-    work = Synthesis(settings, sources, folder.path, Models(generator, teacher))
+    models = Models(generator, teacher)
+    work = Synthesis(settings, sources, folder.path, models, names, executor)
     _ = work.plan  # says now when there is nothing to start from
-    processes.barrier()  # none still looks at the folder when the first one changes it
-    if processes.rank == 0:
+    processes.meet()  # none still looks at the folder when the first one changes it
+    if processes.rank == 0 or processes.by_files:
         folder.claim(command, _inputs(sources, generator, teacher))
-        remove_leftovers(folder.path)
-    processes.barrier()
+    processes.meet()
     if folder.finished:
         return read_transfer_set(folder.path)
     handler = log_to_file(folder.path / "synthesize.log" if processes.rank == 0 else None)
@@ -126,7 +115,9 @@ def run_synthesis(
         work.make_shards(processes)
         if processes.rank == 0:
             work.finish(command)
-        processes.barrier()
+        processes.meet()
+        while not folder.finished:
+            time.sleep(_POLL_SECONDS)
     finally:
         logger.removeHandler(handler)
         handler.close()
@@ -189,12 +180,15 @@ class Synthesis:
     Args:
         settings: of the synthesis.  sources: in their canonical order.
         out: its folder, claimed.  models: on their device.
+        names, executor: see ``run_synthesis``.
     """
 
     settings: SynthesisSettings
     sources: ImageSet
     out: Path
     models: Models
+    names: ModelNames | None = None
+    executor: ExecutorSettings = HERE
 
     @property
     def plan(self) -> Plan:
@@ -204,53 +198,43 @@ class Synthesis:
             return plan_of(self.settings, self.models.teacher.num_classes)
         return plan_of(self.settings, len(self.sources))
 
-    def task(self, shard: int) -> ShardTask:
+    def task(self, shard: int) -> SynthesisTask:
         """What one shard needs to know."""
         plan = self.plan
         if isinstance(self.settings.synthesis, InversionSettings):
             rows: list[int] = []
         else:
             rows = sorted({group.source for group in plan.groups(shard)})
-        return ShardTask(
+        models = self.models if self.executor.name in IN_PROCESS else self.names
+        assert models is not None
+        return SynthesisTask(
             str(self.out), shard, plan, self.settings, self.sources.select(rows), tuple(rows),
-            getattr(self.models.generator, "name", None),
+            models,
         )  # fmt: skip
 
     def make_shards(self, processes: Processes, *, progress: bool = True) -> None:
         """Make this process's shards, then wait until all are there."""
-        plan, started = self.plan, time.perf_counter()
-        mine = [
-            shard
-            for shard in range(processes.rank, plan.num_shards, processes.world_size)
-            if shard_facts(self.out, shard) is None
-        ]
-        total = sum(len(plan.shard_images(shard)) for shard in mine)
-        done: Counter[str] = Counter()
-        with tqdm(
-            total=total, desc=f"synthesize {self.settings.synthesis.name}", unit="img",
-            disable=None if progress and processes.rank == 0 else True,
-        ) as bar:  # fmt: skip
-            for shard in mine:
-                facts = synthesize_shard(self.task(shard), self.models, bar.update)
-                done.update(images=facts["made"], tokens=facts["drawn_tokens"])
-        seconds = time.perf_counter() - started
-        if mine and progress:
+        started = time.perf_counter()
+        tasks = [self.task(shard) for shard in range(self.plan.num_shards)]
+        missing = [task.shard for task in tasks if not task.is_done()]
+        run_tasks(
+            tasks, self.executor, description=f"synthesize {self.settings.synthesis.name}",
+            processes=processes, on_gpu=self.names is not None and self.names.device != "cpu",
+            progress=progress,
+        )  # fmt: skip
+        if missing and progress:
+            seconds, made = time.perf_counter() - started, [self._facts(s) for s in missing]
+            images, tokens = (sum(f[key] for f in made) for key in ("made", "drawn_tokens"))
             logger.info(
-                "%d images in %.1f s: %.1f images/s, %.0f tokens/s in this process",
-                done["images"], seconds, done["images"] / seconds, done["tokens"] / seconds,
+                "%d images in %.1f s: %.1f images/s, %.0f tokens/s",
+                images, seconds, images / seconds, tokens / seconds,
             )  # fmt: skip
-        self._wait(plan)
-        processes.barrier()
-
-    def _wait(self, plan: Plan) -> None:
-        """Until other processes are done: a barrier alone gives up after half an hour."""
-        for shard in range(plan.num_shards):
-            while shard_facts(self.out, shard) is None:
-                time.sleep(_POLL_SECONDS)
+        processes.meet()
 
     def finish(self, command: str) -> TransferSet:
         """Drop near copies, write contact sheet and card, and last the header."""
         plan, classes = self.plan, self.sources.classes
+        remove_leftovers(self.out)
         if self.settings.filters.max_similarity is not None:
             remove_duplicates(self.out, plan.num_shards, self.settings, classes)
         header = self._header(plan)
@@ -270,7 +254,7 @@ class Synthesis:
     def _header(self, plan: Plan) -> dict[str, Any]:
         made, dropped, tokens = 0, Counter[str](), 0
         kept = 0
-        for facts in self._facts(plan):
+        for facts in map(self._facts, range(plan.num_shards)):
             made, kept = made + facts["made"], kept + facts["num_images"]
             tokens += facts["drawn_tokens"]
             dropped.update(facts["dropped"])
@@ -305,11 +289,10 @@ class Synthesis:
             "genkt": metadata.version("genkt"),
         }
 
-    def _facts(self, plan: Plan) -> Iterator[dict[str, Any]]:
-        for shard in range(plan.num_shards):
-            facts = shard_facts(self.out, shard)
-            assert facts is not None
-            yield facts
+    def _facts(self, shard: int) -> dict[str, Any]:
+        facts = shard_facts(self.out, shard)
+        assert facts is not None
+        return facts
 
 
 def _described(model: ImageCompleter | Backbone) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """One shard of a synthesis: sources in, networks, encoded files out, each beside the other.
 
-``synthesize_shard`` is what any executor runs: its task names folders and holds plain values, and
-running it again, anywhere, gives the same bytes.
+``SynthesisTask`` is what any executor runs: it names folders and holds plain values, and running
+it again, anywhere, gives the same bytes.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genkt.data.images import ImageSet
-from genkt.data.transfer_set_files import ShardWriter, shard_facts
+from genkt.data.transfer_set_files import ShardWriter, shard_facts, shard_name
+from genkt.execution.ranks import device_here
+from genkt.execution.tasks import Progress
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import fit_picture, load_generator
 from genkt.models.backbone import Backbone
@@ -28,10 +30,8 @@ from genkt.recipes.synthesis.filters import Screened, screen
 from genkt.recipes.synthesis.make import Made, make, make_inverted, mask_kind
 from genkt.recipes.synthesis.plan import Group, Plan
 from genkt.recipes.synthesis.settings import InversionSettings, IrfSettings, SynthesisSettings
-from genkt.types import UNLABELLED, UserError
-
-Progress = Callable[[int], None]
-"""Told how many images were made since it was called last."""
+from genkt.training.teacher_shards import TeacherSource, load_once
+from genkt.types import UNLABELLED
 
 INPAINTING = "inpainting:"
 """What stands before the name of a diffusers pipeline."""
@@ -49,7 +49,21 @@ class Models:
 
 
 @dataclass(frozen=True)
-class ShardTask:
+class ModelNames:
+    """The same networks by name, for processes that do not have them yet.
+
+    Args:
+        generator: what ``load_completer`` takes.  teacher: where to find it.
+        device: auto, cpu or cuda.
+    """
+
+    generator: str | None
+    teacher: TeacherSource | None
+    device: str
+
+
+@dataclass(frozen=True)
+class SynthesisTask:
     """What to do for one shard.
 
     Args:
@@ -59,8 +73,7 @@ class ShardTask:
         settings: of the synthesis.
         sources: the sources of this shard.
         rows: their places among all sources.
-        generator: what ``load_completer`` takes, for an executor that has no models yet.
-        device: where that executor computes.
+        models: loaded ones, which never leave their process, or names.
     """
 
     out: str
@@ -69,8 +82,48 @@ class ShardTask:
     settings: SynthesisSettings
     sources: ImageSet
     rows: tuple[int, ...]
-    generator: str | None = None
-    device: str = "cpu"
+    models: Models | ModelNames
+
+    @property
+    def name(self) -> str:
+        """See ``ShardTask``."""
+        return f"{self.settings.synthesis.name}, shard {shard_name(self.shard)} of {self.out}"
+
+    @property
+    def size(self) -> int:
+        """See ``ShardTask``."""
+        return len(self.plan.shard_images(self.shard))
+
+    def is_done(self) -> bool:
+        """See ``ShardTask``."""
+        return shard_facts(Path(self.out), self.shard) is not None
+
+    def run(self, progress: Progress) -> None:
+        """See ``ShardTask``.
+
+        Raises:
+            UserError: a source that can no longer be read, or a model that does not fit.
+        """
+        if self.is_done():
+            return
+        try:
+            self._make(progress)
+        except FileNotFoundError:
+            if not self.is_done():  # else another process has made it, and tidied up
+                raise
+
+    def _make(self, progress: Progress) -> None:
+        settings, out = self.settings, Path(self.out)
+        models = self.models if isinstance(self.models, Models) else _loaded(self.models)
+        with (
+            ThreadPoolExecutor(settings.num_threads) as pool,
+            ShardWriter(out, self.shard, settings.files, self.sources.classes) as writer,
+        ):
+            shard = _Shard(self, models, pool, writer)
+            for count in shard.run():
+                progress(count)
+            if not self.is_done():  # by a process that nobody knew to be alive
+                shard.finish()
 
 
 def load_completer(name: str, device: torch.device | str = "cpu") -> ImageCompleter:
@@ -93,52 +146,17 @@ def load_completer(name: str, device: torch.device | str = "cpu") -> ImageComple
     return completer
 
 
+def _loaded(names: ModelNames) -> Models:
+    teacher = load_once(names.teacher)[0] if names.teacher is not None else None
+    if names.generator is None:
+        return Models(None, teacher)
+    return Models(_generator(names.generator, device_here(names.device)), teacher)
+
+
 @lru_cache(maxsize=1)
-def _loaded(name: str, device: str) -> ImageCompleter:
+def _generator(name: str, device: str) -> ImageCompleter:
     """A process that runs many tasks loads their generator once."""
     return load_completer(name, device)
-
-
-def _models_of(task: ShardTask) -> Models:
-    method, filters = task.settings.synthesis, task.settings.filters
-    if task.generator is None or filters.needs_teacher:
-        raise UserError(
-            f"synthesize_shard: {method.name} with these filters needs a teacher; give models="
-        )
-    return Models(_loaded(task.generator, task.device), None)
-
-
-def synthesize_shard(
-    task: ShardTask, models: Models | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Make one shard, unless it is finished.
-
-    Args:
-        models: the networks, where they are loaded already.
-        progress: told of every batch.
-
-    Returns:
-        The shard's marker: ``made``, ``num_images`` (kept), ``dropped`` by reason, ``tokens``
-        drawn, and digests.
-
-    Raises:
-        UserError: a source that can no longer be read, or a model that does not fit.
-    """
-    facts = shard_facts(Path(task.out), task.shard)
-    if facts is not None:
-        return facts
-    models = models or _models_of(task)
-    with (
-        ThreadPoolExecutor(task.settings.num_threads) as pool,
-        ShardWriter(
-            Path(task.out), task.shard, task.settings.files, task.sources.classes
-        ) as writer,
-    ):
-        shard = _Shard(task, models, pool, writer)
-        for count in shard.run():
-            if progress is not None:
-                progress(count)
-        return shard.finish()
 
 
 @dataclass
@@ -155,7 +173,7 @@ class _Batch:
 class _Shard:
     """A shard while it is made."""
 
-    task: ShardTask
+    task: SynthesisTask
     models: Models
     pool: ThreadPoolExecutor
     writer: ShardWriter
@@ -179,15 +197,15 @@ class _Shard:
             yield self._make(loading.popleft())
         self._write(0)
 
-    def finish(self) -> dict[str, Any]:
-        """Put the shard in its place; returns its marker."""
+    def finish(self) -> None:
+        """Put the shard in its place."""
         arrays = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
         facts = {
             "made": self.counts["made"],
             "drawn_tokens": self.counts["drawn_tokens"],
             "dropped": dict(sorted(self.dropped.items())),
         }
-        return self.writer.finish(facts, arrays)
+        self.writer.finish(facts, arrays)
 
     def _groups(self) -> Iterator[list[Group]]:
         """Groups of as many samples, together about ``batch_size`` completions."""
@@ -283,7 +301,7 @@ def _fitted(images: ImageSet, place: int, size: int) -> NDArray[np.uint8]:
     return fit_picture(images.load(place), size)
 
 
-def _detail(task: ShardTask, group: Group, made: Made, row: int, sample: int) -> dict[str, Any]:
+def _detail(task: SynthesisTask, group: Group, made: Made, row: int, sample: int) -> dict[str, Any]:
     """What a record tells of how its image was made."""
     method = task.settings.synthesis.name
     detail: dict[str, Any] = {"method": method, "seed": made.seeds[row]}

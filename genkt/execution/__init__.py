@@ -1,0 +1,1 @@
+"""Work cut into shard tasks, and what runs them: this process, a pool, launched ranks, Ray."""

@@ -1,0 +1,92 @@
+"""The processes of one launch (torchrun, srun), as their environment tells it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from genkt.types import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share the work of one command.
+
+    Args:
+        rank: 0 says what is done and finishes it.  world_size: how many there are.
+        barrier: returns once every process has called it; None where they meet in files alone.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    barrier: Callable[[], None] | None = None
+
+    @property
+    def by_files(self) -> bool:
+        """Whether there are several that cannot wait for each other but by looking at files."""
+        return self.world_size > 1 and self.barrier is None
+
+    def meet(self) -> None:
+        """Return once every process has called this, where they have a barrier; else at once."""
+        if self.barrier is not None:
+            self.barrier()
+
+
+ALONE = Processes()
+"""One process."""
+
+_LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+"""torchrun's variables (or your own), and srun's. ``SLURM_NTASKS`` also stands in a batch script's
+own environment, where nobody has launched so many processes; the step's count does not."""
+
+
+def launched() -> Processes:
+    """The processes of the launch that this one is part of, or this one alone.
+
+    Raises:
+        UserError: a rank outside of its world.
+    """
+    for names in _LAUNCHERS:
+        rank, world_size = (os.environ.get(name) for name in names)
+        if rank is None or world_size is None:
+            continue
+        if not (rank.isdigit() and world_size.isdigit() and int(rank) < int(world_size)):
+            raise UserError(
+                f"expected {names[0]} from 0 to {names[1]} - 1 in the environment, "
+                f"got {rank} of {world_size}"
+            )
+        return Processes(int(rank), int(world_size), _barrier())
+    return ALONE
+
+
+def _barrier() -> Callable[[], None] | None:
+    """The barrier of torch's process group, where this process has joined one."""
+    group = sys.modules.get("torch.distributed")  # not loaded: no group, and no need to load it
+    if group is None or not (group.is_available() and group.is_initialized()):
+        return None
+    barrier: Callable[[], None] = group.barrier
+    return barrier
+
+
+def device_here(device: str) -> str:
+    """The device that this process computes on: processes of one machine share its GPUs evenly.
+
+    Args:
+        device: auto, cpu or cuda.
+
+    Returns:
+        "cpu", or "cuda:N" by this process's number on its machine.
+
+    Raises:
+        UserError: cuda, where there is none.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: expected a CUDA device for cuda, found none; use auto or cpu")
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    return f"cuda:{int(local) % torch.cuda.device_count()}"
