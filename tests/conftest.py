@@ -15,6 +15,12 @@ HOSTILE = ("a, b", 'it\'s <b>"x"<b>', "naïve 日本")
 """Class names that want to break CSV, HTML, JSON, YAML or a shell."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test leaves anything in the user's cache, or finds something there."""
+    os.environ["GENKT_CACHE"] = str(tmp_path_factory.mktemp("cache home"))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with ``images`` (one file of them corrupt) and the finished run ``run``."""

@@ -12,15 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genkt.data.images import (
-    ImageSet,
-    Skipped,
-    UnreadableImage,
-    concat,
-    content_hash,
-    decode,
-)
-from genkt.data.scan import check_skipped, map_in_threads
+from genkt.data.file_index import examine_files, forget, index_of
+from genkt.data.images import ImageSet, Skipped, concat, content_hash, decode
+from genkt.data.scan import check_skipped
 from genkt.data.splits import Splits, carve_missing, check_classes
 from genkt.io import did_you_mean
 from genkt.types import UNLABELLED, UserError
@@ -82,6 +76,7 @@ class _FileOpener:
                 f"{path}: {error.strerror}, though it was there at the start"
             ) from error
         if content_hash(data) != digest:
+            forget(index_of("folder", self.root))
             raise UserError(f"{path}: the file changed since the folder was read; start again")
         return decode(data)
 
@@ -101,7 +96,8 @@ def read_folder(
     Split folders may be capitalised, and called ``training`` and ``testing`` too. Class folders
     are searched to any depth, hidden files and files whose suffix is no image's are ignored,
     links are followed, and ``root/unlabelled`` becomes the unlabelled part. Every image is hashed
-    and decoded once; those that cannot be used are in ``Splits.skipped``.
+    and decoded once (again only when its file has changed); those that cannot be used are in
+    ``Splits.skipped``.
 
     >>> import tempfile
     >>> root = Path(tempfile.mkdtemp())
@@ -219,7 +215,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(visible, key=lambda entry: entry.name)
 
 
-def _looks_like_image(name: str) -> bool:
+def looks_like_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -238,12 +234,13 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
                 yield path, "link to a folder above it"
             else:
                 yield from _walk(path, here)
-        elif _looks_like_image(entry.name):
+        elif looks_like_image(entry.name):
             printable = entry.path.encode(errors="replace").decode() == entry.path
             yield (path, "") if printable else (Path(ascii(entry.path)), "name is not UTF-8")
 
 
-def _holds_images(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
+    """Whether an image lies in the folder or below it."""
     return any(not reason for _, reason in _walk(folder, ()))
 
 
@@ -279,7 +276,7 @@ def _list_parts(root: Path) -> tuple[dict[str, _Listing], list[Skipped]]:
 
 def _notes_on_others(root: Path, others: list[Path]) -> list[Skipped]:
     notes = []
-    for folder in filter(_holds_images, others):
+    for folder in filter(holds_images, others):
         # Stricter than did_you_mean: "extra" is no slip for "train", "vall" is one for "val".
         close = difflib.get_close_matches(folder.name.lower(), _SPLIT_FOLDERS, cutoff=0.8)
         if close:
@@ -293,7 +290,7 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     if without in folders:
         folders.remove(without)
-    loose = [entry.path for entry in entries if entry.is_file() and _looks_like_image(entry.name)]
+    loose = [entry.path for entry in entries if entry.is_file() and looks_like_image(entry.name)]
     shape = f"{folder}: expected one folder of images for each class"
     if not folders and loose:
         raise UserError(
@@ -333,27 +330,13 @@ def _list_unlabelled(root: Path, folder: Path) -> _Listing:
     return listing
 
 
-def examine_file(path: Path) -> tuple[str, str]:
-    """(content hash, "") of an image file that decodes, ("", reason) of another."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block the read for ever
-            return "", "not a regular file"
-        data = path.read_bytes()
-        decode(data)
-    except OSError as error:
-        return "", error.strerror or "cannot be read"
-    except UnreadableImage as error:
-        return "", str(error)
-    return content_hash(data), ""
-
-
 def _scan(
     listing: _Listing, description: str, num_threads: int | None, progress: bool | None
 ) -> ImageSet:
-    """Hash and decode every listed file once."""
-    results = map_in_threads(
-        examine_file,
-        [listing.root / path for path in listing.paths],
+    """Hash and decode every listed file that no earlier start has seen as it is now."""
+    results = examine_files(
+        listing.root,
+        listing.paths,
         description=f"reading {description}",
         num_threads=num_threads,
         progress=progress,

@@ -7,12 +7,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of
 from genkt.types import UNLABELLED, UserError
 
 # Decoders that start another program, or that only hand the file to a handler nobody registered.
@@ -89,6 +89,8 @@ def _reason(error: Exception) -> str:
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()  # first, because TIFF turns itself upright here and PNG may find its EXIF here
     orientation = _orientation(image)
+    if type(image) is Image.Image and image.mode == "RGB" and not image.info and orientation == 1:
+        return image  # decoded already, as most openers do: no copy
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         rgb = _to_eight_bits(image).convert("RGB")
     elif image.has_transparency_data:
@@ -148,12 +150,6 @@ def _tiff_tag(image: Image.Image, tag: int) -> int | None:
 def content_hash(data: bytes) -> str:
     """16 hex digits of BLAKE2b: the part of a sample id after its last ``#``."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-class Opener(Protocol):
-    """How an ImageSet gets at one sample's picture; must be picklable for worker processes."""
-
-    def __call__(self, sample_id: str, item: int) -> Image.Image: ...
 
 
 class ImageSet:
@@ -225,6 +221,11 @@ class ImageSet:
         """How many samples have a class."""
         return int((self.labels != UNLABELLED).sum())
 
+    @property
+    def blocks(self) -> NDArray[np.int64] | None:
+        """[N] the block of storage that each sample lies in; None where any order reads as fast."""
+        return blocks_of(self.open_item, self.items)
+
     def class_counts(self) -> dict[str, int]:
         """Labelled samples of each class, in class order."""
         known = self.labels[self.labels != UNLABELLED]
@@ -238,6 +239,14 @@ class ImageSet:
             UserError: the file is gone, was changed, or can no longer be decoded.
         """
         return decode(self.open_item(self.ids[index], int(self.items[index])))
+
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Have the system fetch what ``load`` of these samples reads, where that is worth asking.
+
+        Tars on a disk: all reads are in flight at once instead of one after the other.
+        """
+        if isinstance(self.open_item, StorageOpener):
+            self.open_item.read_ahead(self.items[indices])
 
     def select(self, indices: ArrayLike) -> ImageSet:
         """The samples at ``indices`` (integers in any order, or N booleans); ``skipped`` stays.
@@ -265,17 +274,6 @@ class ImageSet:
         return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
 
 
-@dataclass(frozen=True)
-class _ChainedOpener:
-    """Items of several openers in one number: ``item * len(openers) + which``."""
-
-    openers: tuple[Opener, ...]
-
-    def __call__(self, sample_id: str, item: int) -> Image.Image:
-        item, which = divmod(item, len(self.openers))
-        return self.openers[which](sample_id, item)
-
-
 def concat(*sets: ImageSet) -> ImageSet:
     """All samples of the sets, in order.
 
@@ -299,7 +297,7 @@ def concat(*sets: ImageSet) -> ImageSet:
         np.concatenate([images.labels for images in sets]),
         named[0] if named else (),
         np.concatenate(items),
-        _ChainedOpener(openers),
+        ChainedOpener(openers),
         tuple(dict.fromkeys(entry for images in sets for entry in images.skipped)),
     )
 

@@ -23,6 +23,7 @@ def map_in_threads(
     description: str,
     num_threads: int | None = None,
     progress: bool | None = None,
+    unit: str = "img",
 ) -> Iterator[Result]:
     """Yield ``function(item)`` in order, with a progress bar (None: only on a terminal)."""
     from tqdm import tqdm
@@ -31,7 +32,7 @@ def map_in_threads(
     disable = None if progress is None else not progress
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(items), desc=description, unit="img", disable=disable) as bar,
+        tqdm(total=len(items), desc=description, unit=unit, disable=disable) as bar,
     ):
         rest = iter(items)
         while chunk := list(islice(rest, 64 * threads)):  # a few in flight: flat memory

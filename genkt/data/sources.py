@@ -120,32 +120,67 @@ def read_torchvision(
         UserError: an unknown name, no root, data that are not there or cannot be fetched, more
             unusable images than allowed.
     """
-    recipe = _RECIPES.get(name)
-    if recipe is None:
-        raise UserError(
-            f"'{name}' is not a torchvision data set known here.{did_you_mean(name, _RECIPES)} "
-            f"Known: {', '.join(_RECIPES)}"
+    parts = {
+        part: read_torchvision_part(
+            name, root, part, download=download, max_skipped=max_skipped,
+            num_threads=num_threads, progress=progress,
         )
-    if root is None and not recipe.generated:
-        raise UserError(f"{name}: expected root, the folder that torchvision keeps the data in")
-    parts = {}
-    for part, arguments in recipe.parts.items():
-        dataset = _build(name, recipe, root, download, arguments)
-        parts[part] = from_dataset(
-            dataset,
-            recipe.classes or tuple(dataset.classes),
-            f"{name}/{part}",
-            labelled=part != "unlabelled",
-            max_skipped=max_skipped,
-            num_threads=1 if recipe.generated else num_threads,
-            progress=progress,
-        )
+        for part in _recipe(name).parts
+    }  # fmt: skip
     return carve_missing(
         Splits(**parts),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,
     )
+
+
+def read_torchvision_part(
+    name: str,
+    root: str | Path | None,
+    part: str = "train",
+    *,
+    download: bool = False,
+    max_skipped: int | float = 0.05,
+    num_threads: int | None = None,
+    progress: bool | None = None,
+) -> ImageSet:
+    """One official part of a torchvision data set, as it is there.
+
+    Args:
+        part: train, validation, test or unlabelled, where the data set has it.
+        name, root, download, max_skipped, num_threads, progress: as for ``read_torchvision``.
+
+    Raises:
+        UserError: as ``read_torchvision``, or a part that the data set lacks.
+    """
+    recipe = _recipe(name)
+    if root is None and not recipe.generated:
+        raise UserError(f"{name}: expected root, the folder that torchvision keeps the data in")
+    if part not in recipe.parts:
+        raise UserError(
+            f"{name}: has no part '{part}'.{did_you_mean(part, recipe.parts)} "
+            f"It has: {', '.join(recipe.parts)}"
+        )
+    dataset = _build(name, recipe, root, download, recipe.parts[part])
+    return from_dataset(
+        dataset,
+        recipe.classes or tuple(dataset.classes),
+        f"{name}/{part}",
+        labelled=part != "unlabelled",
+        max_skipped=max_skipped,
+        num_threads=1 if recipe.generated else num_threads,
+        progress=progress,
+    )
+
+
+def _recipe(name: str) -> _Recipe:
+    if name not in _RECIPES:
+        raise UserError(
+            f"'{name}' is not a torchvision data set known here.{did_you_mean(name, _RECIPES)} "
+            f"Known: {', '.join(_RECIPES)}"
+        )
+    return _RECIPES[name]
 
 
 def _build(

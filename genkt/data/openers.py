@@ -1,0 +1,64 @@
+"""How a set of images gets at its pictures, and what is known of where they are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+BLOCK_ROWS = 64
+"""Neighbours in storage that make up a block; see ``ImageSet.blocks``."""
+
+
+class Opener(Protocol):
+    """How an ImageSet gets at one sample's picture; must be picklable for worker processes."""
+
+    def __call__(self, sample_id: str, item: int) -> Image.Image: ...
+
+
+@runtime_checkable
+class StorageOpener(Protocol):
+    """An opener of large files, whose neighbours are read faster than samples here and there."""
+
+    def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """[N] the block of storage of each item; None where any order reads as fast."""
+
+    def read_ahead(self, items: NDArray[np.int64]) -> None:
+        """Have the system fetch the bytes of items that are opened next, all at once."""
+
+
+@dataclass(frozen=True)
+class ChainedOpener:
+    """Items of several openers in one number: ``item * len(openers) + which``."""
+
+    openers: tuple[Opener, ...]
+
+    def __call__(self, sample_id: str, item: int) -> Image.Image:
+        item, which = divmod(item, len(self.openers))
+        return self.openers[which](sample_id, item)
+
+    def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """[N] the block of each item; where only some have any, the others get some in order."""
+        found, first, known = np.zeros(len(items), np.int64), 0, False
+        for which, opener in enumerate(self.openers):
+            rows = np.flatnonzero(items % len(self.openers) == which)
+            own = blocks_of(opener, items[rows] // len(self.openers))
+            known = known or own is not None
+            found[rows] = first + (np.arange(len(rows)) // BLOCK_ROWS if own is None else own)
+            first = int(found[rows].max(initial=first - 1)) + 1
+        return found if known else None
+
+    def read_ahead(self, items: NDArray[np.int64]) -> None:
+        """Pass each opener its own items."""
+        for which, opener in enumerate(self.openers):
+            if isinstance(opener, StorageOpener):
+                rows = items % len(self.openers) == which
+                opener.read_ahead(items[rows] // len(self.openers))
+
+
+def blocks_of(opener: Opener, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """[N] the block of storage of each item; None where any order reads as fast."""
+    return opener.blocks(items) if isinstance(opener, StorageOpener) else None

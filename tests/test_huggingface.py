@@ -1,0 +1,146 @@
+"""Hugging Face data sets, saved to disk here: columns, splits, labels, broken pictures."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from source_cases import picture_folder, png
+
+import genkt.data.huggingface
+from genkt.data.file_index import examine_bytes
+from genkt.data.huggingface import read_huggingface
+from genkt.data.images import decode
+from genkt.types import UserError
+
+datasets = pytest.importorskip("datasets")
+datasets.disable_progress_bars()
+datasets.config.HF_HUB_OFFLINE = True
+
+CLASSES = ["cat", "dog", "elk"]
+
+
+def build(numbers: range, labels: list[int | None] | None = None, **more: Any) -> Any:
+    """A data set of numbered pictures, as encoded bytes."""
+    pictures = [{"bytes": png(number), "path": None} for number in numbers]
+    columns: dict[str, Any] = {"image": pictures}
+    features: dict[str, Any] = {"image": datasets.Image()}
+    if labels is not None:
+        columns["label"] = labels
+        features["label"] = datasets.ClassLabel(names=CLASSES)
+    for name, (values, kind) in more.items():
+        columns[name], features[name] = values, kind
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def test_a_saved_data_set(tmp_path: Path) -> None:
+    build(range(6), [0, 1, 2, None, 1, -1]).save_to_disk(tmp_path / "toys")
+    images = read_huggingface(str(tmp_path / "toys"))
+    assert images.classes == tuple(CLASSES) and images.labels.tolist() == [0, 1, 2, -1, 1, -1]
+    assert images.ids[3].startswith("toys/3#") and images.blocks is None
+    copy = pickle.loads(pickle.dumps(images.select([4])))
+    assert np.array_equal(np.asarray(copy.load(0)), np.asarray(decode(png(4))))
+
+
+def test_selected_rows_and_no_labels(tmp_path: Path) -> None:
+    build(range(6)).select([5, 1]).save_to_disk(tmp_path / "toys")
+    images = read_huggingface(str(tmp_path / "toys"))
+    assert images.classes == () and images.labels.tolist() == [-1, -1]
+    assert np.array_equal(np.asarray(images.load(0)), np.asarray(decode(png(5))))
+
+
+def test_splits(tmp_path: Path) -> None:
+    place = tmp_path / "toys"
+    parts = {"train": build(range(3), [0, 1, 2]), "test": build(range(3, 5), [0, 1])}
+    datasets.DatasetDict(parts).save_to_disk(place)
+    assert len(read_huggingface(str(place), "test")) == 2
+    assert read_huggingface(str(place), "train").ids[0].startswith("toys/train/0#")
+    with pytest.raises(UserError, match=r"several splits\. Expected .*:SPLIT, one of train, test$"):
+        read_huggingface(str(place))
+    with pytest.raises(UserError, match=r"no split 'tests'\. Did you mean test\?"):
+        read_huggingface(str(place), "tests")
+    datasets.DatasetDict({"only": build(range(3))}).save_to_disk(tmp_path / "single")
+    assert len(read_huggingface(str(tmp_path / "single"))) == 3
+    build(range(3)).save_to_disk(tmp_path / "bare")
+    with pytest.raises(UserError, match="one split without a name is saved there, came 'train'"):
+        read_huggingface(str(tmp_path / "bare"), "train")
+
+
+def test_columns_are_found_or_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = [{"bytes": png(9), "path": None}] * 3
+    kinds = datasets.ClassLabel(names=["x", "y"])
+    build(
+        range(3), mask=(other, datasets.Image()), coarse=([1, 0, 1], kinds), fine=([0, 0, 1], kinds)
+    ).save_to_disk(tmp_path / "two")
+    images = read_huggingface(str(tmp_path / "two"))
+    assert np.array_equal(np.asarray(images.load(0)), np.asarray(decode(png(0))))
+    assert images.labels.tolist() == [1, 0, 1] and "column coarse" in caplog.text
+    build(range(3), left=(other, datasets.Image())).rename_column("image", "right").save_to_disk(
+        tmp_path / "unclear"
+    )
+    with pytest.raises(UserError, match=r"expected a picture column .* right \(Image\), left"):
+        read_huggingface(str(tmp_path / "unclear"))
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "texts")
+    with pytest.raises(UserError, match=r"came text \(Value\)"):
+        read_huggingface(str(tmp_path / "texts"))
+
+
+def test_broken_pictures_are_named(tmp_path: Path) -> None:
+    whole = build(range(4)).cast_column("image", datasets.Image(decode=False)).to_list()
+    whole[1]["image"]["bytes"] = b"no picture"
+    whole[2]["image"]["bytes"] = png(2)[:-30]
+    whole[3]["image"] = None
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_list(whole, features=features).save_to_disk(tmp_path / "toys")
+    images = read_huggingface(str(tmp_path / "toys"), max_skipped=3)
+    reasons = [entry.reason for entry in images.skipped]
+    assert len(images) == 1 and images.skipped[0].path == "toys/1"
+    assert reasons[0] == "not a picture that Pillow can open" and reasons[2] == "empty file"
+    assert "truncated" in reasons[1]
+    with pytest.raises(UserError, match="toys: 3 of 4 image files cannot be used"):
+        read_huggingface(str(tmp_path / "toys"), max_skipped=2)
+
+
+def test_a_folder_that_the_library_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    for number, name in enumerate("abc"):
+        picture_folder(tmp_path / "photos" / name, [number])
+    images = read_huggingface(str(tmp_path / "photos"))
+    assert images.class_counts() == {"a": 1, "b": 1, "c": 1}
+    assert np.array_equal(np.asarray(images.load(1)), np.asarray(decode(png(1))))
+    picture_folder(tmp_path / "photos" / "c", [2]).joinpath("2.png").write_bytes(png(5))
+    with pytest.raises(UserError, match=r"photos/2#.*changed since it was read"):
+        images.load(2)
+    (tmp_path / "photos" / "b" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"1\.png: No such file"):
+        images.load(1)
+
+
+def test_a_known_data_set_is_not_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(range(80)).save_to_disk(tmp_path / "toys")
+    first = read_huggingface(str(tmp_path / "toys"))
+    examined: list[bytes] = []
+
+    def counted(data: bytes) -> tuple[str, str]:
+        examined.append(data)
+        return examine_bytes(data)
+
+    monkeypatch.setattr(genkt.data.huggingface, "examine_bytes", counted)
+    assert read_huggingface(str(tmp_path / "toys")).ids == first.ids and not examined
+    build(range(1, 81)).save_to_disk(tmp_path / "other")
+    assert read_huggingface(str(tmp_path / "other")).ids[0] != first.ids[0]
+    assert len(examined) == 80
+
+
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^hf:no/such: cannot be loaded: [^\n]*$"):
+        read_huggingface("no/such")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r'needs datasets: pip install "genkt\[huggingface\]"'):
+        read_huggingface("no/such")
