@@ -14,7 +14,16 @@ from training_cases import NUM_LABELLED, TRANSFORM, Case, pictures, tiny_net
 
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec, view_index_for
-from genkt.training.batches import Batches, BatchPlan, Stream, loader_workers, split_batch
+from genkt.io import derive_seed
+from genkt.training.batches import (
+    Batches,
+    BatchPlan,
+    Stream,
+    TransferPart,
+    loader_workers,
+    shared_counts,
+    split_batch,
+)
 from genkt.training.teacher import cache_outputs
 from genkt.types import UserError
 
@@ -66,6 +75,95 @@ def test_a_step_has_its_rows_of_both_kinds_spread_evenly(plan: BatchPlan, step: 
         0 < num_labelled < plan.batch_size
     ) else plan  # fmt: skip
     assert np.array_equal(fresh.rows(step), rows)
+
+
+@fast
+@given(plans(), st.integers(0, 30))
+def test_without_parts_the_rows_are_those_of_two_streams(plan: BatchPlan, step: int) -> None:
+    parts, places = [], []
+    for count, indices, name in zip(
+        plan.counts, (plan.labelled, plan.transfer), ("labelled", "transfer"), strict=True
+    ):
+        if count:
+            stream = Stream(indices, derive_seed(plan.seed, name))
+            parts.append(stream.take(step * count, count))
+            places.append((np.arange(count) + 0.5) / count)
+    order = np.argsort(np.concatenate(places), kind="stable")
+    assert np.array_equal(plan.rows(step), np.concatenate(parts)[order])
+
+
+weights = st.lists(
+    st.one_of(st.integers(1, 9), st.floats(1e-6, 50, allow_nan=False)), min_size=1, max_size=6
+)
+
+
+@fast
+@given(weights, st.integers(0, 500))
+def test_shares_add_up_grow_and_stay_close(shares: list[float], total: int) -> None:
+    counts, more = shared_counts(total, shares), shared_counts(total + 1, shares)
+    assert sum(counts) == total and sum(more) == total + 1
+    grown = np.subtract(more, counts)
+    assert grown.min() >= 0 and grown.max() == 1
+    exact = total * np.array(shares) / sum(shares)
+    assert np.abs(counts - exact).max() <= 1 + len(shares) / 4
+
+
+@fast
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 20))
+def test_shares_are_exact_where_they_are_whole_numbers(shares: list[int], times: int) -> None:
+    expected = [times * share for share in shares]
+    assert shared_counts(times * sum(shares), shares) == expected
+    tenths = [share / 10 for share in shares]
+    assert shared_counts(times * sum(shares), tenths) == expected
+
+
+@st.composite
+def mixes(draw: st.DrawFn) -> BatchPlan:
+    sizes = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
+    shares = draw(st.lists(st.integers(1, 5), min_size=len(sizes), max_size=len(sizes)))
+    parts = tuple(
+        TransferPart(1000 * (place + 1) + np.arange(size), share / 10)
+        for place, (size, share) in enumerate(zip(sizes, shares, strict=True))
+    )
+    labelled = np.arange(draw(st.integers(0, 20)))
+    transfer = np.concatenate([part.rows for part in parts])
+    batch_size = 12 * draw(st.integers(1, 4))
+    per_batch = draw(st.integers(0, batch_size - 1))
+    return BatchPlan(labelled, transfer, batch_size, per_batch, draw(st.integers(0, 9)), parts)
+
+
+@fast
+@given(mixes(), st.integers(0, 30))
+def test_parts_share_every_batch(plan: BatchPlan, step: int) -> None:
+    rows = plan.rows(step)
+    num_labelled, num_transfer = plan.counts
+    assert len(rows) == plan.batch_size and (rows[:, 0] < 1000).sum() == num_labelled
+    for parts in (2, 3, 4, 12):  # the labelled rows stay spread as evenly as without parts
+        assert np.ptp((rows[:, 0] < 1000).reshape(parts, -1).sum(axis=1)) <= 1
+    shares = [part.share for part in plan.parts]
+    total = sum(shares)
+    for place, part in enumerate(plan.parts):
+        seen = (rows[:, 0] // 1000 == place + 1).sum()
+        assert abs(seen - num_transfer * part.share / total) < 2 + len(shares) / 2
+    fresh = BatchPlan(
+        plan.labelled, plan.transfer, plan.batch_size, plan.labelled_per_batch, plan.seed,
+        plan.parts,
+    )  # fmt: skip
+    assert np.array_equal(fresh.rows(step), rows)
+
+
+@fast
+@given(mixes())
+def test_each_part_is_walked_epoch_after_epoch(plan: BatchPlan) -> None:
+    rows = np.concatenate([plan.rows(step) for step in range(12)])
+    _, num_transfer = plan.counts
+    for place, part in enumerate(plan.parts):
+        own = rows[rows[:, 0] // 1000 == place + 1]
+        assert len(own) == shared_counts(
+            12 * num_transfer, [part.share for part in plan.parts]
+        )[place]  # fmt: skip
+        for epoch in np.unique(own[:, 1])[:-1]:
+            assert sorted(own[own[:, 1] == epoch, 0]) == part.rows.tolist()
 
 
 @fast
@@ -142,6 +240,9 @@ def test_impossible_plans_are_refused(tmp_path: Path) -> None:
         BatchPlan(NONE, NONE, 4, 0, 0)
     with pytest.raises(UserError, match=r"labelled_per_batch: expected 0 \.\. 3.*got 4"):
         BatchPlan(np.arange(3), np.arange(3), 4, 4, 0)
+    for rows, share in ((NONE, 1.0), (np.arange(3), 0.0)):
+        with pytest.raises(UserError, match="an image and a share above 0"):
+            BatchPlan(NONE, np.arange(3), 4, 0, 0, (TransferPart(rows, share),))
     assert BatchPlan(np.arange(3), NONE, 4, 4, 0).counts == (4, 0)
     stage = Case(tmp_path).stage()
     with pytest.raises(UserError, match="a multiple of the 5 processes, got 12"):

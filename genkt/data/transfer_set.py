@@ -1,6 +1,6 @@
 """Transfer sets on disk: images with labels and provenance, written in shards, opened lazily.
 
-transfer_set.json      header: format, source, counts, settings, classes
+transfer_set.json      header: format, source, counts, settings, classes, parts
 shards/00000.json      one a finished shard: counts, digests and sizes of its files
 manifest/00000.jsonl   one line an image (``Record``)
 images/00000/000000.webp, or images/00000.tar (WebDataset)
@@ -9,8 +9,9 @@ tokens/00000.safetensors   what images are decoded from, where a generator made 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from genkt.data.composition import Stored, TransferSet
 from genkt.data.images import ImageSet, content_hash, decode
+from genkt.data.parts import NO_PARTS, SOURCES, Part, Provenance
 from genkt.data.transfer_set_files import (
     HEADER,
     ImageFiles,
     Record,
-    digest_of,
+    manifest_lines,
     part_path,
     read_image_file,
+    read_records,
+    read_tokens,
     shard_facts,
 )
 from genkt.io import read_json, write_json
 from genkt.types import UserError
+
+__all__ = [
+    "FORMAT",
+    "TransferSet",
+    "image_files",
+    "is_transfer_set",
+    "open_shards",
+    "read_records",
+    "read_tokens",
+    "read_transfer_set",
+    "write_header",
+]
 
 FORMAT = 1
 _NO_OFFSET = -1
@@ -49,109 +66,41 @@ class _Opener:
         return decode(data)
 
 
-@dataclass(frozen=True)
-class TransferSet:
-    """A set on disk.
+@dataclass(frozen=True, eq=False)
+class _SavedRecords:
+    """Reads records of a set from its manifests, line by line.
 
     Args:
-        directory: its folder.
-        header: what ``transfer_set.json`` holds.
-        images: its images, opened lazily from files or tars.
-        starts: [shards + 1] the row of ``images`` that each shard starts at.
+        root: the set's folder.
+        starts: [shards + 1] the row that each shard starts at.
+        lines: [N] where the line of each row starts in its manifest.
     """
 
-    directory: Path
-    header: Mapping[str, Any]
-    images: ImageSet
+    root: Path
     starts: NDArray[np.int64]
-    _last: dict[int, list[Record]] = field(default_factory=dict, repr=False, compare=False)
+    lines: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __repr__(self) -> str:
-        return f"TransferSet({len(self)} {self.header['source']} images in {self.directory})"
-
-    @property
-    def num_shards(self) -> int:
-        """How many shards it is stored in."""
-        return len(self.starts) - 1
-
-    def record(self, index: int) -> Record:
-        """Provenance of the image at ``index``."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"expected an index from 0 to {len(self) - 1}, came {index}")
-        shard = int(np.searchsorted(self.starts, index, side="right")) - 1
-        if shard not in self._last:
-            self._last.clear()
-            self._last[shard] = read_records(self.directory, shard)
-        return self._last[shard][index - int(self.starts[shard])]
-
-    def records(self) -> Iterator[Record]:
-        """Provenance of every image, in order; one shard is in memory at a time."""
-        for shard in range(self.num_shards):
-            yield from read_records(self.directory, shard)
-
-    def tokens(self, shard: int) -> dict[str, NDArray[Any]]:
-        """A shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds`` [n].
-
-        Raises:
-            UserError: a set that was not made from tokens, or a damaged file.
-        """
-        return read_tokens(self.directory, shard)
+    def __call__(self, rows: NDArray[np.int64]) -> list[Record]:
+        shards = np.searchsorted(self.starts, rows, side="right") - 1
+        found: dict[int, Record] = {}
+        for shard in np.unique(shards).tolist():
+            path = part_path(self.root, "manifest", shard)
+            try:
+                with open(path, "rb") as stream:
+                    for place in np.flatnonzero(shards == shard).tolist():
+                        stream.seek(self.lines[rows[place]])
+                        found[place] = Record.parse(stream.readline().decode())
+            except OSError as error:
+                raise UserError(f"{path}: {error.strerror}; its set was open already") from error
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}: damaged since its set was opened") from error
+        return [found[place] for place in range(len(rows))]
 
 
-def read_records(directory: Path, shard: int) -> list[Record]:
-    """The manifest of one finished shard.
-
-    Raises:
-        UserError: a shard that is not there, or not as it was written.
-    """
-    facts = shard_facts(directory, shard)
-    path = part_path(directory, "manifest", shard)
-    if facts is None:
-        raise UserError(f"{directory}: shard {shard} is missing (shards/{shard:05d}.json)")
-    data = _checked(path, facts["files"]["manifest"])
-    # Split as bytes: a str would also break at characters that file names may hold (U+2028).
-    return [Record.parse(line.decode()) for line in data.splitlines()]
-
-
-def read_tokens(directory: Path, shard: int) -> dict[str, NDArray[Any]]:
-    """The tokens of one finished shard; see ``TransferSet.tokens``."""
-    from safetensors.numpy import load
-
-    facts = shard_facts(directory, shard)
-    if facts is None or "tokens" not in facts["files"]:
-        raise UserError(f"{directory}: holds no tokens (shard {shard}), only images")
-    data = _checked(part_path(directory, "tokens", shard), facts["files"]["tokens"])
-    arrays: dict[str, NDArray[Any]] = load(data)
-    return arrays
-
-
-def _checked(path: Path, digest: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, though its shard was finished") from error
-    if digest_of(data) != digest:
-        raise UserError(f"{path}: damaged, it is not what was written")
-    return data
-
-
-def write_header(directory: Path, header: Mapping[str, Any]) -> TransferSet:
-    """Declare a set finished: count its shards and write ``transfer_set.json``.
-
-    Args:
-        header: at least ``source``, ``num_shards``, ``files`` (an ``ImageFiles``) and ``classes``.
-
-    Raises:
-        UserError: a shard is missing or damaged.
-    """
-    full = {"format": FORMAT, "num_images": 0, **header}
-    found = open_shards(directory, full)
-    full["num_images"] = len(found)
-    write_json(directory / HEADER, full)
-    return read_transfer_set(directory)
+def is_transfer_set(location: str | Path) -> bool:
+    """Whether a folder holds a saved set, finished or not."""
+    root = Path(location).expanduser()
+    return (root / HEADER).is_file() or (root / "shards").is_dir()
 
 
 def read_transfer_set(directory: str | Path) -> TransferSet:
@@ -184,20 +133,50 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
 
 
 def open_shards(root: Path, header: Mapping[str, Any]) -> TransferSet:
-    """The set that finished shards make up, whether its header is written or not."""
+    """The set that finished shards make up, whether its header is written or not.
+
+    Args:
+        header: at least ``num_shards`` and ``classes``; of a mix also ``parts``.
+    """
+    parts = tuple(Part(**part) for part in header.get("parts", ()))
+    number = {part.name: place for place, part in enumerate(parts)}
     ids: list[str] = []
-    labels: list[int] = []
-    items: list[int] = []
+    rows: list[tuple[int, int, int, int]] = []  # label, item, source, part
+    lines = [np.empty(0, np.int64)]
     starts = [0]
     for shard in range(header["num_shards"]):
-        records = read_records(root, shard)
+        written = manifest_lines(root, shard)
         _check_tar(root, shard)
-        ids += [record.id for record in records]
-        labels += [record.label for record in records]
-        items += [_NO_OFFSET if r.offset is None else r.offset for r in records]
+        for line in written:
+            values = json.loads(line)
+            ids.append(values["id"])
+            item = _NO_OFFSET if values["offset"] is None else values["offset"]
+            part = number[values["detail"]["part"]] if parts else 0
+            rows.append((values["label"], item, SOURCES.index(values["source"]), part))
+        lines.append(np.cumsum([0, *(len(line) + 1 for line in written)])[:-1])
         starts.append(len(ids))
+    labels, items, sources, part_of = np.array(rows, np.int64).reshape(-1, 4).T
     images = ImageSet(ids, labels, header["classes"], items, _Opener(str(root)))
-    return TransferSet(root, header, images, np.array(starts, dtype=np.int64))
+    stored = Stored(root, header, np.array(starts, dtype=np.int64))
+    reader = _SavedRecords(root, stored.starts, np.concatenate(lines))
+    provenance = Provenance.of(reader, sources)
+    return TransferSet(images, provenance, parts, part_of if parts else NO_PARTS, stored)
+
+
+def write_header(directory: Path, header: Mapping[str, Any]) -> TransferSet:
+    """Declare a set finished: count its shards and write ``transfer_set.json``.
+
+    Args:
+        header: at least ``source``, ``num_shards``, ``files`` (an ``ImageFiles``) and ``classes``.
+
+    Raises:
+        UserError: a shard is missing or damaged.
+    """
+    full = {"format": FORMAT, "num_images": 0, **header}
+    found = open_shards(directory, full)
+    full["num_images"] = len(found)
+    write_json(directory / HEADER, full)
+    return read_transfer_set(directory)
 
 
 def _check_tar(root: Path, shard: int) -> None:

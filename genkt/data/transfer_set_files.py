@@ -25,6 +25,10 @@ from genkt.io import atomic_path, read_json, write_json, write_text
 from genkt.types import UNLABELLED, Range, UserError
 
 HEADER = "transfer_set.json"
+
+Source = Literal["real", "retrieved", "synthesized"]
+"""How an image came to be: a photograph at hand, one found elsewhere, one that was made."""
+
 LOSSLESS = 64
 """WebP pictures up to this side are stored without loss: there a lossy file is hardly smaller."""
 
@@ -85,7 +89,7 @@ class Record:
 
     id: str
     label: int = UNLABELLED
-    source: Literal["real", "retrieved", "synthesized"] = "synthesized"
+    source: Source = "synthesized"
     parent: str | None = None
     offset: int | None = None
     detail: Mapping[str, Any] | None = None
@@ -139,11 +143,61 @@ def shard_facts(root: Path, shard: int) -> dict[str, Any] | None:
     return facts
 
 
+def read_records(root: Path, shard: int) -> list[Record]:
+    """The manifest of one finished shard.
+
+    Raises:
+        UserError: a shard that is not there, or not as it was written.
+    """
+    return [Record.parse(line.decode()) for line in manifest_lines(root, shard)]
+
+
+def manifest_lines(root: Path, shard: int) -> list[bytes]:
+    """The lines of a finished shard's manifest, checked; see ``read_records``."""
+    facts = shard_facts(root, shard)
+    path = part_path(root, "manifest", shard)
+    if facts is None:
+        raise UserError(f"{root}: shard {shard} is missing (shards/{shard:05d}.json)")
+    # Split as bytes: a str would also break at characters that file names may hold (U+2028).
+    return _checked(path, facts["files"]["manifest"]).splitlines()
+
+
+def read_tokens(root: Path, shard: int) -> dict[str, NDArray[Any]]:
+    """A finished shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds``.
+
+    Raises:
+        UserError: a set that was not made from tokens, or a damaged file.
+    """
+    from safetensors.numpy import load
+
+    facts = shard_facts(root, shard)
+    if facts is None or "tokens" not in facts["files"]:
+        raise UserError(f"{root}: holds no tokens (shard {shard}), only images")
+    data = _checked(part_path(root, "tokens", shard), facts["files"]["tokens"])
+    arrays: dict[str, NDArray[Any]] = load(data)
+    return arrays
+
+
+def _checked(path: Path, digest: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, though its shard was finished") from error
+    if digest_of(data) != digest:
+        raise UserError(f"{path}: damaged, it is not what was written")
+    return data
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file or folder is what a killed writer left half done."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
 def remove_leftovers(root: Path) -> None:
     """Remove what a killed writer left half done; no other may write at the time."""
     for folder in (root, *(root / part for part in _PARTS)):
         for path in folder.glob(".*") if folder.is_dir() else ():
-            if not _LEFTOVER.fullmatch(path.name):
+            if not is_leftover(path):
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
@@ -209,7 +263,7 @@ class ShardWriter:
         number: int,
         *,
         label: int = UNLABELLED,
-        source: Literal["real", "retrieved", "synthesized"] = "synthesized",
+        source: Source = "synthesized",
         parent: str | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Record:

@@ -6,7 +6,8 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -18,41 +19,45 @@ from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
 from genkt.training.probe import Rows
+from genkt.training.walk import Stream
 from genkt.types import Batch, ModelOutput, UserError
 
 _BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Stream:
-    """An endless shuffled walk over some rows of a set: epoch after epoch, each row once.
+class TransferPart:
+    """Transfer rows that have a share of the transfer rows of every batch.
 
-    Position p of the stream depends on (seed, p) alone, so a resumed run, another batch size of
-    micro-batches or another number of workers reads the same rows.
+    Args:
+        rows: sample indices, at least one.
+        share: its weight among the parts, above 0; they need not add up to 1.
     """
 
-    indices: np.ndarray
-    seed: int
-    _orders: dict[int, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    rows: np.ndarray
+    share: float
 
-    def take(self, start: int, count: int) -> np.ndarray:
-        """Rows [count, 2] (sample index, epoch) at positions start .. start + count."""
-        positions = np.arange(start, start + count)
-        epochs, offsets = np.divmod(positions, len(self.indices))
-        rows = np.empty((count, 2), dtype=np.int64)
-        rows[:, 1] = epochs
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            rows[here, 0] = self._order(int(epoch))[offsets[here]]
-        return rows
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            for old in [known for known in self._orders if known < epoch - 1]:
-                del self._orders[old]
-            generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch)))
-            self._orders[epoch] = self.indices[generator.permutation(len(self.indices))]
-        return self._orders[epoch]
+def shared_counts(total: int, shares: Sequence[float]) -> list[int]:
+    """How many of any ``total`` first rows each part has: its share to within a row or two.
+
+    Each part takes its share of what the parts before it left, rounded. So the counts add up,
+    none shrinks as ``total`` grows by one, and wherever all shares of ``total`` are whole numbers
+    the counts are exactly these.
+
+    >>> [shared_counts(total, [0.6, 0.3, 0.1]) for total in (1, 4, 10)]
+    [[1, 0, 0], [2, 2, 0], [6, 3, 1]]
+
+    Args:
+        total: rows, at least 0.
+        shares: weights above 0.
+    """
+    weights = [Fraction(str(share)) for share in shares]  # 0.1 is a tenth, not its nearest float
+    counts, left, weight_left = [], total, sum(weights, Fraction())
+    for weight in weights:
+        counts.append(int(left * weight / weight_left + Fraction(1, 2)))
+        left, weight_left = left - counts[-1], weight_left - weight
+    return counts
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,10 @@ class BatchPlan:
         labelled, transfer: sample indices into one image set; either may be empty, not both.
         batch_size: rows a step.
         labelled_per_batch: labelled rows a step where both kinds are there.
-        seed: of both shuffles.
+        seed: of the shuffles.
+        parts: what ``transfer`` is made of where parts of it have shares; empty: all its rows
+            come equally often.
+        blocks: of the image set (``ImageSet.blocks``); given by the loader.
     """
 
     labelled: np.ndarray
@@ -71,10 +79,14 @@ class BatchPlan:
     batch_size: int
     labelled_per_batch: int
     seed: int
+    parts: tuple[TransferPart, ...] = ()
+    blocks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.labelled) and not len(self.transfer):
             raise UserError("nothing to train on: no labelled and no transfer images")
+        if any(not len(part.rows) or part.share <= 0 for part in self.parts):
+            raise UserError("every part of the transfer images needs an image and a share above 0")
         both = len(self.labelled) and len(self.transfer)
         if both and not 0 <= self.labelled_per_batch < self.batch_size:
             raise UserError(
@@ -98,22 +110,43 @@ class BatchPlan:
         Even spreading gives every process and micro-batch its share of labelled rows.
         """
         num_labelled, num_transfer = self.counts
-        parts, places = [], []
-        for count, indices, name in (
-            (num_labelled, self.labelled, "labelled"),
-            (num_transfer, self.transfer, "transfer"),
-        ):
-            if count:
-                parts.append(self._stream(indices, name).take(step * count, count))
-                places.append((np.arange(count) + 0.5) / count)
-        order = np.argsort(np.concatenate(places), kind="stable")
-        return np.concatenate(parts)[order]
+        kinds = []
+        if num_labelled:
+            kinds.append(self._rows("labelled", self.labelled, step * num_labelled, num_labelled))
+        if num_transfer:
+            kinds.append(self._transfer_rows(step * num_transfer, num_transfer))
+        return _interleaved(kinds)
+
+    def _transfer_rows(self, start: int, count: int) -> np.ndarray:
+        if not self.parts:
+            return self._rows("transfer", self.transfer, start, count)
+        shares = [part.share for part in self.parts]
+        bounds = zip(
+            shared_counts(start, shares), shared_counts(start + count, shares), strict=True
+        )
+        return _interleaved(
+            [
+                self._rows(f"transfer {number}", part.rows, first, last - first)
+                for number, (part, (first, last)) in enumerate(zip(self.parts, bounds, strict=True))
+            ]
+        )
+
+    def _rows(self, name: str, indices: np.ndarray, start: int, count: int) -> np.ndarray:
+        return self._stream(indices, name).take(start, count)
 
     def _stream(self, indices: np.ndarray, name: str) -> Stream:
         streams: dict[str, Stream] = self.__dict__.setdefault("_streams", {})
         if name not in streams:
-            streams[name] = Stream(indices, derive_seed(self.seed, name))
+            blocks = None if self.blocks is None else self.blocks[indices]
+            streams[name] = Stream(indices, derive_seed(self.seed, name), blocks)
         return streams[name]
+
+
+def _interleaved(kinds: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of all kinds, each kind spread evenly along the whole."""
+    places = [(np.arange(len(rows)) + 0.5) / max(1, len(rows)) for rows in kinds]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return np.concatenate(kinds)[order]
 
 
 class Batches:
@@ -149,6 +182,8 @@ class Batches:
             )
         for store in stores:
             store.require_samples(dataset.images.ids, dataset.spec)
+        if plan.blocks is None and (blocks := dataset.images.blocks) is not None:
+            plan = replace(plan, blocks=blocks)
         self.dataset, self.labels, self.plan, self.stores = dataset, labels, plan, tuple(stores)
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
 

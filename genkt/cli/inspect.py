@@ -1,0 +1,31 @@
+"""``genkt inspect DIR``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from genkt.cli.app import read_config
+from genkt.cli.positional import with_positionals
+from genkt.types import Range, UserError
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """See ``configs/inspect.yaml``."""
+
+    set: str
+    out: str | None
+    check: bool
+    examples: Annotated[int, Range(0)]
+
+
+def run(words: list[str]) -> None:
+    """Print what is there; what is wrong with it ends in exit code 2."""
+    config = read_config(InspectConfig, "inspect", with_positionals(words, "set"))
+    from genkt.recipes.inspection import inspect
+
+    found = inspect(config.set, out=config.out, check=config.check, examples=config.examples)
+    print(found.text(), flush=True)
+    if found.faults:
+        raise UserError("\n".join(found.faults))
