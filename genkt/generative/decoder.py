@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genkt.generative.caches import Cache, Place, cache_for
 from genkt.generative.packed import Linear, Norm
 from genkt.io import did_you_mean
 from genkt.types import UserError
@@ -81,7 +82,7 @@ class Decoder:
             self.positions = model.pos_emb.detach()[0].to(self.dtype, copy=True)
             self.layers = [self._lay_out(block) for block in model.blocks]
             self.final_norm = Norm(model.ln_f, self.dtype)
-            self.head = Linear(self._weight(model.head), None)
+            self.head = Linear(self._weight(model.head), self.tokens.new_zeros(self.vocab_size))
         self._gpt: Any = gpt
         self._exact: Any = None
         self._version = self._weights_version()
@@ -127,11 +128,11 @@ class Decoder:
             self._linear(block.mlp[0]), self._linear(block.mlp[2]),
         )  # fmt: skip
 
-    def forward(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Place, attention: Attention) -> Tensor:
         """The network over new tokens.
 
         Args:
-            tokens: [n, c] int64.  positions: [c] int64, where they stand.
+            tokens: [n, c] int64.  positions: where they stand, c of them.
             attention: what looks back over the sequence.
 
         Returns:
@@ -140,10 +141,13 @@ class Decoder:
         rows = (F.embedding(tokens, self.tokens) + self.positions[positions]).flatten(0, 1)
         for index, layer in enumerate(self.layers):
             attended = attention(index, layer.queries_keys_values(layer.attention_norm(rows)))
+            if index + 1 == len(self.layers):  # nothing looks at the others any more
+                rows, attended = (
+                    part.view(*tokens.shape, -1)[:, -1].contiguous() for part in (rows, attended)
+                )
             rows = layer.projection.add_to(rows, attended)
             rows = layer.narrow.add_to(rows, layer.widen(layer.mlp_norm(rows), gelu=True))
-        last = rows.view(*tokens.shape, -1)[:, -1]
-        return self.head(self.final_norm(last)).float()
+        return self.head(self.final_norm(rows)).float()
 
     def exact_logits(self, tokens: Tensor) -> Tensor:
         """The same network in float64 over whole sequences, from a copy made at first need.
@@ -211,16 +215,11 @@ class Decoder:
 
 
 class Decoding:
-    """Keys and values of B images x S samples, one preallocated pair of tensors a layer.
-
-    With S > 1 the prefix's keys and values exist once per image and its samples attend to them
-    together, one matrix product a head; each row adds its own later positions. With S = 1 the
-    row's own cache holds the prefix too. Values lie transposed: with one query both products
-    then run along contiguous memory.
+    """A growing sequence of B images x S samples: a cache a layer, and the steps over them.
 
     Args:
         decoder: the weights.
-        num_images: B.  num_samples: S.
+        num_images: B.  num_samples: S, that share their prefix in memory.
         length: positions to hold beside a shared prefix.
         graph: capture the step of one token in CUDA graphs, one a ``BUCKET`` of positions.
     """
@@ -230,105 +229,53 @@ class Decoding:
     ) -> None:
         self.decoder, self.length = decoder, -(-length // BUCKET) * BUCKET
         self.shape = (num_images, num_samples, graph)
-        self.heads, self.head_width = decoder.num_heads, decoder.width // decoder.num_heads
-        batch = (num_images, self.heads, num_samples)
-        options: Any = {"dtype": decoder.dtype, "device": decoder.device}
-        # Zeros: a step captured for a whole bucket multiplies what is not yet written by 0.
-        self.keys = [
-            torch.zeros(*batch, self.length, self.head_width, **options) for _ in decoder.layers
-        ]
-        self.values = [
-            torch.zeros(*batch, self.head_width, self.length, **options) for _ in decoder.layers
-        ]
-        self.prefix: list[tuple[Tensor, Tensor]] = []
+        heads, device = decoder.num_heads, decoder.device
+        size = (num_images, heads, num_samples, self.length, decoder.width // heads)
+        kind = cache_for(decoder.dtype, device)
+        self.caches: list[Cache] = [kind(size, decoder.tokens) for _ in decoder.layers]
         self.prefix_length = 0
-        self.indices = torch.arange(decoder.block_size + BUCKET, device=decoder.device)
+        self.indices = torch.arange(decoder.block_size + BUCKET, device=device)
         self.graphs: dict[int, _Graph] = {}
 
     def prefill(self, tokens: Tensor) -> Tensor:
         """Start a sequence with [B, P] tokens; [B, vocabulary] logits after them."""
+        count = tokens.shape[1]
         shared = self.shape[1] > 1
-        if shared and tokens.shape[1] != self.prefix_length:
+        if shared and count != self.prefix_length:
             self.graphs.clear()  # they read the prefix where it lay
-            self.prefix = []
-        self.prefix_length = tokens.shape[1] if shared else 0
-        return self.decoder.forward(tokens, self.indices[: tokens.shape[1]], self._prefix_attention)
+            for cache in self.caches:
+                cache.prefix = None
+        self.prefix_length = count if shared else 0
+
+        def attention(index: int, rows: Tensor) -> Tensor:
+            return self.caches[index].prefill(rows)
+
+        return self.decoder.forward(tokens, slice(count), attention)
 
     def step(self, tokens: Tensor, start: int) -> Tensor:
         """Append [B * S, c] tokens at position ``start``; logits [B * S, vocabulary]."""
         count = tokens.shape[1]
-        positions = self.indices[start : start + count]
         end = start + count - self.prefix_length
         if self.shape[2] and count == 1:
             end = -(-end // BUCKET) * BUCKET
+            positions = self.indices[start : start + 1]
             if end not in self.graphs:
                 self.graphs[end] = _Graph(self, tokens, positions, end)
             return self.graphs[end](tokens, positions)
         mask = None
         if count > 1:
-            mask = self.indices[:end] > positions[:, None] - self.prefix_length
-        return self.advance(tokens, positions, end, mask)
+            mask = self.indices[:end] > self.indices[end - count : end, None]
+        return self.advance(tokens, slice(start, start + count), slice(end - count, end), end, mask)
 
-    def advance(self, tokens: Tensor, positions: Tensor, end: int, mask: Tensor | None) -> Tensor:
+    def advance(
+        self, tokens: Tensor, positions: Place, own: Place, end: int, mask: Tensor | None
+    ) -> Tensor:
         """``step`` that reads the first ``end`` own positions, less [c, end] masked ones."""
-        count = tokens.shape[1]
-        own = positions - self.prefix_length if self.shape[2] else slice(end - count, end)
 
         def attention(index: int, rows: Tensor) -> Tensor:
-            return self._attention(index, rows, own, end, mask)
+            return self.caches[index].step(rows, own, end, mask)
 
         return self.decoder.forward(tokens, positions, attention)
-
-    def _split(self, rows: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
-        """[B * S * c, 3 * D] -> queries, keys and values [B, heads, S, c, D / heads]."""
-        rows = rows.view(self.shape[0], num_samples, -1, 3, self.heads, self.head_width)
-        queries, keys, values = rows.permute(3, 0, 4, 1, 2, 5).unbind()
-        return queries, keys, values
-
-    def _prefix_attention(self, index: int, rows: Tensor) -> Tensor:
-        queries, keys, values = (part[:, :, 0] for part in self._split(rows, 1))
-        if not self.prefix_length:
-            count = queries.shape[2]
-            self.keys[index][:, :, 0, :count] = keys
-            self.values[index][:, :, 0, :, :count] = values.transpose(-1, -2)
-        elif index < len(self.prefix):
-            self.prefix[index][0].copy_(keys)
-            self.prefix[index][1].copy_(values)
-        else:
-            self.prefix.append((keys.contiguous(), values.contiguous()))
-        out = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=1.0)
-        return out.transpose(1, 2).reshape(-1, self.decoder.width)
-
-    def _attention(
-        self, index: int, rows: Tensor, own: Tensor | slice, end: int, mask: Tensor | None
-    ) -> Tensor:
-        batch, samples = self.shape[0], self.shape[1]
-        queries, keys, values = self._split(rows, samples)
-        count = queries.shape[3]
-        self.keys[index][:, :, :, own] = keys
-        self.values[index][..., own] = values.transpose(-1, -2)
-        queries = queries.reshape(-1, count, self.head_width)
-        # Keys first: one query is a matrix-vector product along contiguous memory.
-        scores = self.keys[index].flatten(0, 2)[:, :end] @ queries.transpose(1, 2)
-        scores = scores.transpose(1, 2)
-        if mask is not None:
-            scores = scores.masked_fill(mask, -torch.inf)
-        if self.prefix_length:
-            prefix_keys, prefix_values = (part.flatten(0, 1) for part in self.prefix[index])
-            by_image = queries.view(batch * self.heads, samples * count, self.head_width)
-            before = (by_image @ prefix_keys.transpose(1, 2)).view(*scores.shape[:2], -1)
-            scores = torch.cat([before, scores], dim=2)
-        weights = torch.softmax(scores, dim=2)
-        own_weights = weights[:, :, self.prefix_length :].transpose(1, 2)
-        out = self.values[index].flatten(0, 2)[:, :, :end] @ own_weights
-        out = out.transpose(1, 2)
-        if self.prefix_length:
-            before = weights[:, :, : self.prefix_length].reshape(
-                batch * self.heads, samples * count, self.prefix_length
-            )
-            out = out + (before @ prefix_values).view_as(out)
-        out = out.view(batch, self.heads, samples, count, self.head_width)
-        return out.permute(0, 2, 3, 1, 4).reshape(-1, self.decoder.width)
 
 
 class _Graph:
@@ -338,8 +285,9 @@ class _Graph:
         self.tokens, self.positions = tokens.clone(), positions.clone()
 
         def advance() -> Tensor:
-            mask = decoding.indices[:end] > self.positions[:, None] - decoding.prefix_length
-            return decoding.advance(self.tokens, self.positions, end, mask)
+            own = self.positions - decoding.prefix_length
+            mask = decoding.indices[:end] > own[:, None]
+            return decoding.advance(self.tokens, self.positions, own, end, mask)
 
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
