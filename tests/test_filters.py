@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import genkt.generative.filters as filters
-from genkt.generative.filters import by_agreement, by_confidence, diversity, duplicates
+from genkt.generative.filters import by_agreement, by_confidence, diversity
 from genkt.types import UserError
 
 
@@ -31,36 +30,6 @@ def test_confidence_and_agreement() -> None:
     assert by_agreement(probabilities, torch.tensor([0, 1, 1])).tolist() == [True, True, False]
     assert by_agreement(probabilities, probabilities.flip(0)).tolist() == [False, True, False]
     assert by_agreement(probabilities[:0], probabilities[:0]).shape == (0,)
-
-
-def slow_duplicates(features: Tensor, threshold: float) -> list[bool]:
-    kept: list[int] = []
-    for index in range(len(features)):
-        if all(cosine(features[index], features[other]) < threshold for other in kept):
-            kept.append(index)
-    return [index not in kept for index in range(len(features))]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    num_rows=st.integers(0, 40), threshold=st.sampled_from([0.3, 0.8, 0.95]),
-    block=st.integers(1, 50), seed=st.integers(0, 999),
-)  # fmt: skip
-def test_duplicates_equal_the_slow_ones_whatever_the_block(
-    num_rows: int, threshold: float, block: int, seed: int
-) -> None:
-    features = draw(num_rows, 3, seed=seed)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filters, "BLOCK", block)
-        found = duplicates(features, threshold)
-    assert found.tolist() == slow_duplicates(features, threshold)
-
-
-def test_copies_are_duplicates_and_zeros_are_not() -> None:
-    features = draw(50, 8)
-    doubled = torch.cat([features, 3 * features])
-    assert duplicates(doubled, 1.0).tolist() == [False] * 50 + [True] * 50
-    assert not duplicates(torch.zeros(3, 4), 0.5).any()
 
 
 def test_diversity_by_hand() -> None:
@@ -117,11 +86,8 @@ def test_errors() -> None:
         by_agreement(features, torch.tensor([0, -1, 1, 1]))
     with pytest.raises(UserError, match=r"expected labels within 0\.\.2"):
         by_agreement(features, torch.tensor([0, 3, 1, 1]))
-    for threshold in (0.0, 1.1, math.nan):
-        with pytest.raises(UserError, match="a threshold above 0 and at most 1, got"):
-            duplicates(features, threshold)
     with pytest.raises(UserError, match="features: expected finite numbers, got NaN"):
-        duplicates(features * math.nan, 0.9)
+        diversity(features * math.nan, list("abcd"))
     with pytest.raises(UserError, match="expected 4 sources, one a sample, got 2"):
         diversity(features, ["a", "b"])
     with pytest.raises(UserError, match="expected 4 tokens, one a sample, got 3"):

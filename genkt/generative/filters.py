@@ -14,10 +14,6 @@ from torch import Tensor
 
 from genkt.types import UNLABELLED, UserError
 
-BLOCK = 1024
-"""Rows compared at once: the largest temporary is [BLOCK, N]."""
-_SLACK = 1e-6  # float32 gives exact copies a similarity of 1 - 1e-7
-
 
 @dataclass(frozen=True)
 class Diversity:
@@ -101,42 +97,6 @@ def by_agreement(probabilities: Tensor, reference: Tensor) -> Tensor:
     elif ((reference < 0) | (reference >= num_classes)).any():
         raise UserError(f"agreement: expected labels within 0..{num_classes - 1}")
     return probabilities.argmax(dim=1) == reference
-
-
-def duplicates(features: Tensor, threshold: float) -> Tensor:
-    """Find samples that a kept earlier one already shows: the first of each kind is kept.
-
-    Exact: all pairs are compared, in blocks. Each sample found has a kept one of at least this
-    similarity, no two kept ones have it. O(N^2 D) time, O(BLOCK N) memory.
-
-    Args:
-        features: [N, D], in the order of preference; rows of zeros are like no other.
-        threshold: cosine similarity in (0, 1] from which two are the same (up to 1e-6).
-
-    Returns:
-        bool [N], True for those to drop.
-
-    Raises:
-        UserError: wrong shape, or a threshold outside (0, 1].
-
-    Example:
-        >>> duplicates(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1]]), 0.95).tolist()
-        [False, False, True]
-    """
-    if not 0 < threshold <= 1:
-        raise UserError(f"duplicates: expected a threshold above 0 and at most 1, got {threshold}")
-    rows = _unit_rows(features)
-    found = torch.zeros(len(rows), dtype=torch.bool)
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        kept = rows[:start][~found[:start].to(rows.device)]
-        near = (block @ kept.T >= threshold - _SLACK).any(dim=1).cpu()
-        alike = (block @ block.T >= threshold - _SLACK).tril(-1).cpu()
-        for index in alike.any(dim=1).nonzero().flatten().tolist():
-            if not near[index]:
-                near[index] = (alike[index] & ~near).any()
-        found[start : start + BLOCK] = near
-    return found.to(features.device)
 
 
 def diversity(features: Tensor, sources: Sequence[str], tokens: Tensor | None = None) -> Diversity:

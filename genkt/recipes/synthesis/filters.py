@@ -16,10 +16,12 @@ from torch import Tensor
 
 from genkt.data.transfer_set import TransferSet, read_records, read_tokens
 from genkt.data.transfer_set_files import ShardWriter, read_image_file, shard_facts
-from genkt.generative.filters import by_agreement, by_confidence, diversity, duplicates
+from genkt.generative.filters import by_agreement, by_confidence, diversity
 from genkt.io import read_json, write_json
 from genkt.models.backbone import Backbone
 from genkt.recipes.synthesis.settings import SynthesisSettings
+from genkt.retrieval.duplicates import near_duplicates
+from genkt.retrieval.scoring import unit_rows
 
 MOST_MEASURED = 4096
 """Images whose diversity is measured."""
@@ -118,9 +120,9 @@ def _find_duplicates(root: Path, num_shards: int, threshold: float) -> dict[int,
     """
     parts = [read_tokens(root, shard)["features"] for shard in range(num_shards)]
     starts = np.cumsum([0, *(len(part) for part in parts)])
-    copies = duplicates(torch.from_numpy(np.concatenate(parts)), threshold)
+    copies = near_duplicates([unit_rows(np.concatenate(parts))], threshold, mode="leader")
     found: dict[int, list[int]] = {}
-    for row in copies.nonzero().flatten().tolist():
+    for row in np.flatnonzero(~copies.keep).tolist():
         shard = int(np.searchsorted(starts, row, side="right")) - 1
         found.setdefault(shard, []).append(row - int(starts[shard]))
     return found
