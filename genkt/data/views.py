@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from genkt.data.transform import ImageTransform, plain_dict
 from genkt.io import derive_seed
@@ -199,7 +199,9 @@ def render_view(image: Image.Image, spec: ViewSpec, sample_id: str, view_index: 
     shift_y = rng.uniform(-spec.translate, spec.translate) * height
     zoom = rng.uniform(*spec.scale)
     flip = rng.random() < 0.5
-    box = _crop_box(rng, spec, width, height) if spec.crops else (0, 0, width, height)
+    box = (0, 0, width, height)
+    if spec.crops:
+        box = crop_box(rng, spec.crop_scale, spec.crop_ratio, width, height)
     if spec.warps:
         image = _warp(image, box, angle, (shift_x, shift_y), zoom)
     elif spec.crops:
@@ -209,24 +211,31 @@ def render_view(image: Image.Image, spec: ViewSpec, sample_id: str, view_index: 
     return image
 
 
-def _crop_box(
-    rng: random.Random, spec: ViewSpec, width: int, height: int
+def crop_box(
+    rng: random.Random,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    width: int,
+    height: int,
 ) -> tuple[int, int, int, int]:
     """A box (left, top, right, bottom) of drawn area share and log-uniform width / height.
 
     When no draw fits, the largest box whose shape is nearest to the picture's is drawn.
+
+    Args:
+        scale: lowest and highest share of the area.  ratio: lowest and highest width / height.
     """
-    low, high = (math.log(bound) for bound in spec.crop_ratio)
+    low, high = (math.log(bound) for bound in ratio)
     for _ in range(_CROP_ATTEMPTS):
-        area = rng.uniform(*spec.crop_scale) * width * height
-        ratio = math.exp(rng.uniform(low, high))
-        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        area = rng.uniform(*scale) * width * height
+        shape = math.exp(rng.uniform(low, high))
+        crop_width, crop_height = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             break
     else:
-        ratio = min(max(width / height, spec.crop_ratio[0]), spec.crop_ratio[1])
-        crop_width = min(width, max(1, round(height * ratio)))
-        crop_height = min(height, max(1, round(width / ratio)))
+        shape = min(max(width / height, ratio[0]), ratio[1])
+        crop_width = min(width, max(1, round(height * shape)))
+        crop_height = min(height, max(1, round(width / shape)))
     left = rng.randint(0, width - crop_width)
     top = rng.randint(0, height - crop_height)
     return left, top, left + crop_width, top + crop_height
@@ -266,6 +275,15 @@ def _border_color(image: Image.Image) -> tuple[int, ...]:
     return tuple(int(value) for value in np.median(np.concatenate(edges), axis=0))
 
 
+def _stacked(pictures: Sequence[Tensor]) -> Tensor:
+    """[B, 3, H, W] from B pictures."""
+    if get_worker_info() is not None:
+        stacked: Tensor = default_collate(list(pictures))  # straight into memory that is shared
+        return stacked
+    # In numpy: torch would start its own threads here, beside those of the model.
+    return torch.from_numpy(np.stack([picture.numpy() for picture in pictures]))
+
+
 class ViewDataset(Dataset[tuple[Tensor, ...]]):
     """Rendered views of an image set: uint8 pixels for each model, kept in memory while they fit.
 
@@ -290,6 +308,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         self.memory_bytes = memory_bytes if spec.num_views else 0
         self._kept: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         self._kept_bytes = 0
+        Image.init()  # Pillow's plugins, so that not every loader process imports them
 
     def __len__(self) -> int:
         return len(self.images)
@@ -304,6 +323,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
 
     def batch(self, keys: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
         """One [B, 3, H, W] uint8 tensor a transform; neighbours of one sample decode it once."""
+        self.images.read_ahead([key[0] for key in keys if key not in self._kept])
         rows: list[tuple[Tensor, ...]] = []
         sample, image = -1, None
         for key in keys:
@@ -313,9 +333,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
                     sample, image = key[0], self.images.load(key[0])
                 row = self._render(key, image)
             rows.append(row)
-        # In numpy: torch would start its own threads here, beside those of the model.
-        columns = zip(*rows, strict=True)
-        return tuple(torch.from_numpy(np.stack([row.numpy() for row in c])) for c in columns)
+        return tuple(map(_stacked, zip(*rows, strict=True)))
 
     def _render(self, key: tuple[int, int], image: Image.Image) -> tuple[Tensor, ...]:
         view = render_view(image, self.spec, self.images.ids[key[0]], key[1])

@@ -1,0 +1,23 @@
+"""``genkt retrieve``."""
+
+from __future__ import annotations
+
+import shlex
+
+from genkt.cli.app import run_command
+from genkt.execution.tasks import processes_of
+from genkt.recipes.retrieval.config import RetrieveConfig
+
+
+def run(words: list[str]) -> None:
+    """Retrieve the set, print what became of it and where it is."""
+    command = shlex.join(["genkt", "retrieve", *words])
+
+    def task(config: RetrieveConfig) -> None:
+        from genkt.recipes.retrieval.config import describe, estimate, retrieve
+
+        text = estimate(config) if config.dry_run else describe(retrieve(config, command))
+        if processes_of(config.executor).rank == 0:  # one process of a launch speaks
+            print(text)
+
+    run_command(RetrieveConfig, "retrieve", words, task)
