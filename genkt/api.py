@@ -13,6 +13,7 @@ from torch import nn
 from genkt.cli.app import read_config
 from genkt.cli.evaluate import EvaluateConfig
 from genkt.cli.words import quote
+from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone, transform_of
 from genkt.recipes.config import IN_PYTHON, TransferConfig
@@ -33,6 +34,7 @@ def transfer(
     data: Splits | str | dict[str, Any] | None = None,
     student: ModelSetting | None = None,
     teacher: ModelSetting | Sequence[str] | Sequence[Model] | None = None,
+    transfer_set: TransferSet | str | dict[str, Any] | None = None,
     **settings: Any,
 ) -> TransferResult:
     """What ``genkt transfer`` does, returning the student and the report as objects.
@@ -44,6 +46,8 @@ def transfer(
             ``"data.labels_per_class=2"`` and the like say otherwise.
         student: a timm name, a dict of settings, or a module whose head fits the task.
         teacher: the same, or a list of names or modules.
+        transfer_set: a name of ``configs/transfer_set``, a dict with such a name and its settings,
+            or a ``TransferSet``; the parts of a mix share every batch, labels are not read.
         settings: any other top-level key; dicts set inner keys: ``train={"steps": 200}``.
 
     Returns:
@@ -61,7 +65,8 @@ def transfer(
         >>> result.student.num_classes, result.report.method
         (10, 'stl')
     """
-    named = {"data": data, "student": student, "teacher": teacher, **settings}
+    named = {"data": data, "student": student, "teacher": teacher, "transfer_set": transfer_set}
+    named |= settings
     named = {key: value for key, value in named.items() if value is not None or key in settings}
     config, given = _read(words, named)
     if config.dry_run:
@@ -76,6 +81,7 @@ def estimate(
     data: Splits | str | dict[str, Any] | None = None,
     student: ModelSetting | None = None,
     teacher: ModelSetting | Sequence[str] | Sequence[Model] | None = None,
+    transfer_set: TransferSet | str | dict[str, Any] | None = None,
     **settings: Any,
 ) -> str:
     """What ``transfer`` with the same arguments would cost: time, memory, disk; writes nothing.
@@ -85,7 +91,8 @@ def estimate(
     """
     from genkt.recipes.dry_run import estimate as run_estimate
 
-    named = {"data": data, "student": student, "teacher": teacher, **settings, "dry_run": True}
+    named = {"data": data, "student": student, "teacher": teacher, "transfer_set": transfer_set}
+    named |= settings | {"dry_run": True}
     named = {key: value for key, value in named.items() if value is not None or key in settings}
     config, given = _read(words, named)
     return run_estimate(config, asdict(config), given)
@@ -155,17 +162,23 @@ def _text(value: Any) -> str:
 
 def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, Given]:
     """The settings, and the objects that stand for some of them."""
-    data, student = named.get("data"), named.get("student")
+    data, student, found = named.get("data"), named.get("student"), named.get("transfer_set")
     given = Given(
         data=data if isinstance(data, Splits) else None,
         student=as_backbone(student) if isinstance(student, nn.Module) else None,
         teachers=_modules(named.get("teacher")),
+        transfer_set=found if isinstance(found, TransferSet) else None,
     )
-    objects = {"data": given.data, "student": given.student, "teacher": given.teachers}
+    objects = {
+        "data": given.data, "student": given.student, "teacher": given.teachers,
+        "transfer_set": given.transfer_set,
+    }  # fmt: skip
     settings = {key: value for key, value in named.items() if objects.get(key) is None}
     all_words = [word for key, value in settings.items() for word in as_words(key, value)]
     if given.data is not None:
         all_words = GIVEN_SPLITS + all_words
+    if given.transfer_set is not None:
+        all_words += ["transfer_set=saved", f"transfer_set.root={quote(IN_PYTHON)}"]
     return read_config(TransferConfig, "transfer", all_words + list(words)), given
 
 

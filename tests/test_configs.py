@@ -13,15 +13,18 @@ from genkt.cli.cache import CacheConfig
 from genkt.cli.convert import ConvertConfig
 from genkt.cli.evaluate import EvaluateConfig
 from genkt.cli.export import ExportConfig
+from genkt.cli.inspect import InspectConfig
 from genkt.cli.main import COMMANDS
 from genkt.cli.predict import PredictConfig
 from genkt.cli.words import Words
 from genkt.io import resource
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.priming.run import PrimeConfig
+from genkt.recipes.retrieval.config import RetrieveConfig
 
 CONFIGS = resource("configs")
-ELSEWHERE = {"hydra", "synthesis"}  # tests/test_synthesize_command.py has the second
+# see the tests of these
+ELSEWHERE = {"hydra", "synthesis", "executor", "study", "encoder", "retrieval"}
 GROUPS = sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} - ELSEWHERE)
 CHOICES = [(group, name) for group in GROUPS for name in Words().choices(group)]
 REQUIRED = {
@@ -31,6 +34,7 @@ REQUIRED = {
     ("teacher", "timm"): ["teacher.model=resnet18"],
     ("transfer_set", "folder"): ["transfer_set.root=."],
     ("transfer_set", "saved"): ["transfer_set.root=."],
+    ("transfer_set", "mix"): ["transfer_set.parts=[labelled,unlabelled]"],
 }
 
 
@@ -61,7 +65,9 @@ def shipped() -> bool:
         (PrimeConfig, "prime", []),
         (EvaluateConfig, "evaluate", ["model=x"]),
         (ExportConfig, "export", ["run=x"]),
+        (InspectConfig, "inspect", ["set=x"]),
         (PredictConfig, "predict", ["run=x"]),
+        (RetrieveConfig, "retrieve", []),
         (TransferConfig, "transfer", model_words("teacher")),
     ],
 )
@@ -85,13 +91,14 @@ def test_every_data_set_runs(name: str, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
 
 
-MADE = {"digg", "saved"}
-"""Transfer sets that need a generator: tests/recipes/test_generated.py runs them."""
+MADE = {"digg", "saved", "retrieved"}
+"""Transfer sets that need a generator or a gallery: tests of their own run them."""
 
 
 @pytest.mark.parametrize("name", sorted(set(Words().choices("transfer_set")) - MADE))
 def test_every_transfer_set_runs(name: str, tmp_path: Path) -> None:
     more = [f"transfer_set={name}", "train.steps=1", "finetune.steps=0", "baseline=false"]
+    more += REQUIRED["transfer_set", "mix"] if name == "mix" else []
     if name == "folder":
         write_images(tmp_path / "pool, one", ("x",), 6)
         (tmp_path / "pool, one" / "bad.png").write_bytes(b"no")

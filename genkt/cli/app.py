@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from genkt.cli.compose import compose, hydra_engine
 from genkt.cli.schema import parse
 from genkt.cli.words import (
     MODEL_GROUPS,
+    NOT_TIMM,
     Words,
     hydra_words,
     parse_override,
@@ -82,6 +84,8 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
         for name in names if isinstance(names, list) else [names]:
             from genkt.models.load import name_fault
 
+            if group == "encoder" and str(name).startswith(NOT_TIMM):
+                continue
             if isinstance(name, str) and (fault := name_fault(name)):
                 hint = did_you_mean(name, words.choices(group), most=1)
                 faults.append(f"{group}: {fault}{hint.replace('mean ', f'mean {group}=')}")
@@ -91,6 +95,8 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
 _FILES = ("student.weights", "teacher.weights", "data.label_list", "weights")
 _FOLDERS = ("data.root", "data.unlabelled", "transfer_set.root", "recipe.upstream")
 _NO_FOLDERS = (IN_PYTHON, "auto", "glyphs")
+_OTHER_PLACE = re.compile(r"^\w{2,}:|[*?\[{]|\.tar$")
+"""Places of images that are no folder: hf:NAME, torchvision:NAME:ROOT, patterns, tars."""
 
 
 def _path_faults(plain: dict[str, Any]) -> list[str]:
@@ -103,6 +109,8 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 continue
             if key == "data.root" and "dataset" in plain["data"]:
                 continue  # torchvision may make it
+            if key == "transfer_set.root" and _OTHER_PLACE.search(path):
+                continue  # no folder: opened, and its faults told, with the data
             found = Path(path).expanduser()
             if not found.exists():
                 faults.append(f"{key}: no such {_kind(key)}: {path}{_near(found)}")

@@ -11,6 +11,10 @@ def command_page(command: str) -> str:
     lines = (configs / f"{command}.yaml").read_text(encoding="utf-8").splitlines()
     header = [line.lstrip("# ") for line in lines[: _header_length(lines)]]
     defaults, body = _split_defaults(lines[_header_length(lines) :])
+    for name in [name for name in defaults if name.startswith("/")]:  # shared with other files
+        path = configs / f"{name[1:].partition('@')[0]}.yaml"
+        shared = path.read_text(encoding="utf-8").splitlines()
+        body += shared[_header_length(shared) :]
     page = [*header, "", f"usage: genkt {command} key=value ...", ""]
     groups = [name for name in defaults if (configs / name).is_dir() and name != "hydra"]
     if groups:
@@ -40,14 +44,17 @@ def _header_length(lines: list[str]) -> int:
 def _split_defaults(lines: list[str]) -> tuple[dict[str, str], list[str]]:
     """The defaults list (group -> "choice   # comment") and the lines after it."""
     defaults: dict[str, str] = {}
-    body = []
+    body, name = [], ""
     inside = False
     for line in lines:
         if line.startswith("defaults:"):
             inside = True
+        elif inside and defaults and line.lstrip().startswith("#"):  # of the line before
+            defaults[name] += f" {line.strip('# ')}"
         elif inside and line.startswith("  - "):
             name, _, rest = line[4:].partition(":")
-            defaults[name.strip().removeprefix("optional ")] = rest.strip()
+            name = name.strip().removeprefix("optional ")
+            defaults[name] = rest.strip()
         else:
             inside = False
             body.append(line)

@@ -13,7 +13,10 @@ from genkt.types import UserError
 COMMANDS = {
     "transfer": "train a small student from a teacher, with the plain baseline beside it",
     "synthesize": "a transfer set made by a generative model from your images",
+    "retrieve": "a transfer set of gallery images that resemble your labelled ones",
+    "inspect": "what a transfer set holds, with contact sheet and card",
     "predict": "labels and probabilities of a finished run's student on images",
+    "compare": "several transfers on the same label draws: one table, paired differences",
     "evaluate": "accuracy of any model on any labelled set",
     "export": "a finished run's student as ONNX, checked against torch",
     "cache": "compute a teacher's outputs on a set once, ahead of time",

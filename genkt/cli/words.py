@@ -15,8 +15,11 @@ from typing import Any
 from genkt.io import did_you_mean, resource
 from genkt.types import UserError
 
-MODEL_GROUPS = ("student", "teacher")
-_OPEN = re.compile(r"^(student|teacher)\.(args|transform)[.=]")
+MODEL_GROUPS = ("student", "teacher", "encoder")
+NOT_TIMM = ("pixels", "open_clip:")
+"""How the names of encoders start that are no timm models."""
+
+_OPEN = re.compile(r"^(student|teacher|encoder)\.(args|transform)[.=]")
 _OVERRIDE = re.compile(r"^[~+]{0,2}([A-Za-z_][\w@/.]*)=(.*)$", re.DOTALL)
 _FLAGS = {"--config-dir": "dir", "-cd": "dir", "--config-name": "name", "-cn": "name"}
 

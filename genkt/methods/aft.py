@@ -133,6 +133,11 @@ class AFTOptions(MethodOptions):
             )
         return faults
 
+    @property
+    def needs_labels(self) -> str:
+        """The kernels of labelled rows alone are compared."""
+        return "method.kernel_rows=labelled" if self.kernel_rows == "labelled" else ""
+
 
 class _Transfer(Objective):
     """What AFT with and without kernel share: the rows it reads and mu's own Adam."""

@@ -66,6 +66,11 @@ class MethodOptions:
         """Every value that is wrong, one line each; empty where all are right."""
         return []
 
+    @property
+    def needs_labels(self) -> str:
+        """The option that asks for labelled rows in every batch; "" where none does."""
+        return ""
+
 
 class Objective(nn.Module):
     """A loss on one batch of student and teacher outputs, with its own parameters if any.

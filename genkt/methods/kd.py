@@ -67,6 +67,11 @@ class LogitKDOptions(MethodOptions):
             )
         return faults
 
+    @property
+    def needs_labels(self) -> str:
+        """Cross-entropy has a share of the loss."""
+        return f"method.kl_weight={self.kl_weight:g}" if self.kl_weight < 1 else ""
+
 
 def uniform_linear(
     num_outputs: int, num_inputs: int, generator: torch.Generator

@@ -65,12 +65,13 @@ def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
 def _run_baseline(session: Session, draw: Draw, directory: Path, log: StageLog) -> Cell:
     """Plain fine-tuning for as many steps of as many images as all stages of the method."""
     student = _fresh_student(session, draw)
+    first = _first_weights(student)
     num_steps = distil_steps(session, draw) + session.config.finetune.steps
     settings = replace(session.config.train, steps=num_steps)
     cost, curve = train_supervised(
         session, draw, "finetune", student, settings, directory / "finetune", log
     )
-    return _cell(session, draw, BASELINE, student, curve, {"finetune": cost}, None, {}, {})
+    return _cell(session, draw, BASELINE, student, curve, {"finetune": cost}, None, first, {})
 
 
 def _run_method(session: Session, draw: Draw, directory: Path, log: StageLog) -> Cell:
@@ -88,6 +89,7 @@ def _run_method(session: Session, draw: Draw, directory: Path, log: StageLog) ->
         stages["search"] = cost
         extras["beta"] = options.beta  # type: ignore[attr-defined]
     student = _fresh_student(session, draw)
+    extras |= _first_weights(student)
     cost, curve, artifacts = distil(
         session, draw, student, options, teachers, directory / "distil", log
     )
@@ -144,7 +146,8 @@ def _making(session: Session, draw: Draw) -> dict[str, Cost]:
     """What the generator's work took: this draw's set, and its share of what all draws use."""
     stages = {}
     if session.sets:
-        stages["synthesize"] = Cost(seconds=session.sets[draw.index].seconds)
+        stage = "synthesize" if session.retriever is None else "retrieve"
+        stages[stage] = Cost(seconds=session.sets[draw.index].seconds)
     if session.represented is not None:
         share = session.represented.seconds / len(session.pool.draws)
         stages["re-represent"] = Cost(seconds=share)
@@ -154,6 +157,11 @@ def _making(session: Session, draw: Draw) -> dict[str, Cost]:
 def _fresh_student(session: Session, draw: Draw) -> Backbone:
     """The same first weights for every arm of a draw."""
     return session.student(session.num_classes, draw_seed(draw, "student"))
+
+
+def _first_weights(student: Backbone) -> dict[str, float | int | str]:
+    """What tells whether two arms of a draw began with the same student."""
+    return {"first_weights": student.fingerprint()}
 
 
 def _teacher_accuracy(teachers: TeacherSet) -> dict[str, float | int | str]:
@@ -182,9 +190,8 @@ def _searched(
     labels = np.full_like(draw.labels, UNLABELLED)
     labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
     search = replace(
-        draw, labels=labels, labelled=draw.labelled[kept],
-        transfer=_not_made_of(session, draw, draw.labelled[held]),
-    )  # fmt: skip
+        _without(session, draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
+    )
     total, scores = Cost(), []
     for beta in candidates:
         student = _fresh_student(session, draw)
@@ -198,13 +205,14 @@ def _searched(
     return with_beta(options, min(scores)[2]), total
 
 
-def _not_made_of(session: Session, draw: Draw, rows: np.ndarray) -> np.ndarray:
-    """The draw's transfer rows without those that its set made of some labelled rows."""
+def _without(session: Session, draw: Draw, rows: np.ndarray) -> Draw:
+    """The draw without some labelled rows as transfer images, and what its set made of them."""
     if not session.sets:
-        return draw.transfer
+        return draw.without_transfer(rows)
     hidden = {draw.images.ids[row] for row in rows}
     records = session.sets[draw.index].found.records()
-    return draw.transfer[[record.parent not in hidden for record in records]]
+    made_of = [record.parent in hidden for record in records]
+    return draw.without_transfer(draw.transfer[made_of])
 
 
 def _held_out_score(session: Session, student: Backbone, images: ImageSet) -> tuple[float, float]:

@@ -9,25 +9,27 @@ from typing import Protocol
 
 import numpy as np
 
+from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder, read_unlabelled
 from genkt.data.images import ImageSet, Skipped, concat, overlap
+from genkt.data.parts import content_of, without_classes
 from genkt.data.sources import read_torchvision
 from genkt.data.splits import Splits, draw_labels
-from genkt.data.transfer_set import TransferSet, read_transfer_set
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
 from genkt.recipes.config import (
     DiggSet,
     EmbeddedData,
     FolderData,
-    FolderSet,
-    LabelledSet,
+    MixSet,
+    RetrievedSet,
     SavedSet,
     TorchvisionData,
     TransferSettings,
-    UnlabelledSet,
 )
-from genkt.types import UNLABELLED, UserError
+from genkt.recipes.transfer_images import TransferImages, read_transfer_images
+from genkt.training.batches import TransferPart
+from genkt.types import UNLABELLED
 
 DataSettings = EmbeddedData | FolderData | TorchvisionData
 
@@ -53,6 +55,8 @@ class Draw:
         images: what the rows are of; for the draws of a run that is the pool.
         labels: [N] int64 over the images, ``UNLABELLED`` where this draw hides or lacks them.
         labelled, transfer: row indices.
+        parts: what ``transfer`` is made of where parts of it share every batch; empty: all its
+            rows come equally often.
     """
 
     index: int
@@ -61,6 +65,16 @@ class Draw:
     labels: np.ndarray
     labelled: np.ndarray
     transfer: np.ndarray
+    parts: tuple[TransferPart, ...] = ()
+
+    def without_transfer(self, rows: np.ndarray) -> Draw:
+        """The same draw without some rows among its transfer images."""
+        kept = [replace(part, rows=part.rows[~np.isin(part.rows, rows)]) for part in self.parts]
+        return replace(
+            self,
+            transfer=self.transfer[~np.isin(self.transfer, rows)],
+            parts=tuple(part for part in kept if len(part.rows)),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,12 +86,21 @@ class Pool:
         draws: the run's label draws, rows of these images.
         splits: the data they come from.
         notes: what the user should know, e.g. test images that are also training images.
+        found: the transfer images that are no training images, with their provenance.
+        first: the row of ``images`` where they start.
     """
 
     images: ImageSet
     draws: tuple[Draw, ...]
     splits: Splits
     notes: tuple[str, ...] = ()
+    found: TransferSet | None = None
+    first: int = 0
+
+    def elsewhere(self, rows: np.ndarray) -> TransferSet | None:
+        """Those of some rows that are in ``found``, in their order; None: there are none."""
+        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
+        return self.found.select(inside - self.first) if self.found and len(inside) else None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -101,12 +124,6 @@ class Pool:
             for draw, (start, stop) in zip(self.draws, pairwise(starts.tolist()), strict=True)
         )
         return replace(self, images=images, draws=draws)
-
-
-def without_classes(images: ImageSet) -> ImageSet:
-    """The same samples without labels or class names, which fit beside any others."""
-    labels = np.full(len(images), UNLABELLED)
-    return ImageSet(images.ids, labels, (), images.items, images.open_item, images.skipped)
 
 
 def load_splits(data: DataSettings, seed: int) -> Splits:
@@ -156,49 +173,72 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
     sets bring a number of views of their own.
     """
     views = settings.data.views.spec(derive_seed(settings.seed, "views"))
-    if isinstance(settings.transfer_set, (DiggSet, SavedSet)) and views.is_random:
-        return replace(views, num_views=settings.transfer_set.num_views or views.num_views)
+    transfer_set = settings.transfer_set
+    varied = (DiggSet, RetrievedSet, SavedSet, MixSet)
+    if views.is_random and isinstance(transfer_set, varied):
+        return replace(views, num_views=transfer_set.num_views or views.num_views)
     return views
 
 
-def build_pool(settings: PoolSettings, splits: Splits) -> Pool:
+def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
     """The run's label draws and their images, with the warnings a careful colleague would give.
+
+    Args:
+        given: a transfer set in Python, in place of the one that the settings name.
 
     Raises:
         UserError: label settings that the data cannot meet, or nothing to transfer on.
     """
-    extra = _elsewhere(settings.transfer_set, splits)
-    train = splits.train
-    images = train if extra is None else concat(train, extra.without_labels())
-    chosen = [_choose(settings, splits, images, index) for index in range(settings.draws)]
-    needed = np.unique(np.concatenate([rows for draw in chosen for rows in draw]))
-    kept = images.select(needed)
-    draws = []
-    for index, (labelled, transfer) in enumerate(chosen):
-        labels = np.full(len(kept), UNLABELLED, dtype=np.int64)
-        rows = np.searchsorted(needed, labelled)
-        labels[rows] = train.labels[labelled]
-        others = np.searchsorted(needed, transfer)
-        draws.append(Draw(index, _draw_seed(settings, index), kept, labels, rows, others))
-    pool = Pool(kept, tuple(draws), splits)
+    transfer = read_transfer_images(settings.transfer_set, splits, given)
+    draws = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
+    needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
+    kept = transfer.images.select(needed)
+    found = transfer.found
+    if found is not None:
+        found = found.select(needed[needed >= transfer.first] - transfer.first)
+    pool = Pool(
+        kept,
+        tuple(_renumbered(draw, kept, needed) for draw in draws),
+        splits,
+        found=found,
+        first=int(np.searchsorted(needed, transfer.first)),
+    )
     notes = _warnings(pool)
-    if isinstance(settings.transfer_set, SavedSet):
-        notes += _made_of_test_images(read_transfer_set(settings.transfer_set.root), splits)
+    if transfer.found is not None:
+        notes += _made_of_test_images(transfer.found, splits)
     return replace(pool, notes=tuple(notes))
 
 
-def _draw_seed(settings: PoolSettings, index: int) -> int:
-    return derive_seed(settings.seed, "draw", index)
+def _draw(settings: PoolSettings, splits: Splits, transfer: TransferImages, index: int) -> Draw:
+    """One label draw, as rows of all images that the run may train on."""
+    data, seed = settings.data, derive_seed(settings.seed, "draw", index)
+    labelled, others = draw_labels(
+        splits.train,
+        per_class=data.labels_per_class,
+        fraction=data.label_fraction,
+        list_file=data.label_list,
+        seed=seed,
+    )
+    labels = np.full(len(transfer.images), UNLABELLED, dtype=np.int64)
+    labels[labelled] = splits.train.labels[labelled]
+    rows, parts = transfer.choose(labelled, others, seed)
+    return Draw(index, seed, transfer.images, labels, labelled, rows, parts)
 
 
-def _elsewhere(transfer_set: TransferSettings, splits: Splits) -> ImageSet | None:
-    """Transfer images that are no training images."""
-    if isinstance(transfer_set, FolderSet):
-        roots = transfer_set.root
-        return read_unlabelled([roots] if isinstance(roots, str) else roots)
-    if isinstance(transfer_set, SavedSet):
-        return without_classes(read_transfer_set(transfer_set.root).images)
-    return splits.unlabelled if isinstance(transfer_set, UnlabelledSet) else None
+def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
+    """The same draw as rows of ``images``, the rows (ascending) that were kept."""
+
+    def place(old: np.ndarray) -> np.ndarray:
+        return np.searchsorted(rows, old)
+
+    return replace(
+        draw,
+        images=images,
+        labels=draw.labels[rows],
+        labelled=place(draw.labelled),
+        transfer=place(draw.transfer),
+        parts=tuple(replace(part, rows=place(part.rows)) for part in draw.parts),
+    )
 
 
 def _warnings(pool: Pool) -> list[str]:
@@ -214,50 +254,19 @@ def _warnings(pool: Pool) -> list[str]:
     return notes
 
 
-def _made_of_test_images(saved: TransferSet, splits: Splits) -> list[str]:
-    """A warning where a saved set was made from images that the run is tested on."""
-    if splits.test is None:
+def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
+    """Warnings where transfer images come of images that the run is tested on."""
+    if splits.test is None or set(found.counts()) <= {"real"}:
         return []
-    parents = {record.parent.rpartition("#")[2] for record in saved.records() if record.parent}
-    tested = parents.intersection(each.rpartition("#")[2] for each in splits.test.ids)
-    if not tested:
-        return []
+    parents: dict[str, set[str]] = {}
+    for record in found.records():
+        if record.parent:
+            parents.setdefault(record.source, set()).add(content_of(record.parent))
+    tested = {content_of(sample_id) for sample_id in splits.test.ids}
+    how = {"retrieved": "retrieved by", "synthesized": "made from"}
     return [
-        f"The saved transfer set was made from {len(tested)} of the test images: accuracies say "
-        "less about new images."
+        f"The transfer set was {how.get(source, 'taken from')} {len(own & tested)} of the test "
+        "images: accuracies say less about new images."
+        for source, own in parents.items()
+        if own & tested
     ]
-
-
-def _choose(
-    settings: PoolSettings, splits: Splits, images: ImageSet, index: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(labelled, transfer) rows of one draw among training images and those from elsewhere."""
-    data, seed, transfer_set = settings.data, _draw_seed(settings, index), settings.transfer_set
-    labelled, rest = draw_labels(
-        splits.train,
-        per_class=data.labels_per_class,
-        fraction=data.label_fraction,
-        list_file=data.label_list,
-        seed=seed,
-    )
-    if isinstance(transfer_set, (LabelledSet, DiggSet)):  # a synthesized set is made in the run
-        return labelled, np.empty(0, dtype=np.int64)
-    elsewhere = np.arange(len(splits.train), len(images))
-    if not isinstance(transfer_set, UnlabelledSet):
-        return labelled, _capped(elsewhere, images, transfer_set.max_images, seed)
-    available = np.concatenate([rest, elsewhere])
-    if not len(available):
-        raise UserError(
-            "transfer_set=unlabelled: all training images are labelled and there are no "
-            "unlabelled ones; give data.unlabelled=[FOLDER], transfer_set=folder, or "
-            "transfer_set=labelled to distil on the labelled images alone"
-        )
-    return labelled, _capped(available, images, transfer_set.max_images, seed)
-
-
-def _capped(indices: np.ndarray, images: ImageSet, most: int | None, seed: int) -> np.ndarray:
-    """At most ``most`` of the rows, by a seeded priority of their ids."""
-    if most is None or len(indices) <= most:
-        return indices
-    order = sorted(indices, key=lambda i: derive_seed(seed, images.ids[int(i)], "transfer"))
-    return np.sort(np.array(order[:most], dtype=np.int64))

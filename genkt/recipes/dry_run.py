@@ -13,7 +13,7 @@ import numpy as np
 
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
-from genkt.recipes.config import DiggSet, IrfRecipe, TransferConfig
+from genkt.recipes.config import DiggSet, IrfRecipe, RetrievedSet, TransferConfig
 from genkt.recipes.data import Draw, Pool
 from genkt.recipes.generated import HOME, make_images, synthesizes
 from genkt.recipes.irf import SETTINGS, train_setting
@@ -22,6 +22,7 @@ from genkt.recipes.session import Session, TeacherSet
 from genkt.recipes.stages import distil, distil_steps, train_supervised
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
+from genkt.retrieval.ordering import multiplied
 from genkt.types import Cost
 
 _STEPS = 4
@@ -76,12 +77,12 @@ def _measure(session: Session) -> _Measured:
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
     row_bytes = bytes_each * columns if teachers.stores else 0
     num_made = sum(len(own.found) for own in small.sets)
-    represented = small.represented
+    represented, retrieves = small.represented, small.retriever is not None
     return _Measured(
         per_step=cost.seconds / cost.steps,
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
         per_view=cached / num_cached if teachers.stores else 0.0,
-        per_made=sum(own.seconds for own in small.sets) / max(1, num_made),
+        per_made=0.0 if retrieves else sum(own.seconds for own in small.sets) / max(1, num_made),
         per_represented=represented.seconds / len(represented.rows) if represented else 0.0,
         cache_bytes=round(row_bytes * _num_images(session) * num_views),
         made_bytes=_size(small.folder.path / HOME) // _CACHED_IMAGES * _num_made(session),
@@ -117,6 +118,9 @@ def _few_images(session: Session) -> Session:
     if isinstance(config.transfer_set, DiggSet):
         few = replace(config.transfer_set, num_images=_CACHED_IMAGES)
         config = replace(config, transfer_set=few)
+    if isinstance(config.transfer_set, RetrievedSet):
+        own = replace(config.transfer_set, num_images=_CACHED_IMAGES, multiplier=None)
+        config = replace(config, transfer_set=replace(own, on_shortage="all"))
     images = session.pool.images.select(keep)
     rows = Draw(
         index=0,
@@ -137,8 +141,11 @@ def _few_images(session: Session) -> Session:
 
 
 def _num_made(session: Session) -> int:
-    """Transfer images that a draw synthesizes."""
+    """Transfer images that a draw synthesizes or retrieves."""
     settings = session.config.transfer_set
+    if session.retriever is not None and isinstance(settings, RetrievedSet):
+        queries = len(session.pool.draws[0].labelled)
+        return settings.num_images or multiplied(queries, settings.multiplier or 1)
     if not synthesizes(session.config) or not isinstance(settings, DiggSet):
         return 0
     sources = len(session.pool.draws[0].labelled)
@@ -172,6 +179,9 @@ def _text(session: Session, measured: _Measured) -> str:
     disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
     disk += config.draws * measured.made_bytes
     draws = _count(config.draws, "draw")
+    how = "synthesized"
+    if session.retriever is not None:
+        how = "retrieved (genkt retrieve dry_run=true tells how long the gallery takes)"
     free = shutil.disk_usage(_existing(Path(config.out))).free
     return "\n".join(
         [
@@ -179,7 +189,7 @@ def _text(session: Session, measured: _Measured) -> str:
             f"  students   {draws} x {_count(arms, 'arm')}, {steps} steps each"
             + (f", and {searched} steps a draw to search beta" if searched else ""),
             f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw"
-            + (f", {made} of them synthesized" if made else ""),
+            + (f", {made} of them {how}" if made else ""),
             f"  teachers   {views} views to cache" + (", every draw" if adapted else "")
             if session.teachers and config.teacher.outputs == "cached"
             else "  teachers   " + ("online" if session.teachers else "none"),

@@ -1,4 +1,4 @@
-"""What a run's generator makes before anything is trained: transfer sets, reconstructions."""
+"""What a run makes before anything is trained: transfer sets of each draw, reconstructions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import numpy as np
 
 from genkt.data.images import ImageSet, concat
 from genkt.data.transfer_set_files import ImageFiles
+from genkt.execution.ranks import Processes
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed, read_json, write_json
-from genkt.recipes.config import BASELINE, DiggSet, EmbeddedData, IrfRecipe, TransferConfig
+from genkt.recipes.config import (
+    BASELINE,
+    DiggSet,
+    EmbeddedData,
+    IrfRecipe,
+    RetrievedSet,
+    TransferConfig,
+)
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS
 from genkt.recipes.represented import OwnSet, Represented, beside
+from genkt.recipes.retrieval.config import store_home, warn_of_characters
+from genkt.recipes.retrieved import Retriever
 from genkt.recipes.session import Session
-from genkt.recipes.synthesis.run import Processes, check_models, run_synthesis
+from genkt.recipes.synthesis.run import check_models, run_synthesis
 from genkt.recipes.synthesis.settings import (
     FilterSettings,
     IrfSettings,
@@ -27,14 +37,21 @@ from genkt.recipes.synthesis.settings import (
 logger = logging.getLogger("genkt")
 
 HOME = "transfer_sets"
-"""The folder of a run that holds what its generator made."""
+"""The folder of a run that holds what it made."""
 
 _SHARD, _THREADS, _BATCH = 1024, 4, 64
+_TRIED = 256
+"""Images of a gallery that a dry run looks at."""
 
 
 def synthesizes(config: TransferConfig) -> bool:
     """Whether every draw makes a transfer set of its own: some arm must distil on it."""
     return isinstance(config.read_set, DiggSet) and config.method.name != BASELINE
+
+
+def retrieves(config: TransferConfig) -> bool:
+    """Whether every draw retrieves a transfer set of its own."""
+    return isinstance(config.read_set, RetrievedSet) and config.method.name != BASELINE
 
 
 def needed_generators(config: TransferConfig) -> list[str]:
@@ -46,7 +63,7 @@ def needed_generators(config: TransferConfig) -> list[str]:
 
 
 def check_generators(session: Session) -> None:
-    """Load the generators of a run.
+    """Load the generators of a run, or its gallery and encoders.
 
     Raises:
         UserError: one is not there, or cannot complete pictures, or its grid does not take the
@@ -55,6 +72,10 @@ def check_generators(session: Session) -> None:
     for name in needed_generators(session.config):
         session.generator(name)
     transfer_set = session.config.transfer_set
+    if retrieves(session.config) and isinstance(transfer_set, RetrievedSet):
+        session.retriever = _retriever(session, transfer_set)
+        if not isinstance(session.config.data, EmbeddedData):
+            warn_of_characters(transfer_set)
     if not synthesizes(session.config) or not isinstance(transfer_set, DiggSet):
         return
     built_in = isinstance(session.config.data, EmbeddedData)
@@ -68,9 +89,18 @@ def check_generators(session: Session) -> None:
     check_models(settings, session.generator(transfer_set.generator), None)
 
 
+def _retriever(session: Session, settings: RetrievedSet) -> Retriever:
+    """A dry run looks at a part of the gallery, and leaves nothing in the user's cache."""
+    if session.config.dry_run:
+        home = session.folder.path.parent / "embeddings"
+        return Retriever(settings, home, session.config.device, _TRIED)
+    home = store_home(settings.store or str(session.cache_home / "embeddings"))
+    return Retriever(settings, home, session.config.device)
+
+
 def make_images(session: Session) -> None:
     """Make, or find again, all that the run's generator must make; the pool grows by it."""
-    if synthesizes(session.config):
+    if synthesizes(session.config) or session.retriever is not None:
         session.sets = tuple(_own_set(session, draw) for draw in session.pool.draws)
         session.pool = session.pool.with_sets([own.found.images for own in session.sets])
     if session.config.re_represents:
@@ -80,6 +110,12 @@ def make_images(session: Session) -> None:
 def _own_set(session: Session, draw: Draw) -> OwnSet:
     """A draw's transfer set, made from nothing but what this draw may know."""
     settings = session.config.transfer_set
+    if session.retriever is not None:
+        fabric, path = session.fabric, session.folder.path
+        processes = Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
+        return session.retriever.retrieve(
+            draw, session.pool.splits, path / HOME / str(draw.index), processes, f"part of {path}"
+        )
     assert isinstance(settings, DiggSet)
     sources = draw.images.select(draw.labelled).without_labels()
     if settings.sources == "all":

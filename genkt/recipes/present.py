@@ -15,7 +15,15 @@ import torch
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell
-from genkt.recipes.config import BASELINE, DiggSet, IrfRecipe, SavedSet, TransferConfig
+from genkt.recipes.config import (
+    BASELINE,
+    DiggSet,
+    IrfRecipe,
+    MixSet,
+    RetrievedSet,
+    SavedSet,
+    TransferConfig,
+)
 from genkt.recipes.data import Draw
 from genkt.recipes.distance import upstream_distance, upstream_of
 from genkt.recipes.irf import SETTINGS
@@ -216,11 +224,21 @@ def _generator_notes(session: Session) -> list[str]:
             f"Every draw synthesized its transfer images (DIGG, {config.transfer_set.generator}) "
             f"from {sources}."
         )
-    if isinstance(config.read_set, SavedSet):
+    if session.sets and isinstance(config.transfer_set, RetrievedSet):
+        gallery = config.transfer_set.gallery
+        where = gallery if isinstance(gallery, str) else ", ".join(gallery)
         notes.append(
-            f"Transfer images were read from {config.read_set.root}, without their labels; "
-            "what they were made of is in its manifest."
+            f"Every draw retrieved its transfer images from {where} with its own labelled images "
+            "as queries; images of the data, those of the test too, were left out."
         )
+    if isinstance(config.read_set, SavedSet):
+        root = config.read_set.root
+        notes.append(
+            f"Transfer images were read from {root if isinstance(root, str) else ', '.join(root)}, "
+            "without their labels; what they were made of is in its manifest."
+        )
+    if isinstance(config.read_set, MixSet):
+        notes.append(_mix_note(config.read_set))
     if session.represented is not None:
         notes.append(f"Labelled images were re-represented by {config.irf.generator} (IRF).")
     if isinstance(config.recipe, IrfRecipe):
@@ -238,3 +256,12 @@ def _generator_notes(session: Session) -> list[str]:
                 "No upstream images were given (recipe.upstream), so there is no Frechet distance."
             )
     return notes
+
+
+def _mix_note(mix: MixSet) -> str:
+    """What the transfer images were mixed of."""
+    if mix.shares is None:
+        return f"Transfer images, each as often as any other: {', '.join(mix.parts)}."
+    parts = zip(mix.parts, mix.shares, strict=True)
+    of_each = (f"{100 * share / sum(mix.shares):.3g} % {name}" for name, share in parts)
+    return f"Of the transfer rows of a step: {', '.join(of_each)}."

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
+
 from genkt.data.images import ImageSet
-from genkt.data.transfer_set import TransferSet, read_transfer_set
-from genkt.data.transfer_set_files import Record
+from genkt.data.transfer_set import TransferSet
 from genkt.io import derive_seed
-from genkt.recipes.config import FolderSet, SavedSet
+from genkt.recipes.config import UnlabelledSet
 from genkt.recipes.data import Draw
 from genkt.recipes.generated import HOME
 from genkt.recipes.session import Session
+from genkt.recipes.set_sheet import provenance_text
 from genkt.report.data import TransferSample
 from genkt.report.sheets import COLUMNS
 
@@ -29,23 +31,32 @@ def transfer_samples(session: Session, draw: Draw) -> list[TransferSample]:
         return _reconstructions(session, draw)
     labelled = [_real(session, draw, int(row)) for row in draw.labelled[: SHEET // 3]]
     rows = _spread(draw.transfer.tolist(), draw.images, SHEET * 2 // 3)
-    saved = session.config.read_set
-    if not isinstance(saved, SavedSet):
-        return labelled + [_real(session, draw, row) for row in rows]
-    found = read_transfer_set(saved.root)
-    place = {each: index for index, each in enumerate(found.images.ids)}
-    return labelled + [_made(found, place[draw.images.ids[row]]) for row in rows]
+    found = session.pool.elsewhere(np.array(rows, dtype=np.int64))
+    records = {} if found is None else {record.id: record for record in found.records()}
+    made = [records.get(draw.images.ids[row]) for row in rows]
+    return labelled + [
+        _real(session, draw, row)
+        if record is None or record.source == "real"
+        else TransferSample(draw.images.load(row), record.source, detail=provenance_text(record))
+        for row, record in zip(rows, made, strict=True)
+    ]
 
 
 def composition(session: Session, draw: Draw) -> dict[str, int]:
     """What a draw's students see -> how many images."""
-    transfer_set = session.config.read_set
-    kind = "real, another folder" if isinstance(transfer_set, FolderSet) else "real, unlabelled"
     if session.sets:
-        kind = "synthesized (DIGG)"
-    elif isinstance(transfer_set, SavedSet):
-        kind = f"{read_transfer_set(transfer_set.root).header['source']} (saved)"
-    parts = {"real, labelled": len(draw.labelled), kind: len(draw.transfer)}
+        kind = "synthesized (DIGG)" if session.retriever is None else "retrieved"
+        kinds = {kind: len(draw.transfer)}
+    else:
+        rows = np.setdiff1d(draw.transfer, draw.labelled)
+        found = session.pool.elsewhere(rows)
+        unlabelled = isinstance(session.config.read_set, UnlabelledSet)
+        kinds = {"real, unlabelled": len(rows) - len(found or ())}
+        for source, count in found.counts().items() if found is not None else ():
+            real = "real, unlabelled" if unlabelled else "real, elsewhere"
+            name = real if source == "real" else f"{source} (saved)"
+            kinds[name] = kinds.get(name, 0) + count
+    parts = {"real, labelled": len(draw.labelled), **kinds}
     if session.represented is not None:
         parts["re-represented (IRF)"] = len(draw.labelled)
     return {name: count for name, count in parts.items() if count}
@@ -125,17 +136,7 @@ def _picture(images: ImageSet, row: int, label: str | None = None) -> TransferSa
 
 def _made(found: TransferSet, row: int) -> TransferSample:
     record = found.record(row)
-    return TransferSample(found.images.load(row), record.source, detail=_provenance(record))
-
-
-def _provenance(record: Record) -> str:
-    """Where an image of a set comes from, in one line."""
-    about = dict(record.detail or {})
-    words = [str(about.pop("method", record.source))]
-    if record.parent:
-        words.append(f"of {_name(record.parent)}")
-    words += [f"{key} {value}" for key, value in about.items() if not isinstance(value, dict)]
-    return ", ".join([*words, record.file])
+    return TransferSample(found.images.load(row), record.source, detail=provenance_text(record))
 
 
 def _name(sample_id: str) -> str:

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from genkt.data.images import ImageSet, concat
+from genkt.data.parts import without_classes
 from genkt.data.transfer_set import TransferSet
-from genkt.recipes.data import Draw, without_classes
+from genkt.recipes.data import Draw
 from genkt.types import UNLABELLED
 
 Pictures = Literal["originals", "reconstructions", "both"]
@@ -17,7 +18,7 @@ Pictures = Literal["originals", "reconstructions", "both"]
 
 @dataclass(frozen=True)
 class OwnSet:
-    """A draw's synthesized transfer set and what making it took."""
+    """A draw's own transfer set and what making or retrieving it took."""
 
     found: TransferSet
     seconds: float

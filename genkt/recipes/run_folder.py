@@ -17,6 +17,9 @@ _FREE = {
     "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
     "save_seconds",
     "batch_size", "num_threads", "transfer_set.batch_size",
+    "store", "transfer_set.store", "transfer_set.num_threads",
+    "decontaminate.decisions", "decontaminate.assume",
+    "executor", "executor.name", "executor.num_workers", "executor.address",
 }  # fmt: skip
 """Settings that may change between the start of a run and its continuation."""
 

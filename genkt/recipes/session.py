@@ -23,6 +23,7 @@ from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.config import EmbeddedData, StudentSettings, TeacherSettings, TransferConfig
 from genkt.recipes.data import Draw, Pool
 from genkt.recipes.represented import OwnSet, Represented
+from genkt.recipes.retrieved import Retriever
 from genkt.recipes.run_folder import RunFolder, RunLog
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.evaluate import predict
@@ -62,7 +63,8 @@ class Session:
         views: the stored views of the pool's images, which cached teachers saw as well.
         adapt: what is done to the teachers: "none", "linear_probe", "fine_tune" or "irf".
         shared: caches of teachers that are the same for every draw.
-        sets: the synthesized transfer set of every draw, where the run makes them.
+        sets: the transfer set that every draw made or retrieved, where the run does that.
+        retriever: retrieves them.
         represented: the labelled images and their reconstructions, where a stage needs them.
     """
 
@@ -78,6 +80,7 @@ class Session:
     adapt: str
     shared: dict[str, OutputStore] = field(default_factory=dict)
     sets: tuple[OwnSet, ...] = ()
+    retriever: Retriever | None = None
     represented: Represented | None = None
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
     _bases: dict[int, Backbone] = field(default_factory=dict)
@@ -141,6 +144,7 @@ class Session:
             batch_size=settings.batch_size,
             labelled_per_batch=settings.labelled_per_batch,
             seed=draw.seed,
+            parts=() if labelled_only else draw.parts,
         )
         return Batches(
             self._dataset(
@@ -182,6 +186,11 @@ def student_factory(settings: StudentSettings) -> ModelFactory:
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
     """Fresh teachers as the settings describe, one entry a name."""
+    return [_loader(spec) for spec in teacher_specs(settings)]
+
+
+def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:
+    """The teachers that the settings name, for any process to load."""
     names = settings.model if isinstance(settings.model, list) else [settings.model]
     weights = settings.weights
     files = weights if isinstance(weights, list) else [weights] * len(names)
@@ -189,7 +198,7 @@ def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
         raise UserError(
             f"teacher.weights: expected {len(names)} files, one a model, got {len(files)}"
         )
-    return [_loader(_spec(settings, name, file)) for name, file in zip(names, files, strict=True)]
+    return [_spec(settings, name, file) for name, file in zip(names, files, strict=True)]
 
 
 def _spec(settings: StudentSettings | TeacherSettings, name: str, weights: str | None) -> ModelSpec:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.io import atomic_path, cache_home, derive_seed, fingerprint_ids
 from genkt.methods.base import TeacherShape
@@ -62,6 +63,7 @@ class Given:
     data: Splits | None = None
     student: Backbone | None = None
     teachers: Sequence[Backbone] | None = None
+    transfer_set: TransferSet | None = None
 
 
 def run_transfer(
@@ -72,7 +74,8 @@ def run_transfer(
     Args:
         config: the settings.  plain: the same, as written to ``config.yaml``.
         command: how to repeat it, for the report.
-        given: Python objects in place of the data, the student or the teachers.
+        given: Python objects in place of the data, the student, the teachers or the set that
+            ``transfer_set=saved`` names.
 
     Raises:
         UserError: every mistake in settings, data or models, before anything is trained.
@@ -119,6 +122,9 @@ def _inputs(session: Session, given: Given) -> dict[str, str]:
         found["student"] = given.student.fingerprint()
     for index, teacher in enumerate(given.teachers or ()):
         found[f"teacher {index}"] = teacher.fingerprint()
+    shared = pool.draws[0].parts
+    if shared or given.transfer_set is not None:
+        found["shares"] = ", ".join(f"{part.share} of {len(part.rows)}" for part in shared)
     return found
 
 
@@ -147,7 +153,7 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
     session = Session(
         config=config,
         fabric=make_fabric(config.train.precision, config.device),
-        pool=_pool(config, splits),
+        pool=_pool(config, splits, given.transfer_set),
         folder=folder,
         log=RunLog(folder.path),
         cache_home=Path(config.cache).expanduser() if config.cache else cache_home(),
@@ -163,8 +169,8 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
     return session
 
 
-def _pool(config: TransferConfig, splits: Splits) -> Pool:
-    pool = build_pool(replace(config, transfer_set=config.read_set), splits)
+def _pool(config: TransferConfig, splits: Splits, given: TransferSet | None) -> Pool:
+    pool = build_pool(replace(config, transfer_set=config.read_set), splits, given)
     for note in pool.notes:
         logger.warning(note)
     return pool

@@ -68,7 +68,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
         "arms": [_arm(summary) for summary in summarise(data)],
-        "method_minus_arms": {arm: _difference(found) for arm, found in against_others(data)},
+        "method_minus_arms": {arm: difference_dict(found) for arm, found in against_others(data)},
         "cells": [dataclasses.asdict(cell) for cell in data.cells],
         "classes": list(data.classes),
         "exported": _exported(data),
@@ -94,7 +94,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "snippet": data.snippet,
         "notes": list(data.notes),
     }
-    return {key: _strict(entry) for key, entry in value.items()}
+    return {key: strict(entry) for key, entry in value.items()}
 
 
 def _arm(summary: ArmSummary) -> dict[str, Any]:
@@ -102,14 +102,15 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
         "arm": summary.arm,
         "name": summary.name,
         "draws": [cell.draw for cell in summary.cells],
-        "accuracy": _interval(summary.accuracy),
-        "distilled": None if summary.distilled is None else _interval(summary.distilled),
-        "difference": None if summary.difference is None else _difference(summary.difference),
+        "accuracy": interval_dict(summary.accuracy),
+        "distilled": None if summary.distilled is None else interval_dict(summary.distilled),
+        "difference": None if summary.difference is None else difference_dict(summary.difference),
         "cost": dataclasses.asdict(summary.cost),
     }
 
 
-def _difference(difference: PairedDifference) -> dict[str, Any]:
+def difference_dict(difference: PairedDifference) -> dict[str, Any]:
+    """A paired difference as it stands in a JSON file."""
     return {
         "mean_points": difference.mean,
         "low_points": difference.low,
@@ -120,7 +121,8 @@ def _difference(difference: PairedDifference) -> dict[str, Any]:
     }
 
 
-def _interval(interval: Interval) -> dict[str, Any]:
+def interval_dict(interval: Interval) -> dict[str, Any]:
+    """A mean with its interval as it stands in a JSON file."""
     return {
         "mean_percent": interval.mean,
         "half_width_points": interval.half_width,
@@ -183,16 +185,16 @@ def _flips(data: ReportData) -> dict[str, Any] | None:
     }
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """What every JSON reader accepts: no NaN or infinity, no broken unicode, text keys."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, Mapping):
-        return {_strict(str(key)): _strict(entry) for key, entry in value.items()}
+        return {strict(str(key)): strict(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(entry) for entry in value]
+        return [strict(entry) for entry in value]
     if isinstance(value, np.generic):
-        return _strict(value.item())
+        return strict(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

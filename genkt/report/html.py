@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from genkt.report import answers, sections
 from genkt.report.data import ReportData
 from genkt.report.style import CSS
@@ -26,6 +28,18 @@ def render(data: ReportData) -> str:
         ("data", "Data", sections.data_summary(data)),
         ("repeat", "Use and repeat", sections.repeat(data)),
     ]
+    links, bodies = body_of(parts)
+    return document(
+        f"{data.title} · genkt report",
+        headline_text(data),
+        f"{_header(data, links)}<main>{bodies}</main>"
+        f"<footer>Written by genkt {esc(data.versions.get('genkt', ''))}. The same numbers, "
+        "machine-readable: report.json.</footer>",
+    )
+
+
+def body_of(parts: Sequence[tuple[str, str, str]]) -> tuple[str, str]:
+    """(links, sections) of the (key, title, markup) parts that have something to show."""
     present = [(key, title, body) for key, title, body in parts if body]
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in present)
     bodies = "".join(
@@ -33,16 +47,18 @@ def render(data: ReportData) -> str:
         f"<h2>{title}</h2>{body}</section>"
         for key, title, body in present
     )
+    return links, bodies
+
+
+def document(title: str, description: str, body: str) -> str:
+    """One self-contained page in genkt's style; title and description are plain text."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<meta name="description" content="{esc(headline_text(data))}">'
-        f"<title>{esc(data.title)} · genkt report</title><style>{CSS}</style></head><body>"
-        f"{_header(data, links)}<main>{bodies}</main>"
-        f"<footer>Written by genkt {esc(data.versions.get('genkt', ''))}. The same numbers, "
-        "machine-readable: report.json.</footer></body></html>\n"
+        f'<meta name="description" content="{esc(description)}">'
+        f"<title>{esc(title)}</title><style>{CSS}</style></head><body>{body}</body></html>\n"
     )
 
 

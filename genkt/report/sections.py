@@ -211,7 +211,7 @@ def transfer_set(data: ReportData) -> str:
         for row, samples in rows
     )
     if data.transfer_sheet:
-        sheet += f'<p><a href="{esc(data.transfer_sheet)}">More of the synthesized images</a></p>'
+        sheet += f'<p><a href="{esc(data.transfer_sheet)}">More of these images</a></p>'
     return _distance(data) + "".join(parts) + sheet
 
 

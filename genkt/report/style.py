@@ -37,6 +37,7 @@ p{margin:6px 0 12px;max-width:46em}
 align-items:start}
 .cols>div{min-width:0}
 .scroll{overflow-x:auto;margin:10px 0 14px}
+.scroll>.chart{min-width:640px}
 table{border-collapse:collapse;font-size:14.5px;min-width:100%}
 th,td{padding:7px 12px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}
@@ -80,6 +81,7 @@ background-repeat:no-repeat;-webkit-print-color-adjust:exact;print-color-adjust:
 .chart .pair{stroke:var(--dim);stroke-opacity:.4}
 .chart .interval{stroke-width:9;stroke-opacity:.28;stroke-linecap:butt}
 .chart .mean{stroke:var(--bg);stroke-width:2}
+.chart .whisker{stroke-width:2;stroke-opacity:.5}
 .chart .curve{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
 .chart .thin{stroke-opacity:.35}.chart .band{fill-opacity:.16}
 .chart .target{fill:transparent}

@@ -149,7 +149,7 @@ def text_summary(data: ReportData) -> str:
     unit = "accuracy in %, difference in points, draw by draw against " + data.name_of(
         data.baseline
     )
-    lines = [headline_text(data), "", *_aligned([header, *rows])]
+    lines = [headline_text(data), "", *aligned([header, *rows])]
     if data.has_baseline:
         lines += ["", unit]
     return "\n".join(lines)
@@ -164,8 +164,8 @@ def _text_row(summary: ArmSummary, draws: Sequence[int]) -> list[str]:
     return [*row, signed(difference.mean), span(difference)]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """First column to the left, the others to the right."""
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table as lines: first column to the left, the others to the right, a rule."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,0 +1,154 @@
+"""``genkt compare``: its own words, and those of ``genkt transfer`` that all arms are told."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from genkt.cli.app import read_config
+from genkt.cli.words import split_word
+from genkt.recipes.compare.config import Arm, CompareConfig, arms_of
+from genkt.recipes.compare.plan import ArmSettings
+from genkt.recipes.config import TransferConfig
+from genkt.types import UserError
+
+_FLAGS = ("--config-dir", "-cd")
+_LISTS = {f"{key}s": key for key in ("method", "transfer_set", "teacher", "student")}
+"""``methods=[a,b]`` and the like: lists whose product are the arms."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison that has been read and checked: its own settings, and every arm's."""
+
+    config: CompareConfig
+    arms: tuple[ArmSettings, ...]
+    words: tuple[str, ...]
+
+
+def run(words: list[str]) -> None:
+    """Train the arms, print the table and where the report is."""
+    found = read_comparison(words)
+    command = shlex.join(["genkt", "compare", *words])
+    from genkt.recipes.compare.run import describe, planned, run_compare
+
+    if found.config.dry_run:
+        print(planned(found.config, found.arms))
+        return
+    result = run_compare(found.config, found.arms, command=command, words=found.words)
+    print(describe(result))
+    if result.data.failed:
+        lines = [f"arm {name}: {reason}" for name, reason in result.data.failed]
+        raise UserError("\n".join([*lines, "the same command tries these arms again"]))
+
+
+def read_comparison(words: Sequence[str]) -> Comparison:
+    """What a command line stands for.
+
+    Raises:
+        UserError: every fault of the comparison, then of all arms; one line each.
+    """
+    own, shared, folder = sort_out(words)
+    config = read_config(CompareConfig, "compare", [*folder, *own])
+    shared = merged(shared)
+    arms, faults, heard = [], {}, set[str]()
+    for arm in arms_of(config.study):
+        told = merged(config.study.words, shared, arm.words)
+        try:
+            settings, told = _read_arm(arm, told, shared, folder)
+        except UserError as error:
+            faults[arm] = str(error).splitlines()
+            continue
+        heard |= set(told)
+        command = ["genkt", "transfer", *folder, *told, "baseline=false"]
+        out = f"out={config.out}-{arm.name}"
+        arms.append(ArmSettings(arm, settings, shlex.join([*command, out])))
+    if faults:
+        raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
+    if unheard := [word for word in shared if word not in heard]:
+        why = "no arm takes this setting: each has its own of the key, or none"
+        raise UserError("\n".join(f"{word}: {why}" for word in unheard))
+    return Comparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
+
+
+def _read_arm(
+    arm: Arm, told: list[str], shared: Sequence[str], folder: list[str]
+) -> tuple[TransferConfig, list[str]]:
+    """An arm's settings, and the words it was told.
+
+    A setting of all arms that an arm's own choice does not have is not told to it: method.beta=3
+    is for methods that have a beta, and the baseline has none.
+    """
+    chosen = {pair[0] for word in arm.words if (pair := split_word(word)) and "." not in pair[0]}
+    try:
+        return read_config(TransferConfig, "transfer", [*folder, *told]), told
+    except UserError as error:
+        foreign = [
+            word
+            for word in shared
+            if (pair := split_word(word))
+            and pair[0].partition(".")[0] in chosen
+            and f"\n{pair[0]}: unknown setting." in f"\n{error}"
+        ]
+        if not foreign:
+            raise
+    told = [word for word in told if word not in foreign]
+    return read_config(TransferConfig, "transfer", [*folder, *told]), told
+
+
+def _faults(faults: dict[Arm, list[str]], num_arms: int) -> list[str]:
+    """One line a fault, without its arms where it is that of all."""
+    told: dict[str, list[str]] = {}
+    for arm, lines in faults.items():
+        for line in lines:
+            told.setdefault(line, []).append(arm.name)
+    return [
+        line if len(names) == num_arms else f"arm {', '.join(names)}: {line}"
+        for line, names in told.items()
+    ]
+
+
+def sort_out(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """(words of the comparison itself, words of all its arms, the folder of YAML files).
+
+    >>> sort_out(["methods=[aft,stl]", "train.steps=9", "study.title=T", "out=x"])
+    (['study=product', 'study.product.method=[aft,stl]', 'study.title=T', 'out=x'], \
+['train.steps=9'], [])
+    """
+    known = {field.name for field in fields(CompareConfig)}
+    own: list[str] = []
+    shared: list[str] = []
+    folder: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, _ = word.partition("=")
+        pair = split_word(word)
+        if flag in _FLAGS:
+            folder = [word] if equals or not rest else [word, rest.pop(0)]
+        elif word in ("-m", "--multirun"):
+            raise UserError("-m: arms take the place of a sweep here: methods=[a,b], or a study")
+        elif pair and pair[0] in _LISTS:
+            own.append(f"study.product.{_LISTS[pair[0]]}={pair[1]}")
+        elif pair is None or pair[0].split(".")[0] in known:
+            own.append(word)  # what is no setting at all is told once, as the comparison's
+        else:
+            shared.append(word)
+    listed = any(word.startswith("study.product.") for word in own)
+    if listed and not any(word.startswith("study=") for word in own):
+        own.insert(0, "study=product")
+    return own, shared, folder
+
+
+def merged(*groups: Sequence[str]) -> list[str]:
+    """The words of several places, later ones in the place of earlier ones of the same key.
+
+    >>> merged(["data=digits", "draws=5"], ["method=aft"], ["draws=2"])
+    ['data=digits', 'draws=2', 'method=aft']
+    """
+    found: dict[str, str] = {}
+    for word in (word for group in groups for word in group):
+        pair = split_word(word)
+        found[pair[0] if pair else word] = word
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Several transfers side by side on the same label draws: one table of paired differences."""

@@ -1,0 +1,193 @@
+"""Settings of a comparison, and the arms that a study spells out."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from genkt.execution.tasks import ExecutorSettings
+from genkt.io import did_you_mean
+from genkt.types import UserError
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """One arm a value of one setting; shown as a line over the values.
+
+    Args:
+        name: of the line.
+        setting: the key that takes the values.
+        words: what every arm of the sweep is told beside it.
+    """
+
+    name: str
+    setting: str
+    values: list[int | float]
+    words: list[str]
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """``study``: what is compared; see ``configs/study``.
+
+    Args:
+        name: of the study.  title: what the report calls it.
+        words: settings of ``genkt transfer`` for every arm.
+        baseline: the arm that all others are compared with.
+        reference: a second arm that all others are compared with, or None.
+        arms: arm -> its own settings of ``genkt transfer``.
+        names: arm -> what the reader calls it, where that is not its name.
+        product: setting -> values; every combination is an arm more.
+        sweeps: arms that differ in one number.
+        pairs: [a, b] arms whose difference a - b is a question of the study.
+    """
+
+    name: str
+    title: str
+    words: list[str]
+    baseline: str
+    reference: str | None
+    arms: dict[str, Any]
+    names: dict[str, Any]
+    product: dict[str, Any]
+    sweeps: list[SweepSettings]
+    pairs: list[list[str]]
+
+    def __post_init__(self) -> None:
+        """Refuse arms that cannot be told apart or that are not there.
+
+        Raises:
+            UserError: one line a fault.
+        """
+        faults = _shape_faults(self) or _name_faults(self)
+        if faults:
+            raise UserError("\n".join(faults))
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Everything ``genkt compare`` needs beside the settings of its arms."""
+
+    study: StudySettings
+    out: str
+    executor: ExecutorSettings
+    overwrite: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """Where an arm stands on a line.
+
+    Args:
+        sweep: the line.  setting: what varies.  value: of this arm.
+    """
+
+    sweep: str
+    setting: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One transfer of a study.
+
+    Args:
+        name: its folder.  title: what the reader calls it.
+        words: its own settings of ``genkt transfer``.
+        point: its place in a sweep, None for the arms of the table.
+    """
+
+    name: str
+    title: str
+    words: tuple[str, ...]
+    point: SweepPoint | None = None
+
+
+def arms_of(study: StudySettings) -> list[Arm]:
+    """The arms of a study: those it names, the combinations of its product, its sweeps.
+
+    >>> study = StudySettings(
+    ...     "s", "S", [], "stl", None, {"stl": ["method=stl"]}, {},
+    ...     {"method": ["aft", "logit_kd"], "train.lr": [0.1, 0.2], "teacher": []}, [], [])
+    >>> [arm.name for arm in arms_of(study)]
+    ['stl', 'aft-0.1', 'aft-0.2', 'logit_kd-0.1', 'logit_kd-0.2']
+    """
+    found = [(name, tuple(words), None) for name, words in study.arms.items()]
+    for combination in _combinations(study.product):
+        name = "-".join(_part(value) for _, value in combination)
+        found.append((name, tuple(f"{key}={_shown(v)}" for key, v in combination), None))
+    arms = [Arm(name, str(study.names.get(name, name)), words) for name, words, _ in found]
+    for sweep in study.sweeps:
+        for value in sweep.values:
+            words = (*sweep.words, f"{sweep.setting}={value}")
+            point = SweepPoint(sweep.name, sweep.setting, float(value))
+            name = f"{_part(sweep.name)}-{value}"
+            arms.append(Arm(name, f"{sweep.name}, {value:,}", words, point))
+    return arms
+
+
+def _combinations(product: dict[str, Any]) -> list[tuple[tuple[str, Any], ...]]:
+    factors = [[(key, value) for value in values] for key, values in product.items() if values]
+    return list(itertools.product(*factors)) if factors else []
+
+
+def _part(value: Any) -> str:
+    """A value as a part of a folder's name."""
+    items = value if isinstance(value, list) else [value]
+    parts = [re.sub(r"[^A-Za-z0-9.]+", "_", str(item)).strip("_.") for item in items]
+    return "+".join(part or "none" for part in parts)
+
+
+def _shown(value: Any) -> str:
+    """A value as a word of the command line."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(_shown, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _shape_faults(study: StudySettings) -> list[str]:
+    """What the open mappings hold that they must not."""
+    faults = [
+        f"study.arms.{name}: expected a list of settings of genkt transfer, got {words!r}"
+        for name, words in study.arms.items()
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words)
+    ]
+    faults += [
+        f"study.product.{key}: expected a list of values, got {values!r}"
+        for key, values in study.product.items()
+        if not isinstance(values, list)
+    ]
+    pairs = [pair for pair in study.pairs if len(pair) != 2]
+    return faults + [f"study.pairs: expected two arms [a, b], got {pair}" for pair in pairs]
+
+
+def _name_faults(study: StudySettings) -> list[str]:
+    names = [arm.name for arm in arms_of(study)]
+    faults = [
+        f'study.arms: "{name}": expected letters, digits and any of _ . + - (it names a folder)'
+        for name in names
+        if not _NAME.fullmatch(name)
+    ]
+    faults += [
+        f"study.arms: {name}: there are {count} arms of this name; each needs its own"
+        for name, count in Counter(names).items()
+        if count > 1
+    ]
+    asked = [("baseline", study.baseline), ("reference", study.reference)]
+    asked += [("names", name) for name in study.names]
+    asked += [("pairs", name) for pair in study.pairs for name in pair]
+    faults += [
+        f'study.{key}: "{name}": not an arm.'
+        + (did_you_mean(name, names) or f" Arms: {', '.join(names)}.")
+        for key, name in dict.fromkeys(asked)
+        if name is not None and name not in names
+    ]
+    return faults

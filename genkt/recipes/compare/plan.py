@@ -1,0 +1,106 @@
+"""From the arms of a study to the transfers that must run: each once, all comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from genkt.recipes.compare.config import Arm, StudySettings
+from genkt.recipes.compare.task import ArmTask, as_arm
+from genkt.recipes.config import TransferConfig
+from genkt.report.compare_data import Sweep
+from genkt.types import UserError
+
+
+@dataclass(frozen=True)
+class ArmSettings:
+    """One arm with its checked settings, and the command that runs it alone."""
+
+    arm: Arm
+    config: TransferConfig
+    command: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The transfers of a comparison.
+
+    Args:
+        tasks: in the order of the study.  arms: the arm of each.
+        sweeps: lines over them; a point whose settings are those of another arm is that arm.
+    """
+
+    tasks: tuple[ArmTask, ...]
+    arms: tuple[Arm, ...]
+    sweeps: tuple[Sweep, ...]
+
+
+def make_plan(study: StudySettings, settings: Sequence[ArmSettings], home: Path) -> Plan:
+    """The transfers to run, arms of equal settings once.
+
+    Raises:
+        UserError: arms that do not share label draws and data; one line a fault.
+    """
+    by_name = {each.arm.name: each for each in settings}
+    if faults := _not_comparable(by_name[study.baseline], settings):
+        raise UserError("\n".join(faults))
+    chosen: dict[str, ArmSettings] = {}
+    stands_for: dict[str, str] = {}
+    for each in settings:
+        twin = next((name for name, other in chosen.items() if _same(other, each)), None)
+        stands_for[each.arm.name] = twin or each.arm.name
+        if twin is None:
+            chosen[each.arm.name] = each
+    for name, other in stands_for.items():
+        if name != other and by_name[name].arm.point is None:
+            raise UserError(f"study.arms: {other} and {name} have the same settings: drop one")
+    tasks = tuple(
+        ArmTask(name, str(home), as_arm(each.config, home, name), each.command)
+        for name, each in chosen.items()
+    )
+    sweeps = tuple(
+        _sweep(sweep.name, sweep.setting, settings, stands_for) for sweep in study.sweeps
+    )
+    return Plan(tasks, tuple(each.arm for each in chosen.values()), sweeps)
+
+
+def _same(a: ArmSettings, b: ArmSettings) -> bool:
+    return replace(a.config, out="") == replace(b.config, out="")
+
+
+def _sweep(
+    name: str, setting: str, settings: Sequence[ArmSettings], stands_for: dict[str, str]
+) -> Sweep:
+    points = [
+        (each.arm.point.value, stands_for[each.arm.name])
+        for each in settings
+        if each.arm.point is not None and each.arm.point.sweep == name
+    ]
+    points.sort(key=lambda point: point[0])
+    return Sweep(name, setting, [value for value, _ in points], [arm for _, arm in points])
+
+
+def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> list[str]:
+    """Arms whose label draws are not those of the baseline: their differences mean nothing."""
+    faults = []
+    wanted = _shared(baseline.config)
+    for each in settings:
+        faults += [
+            f"arm {each.arm.name}: {key}={value}, the baseline {baseline.arm.name} has "
+            f"{wanted.get(key)}; all arms share seed, draws and data"
+            for key, value in _shared(each.config).items()
+            if wanted.get(key) != value
+        ]
+    return faults
+
+
+def _shared(config: TransferConfig) -> dict[str, object]:
+    """What decides the label draws."""
+    data = asdict(config.data)
+    del data["views"]  # how a student sees the images may be what an arm is about
+    return {
+        "seed": config.seed,
+        "draws": config.draws,
+        **{f"data.{key}": value for key, value in data.items()},
+    }

@@ -1,0 +1,148 @@
+"""One arm as a task that any executor runs: an ordinary transfer in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from genkt.execution.tasks import Progress
+from genkt.io import read_json, write_json
+from genkt.recipes.config import BASELINE, DiggSet, TransferConfig
+from genkt.recipes.run_folder import RunFolder
+from genkt.types import UserError
+
+ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
+"""Folders of a comparison: the arms' runs, how each ended, what each said."""
+
+_SAMPLES_A_MADE_IMAGE = 30
+_SAMPLES_A_PASS = 2
+"""Rough costs of a synthesized image and of a teacher's pass, in images a student trains on."""
+
+
+@dataclass(frozen=True)
+class ArmTask:
+    """One arm of a comparison; its outcome file is its result, whether it succeeds or fails.
+
+    Args:
+        name: of the arm.  home: folder of the comparison.
+        config: of the transfer.  command: that repeats it by hand.
+    """
+
+    name: str
+    home: str
+    config: TransferConfig
+    command: str
+
+    @property
+    def size(self) -> int:
+        """A rough measure of its work: images that students train on, and what else costs time."""
+        config = self.config
+        steps = (config.train.steps or 0) + config.finetune.steps
+        views = config.data.views.num_views
+        made = 0
+        if isinstance(config.transfer_set, DiggSet) and config.method.name != BASELINE:
+            made = config.transfer_set.num_images or 0
+            views = config.transfer_set.num_views or views
+        a_draw = steps * config.train.batch_size
+        return config.draws * (
+            a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(self.config.out)
+
+    @property
+    def outcome(self) -> Path:
+        """Says that it has ended, and how."""
+        return Path(self.home) / OUTCOMES / f"{self.name}.json"
+
+    def is_done(self) -> bool:
+        """Whether it has ended in this start, well or badly."""
+        return self.outcome.is_file()
+
+    def failure(self) -> str | None:
+        """Why it ended early, in one line; None where it did not."""
+        return str(read_json(self.outcome)["failed"] or "") or None if self.is_done() else None
+
+    def num_finished(self) -> int:
+        """Students that are there."""
+        config = self.config
+        home = self.folder / "draws"
+        return sum(
+            (home / str(draw) / config.main_arm / "result.json").is_file()
+            for draw in range(config.draws)
+        )
+
+    def run(self, progress: Progress) -> None:
+        """Train what is missing, on one core; whatever goes wrong is told by the outcome."""
+        log = Path(self.home) / LOGS / f"{self.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # An arm whose comparison was killed may still be trained by a process that was left over.
+        with FileLock(log.with_suffix(".lock")):
+            if not self.is_done():
+                self._train(log)
+
+    def _train(self, log: Path) -> None:
+        import torch
+
+        from genkt.recipes.transfer import run_transfer
+
+        started, threads = time.perf_counter(), torch.get_num_threads()
+        torch.set_num_threads(1)
+        reason = None
+        with (
+            open(log, "a", encoding="utf-8") as stream,
+            contextlib.redirect_stdout(stream),
+            contextlib.redirect_stderr(stream),
+        ):
+            try:
+                run_transfer(self.config, asdict(self.config), command=self.command)
+            except UserError as error:
+                reason = "; ".join(str(error).splitlines())
+            except Exception as error:  # the other arms go on; the traceback is in the log
+                traceback.print_exc()
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())} (see {log})"
+            finally:
+                torch.set_num_threads(threads)
+        self.end(reason, time.perf_counter() - started)
+
+    def end(self, reason: str | None, seconds: float) -> None:
+        """Write the outcome."""
+        write_json(self.outcome, {"failed": reason, "seconds": seconds})
+
+
+def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
+    """What an earlier run of this arm in this folder was told otherwise; one line each.
+
+    Args:
+        generators: name -> fingerprint of those that arms use; a run does not name its weights.
+    """
+    try:
+        RunFolder(task.folder, asdict(task.config), overwrite=False)
+    except UserError as error:
+        lines = str(error).splitlines()
+        return lines[1:] or lines
+    facts = task.folder / "run.json"
+    inputs: dict[str, Any] = read_json(facts)["inputs"] if facts.is_file() else {}
+    return [
+        f"{key}: other weights than the arm was started with"
+        for name, value in generators.items()
+        for key in [f"generator {name}"]
+        if inputs.get(key, value) != value
+    ]
+
+
+def as_arm(config: TransferConfig, home: Path, name: str) -> TransferConfig:
+    """The transfer of one arm: in its folder, with no baseline of its own."""
+    return replace(
+        config, out=str(home / ARMS / name), baseline=False, overwrite=False, dry_run=False
+    )
