@@ -12,7 +12,7 @@ that which it has when the features are there (Linux).
 - ``leader``: the crowd, greedily.
 
 What bounds it: six tenths of the time are the bfloat16 products, a sixth the search for the few
-that reach the threshold. Of two encoders only the first is multiplied out. The crowd adds two
+that reach the threshold. Of two encoders only the first is multiplied out. The crowd adds three
 seconds, most of them for the exact similarity of its two least alike pictures, 5 * 10^7 pairs in
 float64.
 """
