@@ -267,7 +267,10 @@ def test_every_method_runs_without_a_labelled_row_in_its_batches(tmp_path: Path)
 
 
 def test_students_whose_classifier_no_loss_reaches_are_named(tmp_path: Path) -> None:
-    arms = {**STUDY["arms"], "l2": ["method=l2_feature", "transfer_set=unlabelled"]}
+    mixed = ["transfer_set=mix", "transfer_set.parts=[unlabelled,labelled]"]
+    arms = {**STUDY["arms"], "l2": ["method=l2_feature", "transfer_set=unlabelled"],
+            "l2_few": ["method=l2_feature", "transfer_set=labelled"],
+            "kd": ["method=feature_kd", *mixed]}  # fmt: skip
     tasks = plan_of(tmp_path, arms=arms, sweeps=[], reference=None, pairs=[])
     (note,) = warnings(tasks, [arm(task.name, (0.5,)) for task in tasks])
-    assert "that column is chance for: l2 (" in note
+    assert "that column is chance for: l2, l2_few (" in note

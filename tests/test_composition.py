@@ -139,6 +139,11 @@ def test_labelled_images_beside_a_set() -> None:
         (lambda: TransferSet.mix({"a": (plain("a", 2), float("nan"))}), "came nan"),
         (lambda: TransferSet.mix({"a": (plain("a", 2).select([]), 1)}), "a has no images"),
         (
+            lambda: TransferSet.mix({"a": plain("a", 2)}),  # type: ignore[dict-item]
+            r"expected \(set, share\) for a, came TransferSet\(2 real images\)",
+        ),
+        (lambda: plain("a", 2).cap(-1), "at least 0, came -1"),
+        (
             lambda: TransferSet.mix({"a": (plain("a", 2), 1)}).concat(plain("b", 2)),
             "a mix has shares",
         ),

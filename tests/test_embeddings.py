@@ -140,6 +140,19 @@ def test_what_a_killed_writer_left_goes_after_a_day(tmp_path: Path) -> None:
     assert fill(store, ids) == 0 and new.exists() and not old.exists()
 
 
+def test_a_gallery_stays_whole_while_others_write_the_same_rows(tmp_path: Path) -> None:
+    store, ids = EmbeddingStore(str(tmp_path / "home"), identity()), ids_of(6)
+    fill(store, ids)
+    expected = unit_rows(np.stack([row_of(each) for each in ids]))
+    first = open_gallery(ids, [store], tmp_path / "work")
+    assert first.num_rows == 6  # it has begun to read
+    store.write("0" * 32, ids[4:], np.stack([row_of(each) for each in ids[4:]]))
+    second = open_gallery(ids, [store], tmp_path / "work")
+    assert first.where != second.where and first.fingerprint == second.fingerprint
+    for gallery in (first, second):
+        np.testing.assert_array_equal(gallery.features(0, 6)[0], expected)
+
+
 def test_unreadable_images_have_no_rows_and_are_not_tried_again(tmp_path: Path) -> None:
     store, ids = EmbeddingStore(str(tmp_path / "home"), identity()), ids_of(3)
     (shard,) = store.plan(ids, 5)

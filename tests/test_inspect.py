@@ -181,6 +181,20 @@ def test_families_lead_with_their_originals_where_these_are_at_hand() -> None:
     assert [len(family.pictures) for family in by_class] == [16, 16, 16, 1]
 
 
+def test_what_an_image_found_is_no_family_of_what_was_made_from_it() -> None:
+    found, images = retrieved("a", 4), drawn("b", 2).without_labels()
+    made = TransferSet.of(
+        images, "synthesized",
+        records=lambda row: Record(images.ids[row], -1, "synthesized", found.record(row).parent),
+    )  # fmt: skip
+    families = families_of(found.concat(made))
+    assert [family.title for family in families] == ["q/0.png", "q/1.png"] * 2
+    assert [len(family.pictures) for family in families] == [2, 2, 1, 1]
+    assert [family.detail.split(",")[0] for family in families[1:3]] == [
+        "found by it", "made from it",
+    ]  # fmt: skip
+
+
 def test_a_page_of_families() -> None:
     shown = tuple(np.asarray(drawn("a", 3, side).load(0)) for side in (8, 200))
     family = Family(HOSTILE, HOSTILE, shown[:1], shown, (HOSTILE, "0.5"))

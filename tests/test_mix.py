@@ -16,6 +16,7 @@ import genkt
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
 from genkt.data.composition import TransferSet
+from genkt.data.images import ImageSet
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.io import derive_seed
 from genkt.recipes.config import MixSet, TransferConfig
@@ -101,6 +102,15 @@ def test_a_picture_in_two_parts_is_one_row(home: Path, tmp_path: Path) -> None:
     assert len(pool.images) == 6 + 9 + sizes[2]
 
 
+def test_parts_may_have_classes_of_their_own(home: Path, tmp_path: Path) -> None:
+    images = drawn("others", 4)
+    named = ImageSet(images.ids, images.labels, ("hat", "bag"), images.items, images.open_item)
+    TransferSet.of(named).save(tmp_path / "others", progress=False)
+    places = f"transfer_set.parts=['{home / 'made'}','{tmp_path / 'others'}']"
+    draw = pool_of(mix_words(home, tmp_path, places)).draws[0]
+    assert len(draw.transfer) == 8 + 4 and (draw.labels[draw.transfer] == -1).all()
+
+
 def test_held_out_labels_leave_a_labelled_part(home: Path, tmp_path: Path) -> None:
     draw = pool_of(mix_words(home, tmp_path, "transfer_set.shares=[1,1,1,1]")).draws[0]
     fewer = draw.without_transfer(draw.labelled[:2])
@@ -165,27 +175,21 @@ def test_a_saved_mix_keeps_its_shares(home: Path, tmp_path: Path) -> None:
         pool_of(mix_words(home, tmp_path, inside))
 
 
-def api_settings(home: Path, out: Path) -> dict[str, Any]:
-    """A run of few steps without a teacher's head start."""
-    return {
-        "data": {"name": "digits", "labels_per_class": 2},
-        "method": "l2_feature", "draws": 1, "baseline": False, "device": "cpu",
-        "train": {"steps": 2, "batch_size": 12, "labelled_per_batch": 4, "num_workers": 0},
-        "finetune": {"steps": 0}, "out": str(out), "cache": str(home / "cache"),
-    }  # fmt: skip
-
-
 def test_a_set_in_python(home: Path, tmp_path: Path) -> None:
     found = TransferSet.open(home / "found").without_labels()
     mixed = found.with_labelled(plain("few", 3).images, 0.25)
-    settings = api_settings(home, tmp_path / "run")
-    one_view = "transfer_set.num_views=1"
-    result = genkt.transfer(one_view, transfer_set=mixed, **settings)
+    words = transfer_words(
+        home, "transfer_set.num_views=1", "method=l2_feature", "baseline=false", "train.steps=2",
+        "finetune.steps=0", "draws=1", f"out={tmp_path / 'run'}",
+    )[1:]  # fmt: skip
+    result = genkt.transfer(*words, transfer_set=mixed)
     assert result.report.transfer_composition["retrieved (saved)"] == 7
-    assert genkt.transfer(one_view, transfer_set=mixed, **settings).accuracy == result.accuracy
+    (note,) = [note for note in result.report.notes if "given in Python" in note]
+    assert "75 % (7 images), 25 % (3 images)" in note
+    assert genkt.transfer(*words, transfer_set=mixed).accuracy == result.accuracy
     other = found.with_labelled(plain("few", 3).images, 0.5)
     with pytest.raises(UserError, match="started with other shares"):
-        genkt.transfer(one_view, transfer_set=other, **settings)
+        genkt.transfer(*words, transfer_set=other)
 
 
 def test_a_mix_has_views_of_its_own(home: Path, tmp_path: Path) -> None:
@@ -213,7 +217,8 @@ def test_genkt_cache_takes_a_mix(home: Path, tmp_path: Path) -> None:
         (["transfer_set.max_images=0"], "transfer_set.max_images"),
         (["transfer_set.parts=[]"], "transfer_set.parts: expected different places"),
         (["transfer_set.parts=[labelled,labelled]"], "transfer_set.parts: expected different"),
-        (["transfer_set.parts=[labelled,nowhere]"], "nowhere"),
+        (["transfer_set.parts=[labelled,nowhere]"], "transfer_set.parts: nowhere: does not exist"),
+        (["transfer_set.parts=[labeled]"], "Did you mean labelled?"),
         (["transfer_set.share=[1]"], "Did you mean transfer_set.shares"),
     ],
 )
@@ -247,6 +252,48 @@ def test_pictures_found_by_test_images_are_told(home: Path, tmp_path: Path) -> N
     told = TransferSet.of(source.images, "retrieved", records=record)
     saved = pool_of([*words, "transfer_set=saved", f"transfer_set.root={home / 'found'}"], told)
     assert any("retrieved by 3 of the test images" in note for note in saved.notes)
+
+
+def test_what_was_made_of_held_out_images_is_found(home: Path, tmp_path: Path) -> None:
+    """A beta is chosen on images that no transfer image of its candidates comes of."""
+    words = transfer_words(home, "transfer_set=saved", f"transfer_set.root={tmp_path / 'set'}")
+    config = read_config(TransferConfig, "transfer", [*words[1:-1], "transfer_set=unlabelled"])
+    train = load_splits(config.data, config.seed).train
+    TransferSet.of(train).without_labels().save(tmp_path / "set", progress=False)
+    pool = pool_of(words)
+    draw = pool.draws[0]
+    held = [draw.images.ids[row] for row in draw.labelled[:2]]
+    made = pool.made_of(draw.transfer, held)
+    assert pool.found is not None
+    originals = [(pool.found.record(row - pool.first).detail or {})["original"] for row in made]
+    assert sorted(originals) == sorted(held) and np.isin(made, draw.transfer).all()
+    assert not len(pool.made_of(draw.labelled, held))
+
+
+def test_copies_of_test_images_are_told(home: Path, tmp_path: Path) -> None:
+    """A saved picture has another content hash: what it was first is in its record."""
+    words = transfer_words(home, "transfer_set=saved", f"transfer_set.root={tmp_path / 'set'}")
+    config = read_config(TransferConfig, "transfer", [*words[1:-1], "transfer_set=unlabelled"])
+    splits = load_splits(config.data, config.seed)
+    assert splits.test is not None
+    for images, told in ((splits.test, True), (splits.train, False)):
+        TransferSet.of(images).without_labels().save(tmp_path / "set", progress=False)
+        notes = pool_of(words).notes
+        expected = f"copied from {len(splits.test)} of the test images"
+        assert any(expected in note for note in notes) == told
+        shutil.rmtree(tmp_path / "set")
+
+
+def test_a_folder_may_be_called_as_a_part_is(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures alone are transferred on, none of the data's own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("labelled", "unlabelled"):
+        shutil.copytree(home / "pool", tmp_path / name)
+        words = ["transfer_set=folder", f"transfer_set.root={name}"]
+        draw = pool_of(transfer_words(home, *words)).draws[0]
+        assert len(draw.transfer) == 9 and not np.isin(draw.labelled, draw.transfer).any()
 
 
 def test_shares_that_changed_in_a_saved_mix_are_another_run(home: Path, tmp_path: Path) -> None:

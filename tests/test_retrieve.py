@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from retrieval_cases import CROPS, OF_TIME, add_leaks, make_home, words
+from safetensors.torch import save_file
 from tiny import model_words, picture, run, tree
 
 import genkt
@@ -30,8 +32,10 @@ from genkt.recipes.retrieval.encoders import (
     PixelsEncoder,
     encode_all,
     encoder_specs,
+    load_encoder,
 )
 from genkt.recipes.retrieval.settings import EncoderSettings
+from genkt.types import UserError
 
 
 @pytest.fixture
@@ -49,14 +53,14 @@ def settings_of(home: Path) -> EncoderSettings:
     return read_config(RetrieveConfig, "retrieve", words(home)[1:]).encoder
 
 
-def tiny_encoder() -> BackboneEncoder:
+def tiny_encoder(seed: int = 0) -> BackboneEncoder:
     """The encoder of ``words``."""
     spec = ModelSpec(
         "resnet18", False, None, {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
         {"input_size": [24, 24], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0,
          "interpolation": "bilinear"},
     )  # fmt: skip
-    return BackboneEncoder(load_model(spec))
+    return BackboneEncoder(load_model(spec, seed=seed))
 
 
 def test_it_finds_what_the_words_of_the_paper_ask_for(home: Path) -> None:
@@ -122,6 +126,24 @@ def test_tasks_run_anywhere_in_any_order_with_the_same_bytes(home: Path) -> None
             task.run(lambda count: None)
             assert task.is_done()
     assert tree(home / "here") == tree(home / "elsewhere")
+
+
+def test_weights_that_changed_within_a_process_are_read_again(home: Path) -> None:
+    gallery, path = read_unlabelled([home / "gallery"]), home / "weights.safetensors"
+    spec, found = replace(encoder_specs(settings_of(home))[0], weights=str(path)), []
+    for seed in (1, 2):
+        save_file(tiny_encoder(seed).backbone.model.state_dict(), path)
+        encoder = load_encoder(spec)
+        embedder = Embedder([encoder], [spec], str(home / "store"), HERE, 64, "cpu", 2)
+        embedder.tasks(gallery)[0].run(lambda count: None)
+        rows = embedder.embed(gallery, home / "work", "gallery").features(0, 4)[0]
+        expected = encode_all(encoder, [gallery.load(place) for place in range(4)])
+        assert np.allclose(rows, unit_rows(expected), atol=1e-3)
+        found.append(rows)
+    assert not np.allclose(*found, atol=1e-2)
+    task = replace(embedder.tasks(gallery)[0], identity={"encoder": "another"})
+    with pytest.raises(UserError, match="has other weights here than where the run began"):
+        task.run(lambda count: None)
 
 
 def test_a_known_gallery_is_not_embedded_again(home: Path) -> None:
@@ -254,6 +276,7 @@ def test_faults_are_told_and_nothing_is_written(home: Path) -> None:
         (["strategy=text"], "strategy=text: expected encoders that read words (open_clip:NAME)"),
         (["gallery=/no/such"], "/no/such"),
         (["encoder.shares=[1,2]"], "encoder.shares: expected 1, one a model"),
+        (["encoder.duplicates=0"], "encoder.duplicates: expected a similarity above 0"),
         (["crops.scale=[0,1]"], "crops.scale: expected 0 < low <= high"),
         (["decontaminate.assume=leek"], "decontaminate.assume: expected one of leak, keep or null"),
         (["encoder.model=resnet81"], "resnet81"),

@@ -136,6 +136,16 @@ def tiny_clip() -> ClipEncoder:
     return ClipEncoder(model, tokenizer, ImageTransform((16, 16), half, half), "open_clip:tiny")
 
 
+def test_equal_weights_that_compute_something_else_are_another_encoder() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    encoder = tiny_clip()
+    before = encoder.fingerprint()
+    assert before == tiny_clip().fingerprint()
+    for block in encoder.model.transformer.resblocks:
+        block.mlp.gelu = open_clip.transformer.QuickGELU()
+    assert encoder.fingerprint() != before
+
+
 def test_words_find_images(home: Path) -> None:
     from genkt.cli.app import read_config
     from genkt.recipes.retrieval.config import GivenImages, RetrieveConfig, retrieve
@@ -151,7 +161,7 @@ def test_words_find_images(home: Path) -> None:
     assert len(found) == 12 and parents <= texts
     assert max((record.detail or {})["rank"] for record in found.records()) >= 2
     page = (home / "set" / "contact_sheet.html").read_text()
-    assert any(f'<span class="words">{text.removeprefix("text:")}</span>' in page for text in texts)
+    assert any(f"<b>{text}</b>" in page for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +238,8 @@ def test_every_draw_retrieves_its_own_set(tmp_path: Path) -> None:
     assert parents[0] != parents[1] and all(len(each) <= 6 for each in parents)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "contact_sheet.html" in page and "Every draw retrieved its transfer images" in page
+    (note,) = [note for note in report["notes"] if "Every draw retrieved" in note]
+    assert "with its own labelled images as queries; images of the data: identical files" in note
     before = tree(tmp_path / "run" / "transfer_sets")
     assert run(*transfer_words(tmp_path, *more)).code == 0
     after = tree(tmp_path / "run" / "transfer_sets")

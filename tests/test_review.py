@@ -12,7 +12,7 @@ import pytest
 from chromium import PROGRAM, Page
 from PIL import Image
 from retrieval_cases import add_leaks, make_home, words
-from tiny import picture, run
+from tiny import picture, run, tree
 
 import genkt
 from genkt.recipes.retrieval.leaks import find_suspects
@@ -20,6 +20,7 @@ from genkt.recipes.retrieval.review import ReviewRow, Shown, review_page
 from genkt.recipes.retrieval.settings import EncoderSettings
 
 HOSTILE = "</script><img src=x onerror=\"alert(1)\">,=cmd|' /C'!A0\u202egnp"
+PARTS = ("images/", "manifest/", "shards/")
 
 
 def encoder(leaks: float | list[float | None] | None) -> EncoderSettings:
@@ -142,6 +143,21 @@ def test_without_anyone_to_ask(reviewed: Path, tmp_path: Path, word: str) -> Non
     images = {shown((record.detail or {})["image"]) for record in found.records()}
     assert len(images & set(ids)) == (0 if word == "leak" else len(ids))
     assert (tmp_path / "set" / "review.html").is_file()
+
+
+def test_a_continued_run_keeps_to_its_last_decisions(reviewed: Path, tmp_path: Path) -> None:
+    trees = []
+    for name, word in (("fresh", "leak"), ("killed", "keep"), ("killed", "leak")):
+        ran = run(*asked(reviewed, f"decontaminate.assume={word}", f"out={tmp_path / name}",
+                         "shard_size=15"))  # fmt: skip
+        assert ran.code == 0, ran.err
+        files = tree(tmp_path / name)
+        trees.append({path: data for path, data in files.items() if path.startswith(PARTS)})
+        if word == "keep":
+            (tmp_path / name / "transfer_set.json").unlink()  # it was killed before the last step
+    fresh, kept, continued = trees
+    assert "shards/00003.json" in kept and "shards/00003.json" not in fresh
+    assert continued == fresh
 
 
 def sample_page() -> str:

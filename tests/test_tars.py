@@ -70,6 +70,22 @@ def test_classes(
     assert dict(zip("abc", names, strict=True)) == {"a": None, "b": None, "c": None} | expected
 
 
+@pytest.mark.parametrize("data", [b'{"class": "\\ud800"}', b"[" * 200_000])
+def test_hostile_classes_are_named(tmp_path: Path, data: bytes) -> None:
+    members = [(f"{n}.png", png(n)) for n in range(64)]  # enough for an index
+    images = read_tars([write_tar(tmp_path / "x.tar", [*members, ("3.json", data)])], max_skipped=1)
+    assert len(images) == 64 and images.classes == ()
+    assert [each.reason for each in images.skipped] == ["names no class: damaged"]
+
+
+def test_numbers_of_equal_value_have_one_order(tmp_path: Path) -> None:
+    names = ["001", "1", "00001", "01", "0001"]
+    members = [(f"{n}.{kind}", data) for n, name in enumerate(names)
+               for kind, data in (("png", png(n)), ("cls", name.encode()))]  # fmt: skip
+    images = read_tars([write_tar(tmp_path / "x.tar", members)])
+    assert images.classes == ("00001", "0001", "001", "01", "1")
+
+
 def test_numbers_are_sorted_by_value(tmp_path: Path) -> None:
     members = [(f"{n}.{kind}", data) for n in (10, 9, 2)
                for kind, data in (("png", png(n)), ("cls", str(n).encode()))]  # fmt: skip
@@ -260,6 +276,16 @@ def test_a_tar_that_changes_later_is_noticed(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="No such file or directory, though it was there"):
         images.load(1)
+
+
+def test_a_tar_that_took_the_place_of_one_is_read_itself(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", range(70))
+    before = read_tars([path])
+    before.load(0)  # opens it
+    shard(tmp_path / "new.tar", range(100, 170)).replace(path)
+    images = read_tars([path])
+    assert not set(images.ids) & set(before.ids)
+    assert np.array_equal(np.asarray(images.load(0)), np.asarray(decode(png(100))))
 
 
 def test_blocks_are_neighbours_of_one_tar(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
 
 
 def _key_hint(key: str, known: list[str], node: Any) -> str:
-    last = key.rpartition(".")[2]
+    last, known = key.rpartition(".")[2], list(dict.fromkeys(known))
     same = [name for name in known if name.split(".")[-1] == last]
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
     close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)

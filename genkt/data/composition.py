@@ -130,11 +130,14 @@ class TransferSet:
                 mix in a mix divides its share among its own parts.
 
         Raises:
-            UserError: no member, one without images, a share that is no number above 0.
+            UserError: no member, one without images or share, a share that is no number above 0.
         """
         parts: list[Part] = []
         part_of = []
-        for name, (member, share) in members.items():
+        for name, given in members.items():
+            if not isinstance(given, tuple):
+                raise UserError(f"mix: expected (set, share) for {name}, came {given!r}")
+            member, share = given
             if not len(member):
                 raise UserError(f"mix: {name} has no images")
             own = member.part_of if member.parts else np.zeros(len(member), np.int64)
@@ -196,7 +199,13 @@ class TransferSet:
         return TransferSet(images, self.provenance.select(chosen), self.parts, part_of)
 
     def cap(self, most: int, seed: int = 0) -> TransferSet:
-        """At most so many images, in their order, drawn by seed; fewer are among more."""
+        """At most so many images, in their order, drawn by seed; fewer are among more.
+
+        Raises:
+            UserError: a number below 0.
+        """
+        if most < 0:
+            raise UserError(f"cap: expected a number of images, at least 0, came {most}")
         return self.select(capped_rows(self.images.ids, most, seed))
 
     def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:

@@ -90,7 +90,7 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
             data = os.pread(stream.fileno(), member.size, member.offset_data)
             try:
                 found = _class_of(data, extension.lower())
-            except ValueError:
+            except (ValueError, RecursionError):
                 listing.notes.append((name, "names no class: damaged"))
                 continue
             # .cls is the plainer one, whichever comes first
@@ -164,6 +164,7 @@ def _class_of(data: bytes, extension: str) -> str:
 
     Raises:
         ValueError: it is neither text nor JSON.
+        RecursionError: JSON that is nested without end.
     """
     if extension == "cls":
         return _class_name(data.decode().strip())
@@ -176,7 +177,9 @@ def _class_of(data: bytes, extension: str) -> str:
 def _class_name(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value in ("-1", -1):
         return ""
-    return str(value).replace("\0", "")
+    name = str(value).replace("\0", "")
+    name.encode()  # JSON may hold halves of characters, which no file can
+    return name
 
 
 def write_listing(path: str, listing: TarListing) -> None:

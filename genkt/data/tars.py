@@ -71,6 +71,7 @@ def read_tars(
             progress=progress, unit="tar",
         )
     )  # fmt: skip
+    _opened.cache_clear()  # a path that was opened before may be another file now
     tars = list(zip(files, listings, strict=True))
     skipped = [Skipped(f"{file}/{name}", why) for file, tar in tars for name, why in tar.notes]
     skipped += _examine(tars, num_threads, progress)
@@ -125,7 +126,9 @@ def _examine_member(job: tuple[str, TarListing, int]) -> tuple[str, str]:
 def _image_set(tars: Sequence[tuple[str, TarListing]], skipped: Sequence[Skipped]) -> ImageSet:
     root = os.path.commonpath([os.path.dirname(file) for file, _ in tars])
     names = {name for _, tar in tars for name in tar.classes if name}
-    classes = sorted(names, key=int if all(name.isdecimal() for name in names) else None)
+    classes = sorted(names)
+    if all(name.isdecimal() for name in names):
+        classes.sort(key=int)
     numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
     ids: list[str] = []
     labels: list[int] = []

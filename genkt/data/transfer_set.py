@@ -116,7 +116,10 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
             raise UserError(
                 f"{root}: its transfer set is not finished; repeat its command to continue it"
             )
-        raise UserError(f"{root}: expected a transfer set (with {HEADER}), found none")
+        raise UserError(
+            f"{root}: expected a transfer set (with {HEADER}), found none; other images are read "
+            "by transfer_set=folder, or genkt.TransferSet.open"
+        )
     try:
         header = read_json(path)
         known = header["format"] == FORMAT

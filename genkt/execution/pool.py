@@ -107,7 +107,7 @@ class _Pool:
         worker = self.workers[number]
         try:
             message = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # it died, or died while it spoke
             self._replace(number)
             return
         if isinstance(message, Exception):

@@ -113,10 +113,8 @@ class Backbone(nn.Module):
 
     def fingerprint(self) -> str:
         """Identity of what this model computes: architecture, every weight and buffer."""
-        described = f"{type(self.model).__module__}.{type(self.model).__qualname__}|{self.model}"
-        described = re.sub(r" at 0x[0-9a-f]+", "", described)  # a function's place in memory
         layout = "channels last" if self.channels_last else ""  # moves the last bits
-        return fingerprint(described, layout, fingerprint_tensors(self.model.state_dict()))
+        return fingerprint_model(self.model, layout)
 
     @property
     def is_timm(self) -> bool:
@@ -223,6 +221,13 @@ def _last_linear(model: nn.Module, name: str) -> nn.Module:
         f"model {name!r}: expected timm's forward_features / forward_head / get_classifier, or a "
         f"linear layer in an attribute named one of {', '.join(_HEAD_NAMES)}"
     )
+
+
+def fingerprint_model(model: nn.Module, *more: str) -> str:
+    """Hash of what a model computes: architecture, every weight and buffer, and what is given."""
+    described = f"{type(model).__module__}.{type(model).__qualname__}|{model}"
+    described = re.sub(r" at 0x[0-9a-f]+", "", described)  # a function's place in memory
+    return fingerprint(described, *more, fingerprint_tensors(model.state_dict()))
 
 
 def transform_of(model: nn.Module) -> ImageTransform:

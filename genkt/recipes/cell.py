@@ -206,13 +206,14 @@ def _searched(
 
 
 def _without(session: Session, draw: Draw, rows: np.ndarray) -> Draw:
-    """The draw without some labelled rows as transfer images, and what its set made of them."""
-    if not session.sets:
-        return draw.without_transfer(rows)
+    """The draw without some labelled rows as transfer images, and what was made of them."""
     hidden = {draw.images.ids[row] for row in rows}
-    records = session.sets[draw.index].found.records()
-    made_of = [record.parent in hidden for record in records]
-    return draw.without_transfer(draw.transfer[made_of])
+    if session.sets:
+        records = session.sets[draw.index].found.records()
+        made = draw.transfer[[record.parent in hidden for record in records]]
+    else:
+        made = session.pool.made_of(draw.transfer, hidden)
+    return draw.without_transfer(np.concatenate([rows, made]))
 
 
 def _held_out_score(session: Session, student: Backbone, images: ImageSet) -> tuple[float, float]:

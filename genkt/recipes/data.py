@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -12,9 +12,10 @@ import numpy as np
 from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder, read_unlabelled
 from genkt.data.images import ImageSet, Skipped, concat, overlap
-from genkt.data.parts import content_of, without_classes
+from genkt.data.parts import PlainRecords, content_of, without_classes
 from genkt.data.sources import read_torchvision
 from genkt.data.splits import Splits, draw_labels
+from genkt.data.transfer_set_files import Record
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
 from genkt.recipes.config import (
@@ -101,6 +102,15 @@ class Pool:
         """Those of some rows that are in ``found``, in their order; None: there are none."""
         inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
         return self.found.select(inside - self.first) if self.found and len(inside) else None
+
+    def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
+        """Those of some rows whose images from elsewhere come of some images, by content."""
+        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
+        if self.found is None or not len(inside) or not _has_origins(self.found):
+            return inside[:0]
+        contents = set(map(content_of, ids))
+        records = self.found.read(inside - self.first)
+        return inside[[not contents.isdisjoint(_origins(record)) for record in records]]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -255,18 +265,33 @@ def _warnings(pool: Pool) -> list[str]:
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
-    """Warnings where transfer images come of images that the run is tested on."""
-    if splits.test is None or set(found.counts()) <= {"real"}:
+    """Warnings where transfer images are, or come of, images that the run is tested on."""
+    if splits.test is None or not _has_origins(found):
         return []
-    parents: dict[str, set[str]] = {}
-    for record in found.records():
-        if record.parent:
-            parents.setdefault(record.source, set()).add(content_of(record.parent))
     tested = {content_of(sample_id) for sample_id in splits.test.ids}
-    how = {"retrieved": "retrieved by", "synthesized": "made from"}
+    taken: dict[str, set[str]] = {}
+    for record in found.records():
+        for content, how in _origins(record).items():
+            if content in tested:
+                taken.setdefault(how, set()).add(content)
     return [
-        f"The transfer set was {how.get(source, 'taken from')} {len(own & tested)} of the test "
-        "images: accuracies say less about new images."
-        for source, own in parents.items()
-        if own & tested
+        f"The transfer set was {how} {len(own)} of the test images: accuracies say less about new "
+        "images."
+        for how, own in taken.items()
     ]
+
+
+def _has_origins(found: TransferSet) -> bool:
+    """Whether more is known of some image than what it is."""
+    return not all(isinstance(reader, PlainRecords) for reader in found.provenance.readers)
+
+
+def _origins(record: Record) -> dict[str, str]:
+    """Contents of the images that one comes of, and how; a saved copy is another file."""
+    detail = record.detail or {}
+    origins = [(detail.get(key), "copied from") for key in ("original", "image")]
+    origins.append((record.parent, _HOW.get(record.source, "taken from")))
+    return {content_of(str(origin)): how for origin, how in origins if origin}
+
+
+_HOW = {"retrieved": "retrieved by", "synthesized": "made from"}

@@ -17,6 +17,7 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell
 from genkt.recipes.config import (
     BASELINE,
+    IN_PYTHON,
     DiggSet,
     IrfRecipe,
     MixSet,
@@ -28,6 +29,7 @@ from genkt.recipes.data import Draw
 from genkt.recipes.distance import upstream_distance, upstream_of
 from genkt.recipes.irf import SETTINGS
 from genkt.recipes.present_transfer import composition, sheet_link, transfer_samples
+from genkt.recipes.retrieval.card import leaks_text
 from genkt.recipes.session import Session
 from genkt.report.data import ModelSummary, ReportData, SplitSummary
 from genkt.report.sheets import pick_samples
@@ -225,18 +227,9 @@ def _generator_notes(session: Session) -> list[str]:
             f"from {sources}."
         )
     if session.sets and isinstance(config.transfer_set, RetrievedSet):
-        gallery = config.transfer_set.gallery
-        where = gallery if isinstance(gallery, str) else ", ".join(gallery)
-        notes.append(
-            f"Every draw retrieved its transfer images from {where} with its own labelled images "
-            "as queries; images of the data, those of the test too, were left out."
-        )
+        notes.append(_retrieved_note(config.transfer_set, session))
     if isinstance(config.read_set, SavedSet):
-        root = config.read_set.root
-        notes.append(
-            f"Transfer images were read from {root if isinstance(root, str) else ', '.join(root)}, "
-            "without their labels; what they were made of is in its manifest."
-        )
+        notes.append(_saved_note(config.read_set, session.pool.draws[0]))
     if isinstance(config.read_set, MixSet):
         notes.append(_mix_note(config.read_set))
     if session.represented is not None:
@@ -256,6 +249,34 @@ def _generator_notes(session: Session) -> list[str]:
                 "No upstream images were given (recipe.upstream), so there is no Frechet distance."
             )
     return notes
+
+
+_QUERIES = {"random": "at random", "text": "with the names of the classes as queries"}
+
+
+def _retrieved_note(settings: RetrievedSet, session: Session) -> str:
+    """What the draws' own sets were retrieved from and by, and what became of suspected leaks."""
+    how = _QUERIES.get(settings.strategy, "with its own labelled images as queries")
+    leaks = dict.fromkeys(leaks_text(own.found.header) for own in session.sets)
+    return (
+        f"Every draw retrieved its transfer images from {_places(settings.gallery)} {how}; "
+        f"images of the data: {'; '.join(leaks)}."
+    )
+
+
+def _saved_note(settings: SavedSet, draw: Draw) -> str:
+    """Where the transfer images were read, and what shares their parts have."""
+    where = f"read from {_places(settings.root)}"
+    if settings.root == IN_PYTHON:
+        where = "given in Python"
+    total = sum(part.share for part in draw.parts)
+    shares = [f"{100 * p.share / total:.3g} % ({len(p.rows)} images)" for p in draw.parts]
+    shared = f" Their parts share the transfer rows of a step: {', '.join(shares)}."
+    return f"Transfer images were {where}, without their labels.{shared if shares else ''}"
+
+
+def _places(found: str | list[str]) -> str:
+    return found if isinstance(found, str) else ", ".join(found)
 
 
 def _mix_note(mix: MixSet) -> str:

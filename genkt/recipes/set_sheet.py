@@ -28,27 +28,28 @@ def families_of(
             a family lead its strip.
         rows, each: families, and pictures of a family, at most.
     """
-    members: dict[str, list[tuple[int, Record]]] = {}
+    members: dict[tuple[str, str], list[tuple[int, Record]]] = {}
     loose: Counter[str] = Counter()
     for row, record in enumerate(found.records()):
-        key = _family(found, record)
-        if not key:  # of no source, query or class: strips of the images next to one another
-            key = f"{record.source}, no label ({loose[record.source] // each + 1})"
+        title = _family(found, record)
+        if not title:  # of no source, query or class: strips of the images next to one another
+            title = f"{record.source}, no label ({loose[record.source] // each + 1})"
             loose[record.source] += 1
+        key = record.source, title  # what an image found is no family of what was made from it
         if key in members or len(members) < rows:
             family = members.setdefault(key, [])
             if len(family) < each:
                 family.append((row, record))
     places = {each: place for place, each in enumerate(originals.ids)} if originals else {}
     shown = []
-    for key, family in members.items():
+    for (_, title), family in members.items():
         parent = family[0][1].parent
         given = [originals.load(places[parent])] if originals and parent in places else []
         leading = tuple(thumbnail(picture) for picture in given)
         pictures = tuple(thumbnail(found.images.load(row)) for row, _ in family)
         scores = tuple(_score(record) for _, record in family)
         captions = scores if any(scores) else ()
-        shown.append(Family(key, _about(family[0][1]), leading, pictures, captions))
+        shown.append(Family(title, _about(family[0][1]), leading, pictures, captions))
     return shown
 
 
@@ -64,11 +65,8 @@ def _score(record: Record) -> str:
 
 
 def _about(record: Record) -> str:
-    how = {"synthesized": "made from it", "retrieved": "found by it"}
-    return (
-        f"{how[record.source] if record.parent and record.source in how else record.source}, "
-        + (record.file)
-    )
+    how = {"synthesized": "made from it", "retrieved": "found by it"} if record.parent else {}
+    return f"{how.get(record.source, record.source)}, {record.file}"
 
 
 def provenance_text(record: Record) -> str:

@@ -13,6 +13,7 @@ from genkt.data.locations import open_images
 from genkt.data.parts import capped_rows, first_rows, nested_parts, without_classes
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import read_transfer_set
+from genkt.io import did_you_mean
 from genkt.recipes.config import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
 from genkt.training.batches import TransferPart
 from genkt.types import UserError
@@ -129,7 +130,8 @@ def read_transfer_images(
         found = given or _saved(settings.root)
     else:  # the labelled images alone, or a set that each draw makes of its own
         return TransferImages(splits.train, None, ())
-    return _joined(splits.train, [(_name(settings.root), found, None, None)], settings.max_images)
+    name = f"root={_name(settings.root)}"  # a folder called "labelled" is none of ``OWN_PARTS``
+    return _joined(splits.train, [(name, found, None, None)], settings.max_images)
 
 
 def _saved(root: str | list[str]) -> TransferSet:
@@ -154,13 +156,22 @@ def _mixed(settings: MixSet, splits: Splits) -> TransferImages:
     shares: Sequence[float | None] = settings.shares or [None] * len(settings.parts)
     for name, share, most in zip(settings.parts, shares, settings.limits, strict=True):
         if name not in OWN_PARTS:
-            found: TransferSet | None = TransferSet.open(name)
+            found: TransferSet | None = _opened(name)
         elif name == "unlabelled" and splits.unlabelled is not None:
             found = TransferSet.of(splits.unlabelled)
         else:
             found = None
         members.append((name, found, share, most))
     return _joined(splits.train, members, None)
+
+
+def _opened(place: str) -> TransferSet:
+    """A part without its labels: parts may well have classes of their own."""
+    try:
+        return TransferSet.open(place).without_labels()
+    except UserError as error:
+        hint = did_you_mean(place, OWN_PARTS, most=1)
+        raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error
 
 
 def _joined(train: ImageSet, members: Sequence[_Member], most: int | None) -> TransferImages:

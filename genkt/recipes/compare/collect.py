@@ -10,11 +10,13 @@ from genkt.io import fingerprint, read_json
 from genkt.methods.build import METHODS
 from genkt.recipes.compare.config import Arm
 from genkt.recipes.compare.task import ArmTask
-from genkt.recipes.config import BASELINE, LabelledSet
+from genkt.recipes.config import BASELINE, LabelledSet, MixSet
 from genkt.report.compare_data import ComparedArm, ComparedCell
 from genkt.types import CellResult, Cost
 
 _TEACHER = "teacher_accuracy."
+_NO_LABEL_LOSS = ("l2_feature",)
+"""Methods whose loss reads no label, whatever rows there are."""
 
 
 def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
@@ -54,8 +56,8 @@ def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]
     if untaught:
         notes.append(
             "Distilled only, no loss has reached the classifier, so that column is chance for: "
-            f"{', '.join(untaught)} (train.labelled_per_batch=0 and a method that teaches "
-            "features alone)."
+            f"{', '.join(untaught)} (a method that teaches features alone, and has no label loss "
+            "or train.labelled_per_batch=0)."
         )
     return notes
 
@@ -111,7 +113,9 @@ def _packages(arm: ComparedArm) -> str:
 
 def _head_untaught(task: ArmTask) -> bool:
     config = task.config
-    if config.method.name == BASELINE or isinstance(config.transfer_set, LabelledSet):
+    method, transfer_set = config.method.name, config.transfer_set
+    if method == BASELINE or "logits" in METHODS[method].needs:
         return False
-    teaches_logits = "logits" in METHODS[config.method.name].needs
-    return not teaches_logits and config.train.labelled_per_batch == 0
+    mixed_in = isinstance(transfer_set, MixSet) and "labelled" in transfer_set.parts
+    rows = isinstance(transfer_set, LabelledSet) or mixed_in or config.train.labelled_per_batch
+    return method in _NO_LABEL_LOSS or not rows

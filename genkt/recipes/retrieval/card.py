@@ -80,7 +80,7 @@ def card_text(header: Mapping[str, Any], command: str, out: str) -> str:
         duplicates="not looked for"
         if encoder["duplicates"] is None
         else f"similarity of at least {encoder['duplicates']:g}, the first one stays",
-        leaks=_leaks(header),
+        leaks=leaks_text(header),
         seed=settings["seed"],
         command=" ".join(command.splitlines()),
         out=out,
@@ -117,7 +117,8 @@ def _thresholds(header: Mapping[str, Any]) -> list[float | None]:
     return list(leaks) if isinstance(leaks, list) else [leaks]
 
 
-def _leaks(header: Mapping[str, Any]) -> str:
+def leaks_text(header: Mapping[str, Any]) -> str:
+    """What became of retrieved images that may be images of the data."""
     suspects, decided = header["num_suspects"], header["decided"]
     if not header["num_reference"]:
         return "not looked for: the gallery is drawn"

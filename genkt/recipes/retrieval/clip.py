@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from genkt.data.embeddings import unit_rows
 from genkt.data.transform import ImageTransform
-from genkt.io import did_you_mean, fingerprint_tensors
+from genkt.io import derive_seed, did_you_mean
+from genkt.models.backbone import fingerprint_model
 from genkt.recipes.retrieval.encoders import OPEN_CLIP, TOGETHER, Encoder, EncoderSpec, filled
 from genkt.types import UserError
 
@@ -46,7 +47,7 @@ class ClipEncoder:
 
     def fingerprint(self) -> str:
         """See ``Encoder``."""
-        return fingerprint_tensors(self.model.state_dict())
+        return fingerprint_model(self.model)  # QuickGELU and GELU have the same weights
 
     @torch.no_grad()
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
@@ -109,9 +110,11 @@ def load_clip(spec: EncoderSpec, device: torch.device | str = "cpu") -> ClipEnco
             "or encoder.pretrained=false"
         )
     try:
-        model = open_clip.create_model(
-            name, pretrained=spec.weights if spec.pretrained else None, **(spec.args or {})
-        )
+        with torch.random.fork_rng(devices=[]):  # weights that are not loaded: alike everywhere
+            torch.manual_seed(derive_seed(0, "weights"))
+            model = open_clip.create_model(
+                name, pretrained=spec.weights if spec.pretrained else None, **(spec.args or {})
+            )
         tokenize = open_clip.get_tokenizer(name)
     except Exception as error:  # a hub, a pickle or a shape that does not fit
         reason = (str(error) or type(error).__name__).splitlines()[0]

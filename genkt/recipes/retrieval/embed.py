@@ -78,7 +78,7 @@ class EmbedTask:
             return
         encoder = self.encoder
         if isinstance(encoder, EncoderSpec):
-            encoder = loaded(encoder, device_here(self.device))
+            encoder = loaded(encoder, device_here(self.device), self.identity["encoder"])
         skipped: dict[str, str] = {}
         waiting = list[NDArray[np.uint8]]()
         rows: list[NDArray[np.floating[Any]]] = [np.empty((0, encoder.width))]

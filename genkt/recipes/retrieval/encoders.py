@@ -159,14 +159,32 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
     return BackboneEncoder(load_model(model), device)
 
 
-def loaded(spec: EncoderSpec, device: str) -> Encoder:
-    """The same, kept: a process that runs many tasks loads their encoder once."""
-    return _loaded(json.dumps(asdict(spec), sort_keys=True), device)
+def loaded(spec: EncoderSpec, device: str, expected: str) -> Encoder:
+    """The same, kept: a process that runs many tasks loads their encoder once.
+
+    Args:
+        expected: its fingerprint where the run began.
+
+    Raises:
+        UserError: it has another one here.
+    """
+    described = json.dumps(asdict(spec), sort_keys=True)
+    encoder, found = _loaded(described, device)
+    if found != expected:  # a file of weights may have changed since this process read it
+        _loaded.cache_clear()
+        encoder, found = _loaded(described, device)
+    if found != expected:
+        raise UserError(
+            f"encoder {spec.name}: has other weights here than where the run began; give the same "
+            "files everywhere"
+        )
+    return encoder
 
 
 @lru_cache(maxsize=2)
-def _loaded(spec: str, device: str) -> Encoder:
-    return load_encoder(EncoderSpec(**json.loads(spec)), device)
+def _loaded(described: str, device: str) -> tuple[Encoder, str]:
+    encoder = load_encoder(EncoderSpec(**json.loads(described)), device)
+    return encoder, encoder.fingerprint()
 
 
 def identity_of(encoder: Encoder, crops: CropSpec | None) -> dict[str, Any]:

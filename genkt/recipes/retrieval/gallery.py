@@ -132,7 +132,8 @@ def open_gallery(
     Args:
         ids: N images, each once.
         stores: one an encoder, all of the same crops.
-        where: a folder of the run.
+        where: a folder of the run. What is written there goes by a name of its content: another
+            process may find the same rows in other shards, and neither reads half of each.
 
     Raises:
         UserError: an image without rows.
@@ -152,6 +153,9 @@ def open_gallery(
         "ids": np.frombuffer(b"".join(kept), dtype=np.uint8),
         "ends": np.cumsum([len(name) for name in kept], dtype=np.int64),
     }
+    names = [found for found, _, _ in located]
+    kept_ids = fingerprint_ids(each for each, here in zip(ids, there.tolist(), strict=True) if here)
+    where = where / fingerprint(kept_ids, names, arrays["locations"].tobytes())
     for name, array in arrays.items():
         with atomic_path(where / f"{name}.npy") as temporary, open(temporary, "wb") as stream:
             np.save(stream, array)
@@ -159,11 +163,11 @@ def open_gallery(
     facts = {
         "rows_per_image": stores[0].rows_per_image,
         "crops": bool(identities[0]["crops"]),
-        "fingerprint": fingerprint(identities, fingerprint_ids(ids)),
+        "fingerprint": fingerprint(identities, kept_ids),
         "skipped": skipped,
         "stores": [
-            {"path": str(store.path), "width": store.identity["width"], "names": names}
-            for store, (names, _, _) in zip(stores, located, strict=True)
+            {"path": str(store.path), "width": store.identity["width"], "names": found}
+            for store, found in zip(stores, names, strict=True)
         ],
     }
     write_json(where / "gallery.json", facts)

@@ -27,12 +27,13 @@ from genkt.io import fingerprint, fingerprint_ids, write_text
 from genkt.recipes.retrieval.card import card_text
 from genkt.recipes.retrieval.choose import Choice, Chosen, Inputs, query_of
 from genkt.recipes.retrieval.embed import Embedder, worth_it
+from genkt.recipes.retrieval.encoders import identity_of
 from genkt.recipes.retrieval.leaks import decided, suspects_fingerprint
 from genkt.recipes.retrieval.pages import review_rows
 from genkt.recipes.retrieval.review import review_page
 from genkt.recipes.retrieval.settings import RetrievalSettings
 from genkt.recipes.retrieval.sheet import sheet_text
-from genkt.recipes.retrieval.write import Taken, WriteTask
+from genkt.recipes.retrieval.write import Taken, WriteTask, remove_shards
 from genkt.recipes.run_folder import RunFolder, log_to_file
 from genkt.report.families import funnel_text
 from genkt.types import UserError
@@ -112,7 +113,8 @@ def _fingerprints(inputs: Inputs, embedder: Embedder) -> dict[str, str]:
     """Of what the settings only name."""
     sets = {"queries": inputs.queries, "gallery": inputs.gallery, "data": inputs.reference}
     found = {name: fingerprint_ids(images.ids) for name, images in sets.items()}
-    return found | {f"encoder {each.name}": each.fingerprint() for each in embedder.encoders}
+    encoders = {f"encoder {e.name}": fingerprint(identity_of(e, None)) for e in embedder.encoders}
+    return found | encoders
 
 
 def _decisions(settings: RetrievalSettings) -> str | None:
@@ -165,6 +167,7 @@ class Retrieval:
             raise UserError("queries: expected at least one image to look for, found none")
         if not len(self.inputs.gallery):
             raise UserError(f"gallery: expected images, found none in {self.location}")
+        self._require_rows()
         chosen = self.choice.chosen()
         leaks = self._decided(chosen, processes)
         places, dropped = chosen.kept.without(leaks, self.choice.num_images)
@@ -192,7 +195,18 @@ class Retrieval:
             intro = f"Their similarity to an image of the data is above {shown}."
             text = review_page(rows, suspects_fingerprint(suspects, ids), self.command, intro)
             write_text(page, text)
+        processes.meet()  # one that ends early ends the others: not before the page is there
         return decided(suspects, ids, self.settings.decontaminate, page)
+
+    def _require_rows(self) -> None:
+        """Before anything is embedded: a gallery that is too small whatever is found in it."""
+        settings, wanted = self.settings, self.choice.num_images
+        rows = len(self.inputs.gallery) * max(1, settings.crops.per_image)
+        if rows < wanted and settings.on_shortage == "error":
+            raise UserError(
+                f"num_images: expected at most {rows}, as many as the gallery has, came {wanted}; "
+                "ask for fewer, or for on_shortage=all"
+            )
 
     def _require_enough(self, places: NDArray[np.int64], dropped: Mapping[str, int]) -> None:
         wanted, settings = self.choice.num_images, self.settings
@@ -202,8 +216,8 @@ class Retrieval:
         after = settings.n_counts == "after_filters"
         if after and len(places) < wanted and settings.on_shortage == "error":
             raise UserError(
-                f"num_images: expected {wanted} after the filters, the gallery gave {len(places)} "
-                f"({why}); ask for fewer, or for on_shortage=all"
+                f"num_images: expected {wanted} after the filters, the gallery gave {len(places)}"
+                f"{why and f' ({why})'}; ask for fewer, or for on_shortage=all"
             )
 
     def _tasks(self, chosen: Chosen, places: NDArray[np.int64]) -> list[WriteTask]:
@@ -237,6 +251,7 @@ class Retrieval:
         self, chosen: Chosen, places: NDArray[np.int64], dropped: Mapping[str, int], shards: int
     ) -> None:
         remove_leftovers(self.out)
+        remove_shards(self.out, shards)
         header = self._header(chosen, places, dropped, shards)
         found = open_shards(self.out, header)
         page = sheet_text(header, found, self.inputs.queries, self.command)

@@ -53,6 +53,11 @@ class EncoderSettings:
                 faults.append(f"encoder.{key}: expected {len(names)}, one a model, got {given}")
         if self.shares is not None and not sum(self.shares):
             faults.append("encoder.shares: expected some share above 0")
+        if self.duplicates is not None and self.duplicates <= 0:
+            faults.append(
+                "encoder.duplicates: expected a similarity above 0 and at most 1, or null, got "
+                f"{self.duplicates:g}"
+            )
         if faults:
             raise UserError("\n".join(faults))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from genkt.data.crops import CropSpec, make_crop
 from genkt.data.images import ImageSet
 from genkt.data.transfer_set_files import ImageFiles, ShardWriter, shard_facts
 from genkt.execution.tasks import Progress
+from genkt.io import fingerprint
+
+_PARTS = ("shards", "manifest", "images")  # the marker first
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,15 @@ class WriteTask:
         return len(self.images)
 
     def is_done(self) -> bool:
-        """See ``ShardTask``."""
-        return shard_facts(Path(self.out), self.shard) is not None
+        """See ``ShardTask``; suspects may have been decided otherwise since a shard was written."""
+        facts = shard_facts(Path(self.out), self.shard)
+        return facts is not None and facts.get("content") == self.content
+
+    @cached_property
+    def content(self) -> str:
+        """Fingerprint of which images the shard holds."""
+        taken = [[each.query, each.crop, each.detail] for each in self.taken]
+        return fingerprint(list(self.images.ids), taken)
 
     def run(self, progress: Progress) -> None:
         """See ``ShardTask``."""
@@ -80,7 +92,7 @@ class WriteTask:
                 detail = taken.detail | about
                 writer.add(data, number, source="retrieved", parent=taken.query, detail=detail)
                 progress(1)
-            writer.finish({"made": len(self.images), "dropped": {}})
+            writer.finish({"made": len(self.images), "dropped": {}, "content": self.content})
 
     def _file(self, place: int) -> tuple[bytes, dict[str, Any]]:
         """The encoded image, and what is known of its crop."""
@@ -92,6 +104,17 @@ class WriteTask:
         else:
             picture = at_most(picture, self.max_side)
         return self.files.encode(np.asarray(picture)), about
+
+
+def remove_shards(out: Path, first: int) -> None:
+    """Remove the shards from number ``first`` on, of an earlier attempt that kept more images."""
+    for path in (path for part in _PARTS for path in (out / part).glob("[0-9]*")):
+        if int(path.name.partition(".")[0]) < first:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def at_most(picture: Image.Image, side: int | None) -> Image.Image:
