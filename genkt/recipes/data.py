@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -169,6 +169,33 @@ def load_splits(data: DataSettings, seed: int) -> Splits:
         known = splits.unlabelled
         splits = replace(splits, unlabelled=extra if known is None else concat(known, extra))
     return splits
+
+
+def chosen_images(
+    data: DataSettings, splits: Splits, which: Literal["train", "labelled", "all"], *,
+    seed: int, draw: int,
+) -> ImageSet:  # fmt: skip
+    """Images to start from: all training images, those of a label draw, or unlabelled ones too.
+
+    Args:
+        seed, draw: of a run of ``genkt transfer`` and one of its label draws, for ``labelled``.
+
+    Raises:
+        UserError: labels that cannot be drawn.
+    """
+    train = splits.train
+    if which == "all" and splits.unlabelled is not None:
+        return concat(train, splits.unlabelled)
+    if which != "labelled":
+        return train
+    labelled, _ = draw_labels(
+        train,
+        per_class=data.labels_per_class,
+        fraction=data.label_fraction,
+        list_file=data.label_list,
+        seed=derive_seed(seed, "draw", draw),
+    )
+    return train.select(labelled)
 
 
 def _limit(max_skipped: float) -> int | float:

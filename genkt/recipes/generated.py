@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import numpy as np
 
 from genkt.data.images import ImageSet, concat
+from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
 from genkt.generative.generator import SHIPPED
-from genkt.io import derive_seed, read_json, write_json
+from genkt.io import derive_seed
 from genkt.recipes.config import (
     BASELINE,
     DiggSet,
@@ -22,7 +22,7 @@ from genkt.recipes.config import (
 )
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS
-from genkt.recipes.represented import OwnSet, Represented, beside
+from genkt.recipes.represented import OwnSet, Represented, beside, timed_set
 from genkt.recipes.retrieval.config import store_home, warn_of_characters
 from genkt.recipes.retrieved import Retriever
 from genkt.recipes.session import Session
@@ -158,20 +158,18 @@ def _made(
     seed: int, batch_size: int,
 ) -> OwnSet:  # fmt: skip
     """Make a set in the run folder, continue an interrupted one, or read a finished one."""
-    directory = session.folder.path / HOME / name
-    started = time.perf_counter()
     fabric = session.fabric
-    found = run_synthesis(
-        _settings(method, seed, batch_size), sources, directory,
-        generator=session.generator(generator),
-        processes=Processes(fabric.global_rank, fabric.world_size, fabric.barrier),
-        command=f"part of {session.folder.path}",
-    )  # fmt: skip
-    took = directory.with_suffix(".json")  # reading a finished set again takes no part in the cost
-    if not took.is_file() and fabric.is_global_zero:
-        write_json(took, {"seconds": time.perf_counter() - started})
-    fabric.barrier()
-    return OwnSet(found, float(read_json(took)["seconds"]))
+    processes = Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
+    directory = session.folder.path / HOME / name
+
+    def make() -> TransferSet:
+        return run_synthesis(
+            _settings(method, seed, batch_size), sources, directory,
+            generator=session.generator(generator), processes=processes,
+            command=f"part of {session.folder.path}",
+        )  # fmt: skip
+
+    return timed_set(make, directory, processes)
 
 
 def _settings(method: MethodSettings, seed: int, batch_size: int) -> SynthesisSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from genkt.data.splits import Splits
+from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
 from genkt.execution.tasks import HERE
-from genkt.io import derive_seed, read_json, write_json
+from genkt.io import derive_seed
 from genkt.recipes.config import RetrievedSet
 from genkt.recipes.data import Draw
-from genkt.recipes.represented import OwnSet
+from genkt.recipes.represented import OwnSet, timed_set
 from genkt.recipes.retrieval.choose import Inputs
 from genkt.recipes.retrieval.config import embedder_of, kept_out, read_gallery, unique_images
 from genkt.recipes.retrieval.run import run_retrieval
@@ -68,22 +68,20 @@ class Retriever:
         )  # fmt: skip
         queries = unique_images(draw.images.select(draw.labelled).without_labels())
         reference = kept_out(splits, self.settings.gallery == GLYPHS)
-        started = time.perf_counter()
-        found = run_retrieval(
-            settings,
-            Inputs(queries, self.gallery, reference, splits.classes),
-            directory,
-            self.embedder,
-            splits=splits,
-            location=_named(self.settings.gallery),
-            processes=processes,
-            command=command,
-        )
-        took = directory.with_suffix(".json")  # a finished set that is read again costs nothing
-        if not took.is_file() and processes.rank == 0:
-            write_json(took, {"seconds": time.perf_counter() - started})
-        processes.meet()
-        return OwnSet(found, float(read_json(took)["seconds"]))
+
+        def make() -> TransferSet:
+            return run_retrieval(
+                settings,
+                Inputs(queries, self.gallery, reference, splits.classes),
+                directory,
+                self.embedder,
+                splits=splits,
+                location=_named(self.settings.gallery),
+                processes=processes,
+                command=command,
+            )
+
+        return timed_set(make, directory, processes)
 
 
 def _named(gallery: str | list[str]) -> str:

@@ -19,15 +19,15 @@ import torch
 
 from genkt.data.images import ImageSet
 from genkt.data.locations import open_images
-from genkt.data.splits import Splits, draw_labels
+from genkt.data.splits import Splits
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
-from genkt.io import cache_home, derive_seed
+from genkt.io import cache_home
 from genkt.recipes.config import EmbeddedData, FolderData, TorchvisionData
-from genkt.recipes.data import load_splits
+from genkt.recipes.data import chosen_images, load_splits
 from genkt.recipes.retrieval.choose import Inputs
 from genkt.recipes.retrieval.embed import Embedder
 from genkt.recipes.retrieval.encoders import Encoder, encoder_specs, load_encoder
@@ -140,7 +140,8 @@ def read_inputs(config: RetrieveConfig, given: GivenImages) -> tuple[Inputs, Spl
         queries = unique_images(given.data)
         return Inputs(queries, gallery, queries.without_labels(), queries.classes), None
     splits = given.data or load_splits(config.data, config.seed)
-    queries = unique_images(_queries(config, splits))
+    chosen = chosen_images(config.data, splits, config.queries, seed=config.seed, draw=config.draw)
+    queries = unique_images(chosen)
     drawn = given.gallery is None and config.gallery == GLYPHS
     return Inputs(queries, gallery, kept_out(splits, drawn), splits.classes), splits
 
@@ -169,24 +170,6 @@ def unique_images(images: ImageSet) -> ImageSet:
         return images
     seen = dict(zip(reversed(images.ids), reversed(range(len(images))), strict=True))
     return images.select(np.array([seen[each] for each in first], dtype=np.int64))
-
-
-def _queries(config: RetrieveConfig, splits: Splits) -> ImageSet:
-    train = splits.train
-    if config.queries == "all" and splits.unlabelled is not None:
-        from genkt.data.images import concat
-
-        return concat(train, splits.unlabelled)
-    if config.queries != "labelled":
-        return train
-    labelled, _ = draw_labels(
-        train,
-        per_class=config.data.labels_per_class,
-        fraction=config.data.label_fraction,
-        list_file=config.data.label_list,
-        seed=derive_seed(config.seed, "draw", config.draw),  # as in genkt transfer
-    )
-    return train.select(labelled)
 
 
 def make_embedder(config: RetrieveConfig, given: GivenImages) -> Embedder:

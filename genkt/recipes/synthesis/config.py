@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import torch
 
 from genkt.data.folders import read_unlabelled
-from genkt.data.images import ImageSet, concat
-from genkt.data.splits import Splits, draw_labels
+from genkt.data.images import ImageSet
+from genkt.data.splits import Splits
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
 from genkt.execution.ranks import ALONE, Processes, device_here
@@ -25,7 +25,7 @@ from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import EmbeddedData, FolderData, TeacherSettings, TorchvisionData
-from genkt.recipes.data import load_splits
+from genkt.recipes.data import chosen_images, load_splits
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import teacher_factories, teacher_specs
 from genkt.recipes.synthesis.plan import ordered_sources
@@ -181,23 +181,8 @@ def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None
             raise UserError(f"images: takes the place of data; leave out sources={config.sources}")
         roots = [config.images] if isinstance(config.images, str) else config.images
         return read_unlabelled(roots)
-    return _chosen(config, data or load_splits(config.data, config.seed))
-
-
-def _chosen(config: SynthesizeConfig, splits: Splits) -> ImageSet:
-    train = splits.train
-    if config.sources == "all" and splits.unlabelled is not None:
-        return concat(train, splits.unlabelled)
-    if config.sources != "labelled":
-        return train
-    labelled, _ = draw_labels(
-        train,
-        per_class=config.data.labels_per_class,
-        fraction=config.data.label_fraction,
-        list_file=config.data.label_list,
-        seed=derive_seed(config.seed, "draw", config.draw),  # as in genkt transfer
-    )
-    return train.select(labelled)
+    splits = data or load_splits(config.data, config.seed)
+    return chosen_images(config.data, splits, config.sources, seed=config.seed, draw=config.draw)
 
 
 def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.device) -> Models:
