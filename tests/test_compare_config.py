@@ -84,7 +84,7 @@ def test_every_study_that_ships_can_be_run(name: str) -> None:
     more = ["methods=[logit_kd,aft]", "transfer_sets=[digg,unlabelled]"]
     found = read_comparison([f"study={name}", *(more if name == "product" else [])])
     plan = make_plan(found.config.study, found.arms, Path("x"))
-    assert plan.tasks[0].name == "stl"
+    assert plan.tasks[0].name == found.config.study.baseline
     assert len({task.config.train.steps for task in plan.tasks}) == 1  # one budget for all
     assert len({task.config.student.model for task in plan.tasks}) == 1
     assert {task.config.data.views.num_views for task in plan.tasks} == {4}
