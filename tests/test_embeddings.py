@@ -130,6 +130,16 @@ def test_damage_is_noticed_and_mended(tmp_path: Path, caplog: pytest.LogCaptureF
     )
 
 
+def test_an_image_that_somebody_could_read_has_its_rows(tmp_path: Path) -> None:
+    store, ids = EmbeddingStore(str(tmp_path / "home"), identity()), ids_of(2)
+    store.plan(ids, 2)
+    store.write("a", ids[:1], row_of(ids[0])[None], {ids[1]: "no such codec"})
+    assert open_gallery(ids, [store], tmp_path / "before").skipped == {ids[1]: "no such codec"}
+    store.write("b", ids[1:], row_of(ids[1])[None])
+    gallery = open_gallery(ids, [store], tmp_path / "after")
+    assert gallery.skipped == {} and gallery.num_rows == 2
+
+
 def test_what_a_killed_writer_left_goes_after_a_day(tmp_path: Path) -> None:
     store, ids = EmbeddingStore(str(tmp_path / "home"), identity()), ids_of(3)
     fill(store, ids)

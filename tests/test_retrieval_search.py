@@ -17,7 +17,7 @@ from search_cases import Case, case, cosine, draw, unit
 
 from genkt.retrieval import candidates, search
 from genkt.retrieval.candidates import Candidates
-from genkt.retrieval.scoring import Blend, Rounding, Rows, quick_dtype, rounding, unit_rows, units
+from genkt.retrieval.scoring import Blend, Rounding, Rows, rounding, unit_rows, units
 from genkt.retrieval.search import ArrayGallery, Ranked, merge, nearest
 from genkt.types import UserError
 
@@ -241,10 +241,6 @@ def test_rows_of_any_length_are_made_unit() -> None:
     for wrong in (np.inf, np.nan):
         with pytest.raises(UserError, match="features: expected finite numbers, got NaN or inf"):
             unit_rows(np.array([[wrong, 1.0]]))
-
-
-def test_the_dtype_is_one_that_quick_scores_know() -> None:
-    assert quick_dtype() in DTYPES
 
 
 def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,12 @@ from retrieval_cases import add_leaks, make_home, words
 from tiny import picture, run, tree
 
 import genkt
-from genkt.recipes.retrieval.leaks import find_suspects
+from genkt.recipes.retrieval.leaks import (
+    Neighbour,
+    Suspect,
+    find_suspects,
+    suspects_fingerprint,
+)
 from genkt.recipes.retrieval.review import ReviewRow, Shown, review_page
 from genkt.recipes.retrieval.settings import EncoderSettings
 
@@ -132,6 +137,17 @@ def test_decisions_are_applied_and_others_refused(reviewed: Path, tmp_path: Path
     decisions(path, fingerprint, ["drop"] * count)
     ran = run(*asked(reviewed, f"decontaminate.decisions={path}"))
     assert ran.code == 2 and "finished with other decisions" in ran.err
+
+
+def test_decisions_on_another_crop_are_others() -> None:
+    """The id of its image and its neighbours may be the same: their similarity is not."""
+    one, other = (
+        [Suspect(0, "gallery/a.png#1", (Neighbour(0, (score,)),))] for score in (0.991, 0.997)
+    )
+    ids = ["data/b.png#2"]
+    assert suspects_fingerprint(one, ids) == suspects_fingerprint(list(one), list(ids))
+    assert suspects_fingerprint(one, ids) != suspects_fingerprint(other, ids)
+    assert suspects_fingerprint(one, ids) != suspects_fingerprint(one, ["data/c.png#3"])
 
 
 @pytest.mark.parametrize("word", ["leak", "keep"])

@@ -40,8 +40,8 @@ def test_the_shortest_way(home: Path) -> None:
     ran = run(*words(home, "method=digg", "num_images=20"))
     assert ran.code == 0, ran.err
     assert "20 images asked, 20 made, 20 kept" in ran.out
-    assert f'genkt.read_transfer_set("{home / "set"}")' in ran.out
-    found = genkt.read_transfer_set(home / "set")
+    assert f'genkt.TransferSet.open("{home / "set"}")' in ran.out
+    found = genkt.TransferSet.open(home / "set")
     parents = {record.parent or "" for record in found.records()}
     assert len(found) == 20 and len(parents) == 5
     config = (home / "set" / "config.yaml").read_text()
@@ -49,7 +49,7 @@ def test_the_shortest_way(home: Path) -> None:
     again = run("synthesize", "--config-dir", str(home / "set"), "--config-name", "config",
                 f"out={home / 'repeated'}")  # fmt: skip
     assert again.code == 0, again.err
-    repeated = genkt.read_transfer_set(home / "repeated")
+    repeated = genkt.TransferSet.open(home / "repeated")
     assert repeated.images.ids == found.images.ids
 
 
@@ -76,13 +76,13 @@ def test_the_ways_to_say_what(
     write_images(home / "pool", ("x",), 4)
     ran = run(*words(home, *more))
     assert ran.code == 0, ran.err
-    assert len(genkt.read_transfer_set(home / "set")) == count
+    assert len(genkt.TransferSet.open(home / "set")) == count
 
 
 def test_only_training_images_are_sources(home: Path) -> None:
     assert run(*words(home, "method=irf", "seed=5")).code == 0
     splits = genkt.read_folder(home / "images", validation_fraction=0.1, seed=5)
-    parents = {r.parent for r in genkt.read_transfer_set(home / "set").records()}
+    parents = {r.parent for r in genkt.TransferSet.open(home / "set").records()}
     assert parents == set(splits.train.ids)
 
 

@@ -14,7 +14,8 @@ def run(words: list[str]) -> None:
     command = shlex.join(["genkt", "retrieve", *words])
 
     def task(config: RetrieveConfig) -> None:
-        from genkt.recipes.retrieval.config import describe, estimate, retrieve
+        from genkt.recipes.retrieval.config import estimate, retrieve
+        from genkt.recipes.set_sheet import describe
 
         text = estimate(config) if config.dry_run else describe(retrieve(config, command))
         if processes_of(config.executor).rank == 0:  # one process of a launch speaks

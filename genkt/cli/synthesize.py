@@ -14,7 +14,8 @@ def run(words: list[str]) -> None:
     command = shlex.join(["genkt", "synthesize", *words])
 
     def task(config: SynthesizeConfig) -> None:
-        from genkt.recipes.synthesis.config import describe, estimate, synthesize
+        from genkt.recipes.set_sheet import describe
+        from genkt.recipes.synthesis.config import estimate, synthesize
 
         text = estimate(config) if config.dry_run else describe(synthesize(config, command))
         if processes_of(config.executor).rank == 0:  # one process of a launch speaks

@@ -192,7 +192,8 @@ class EmbeddingStore:
             for index, row in new:
                 found[index] = len(names), row * self.rows_per_image
             names.append(shard["name"])
-        return names, found, skipped
+        # What one process could not read, another may have.
+        return names, found, {k: why for k, why in skipped.items() if found[place[k], 0] < 0}
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed writer left half written, once nobody can still be at it."""

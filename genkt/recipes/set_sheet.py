@@ -10,7 +10,7 @@ from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet
 from genkt.data.parts import shares_text
 from genkt.data.transfer_set_files import Record
-from genkt.report.families import Family, SheetPage, sheet_page, thumbnail
+from genkt.report.families import Family, SheetPage, funnel_text, sheet_page, thumbnail
 
 ROWS, PICTURES = 36, 8
 
@@ -178,3 +178,20 @@ def _inline(text: str) -> str:
 def parts_text(found: TransferSet) -> str:
     """The parts of a mix with their shares, "" where there are none."""
     return shares_text(found.parts, found.part_counts()) if found.parts else ""
+
+
+def describe(found: TransferSet) -> str:
+    """What is printed of a set that was made: the funnel, where things are, code that opens it."""
+    root = found.directory
+    return "\n".join(
+        [
+            funnel_text(found.header["funnel"]),
+            "",
+            f"set:   {root}",
+            f"sheet: {root / SHEET}",
+            f"card:  {root / CARD}",
+            "",
+            f'import genkt; found = genkt.TransferSet.open("{root}")',
+            "found.images.load(0).show(); print(found.record(0))",
+        ]
+    )

@@ -41,7 +41,6 @@ from genkt.recipes.retrieval.settings import (
     SearchSettings,
 )
 from genkt.recipes.run_folder import RunFolder
-from genkt.report.families import funnel_text
 from genkt.training.fabric import make_fabric, peak_memory
 from genkt.types import Range
 
@@ -264,23 +263,5 @@ def estimate(config: RetrieveConfig, given: GivenImages | None = None) -> str:
             f"{len(few) / seconds:.1f} images/s by {' + '.join(config.encoder.names)}",
             f"  memory     about {peak_memory(torch.device(device)) / 1e9:.1f} GB",
             f"  disk       about {size / 1e6:.1f} MB of embeddings ({free / 1e9:.0f} GB free)",
-        ]
-    )
-
-
-def describe(found: TransferSet) -> str:
-    """What is printed at the end: the funnel, where things are, code that opens the set."""
-    assert found.stored is not None
-    root = found.stored.directory
-    return "\n".join(
-        [
-            funnel_text(found.header["funnel"]),
-            "",
-            f"set:   {root}",
-            f"sheet: {root / 'contact_sheet.html'}",
-            f"card:  {root / 'README.md'}",
-            "",
-            f'import genkt; found = genkt.read_transfer_set("{root}")',
-            "found.images.load(0).show(); print(found.record(0))",
         ]
     )

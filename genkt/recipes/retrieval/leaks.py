@@ -118,9 +118,10 @@ def _scores(
 
 
 def suspects_fingerprint(suspects: Sequence[Suspect], reference_ids: Sequence[str]) -> str:
-    """Of who is suspected and why; decisions about others do not count."""
+    """Of who is suspected and why; decisions about others, or other crops, do not count."""
     about = [
-        [each.image_id, *(reference_ids[near.row] for near in each.neighbours)] for each in suspects
+        [each.image_id, *([reference_ids[near.row], *near.scores] for near in each.neighbours)]
+        for each in suspects
     ]
     return fingerprint(about)
 

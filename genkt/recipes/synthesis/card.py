@@ -38,7 +38,7 @@ _CARD = """# Transfer set: {kept} synthesized images
 ```python
 import genkt
 
-images = genkt.read_transfer_set("{out}")
+images = genkt.TransferSet.open("{out}")
 images.images.load(0)   # a Pillow image; images.record(0) tells where it comes from
 ```
 `manifest/*.jsonl` has one line an image: `id`, `file`, `label` (-1: none), `parent` (the source's

@@ -32,7 +32,6 @@ from genkt.recipes.synthesis.plan import ordered_sources
 from genkt.recipes.synthesis.run import Synthesis, check_models, run_synthesis
 from genkt.recipes.synthesis.settings import DiggSettings, InversionSettings, SynthesisSettings
 from genkt.recipes.synthesis.shard import ModelNames, Models, load_completer
-from genkt.report.families import funnel_text
 from genkt.training.fabric import keep_freed_memory, make_fabric, peak_memory
 from genkt.training.teacher_shards import TeacherSource
 from genkt.types import Range, UserError
@@ -266,20 +265,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def describe(found: TransferSet) -> str:
-    """What is printed at the end: the funnel, where things are, code that opens the set."""
-    root = found.directory
-    return "\n".join(
-        [
-            funnel_text(found.header["funnel"]),
-            "",
-            f"set:   {root}",
-            f"sheet: {root / 'contact_sheet.html'}",
-            f"card:  {root / 'README.md'}",
-            "",
-            f'import genkt; found = genkt.read_transfer_set("{root}")',
-            "found.images.load(0).show(); print(found.record(0))",
-        ]
-    )
