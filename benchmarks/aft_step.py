@@ -11,6 +11,7 @@ the same, the student less, so the ratio is harder to keep low.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,10 @@ class Steps:
         rows = self.batches.step_rows(index)
         teachers = tuple(store.rows(rows[:, 0]) for store in self.batches.stores)
         batch = self.source[index]
-        batch = Batch(batch.images, batch.labels, batch.ids, teachers)
+        batch = replace(batch, teachers=teachers)
         batch = to_device(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            losses = self.module(batch.images, batch.labels, batch.teachers)
+            losses = self.module(batch.images, batch.labels, batch.samples, batch.teachers)
         losses["total"].backward()
         for optimizer in self.optimizers:
             optimizer.step()

@@ -58,6 +58,7 @@ class Batch:
         images: [B, 3, H, W] uint8, the student's view at the student's input size.
         labels: [B] int64, ``UNLABELLED`` where the class is unknown.
         ids: B sample ids.
+        samples: [B] int64, which images of the set they are, 0..N-1.
         teachers: one entry a teacher; its outputs for the same rows and views (cached), or empty.
         teacher_images: one uint8 tensor a teacher at that teacher's size, for online teachers.
     """
@@ -65,6 +66,7 @@ class Batch:
     images: Tensor
     labels: Tensor
     ids: tuple[str, ...]
+    samples: Tensor
     teachers: tuple[ModelOutput, ...] = ()
     teacher_images: tuple[Tensor, ...] = ()
 

@@ -53,6 +53,34 @@ class Shapes:
 
 
 @dataclass(frozen=True)
+class TrainingRows:
+    """What an objective may look at before training: one row an image, under one view.
+
+    Args:
+        labels: [N] int64, ``UNLABELLED`` where unknown: the training images of the stage.
+        teachers: one entry a teacher, N rows each; empty where ``prepares`` does not ask for them.
+        student: N rows of the student as it is before training; None where not asked for.
+    """
+
+    labels: Tensor
+    teachers: tuple[ModelOutput, ...] = ()
+    student: ModelOutput | None = None
+
+
+@dataclass(frozen=True)
+class WeightRule:
+    """Which weights a training returns: a slow copy that follows the trained ones.
+
+    Args:
+        decay: tau of slow = tau slow + (1 - tau) fast.
+        every: optimizer steps from one such update to the next.
+    """
+
+    decay: float
+    every: int
+
+
+@dataclass(frozen=True)
 class MethodOptions:
     """Options of a method; defaults live in ``configs/method/NAME.yaml`` only.
 
@@ -71,6 +99,11 @@ class MethodOptions:
         """The option that asks for labelled rows in every batch; "" where none does."""
         return ""
 
+    @property
+    def weight_rule(self) -> WeightRule | None:
+        """The weights that a training with this method returns; None: the trained ones."""
+        return None
+
 
 class Objective(nn.Module):
     """A loss on one batch of student and teacher outputs, with its own parameters if any.
@@ -81,13 +114,22 @@ class Objective(nn.Module):
     Under several processes each computes its own rows.
 
     Attributes:
-        needs: which outputs of the teachers it reads: "features", "logits".
+        needs: which outputs of the teachers (and, where it is more than features and logits, of
+            the student) it reads: "features", "logits", "feature_map".
+        needs_frozen: the student as it is before training is a teacher more, the first one.
+        needs_samples: ``loss`` takes a fourth argument, samples [B] int64: which image of the
+            stage each row is, 0..N-1.
+        prepares: what ``prepare`` reads of ``TrainingRows``: "labels", "teachers", "student";
+            empty: it is not called.
         min_batch: fewest rows of a batch (on one device).
         num_inner_steps: updates of ``own_optimizer`` on ``inner_loss`` before each update of the
             student; where positive, ``own_optimizer`` is stepped there and nowhere else.
     """
 
     needs: frozenset[str] = frozenset()
+    needs_frozen: bool = False
+    needs_samples: bool = False
+    prepares: frozenset[str] = frozenset()
     min_batch: int = 1
     num_inner_steps: int = 0
 
@@ -111,10 +153,21 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+        self,
+        student: ModelOutput,
+        teachers: Sequence[ModelOutput],
+        labels: Tensor,
+        samples: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The same as ``loss``."""
+        """The same as ``loss``, which is given the samples where it needs them."""
         return self.loss(student, teachers, labels)
+
+    def prepare(self, rows: TrainingRows) -> None:
+        """Look at the training images once, before the first step; the same rows, the same result.
+
+        Whatever it finds out is kept in buffers, so that a continued training has it too.
+        """
+        raise NotImplementedError
 
     def inner_loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor

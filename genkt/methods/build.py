@@ -24,22 +24,29 @@ from genkt.types import UserError
 
 @dataclass(frozen=True)
 class Method:
-    """A method's options class, which teacher outputs it reads, and what builds its objective.
+    """A method's options class and its objective's.
 
-    ``build`` takes (options, shapes, seed).
+    Args:
+        options, objective: the classes; what the objective reads is an attribute of its class.
+        build: takes (options, shapes, seed); None: the objective's class does.
     """
 
     options: type[MethodOptions]
-    needs: frozenset[str]
-    build: Callable[[Any, Shapes, int], Objective]
+    objective: type[Objective]
+    build: Callable[[Any, Shapes, int], Objective] | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which outputs of teachers it reads."""
+        return self.objective.needs
 
 
 METHODS: dict[str, Method] = {
-    "stl": Method(SupervisedOptions, frozenset(), Supervised),
-    "feature_kd": Method(FeatureKDOptions, FeatureKD.needs, FeatureKD),
-    "l2_feature": Method(L2FeatureOptions, L2Feature.needs, L2Feature),
-    "logit_kd": Method(LogitKDOptions, LogitKD.needs, LogitKD),
-    "aft": Method(AFTOptions, AFT.needs, build_aft),
+    "stl": Method(SupervisedOptions, Supervised),
+    "feature_kd": Method(FeatureKDOptions, FeatureKD),
+    "l2_feature": Method(L2FeatureOptions, L2Feature),
+    "logit_kd": Method(LogitKDOptions, LogitKD),
+    "aft": Method(AFTOptions, AFT, build_aft),
 }
 
 
@@ -107,7 +114,9 @@ def build_objective(
         0.0
     """
     shapes = Shapes(student_width, num_classes, tuple(teachers))
-    return _method(options.name).build(options, shapes, seed)
+    method = _method(options.name)
+    build: Callable[[Any, Shapes, int], Objective] = method.build or method.objective
+    return build(options, shapes, seed)
 
 
 def beta_candidates(options: MethodOptions) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -246,6 +246,7 @@ class Batches:
             images=pictures[0],
             labels=torch.from_numpy(self.labels[samples]),
             ids=tuple(self.dataset.images.ids[index] for index in samples.tolist()),
+            samples=torch.from_numpy(samples.copy()),
             teachers=tuple(store.rows(stored) for store in self.stores),
             teacher_images=tuple(pictures[1:]),
         )
@@ -289,10 +290,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         images=move(batch.images),
         labels=move(batch.labels),
         ids=batch.ids,
-        teachers=tuple(
-            ModelOutput(move(t.features), None if t.logits is None else move(t.logits))
-            for t in batch.teachers
-        ),
+        samples=move(batch.samples),
+        teachers=tuple(map_output(teacher, move) for teacher in batch.teachers),
         teacher_images=tuple(move(images) for images in batch.teacher_images),
     )
 
@@ -302,16 +301,26 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     if parts == 1:
         return [batch]
     bounds = [round(i * len(batch.labels) / parts) for i in range(parts + 1)]
-    return [
-        Batch(
-            images=batch.images[low:high],
-            labels=batch.labels[low:high],
-            ids=batch.ids[low:high],
-            teachers=tuple(
-                ModelOutput(t.features[low:high], None if t.logits is None else t.logits[low:high])
-                for t in batch.teachers
-            ),
-            teacher_images=tuple(images[low:high] for images in batch.teacher_images),
-        )
-        for low, high in itertools.pairwise(bounds)
+    return [_rows_of(batch, slice(low, high)) for low, high in itertools.pairwise(bounds)]
+
+
+def _rows_of(batch: Batch, rows: slice) -> Batch:
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[rows]
+
+    return Batch(
+        images=cut(batch.images),
+        labels=cut(batch.labels),
+        ids=batch.ids[rows],
+        samples=cut(batch.samples),
+        teachers=tuple(map_output(teacher, cut) for teacher in batch.teachers),
+        teacher_images=tuple(map(cut, batch.teacher_images)),
+    )
+
+
+def map_output(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
+    """Every tensor of an output changed in the same way."""
+    logits, feature_map = [
+        None if tensor is None else change(tensor) for tensor in (output.logits, output.feature_map)
     ]
+    return ModelOutput(change(output.features), logits, feature_map)

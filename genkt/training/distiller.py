@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -30,18 +30,22 @@ class Distiller(nn.Module):
         self,
         images: Tensor,
         labels: Tensor,
+        samples: Tensor,
         teachers: Sequence[ModelOutput],
         inner_optimizer: torch.optim.Optimizer | None = None,
     ) -> dict[str, Tensor]:
-        """uint8 images [B, 3, H, W], labels [B] -> {"total": scalar, part: scalar, ...}."""
-        output = self.student(self.student.normalize(images))
-        output = ModelOutput(output.features, output.logits)
+        """uint8 images [B, 3, H, W], labels and samples [B] -> {"total": scalar, part: ...}."""
+        output = reduced(self.student(self.student.normalize(images)), self.objective.needs)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            output, labels = _gather(output), _gather_tensor(labels)
+            output, labels, samples = (
+                _gather(output),
+                _gather_tensor(labels),
+                _gather_tensor(samples),
+            )
             teachers = [_gather(teacher) for teacher in teachers]
         if inner_optimizer is not None:
             self._inner_updates(output, teachers, labels, inner_optimizer)
-        losses: dict[str, Tensor] = self.objective(output, teachers, labels)
+        losses: dict[str, Tensor] = self.objective(output, teachers, labels, samples)
         return losses
 
     def _inner_updates(
@@ -65,19 +69,28 @@ class Distiller(nn.Module):
                 optimizer.zero_grad(set_to_none=True)
 
 
-def teacher_outputs(batch: Batch, online: Sequence[Backbone]) -> tuple[ModelOutput, ...]:
+def reduced(output: ModelOutput, needs: Collection[str]) -> ModelOutput:
+    """The same without a feature map that nobody reads."""
+    return output if "feature_map" in needs else ModelOutput(output.features, output.logits)
+
+
+def teacher_outputs(
+    batch: Batch, online: Sequence[Backbone], needs: Collection[str]
+) -> tuple[ModelOutput, ...]:
     """Outputs of every teacher for a batch: cached ones as loaded, online ones computed now."""
     outputs = list(batch.teachers)
     for teacher, images in zip(online, batch.teacher_images, strict=True):
         with torch.no_grad():
-            output = teacher(teacher.normalize(images))
-        outputs.append(ModelOutput(output.features, output.logits))
+            outputs.append(reduced(teacher(teacher.normalize(images)), needs))
     return tuple(outputs)
 
 
 def _gather(output: ModelOutput) -> ModelOutput:
-    logits = None if output.logits is None else _gather_tensor(output.logits)
-    return ModelOutput(_gather_tensor(output.features), logits)
+    logits, feature_map = [
+        None if tensor is None else _gather_tensor(tensor)
+        for tensor in (output.logits, output.feature_map)
+    ]
+    return ModelOutput(_gather_tensor(output.features), logits, feature_map)
 
 
 def _gather_tensor(tensor: Tensor) -> Tensor:

@@ -172,10 +172,12 @@ class _Run:
         totals: dict[str, Tensor] = {}
         for index, micro in enumerate(micro_batches):
             share = len(micro.labels) / num_rows
-            teachers = teacher_outputs(micro, self.stage.online)
+            teachers = teacher_outputs(micro, self.stage.online, self.stage.objective.needs)
             more = index + 1 < len(micro_batches)
             with self.fabric.no_backward_sync(self.module, enabled=more):
-                losses = self.module(micro.images, micro.labels, teachers, self.inner)
+                losses = self.module(
+                    micro.images, micro.labels, micro.samples, teachers, self.inner
+                )
                 self.fabric.backward(losses["total"] * share if share < 1 else losses["total"])
             for name, value in losses.items():
                 value = value.detach() * share
