@@ -14,9 +14,10 @@ from tiny import run, transfer_words
 from tiny_generator import save_tiny_generator
 
 from genkt.cli.app import read_config
-from genkt.recipes.config import BASELINE, IrfArm, TransferConfig
+from genkt.recipes.config import TransferConfig
 from genkt.recipes.generated import make_images
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
+from genkt.recipes.recipe_config import BASELINE, IrfArm
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
 from genkt.recipes.transfer import Given, open_session

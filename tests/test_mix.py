@@ -19,8 +19,9 @@ from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.io import derive_seed
-from genkt.recipes.config import MixSet, TransferConfig
+from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
+from genkt.recipes.set_config import MixSet
 from genkt.types import UserError
 
 

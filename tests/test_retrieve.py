@@ -24,7 +24,7 @@ from genkt.data.folders import read_unlabelled
 from genkt.data.images import UnreadableImage
 from genkt.execution.tasks import HERE
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.config import RetrievedSet, TransferConfig
+from genkt.recipes.config import TransferConfig
 from genkt.recipes.retrieval.config import RetrieveConfig
 from genkt.recipes.retrieval.embed import Embedder
 from genkt.recipes.retrieval.encoders import (
@@ -35,6 +35,7 @@ from genkt.recipes.retrieval.encoders import (
     load_encoder,
 )
 from genkt.recipes.retrieval.settings import EncoderSettings
+from genkt.recipes.set_config import RetrievedSet
 from genkt.types import UserError
 
 

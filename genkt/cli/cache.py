@@ -8,17 +8,9 @@ from typing import Annotated, Literal
 
 from genkt.cli.app import run_command
 from genkt.execution.tasks import ExecutorSettings, processes_of
-from genkt.recipes.config import (
-    EmbeddedData,
-    FolderData,
-    FolderSet,
-    LabelledSet,
-    MixSet,
-    SavedSet,
-    TeacherSettings,
-    TorchvisionData,
-    UnlabelledSet,
-)
+from genkt.recipes.config import TeacherSettings
+from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.set_config import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
 from genkt.training.settings import Precision
 from genkt.types import Range
 

@@ -10,6 +10,8 @@ from genkt.io import did_you_mean
 from genkt.types import UserError
 
 _INTERNAL = ("hydra.", "hydra/")
+_OPEN = "recipe.stages."
+"""Keys below it are checked by the types of the stages."""
 
 
 def compose(command: str, words: Words, faults: list[str]) -> dict[str, Any]:
@@ -75,12 +77,18 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
         setting = [word for word in good if _group_of(word) not in groups]
         # settings of a group whose choice is not known cannot be judged
         setting = [word for word in setting if _group_of(word) not in lost]
+        setting = [_opened(word) for word in setting]
         setting = [word for word in setting if not _key_fault(word, base, groups, faults)]
         config = _hydra_config(primary, words, choosing + setting)
     except (HydraException, OmegaConfBaseException) as error:
         faults.append(_described(error))
         return None
     return _without_hydra(config)
+
+
+def _opened(word: str) -> str:
+    """A setting of a stage may be one that its YAML does not spell out."""
+    return f"++{word}" if word.startswith(_OPEN) else word
 
 
 def hydra_engine(words: Words) -> Any:

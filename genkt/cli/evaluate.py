@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from genkt.cli.app import run_command
-from genkt.recipes.config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
 from genkt.types import Range
 
 

@@ -43,6 +43,7 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any
     hints = typing.get_type_hints(kind, include_extras=True)
     prefix = f"{path}." if path else ""
     known = [field.name for field in dataclasses.fields(kind)]
+    optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
     for key in value:
         if key not in known:
             hint = did_you_mean(str(key), known) or f" Known here: {', '.join(known)}."
@@ -52,7 +53,7 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any
     for name in known:
         if name in value:
             values[name] = parse(hints[name], value[name], prefix + name, faults)
-        else:
+        elif name not in optional:
             faults.append(f"{prefix}{name}: missing")
     if len(faults) > before:
         return None
@@ -101,7 +102,8 @@ def _convert(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise _Mismatch("a mapping {key: value}")
-        return value
+        inner = get_args(kind)[1]
+        return {key: parse(inner, item, f"{path}.{key}", faults) for key, item in value.items()}
     return _convert_scalar(kind, value)
 
 
@@ -130,6 +132,8 @@ def _convert_sequence(kind: Any, value: Any, path: str, faults: list[str]) -> An
 
 def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     options = get_args(kind)
+    if value is None and type(None) in options:
+        return None
     groups = [option for option in options if dataclasses.is_dataclass(option)]
     if groups:
         return _parse_named(groups, value, path, faults)
@@ -148,14 +152,22 @@ def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
 
 
 def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) -> Any:
-    """Choose the dataclass whose ``name`` (a Literal) is the value's name, then parse it."""
-    by_name = {
-        name: group for group in groups for name in get_args(typing.get_type_hints(group)["name"])
-    }
-    name = value.get("name") if isinstance(value, dict) else value
-    if not isinstance(value, dict) or name not in by_name:
-        raise _Mismatch(_one_of(list(by_name), str(name)))
-    return parse(by_name[name], value, path, faults)
+    """Choose the dataclass whose ``name`` or ``do`` (a Literal) is the value's, then parse it.
+
+    One whose name is any text takes the names that no other has.
+    """
+    if groups == [MethodOptions]:
+        return parse(MethodOptions, value, path, faults)
+    hints = {group: typing.get_type_hints(group, include_extras=True) for group in groups}
+    key = "do" if all("do" in kinds for kinds in hints.values()) else "name"
+    by_name = {name: group for group, kinds in hints.items() for name in get_args(kinds[key])}
+    open_ = next((group for group, kinds in hints.items() if kinds[key] is str), None)
+    name = value.get(key) if isinstance(value, dict) else value
+    group = by_name.get(name, open_) if isinstance(name, str) else None
+    if not isinstance(value, dict) or group is None:
+        raise _Mismatch(f"{key}: {_one_of(list(by_name), str(name))}" if key == "do"
+                        else _one_of(list(by_name), str(name)))  # fmt: skip
+    return parse(group, value, path, faults)
 
 
 def _within(value: Any, metadata: tuple[Any, ...]) -> Any:

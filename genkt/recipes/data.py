@@ -18,21 +18,11 @@ from genkt.data.splits import Splits, draw_labels
 from genkt.data.transfer_set_files import Record
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
-from genkt.recipes.config import (
-    DiggSet,
-    EmbeddedData,
-    FolderData,
-    MixSet,
-    RetrievedSet,
-    SavedSet,
-    TorchvisionData,
-    TransferSettings,
-)
+from genkt.recipes.data_config import DataSettings, EmbeddedData, TorchvisionData
+from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
 from genkt.recipes.transfer_images import TransferImages, read_transfer_images
 from genkt.training.batches import TransferPart
 from genkt.types import UNLABELLED
-
-DataSettings = EmbeddedData | FolderData | TorchvisionData
 
 
 class PoolSettings(Protocol):

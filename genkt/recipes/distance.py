@@ -14,7 +14,7 @@ from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed, read_json, write_json
 from genkt.models.backbone import Backbone
-from genkt.recipes.config import IrfRecipe
+from genkt.recipes.recipe_config import IrfRecipe
 from genkt.recipes.session import Session
 from genkt.recipes.upstream import GLYPHS, open_upstream
 from genkt.report.data import DistanceSummary

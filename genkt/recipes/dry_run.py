@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
-from genkt.recipes.config import DiggSet, IrfRecipe, RetrievedSet, TransferConfig
+from genkt.recipes.config import TransferConfig
+from genkt.recipes.course import Course
 from genkt.recipes.data import Draw, Pool
+from genkt.recipes.distillation import distil_steps
 from genkt.recipes.generated import HOME, make_images, synthesizes
 from genkt.recipes.irf import SETTINGS, train_setting
+from genkt.recipes.recipe_config import IrfRecipe, StagedRecipe
 from genkt.recipes.run_folder import RunFolder, StageLog
-from genkt.recipes.session import Session, TeacherSet
-from genkt.recipes.stages import distil, distil_steps, train_supervised
+from genkt.recipes.session import Session
+from genkt.recipes.set_config import DiggSet, RetrievedSet
+from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
 from genkt.retrieval.ordering import multiplied
@@ -68,10 +73,10 @@ def _measure(session: Session) -> _Measured:
     cached = max(0.0, time.perf_counter() - started - adapt.seconds)
     student = session.student(session.num_classes, 0)
     for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
-        cost = _few_steps(small, draw, student, teachers, small.folder.path / attempt, log)
+        cost = _few_steps(small, draw, student, small.folder.path / attempt, log)
     num_views = max(1, session.views.num_views)
     num_cached = len(small.pool.images) * num_views
-    if session.adapt == "linear_probe":
+    if session.config.adaptation in ("linear_probe", "better"):
         num_cached += len(small.pool.splits.parts["test"])
     bytes_each = 2 if session.config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
@@ -91,20 +96,17 @@ def _measure(session: Session) -> _Measured:
     )
 
 
-def _few_steps(
-    small: Session, draw: Draw, student: Backbone, teachers: TeacherSet, home: Path, log: StageLog
-) -> Cost:
+def _few_steps(small: Session, draw: Draw, student: Backbone, home: Path, log: StageLog) -> Cost:
     """A few steps of every stage that trains the student."""
-    settings = small.config.train
-    if isinstance(small.config.recipe, IrfRecipe):
-        settings = replace(settings, batch_size=small.config.recipe.batch_size)
+    recipe = small.config.recipe
+    if isinstance(recipe, IrfRecipe):
+        settings = replace(small.config.train, batch_size=recipe.batch_size)
         costs, _ = train_setting(small, draw, student, SETTINGS["irf"], settings, home, log)
         return sum(costs.values(), Cost())
-    options = small.config.method
-    if beta_candidates(options):
-        options = with_beta(options, beta_candidates(options)[0])
-    cost, _, _ = distil(small, draw, student, options, teachers, home / "distil", log)
-    return cost + train_supervised(small, draw, "finetune", student, settings, home, log)[0]
+    course = Course(small, draw, home, log, student)
+    run_stages(course, recipe)
+    trained = [cost for name, cost in course.costs.items() if name != "teachers" and cost.steps]
+    return sum(trained, Cost())
 
 
 def _few_images(session: Session) -> Session:
@@ -114,7 +116,11 @@ def _few_images(session: Session) -> Session:
     num_labelled = min(_CACHED_IMAGES, len(draw.labelled))
     train = replace(session.config.train, steps=_STEPS, eval_every=0, log_every=1)
     short = replace(session.config.adapt, steps=_STEPS if session.config.adapt.steps else 0)
-    config = replace(session.config, train=train, adapt=short, draws=1)
+    finetune = replace(session.config.finetune, steps=_STEPS)
+    config = replace(session.config, train=train, adapt=short, finetune=finetune, draws=1)
+    config = replace(config, method=_first_beta(config.method))
+    if isinstance(config.recipe, StagedRecipe):
+        config = replace(config, recipe=config.recipe.shortened(_STEPS))
     if isinstance(config.transfer_set, DiggSet):
         few = replace(config.transfer_set, num_images=_CACHED_IMAGES)
         config = replace(config, transfer_set=few)
@@ -140,6 +146,12 @@ def _few_images(session: Session) -> Session:
     return replace(session, config=config, pool=pool, _datasets={})
 
 
+def _first_beta(options: MethodOptions) -> MethodOptions:
+    """The first value of a search: which one it is costs nothing."""
+    candidates = beta_candidates(options)
+    return with_beta(options, candidates[0]) if candidates else options
+
+
 def _num_made(session: Session) -> int:
     """Transfer images that a draw synthesizes or retrieves."""
     settings = session.config.transfer_set
@@ -163,12 +175,13 @@ def _num_images(session: Session) -> int:
 def _text(session: Session, measured: _Measured) -> str:
     config, draw, made = session.config, session.pool.draws[0], _num_made(session)
     draw = replace(draw, transfer=np.concatenate([draw.transfer, np.zeros(made, np.int64)]))
-    steps = distil_steps(session, draw) + config.finetune.steps
-    searched = len(beta_candidates(config.method)) * distil_steps(session, draw)
     if isinstance(config.recipe, IrfRecipe):
         steps, searched = config.recipe.steps, 0
+    else:
+        steps = baseline_steps(session, draw, config.recipe)
+        searched = len(beta_candidates(config.method)) * distil_steps(draw, config.train)
     arms = len(config.arms)
-    adapted = session.adapt in ("fine_tune", "irf") and bool(session.teachers)
+    adapted = config.adaptation in ("fine_tune", "better", "irf") and bool(session.teachers)
     views = _num_images(session) * max(1, session.views.num_views)
     num_caches = config.draws if adapted else 1
     seconds = config.draws * (arms * steps + searched) * measured.per_step

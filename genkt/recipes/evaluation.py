@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from genkt.analysis.statistics import wilson_interval
 from genkt.data.images import Skipped
-from genkt.recipes.data import DataSettings, load_splits
+from genkt.recipes.data import load_splits
+from genkt.recipes.data_config import DataSettings
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
 from genkt.types import Prediction, UserError
 

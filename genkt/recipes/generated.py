@@ -12,20 +12,16 @@ from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
-from genkt.recipes.config import (
-    BASELINE,
-    DiggSet,
-    EmbeddedData,
-    IrfRecipe,
-    RetrievedSet,
-    TransferConfig,
-)
+from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import Draw
+from genkt.recipes.data_config import EmbeddedData
 from genkt.recipes.irf import SETTINGS
+from genkt.recipes.recipe_config import IrfRecipe
 from genkt.recipes.represented import OwnSet, Represented, beside, timed_set
 from genkt.recipes.retrieval.config import store_home, warn_of_characters
 from genkt.recipes.retrieved import Retriever
 from genkt.recipes.session import Session
+from genkt.recipes.set_config import DiggSet, RetrievedSet
 from genkt.recipes.synthesis.run import check_models, run_synthesis
 from genkt.recipes.synthesis.settings import (
     FilterSettings,
@@ -46,12 +42,12 @@ _TRIED = 256
 
 def synthesizes(config: TransferConfig) -> bool:
     """Whether every draw makes a transfer set of its own: some arm must distil on it."""
-    return isinstance(config.read_set, DiggSet) and config.method.name != BASELINE
+    return isinstance(config.read_set, DiggSet) and config.reads_transfer_set
 
 
 def retrieves(config: TransferConfig) -> bool:
     """Whether every draw retrieves a transfer set of its own."""
-    return isinstance(config.read_set, RetrievedSet) and config.method.name != BASELINE
+    return isinstance(config.read_set, RetrievedSet) and config.reads_transfer_set
 
 
 def needed_generators(config: TransferConfig) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from genkt.models.backbone import Backbone
-from genkt.recipes.config import BASELINE
 from genkt.recipes.data import Draw
+from genkt.recipes.recipe_config import BASELINE
 from genkt.recipes.represented import Pictures
 from genkt.recipes.run_folder import StageLog
 from genkt.recipes.session import Session
@@ -79,7 +79,7 @@ def train_setting(
     Args:
         settings: of the calibration; ``steps`` is what both stages take together. The delivery
             has ``irf.head_lr`` as its learning rate.
-        prefix: of the stages' names in the logs.
+        prefix: of the stages' names and folders.
     """
     assert session.represented is not None
     assert settings.steps is not None
@@ -94,10 +94,10 @@ def train_setting(
         lr = session.config.irf.head_lr if head_only else settings.lr
         cost, more = train_supervised(
             session, session.represented.draw(draw, pictures), prefix + name, model,
-            replace(settings, steps=lengths[name], lr=lr), directory / name, log,
+            replace(settings, steps=lengths[name], lr=lr), directory / (prefix + name), log,
             head_only=head_only,
         )  # fmt: skip
         done = sum(earlier.steps for earlier in costs.values())
         curve += [{**record, "step": int(record["step"]) + done} for record in more]
-        costs[name] = cost
+        costs[prefix + name] = cost
     return costs, curve

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,15 @@ import torch
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell
-from genkt.recipes.config import (
-    BASELINE,
-    IN_PYTHON,
-    DiggSet,
-    IrfRecipe,
-    MixSet,
-    RetrievedSet,
-    SavedSet,
-    TransferConfig,
-)
+from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Draw
 from genkt.recipes.distance import upstream_distance, upstream_of
 from genkt.recipes.irf import SETTINGS
 from genkt.recipes.present_transfer import composition, sheet_link, transfer_samples
+from genkt.recipes.recipe_config import BASELINE, IrfRecipe
 from genkt.recipes.retrieval.card import leaks_text
 from genkt.recipes.session import Session
+from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet
 from genkt.report.data import ModelSummary, ReportData, SplitSummary
 from genkt.report.sheets import pick_samples
 from genkt.types import Cost
@@ -196,9 +190,8 @@ def _split_summaries(session: Session, draw: Draw) -> list[SplitSummary]:
 
 def _notes(session: Session, cells: list[Cell]) -> list[str]:
     config, notes = session.config, list(session.pool.notes)
-    if session.adapt != "none" and session.teachers:
-        how = session.adapt.replace("_", "-")
-        notes.append(f"Teachers were adapted to the labels of each draw ({how}).")
+    if config.adaptation != "none" and session.teachers:
+        notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(cells)}).")
     betas = [f"{cell.result.extras['beta']:g}" for cell in cells if "beta" in cell.result.extras]
     if betas:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
@@ -214,6 +207,17 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
             "together, with fresh random views. The teachers' own passes come on top (see Cost)."
         )
     return notes
+
+
+def _adapted(cells: list[Cell]) -> str:
+    """How, with the number of draws where that differs from draw to draw."""
+    ways = Counter(
+        str(value).replace("_", "-")
+        for cell in cells
+        for key, value in cell.result.extras.items()
+        if key.startswith("teacher_adapted.")
+    )
+    return ", ".join(ways if len(ways) == 1 else (f"{way}: {n}" for way, n in ways.items()))
 
 
 def _generator_notes(session: Session) -> list[str]:

@@ -11,10 +11,10 @@ import numpy as np
 from genkt.data.images import ImageSet
 from genkt.data.transfer_set import TransferSet
 from genkt.io import derive_seed
-from genkt.recipes.config import UnlabelledSet
 from genkt.recipes.data import Draw
 from genkt.recipes.generated import HOME
 from genkt.recipes.session import Session
+from genkt.recipes.set_config import UnlabelledSet
 from genkt.recipes.set_sheet import provenance_text
 from genkt.report.data import TransferSample
 from genkt.report.sheets import COLUMNS

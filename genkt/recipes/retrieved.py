@@ -14,13 +14,13 @@ from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
 from genkt.execution.tasks import HERE
 from genkt.io import derive_seed
-from genkt.recipes.config import RetrievedSet
 from genkt.recipes.data import Draw
 from genkt.recipes.represented import OwnSet, timed_set
 from genkt.recipes.retrieval.choose import Inputs
 from genkt.recipes.retrieval.config import embedder_of, kept_out, read_gallery, unique_images
 from genkt.recipes.retrieval.run import run_retrieval
 from genkt.recipes.retrieval.settings import GLYPHS, RetrievalSettings, SearchSettings
+from genkt.recipes.set_config import RetrievedSet
 
 _SHARD = 1024
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from genkt.io import derive_seed
 from genkt.methods.base import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.config import EmbeddedData, StudentSettings, TeacherSettings, TransferConfig
+from genkt.recipes.config import StudentSettings, TeacherSettings, TransferConfig
 from genkt.recipes.data import Draw, Pool
+from genkt.recipes.data_config import EmbeddedData
 from genkt.recipes.represented import OwnSet, Represented
 from genkt.recipes.retrieved import Retriever
 from genkt.recipes.run_folder import RunFolder, RunLog
@@ -30,6 +32,8 @@ from genkt.training.evaluate import predict
 from genkt.training.probe import Rows
 from genkt.training.settings import TrainSettings
 from genkt.types import Prediction, UserError
+
+_T = TypeVar("_T")
 
 ModelFactory = Callable[[int | None, int], Backbone]
 """(number of classes or None for the model's own, seed of new weights) -> a fresh model."""
@@ -45,6 +49,7 @@ class TeacherSet:
         online: run the models on every batch instead.
         shapes: what an objective must know of them.
         test_accuracy: of each, 0..1; None where it has no head for the task.
+        adapted: how each was adapted to the labels.
     """
 
     models: tuple[Backbone, ...]
@@ -52,6 +57,46 @@ class TeacherSet:
     online: bool
     shapes: tuple[TeacherShape, ...]
     test_accuracy: tuple[float | None, ...]
+    adapted: tuple[str, ...]
+
+    def select(self, indices: Sequence[int]) -> TeacherSet:
+        """Some of them.
+
+        Raises:
+            UserError: there is no such teacher.
+        """
+        if wrong := [index for index in indices if not 0 <= index < len(self.models)]:
+            raise UserError(
+                f"recipe.stages: teachers: expected 0..{len(self.models) - 1}, got {wrong[0]}"
+            )
+
+        def some(values: tuple[_T, ...]) -> tuple[_T, ...]:
+            return tuple(values[index] for index in indices) if values else ()
+
+        return TeacherSet(
+            some(self.models), some(self.stores), self.online, some(self.shapes),
+            some(self.test_accuracy), some(self.adapted),
+        )  # fmt: skip
+
+    def each(self) -> Iterator[TeacherSet]:
+        """Every teacher alone."""
+        return (self.select([index]) for index in range(len(self.models)))
+
+    def behind(self, model: Backbone, store: Rows | None, shape: TeacherShape) -> TeacherSet:
+        """The same with one more in front."""
+        return TeacherSet(
+            (model, *self.models), self.stores if store is None else (store, *self.stores),
+            self.online, (shape, *self.shapes), (None, *self.test_accuracy), ("", *self.adapted),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, float | int | str]:
+        """For the report: test accuracy of every teacher that has a head for the task."""
+        facts: dict[str, float | int | str] = {
+            f"teacher_accuracy.{index}": accuracy
+            for index, accuracy in enumerate(self.test_accuracy)
+            if accuracy is not None
+        }
+        return facts | {f"teacher_adapted.{index}": how for index, how in enumerate(self.adapted)}
 
 
 @dataclass
@@ -61,7 +106,6 @@ class Session:
     Args:
         student: makes a fresh student.  teachers: make fresh teachers, one entry each.
         views: the stored views of the pool's images, which cached teachers saw as well.
-        adapt: what is done to the teachers: "none", "linear_probe", "fine_tune" or "irf".
         shared: caches of teachers that are the same for every draw.
         sets: the transfer set that every draw made or retrieved, where the run does that.
         retriever: retrieves them.
@@ -77,7 +121,6 @@ class Session:
     views: ViewSpec
     student: ModelFactory
     teachers: Sequence[ModelFactory]
-    adapt: str
     shared: dict[str, OutputStore] = field(default_factory=dict)
     sets: tuple[OwnSet, ...] = ()
     retriever: Retriever | None = None

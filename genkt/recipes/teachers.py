@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from genkt.data.cache import OutputStore
 from genkt.data.images import ImageSet
@@ -19,8 +21,8 @@ from genkt.recipes.run_folder import StageLog
 from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.recipes.stages import train_supervised
 from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head, install_head
-from genkt.training.teacher import Precision, cache_outputs
-from genkt.types import Cost
+from genkt.training.teacher import OutputName, Precision, cache_outputs
+from genkt.types import Cost, ModelOutput
 
 AUTOCAST: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """What a teacher computes in when the student trains in a precision."""
@@ -33,37 +35,75 @@ def prepare_teachers(session: Session, draw: Draw, log: StageLog) -> tuple[Teach
     for the whole run (and for every later run on the same images), and a linear probe is fitted
     on them without running the teacher again.
     """
-    one = _WAYS[session.adapt]
+    one = _WAYS[session.config.adaptation]
     found = [one(session, draw, index, log) for index in range(len(session.teachers))]
-    models = tuple(model for model, *_ in found)
-    online = session.config.teacher.outputs == "online"
-    num_classes = None if session.adapt == "none" else session.num_classes
+    models = tuple(each.model for each in found)
+    num_classes = None if session.config.adaptation == "none" else session.num_classes
     teachers = TeacherSet(
         models=models,
-        stores=tuple(store for _, store, _, _ in found if store is not None),
-        online=online,
+        stores=tuple(each.store for each in found if each.store is not None),
+        online=session.config.teacher.outputs == "online",
         shapes=tuple(TeacherShape(m.name, m.width, num_classes or m.num_classes) for m in models),
-        test_accuracy=tuple(accuracy for *_, accuracy, _ in found),
+        test_accuracy=tuple(each.accuracy for each in found),
+        adapted=tuple(each.how for each in found),
     )
-    return teachers, sum((cost for *_, cost in found), Cost())
+    return teachers, sum((each.cost for each in found), Cost())
 
 
-Found = tuple[Backbone, Rows | None, float | None, Cost]
+def no_teachers() -> TeacherSet:
+    """For methods that read none."""
+    return TeacherSet((), (), False, (), (), ())
 
 
-def _as_it_comes(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
+def frozen_teacher(
+    session: Session, draw: Draw, student: Backbone, online: bool
+) -> tuple[Backbone, Rows | None, TeacherShape]:
+    """The student as it is now, as one more teacher of a draw: frozen, its outputs cached."""
+    model = copy.deepcopy(student).freeze().to(session.fabric.device)
+    shape = TeacherShape(f"{student.name} before", model.width, model.num_classes)
+    return model, None if online else _draw_store(session, draw, model), shape
+
+
+def fixed_outputs(session: Session, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
+    """A model's outputs on some images of a draw under the fixed view, as it is now."""
+    frozen = copy.deepcopy(model).freeze()
+    home = session.folder.cell(draw.index, "cache")
+    return _cached(session, frozen, draw.images.select(rows), FIXED_VIEW, home).rows(
+        np.arange(len(rows))
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One teacher of a draw.
+
+    Args:
+        store: its cached outputs; None where it runs online.
+        accuracy: on the test images, 0..1; None where it has no head for the task.
+        validated: the same on the validation images, where that was asked for.
+    """
+
+    model: Backbone
+    store: Rows | None
+    how: str
+    accuracy: float | None = None
+    cost: Cost = field(default_factory=Cost)
+    validated: float | None = None
+
+
+def _as_it_comes(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
     model = session.teacher(index)
     online = session.config.teacher.outputs == "online"
-    return model, None if online else _pool_store(session, index, model), None, Cost()
+    return _Found(model, None if online else _pool_store(session, index, model), "none")
 
 
-def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
+def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
     """Fit a head on the labelled images' cached features."""
     base = session.teacher(index)
     online = session.config.teacher.outputs == "online"
     if online:
         images = session.pool.images.select(draw.labelled)
-        store = _cached(session, base, images, FIXED_VIEW, session.cache_home)
+        store: Rows = _cached(session, base, images, FIXED_VIEW, session.cache_home)
         rows, num_views = np.arange(len(images)), 1
     else:
         store = _pool_store(session, index, base)
@@ -71,42 +111,72 @@ def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
         rows = (draw.labelled[:, None] * num_views + np.arange(num_views)).reshape(-1)
     labels = np.repeat(draw.labels[draw.labelled], num_views)
     head = fit_head(store.rows(rows).features, labels, session.num_classes, num_views)
-    test = session.pool.splits.parts["test"]
-    if f"test{index}" not in session.shared:
-        session.shared[f"test{index}"] = _cached(
-            session, base, test, FIXED_VIEW, session.cache_home
+    accuracy = _probe_accuracy(session, index, base, head, "test")
+    validated = None
+    if session.config.adaptation == "better":
+        validated = _probe_accuracy(session, index, base, head, "validation")
+    model = base
+    if online:
+        model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
+        install_head(model, head)
+        model.freeze().to(session.fabric.device)
+    return _Found(
+        model, None if online else ProbedStore(store, head), "linear_probe", accuracy,
+        validated=validated,
+    )  # fmt: skip
+
+
+def _probe_accuracy(
+    session: Session, index: int, base: Backbone, head: nn.Linear, part: str
+) -> float:
+    """A fitted head on the images of a part, whose features are computed once for all draws."""
+    images = session.pool.splits.parts[part]
+    if f"{part}{index}" not in session.shared:
+        session.shared[f"{part}{index}"] = _cached(
+            session, base, images, FIXED_VIEW, session.cache_home
         )
-    answers = ProbedStore(session.shared[f"test{index}"], head).rows(np.arange(len(test))).logits
+    rows = np.arange(len(images))
+    answers = ProbedStore(session.shared[f"{part}{index}"], head).rows(rows).logits
     assert answers is not None
-    right = answers.argmax(dim=1) == torch.from_numpy(test.labels)
-    accuracy = right.double().mean().item()
-    if not online:
-        return base, ProbedStore(store, head), accuracy, Cost()
-    model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
-    install_head(model, head)
-    return model.freeze().to(session.fabric.device), None, accuracy, Cost()
+    right = answers.argmax(dim=1) == torch.from_numpy(images.labels)
+    return right.double().mean().item()
 
 
-def _fine_tuned(session: Session, draw: Draw, index: int, log: StageLog) -> Found:
+def _fine_tuned(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
     """Train the teacher on the labels; its cache is this draw's and goes with it."""
+    return _with_outputs(session, draw, *_trained(session, draw, index, log))
+
+
+def _trained(session: Session, draw: Draw, index: int, log: StageLog) -> tuple[Backbone, Cost]:
     model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
     directory = session.folder.cell(draw.index, f"teacher{index}")
     cost = _adapt(session, draw, model, directory, log)
-    model.freeze().to(session.fabric.device)
+    return model.freeze().to(session.fabric.device), cost
+
+
+def _with_outputs(session: Session, draw: Draw, model: Backbone, cost: Cost) -> _Found:
     accuracy = session.predictions(model, "test").accuracy
-    if session.config.teacher.outputs == "online":
-        return model, None, accuracy, cost
-    home, pool = session.folder.cell(draw.index, "cache"), session.pool.images
-    rows = np.union1d(draw.labelled, draw.transfer)  # no other draw reads these outputs
-    store = _cached(session, model, pool.select(rows), session.views, home)
-    num_views = max(1, session.views.num_views)
-    return model, PartStore(store, rows, len(pool), num_views), accuracy, cost
+    online = session.config.teacher.outputs == "online"
+    store = None if online else _draw_store(session, draw, model)
+    how = "irf" if session.config.adaptation == "irf" else "fine_tune"
+    return _Found(model, store, how, accuracy, cost)
+
+
+def _better(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
+    """Linear probe or fine-tuning, whichever answers more validation images; both are paid for."""
+    probed = _probed(session, draw, index, log)
+    model, cost = _trained(session, draw, index, log)
+    assert probed.validated is not None
+    if session.predictions(model, "validation").accuracy > probed.validated:
+        return _with_outputs(session, draw, model, cost)
+    return replace(probed, cost=cost)
 
 
 _WAYS = {
     "none": _as_it_comes,
     "linear_probe": _probed,
     "fine_tune": _fine_tuned,
+    "better": _better,
     "irf": _fine_tuned,
 }
 
@@ -118,7 +188,7 @@ def _adapt(session: Session, draw: Draw, teacher: Backbone, directory: Path, log
         session.config.train, steps=short.steps, lr=short.lr, batch_size=short.batch_size,
         labelled_per_batch=short.batch_size, ema=None, eval_every=0,
     )  # fmt: skip
-    if session.adapt == "irf":
+    if session.config.adaptation == "irf":
         costs, _ = train_setting(
             session, draw, teacher, SETTINGS["irf"], settings, directory, log, prefix=f"{name}-"
         )
@@ -134,14 +204,26 @@ def _pool_store(session: Session, index: int, model: Backbone) -> OutputStore:
     return session.shared[f"pool{index}"]
 
 
+def _draw_store(session: Session, draw: Draw, model: Backbone) -> PartStore:
+    """Outputs on the images of one draw, which no other draw reads; they go with the cell."""
+    home, pool = session.folder.cell(draw.index, "cache"), session.pool.images
+    rows = np.union1d(draw.labelled, draw.transfer)
+    store = _cached(session, model, pool.select(rows), session.views, home)
+    return PartStore(store, rows, len(pool), max(1, session.views.num_views))
+
+
 def _cached(
     session: Session, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path
 ) -> OutputStore:
+    outputs: list[OutputName] = ["features", "logits"]
+    if "feature_map" in session.config.needs:
+        outputs.append("feature_map")
     return cache_outputs(
         teacher,
         images,
         views,
         home,
+        outputs=outputs,
         dtype=session.config.cache_dtype,
         device=session.fabric.device,
         num_workers=session.workers,

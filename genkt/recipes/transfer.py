@@ -19,7 +19,7 @@ from genkt.methods.base import TeacherShape
 from genkt.methods.build import METHODS, build_objective, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell, run_cell
-from genkt.recipes.config import IrfRecipe, TransferConfig
+from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
 from genkt.recipes.distance import upstream_distance
 from genkt.recipes.generated import check_generators, make_images, needed_generators
@@ -135,6 +135,11 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         UserError: the first thing that does not fit.
     """
     splits = given.data or load_splits(config.data, config.seed)
+    if config.adaptation == "better" and "validation" not in splits.parts:
+        raise UserError(
+            "teacher.adapt: better compares on validation images, the data have none; give a val "
+            "folder, data.validation_fraction above 0, or adapt=linear_probe"
+        )
     if "test" not in splits.parts:
         raise UserError("no test images: give a test folder, or data.test_fraction above 0")
     if config.train.select == "best" and "validation" not in splits.parts:
@@ -148,7 +153,7 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         if given.teachers is not None
         else teacher_factories(config.teacher)
     )
-    if isinstance(config.recipe, IrfRecipe) or not METHODS[config.method.name].needs:
+    if not config.needs:
         teachers = []
     session = Session(
         config=config,
@@ -160,7 +165,6 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         views=stored_views(config),
         student=student,
         teachers=teachers,
-        adapt=_adaptation(config),
     )
     check_generators(session)
     session.log.enabled = session.fabric.is_global_zero and not config.dry_run
@@ -174,13 +178,6 @@ def _pool(config: TransferConfig, splits: Splits, given: TransferSet | None) -> 
     for note in pool.notes:
         logger.warning(note)
     return pool
-
-
-def _adaptation(config: TransferConfig) -> str:
-    """What is done to the teachers on the few labels."""
-    if config.teacher.adapt != "auto":
-        return config.teacher.adapt
-    return "linear_probe" if "logits" in METHODS[config.method.name].needs else "none"
 
 
 def _check_views(session: Session) -> None:
@@ -197,24 +194,25 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
     config = session.config
     seed = derive_seed(config.seed, "check")
     model = student(session.num_classes, seed)
-    if isinstance(config.recipe, IrfRecipe):
-        return  # labels alone teach: there is no objective that could ask for more
-    heads = None if session.adapt == "none" else session.num_classes
+    heads = None if config.adaptation == "none" else session.num_classes
     built = [factory(heads, seed) for factory in teachers]
-    options = config.method
-    if getattr(options, "beta", None) == "search":
-        options = with_beta(options, 1.0)
-    objective = build_objective(
-        options,
-        student_width=model.width,
-        num_classes=session.num_classes,
-        teachers=[TeacherShape(m.name, m.width, m.num_classes) for m in built],
-    )
-    if config.train.batch_size < objective.min_batch:
-        raise UserError(
-            f"train.batch_size: method {options.name} needs at least {objective.min_batch} rows, "
-            f"got {config.train.batch_size}"
+    shapes = [TeacherShape(m.name, m.width, m.num_classes) for m in built]
+    for options in config.methods:
+        if getattr(options, "beta", None) == "search":
+            options = with_beta(options, 1.0)
+        frozen = METHODS[options.name].objective.needs_frozen
+        before = [TeacherShape(model.name, model.width, model.num_classes)] if frozen else []
+        objective = build_objective(
+            options,
+            student_width=model.width,
+            num_classes=session.num_classes,
+            teachers=[*before, *shapes],
         )
+        if config.train.batch_size < objective.min_batch:
+            raise UserError(
+                f"train.batch_size: method {options.name} needs at least {objective.min_batch} "
+                f"rows, got {config.train.batch_size}"
+            )
 
 
 def _run_cells(session: Session) -> dict[str, list[Cell]]:
@@ -253,8 +251,10 @@ def _export(session: Session, student: Backbone, cell: Cell) -> None:
     """The student as timm loads it, and its checkpoints at the top of the run folder."""
     student.export(session.folder.path / "student", session.pool.splits.classes)
     source = session.folder.cell(cell.result.draw, cell.result.arm)
-    stages = ("finetune", "calibrate", "deliver", "distil")  # the last one first
-    stage = next(s for s in stages if (source / s / "last.safetensors").is_file())
+    ended = [stage for stage in cell.stages if (source / stage / "last.safetensors").is_file()]
+    if not ended:
+        return
+    stage = ended[-1]
     for name in ("last", "best"):
         path = source / stage / f"{name}.safetensors"
         if path.is_file():

@@ -14,7 +14,7 @@ from genkt.data.parts import capped_rows, first_rows, nested_parts, without_clas
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import read_transfer_set
 from genkt.io import did_you_mean
-from genkt.recipes.config import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
+from genkt.recipes.set_config import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
 from genkt.training.batches import TransferPart
 from genkt.types import UserError
 

@@ -152,6 +152,9 @@ def _interleaved(kinds: Sequence[np.ndarray]) -> np.ndarray:
 class Batches:
     """Loads the rows of a plan: views, labels, ids and cached teacher outputs.
 
+    Attributes:
+        samples: rows of the data set that the plan reads, ascending; ``Batch.samples`` counts them.
+
     Args:
         dataset: renders views for the student first, then for each online teacher.
         labels: [N] int64; ``UNLABELLED`` hides a label from the task loss.
@@ -186,6 +189,7 @@ class Batches:
             plan = replace(plan, blocks=blocks)
         self.dataset, self.labels, self.plan, self.stores = dataset, labels, plan, tuple(stores)
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
+        self.samples = np.union1d(plan.labelled, plan.transfer)
 
     def iterate(self, start: int, stop: int, *, pin_memory: bool = False) -> Iterator[Batch]:
         """Batches of steps start .. stop, in order; pinned pictures travel to a GPU sooner."""
@@ -246,7 +250,7 @@ class Batches:
             images=pictures[0],
             labels=torch.from_numpy(self.labels[samples]),
             ids=tuple(self.dataset.images.ids[index] for index in samples.tolist()),
-            samples=torch.from_numpy(samples.copy()),
+            samples=torch.from_numpy(np.searchsorted(self.samples, samples)),
             teachers=tuple(store.rows(stored) for store in self.stores),
             teacher_images=tuple(pictures[1:]),
         )

@@ -7,15 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from genkt.io import fingerprint, read_json
-from genkt.methods.build import METHODS
 from genkt.recipes.compare.config import Arm
 from genkt.recipes.compare.task import ArmTask
-from genkt.recipes.config import BASELINE, LabelledSet, MixSet
+from genkt.recipes.set_config import LabelledSet, MixSet
 from genkt.report.compare_data import ComparedArm, ComparedCell
 from genkt.types import CellResult, Cost
 
 _TEACHER = "teacher_accuracy."
-_NO_LABEL_LOSS = ("l2_feature",)
+_NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
 """Methods whose loss reads no label, whatever rows there are."""
 
 
@@ -112,10 +111,11 @@ def _packages(arm: ComparedArm) -> str:
 
 
 def _head_untaught(task: ArmTask) -> bool:
+    """Whether no loss of a one-stage distillation reads labels or predictions."""
     config = task.config
-    method, transfer_set = config.method.name, config.transfer_set
-    if method == BASELINE or "logits" in METHODS[method].needs:
+    if len(config.methods) != 1 or "logits" in config.needs:
         return False
+    method, transfer_set = config.methods[0].name, config.transfer_set
     mixed_in = isinstance(transfer_set, MixSet) and "labelled" in transfer_set.parts
     rows = isinstance(transfer_set, LabelledSet) or mixed_in or config.train.labelled_per_batch
     return method in _NO_LABEL_LOSS or not rows

@@ -14,8 +14,9 @@ from filelock import FileLock
 
 from genkt.execution.tasks import Progress
 from genkt.io import read_json, write_json
-from genkt.recipes.config import BASELINE, DiggSet, TransferConfig
+from genkt.recipes.config import TransferConfig
 from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.set_config import DiggSet
 from genkt.types import UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
@@ -47,7 +48,7 @@ class ArmTask:
         steps = (config.train.steps or 0) + config.finetune.steps
         views = config.data.views.num_views
         made = 0
-        if isinstance(config.transfer_set, DiggSet) and config.method.name != BASELINE:
+        if isinstance(config.transfer_set, DiggSet) and config.reads_transfer_set:
             made = config.transfer_set.num_images or 0
             views = config.transfer_set.num_views or views
         a_draw = steps * config.train.batch_size

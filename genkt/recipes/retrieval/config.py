@@ -26,8 +26,8 @@ from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
 from genkt.io import cache_home
-from genkt.recipes.config import EmbeddedData, FolderData, TorchvisionData
 from genkt.recipes.data import chosen_images, load_splits
+from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
 from genkt.recipes.retrieval.choose import Inputs
 from genkt.recipes.retrieval.embed import Embedder
 from genkt.recipes.retrieval.encoders import Encoder, encoder_specs, load_encoder

@@ -24,8 +24,9 @@ from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
-from genkt.recipes.config import EmbeddedData, FolderData, TeacherSettings, TorchvisionData
+from genkt.recipes.config import TeacherSettings
 from genkt.recipes.data import chosen_images, load_splits
+from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import teacher_factories, teacher_specs
 from genkt.recipes.synthesis.plan import ordered_sources

@@ -1,0 +1,99 @@
+"""Typed settings of the data: where images and labels come from, and their random views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from genkt.data.views import ViewSpec
+from genkt.types import Range
+
+Share = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(1)]
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """``data.views``: the random views of a training image (see ``ViewSpec``)."""
+
+    num_views: Annotated[int, Range(0)]
+    crop_scale: Pair
+    crop_ratio: Pair
+    hflip: bool
+    rotate_degrees: float
+    translate: float
+    scale: Pair
+
+    def __post_init__(self) -> None:
+        self.spec(0)  # refuses what cannot be drawn
+
+    def spec(self, seed: int) -> ViewSpec:
+        """The views this run stores, from its seed."""
+        return ViewSpec(
+            num_views=self.num_views,
+            seed=seed,
+            crop_scale=self.crop_scale,
+            crop_ratio=self.crop_ratio,
+            hflip=self.hflip,
+            rotate_degrees=self.rotate_degrees,
+            translate=self.translate,
+            scale=self.scale,
+        )
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """What every ``data`` group has: which labels are used, and the views."""
+
+    labels_per_class: Count | None
+    label_fraction: Share | None
+    label_list: str | None
+    views: ViewSettings
+
+
+@dataclass(frozen=True)
+class CarvedData(LabelSettings):
+    """Data that may lack a part, and may hold files that cannot be read."""
+
+    root: str
+    validation_fraction: Share
+    test_fraction: Share
+    max_skipped: Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True)
+class EmbeddedData(LabelSettings):
+    """``data=digits`` and ``data=digits_on_photos``."""
+
+    name: Literal["digits", "digits_on_photos"]
+
+
+@dataclass(frozen=True)
+class FolderData(CarvedData):
+    """``data=folder``: the user's own images."""
+
+    name: Literal["folder"]
+    unlabelled: list[str]
+
+
+@dataclass(frozen=True)
+class TorchvisionData(CarvedData):
+    """``data=torchvision``: a data set by name."""
+
+    name: Literal["torchvision"]
+    dataset: str
+    download: bool
+
+
+DataSettings = EmbeddedData | FolderData | TorchvisionData
+
+
+def label_faults(data: DataSettings) -> list[str]:
+    """One line where several ways to choose labels are given."""
+    ways = ("labels_per_class", "label_fraction", "label_list")
+    given = [way for way in ways if getattr(data, way) is not None]
+    if len(given) < 2:
+        return []
+    shown = ", ".join(f"{way}={getattr(data, way)}" for way in given)
+    return [f"data.{given[-1]}: expected one way to choose labels, got {shown}; set others to null"]
