@@ -1,0 +1,166 @@
+"""Recipes as lists of stages: every shipped one runs; order, settings and faults are the user's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_irf import irf_words, stages_of
+from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
+
+from genkt.cli.app import read_config
+from genkt.cli.words import Words
+from genkt.recipes.config import TransferConfig
+from genkt.training.soup import average_weights
+
+STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
+TWO_TEACHERS = [
+    "teacher=[resnet18,resnet34]",
+    "teacher.pretrained=false",
+    f"teacher.args={ARGS}",
+    f"teacher.transform={TRANSFORM}",
+]
+
+
+def cell_of(home: Path, arm: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        (home / "run" / "draws" / "0" / arm / "result.json").read_text()
+    )
+    return found
+
+
+def mine(home: Path, stages: str, *more: str) -> Ran:
+    """A recipe of the user's own, in the user's own folder of YAML files."""
+    (home / "conf" / "recipe").mkdir(parents=True, exist_ok=True)
+    (home / "conf" / "recipe" / "mine.yaml").write_text(f"name: mine\nstages:\n{stages}")
+    words = transfer_words(home, "recipe=mine", *more)
+    return run(*words, "--config-dir", str(home / "conf"))
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_every_recipe_runs(name: str, tmp_path: Path) -> None:
+    words = irf_words(tmp_path, f"recipe={name}", "train.steps=2", "finetune.steps=1")
+    words += ["transfer_set=unlabelled", "data.validation_fraction=0.2"]
+    ran = run(*words)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "run" / "student" / "model.safetensors").is_file()
+    arm = "logit_kd" if name == "distil" else name
+    assert cell_of(tmp_path, arm)["result"]["arm"] == arm
+
+
+def test_stages_run_in_the_order_of_the_file_and_report(tmp_path: Path) -> None:
+    stages = (
+        "  first: {do: finetune, steps: 2}\n"
+        "  teach: {do: distil, steps: 3, lr: 0.001}\n"
+        "  head: {do: linear_probe, steps: 1}\n"
+        "  last: {do: finetune, steps: 4, batch_size: 6}\n"
+    )
+    ran = mine(tmp_path, stages)
+    assert ran.code == 0, ran.err
+    cell = cell_of(tmp_path, "mine")
+    steps = {name: cost["steps"] for name, cost in cell["stages"].items() if cost["steps"]}
+    assert list(steps.items()) == [("first", 2), ("teach", 3), ("head", 1), ("last", 4)]
+    assert stages_of(tmp_path / "run")["mine/last"] == 4
+    extras = cell["result"]["extras"]
+    assert {"accuracy.first", "accuracy.teach", "accuracy.head"} <= set(extras)
+    assert cell["result"]["accuracy_distilled"] == extras["accuracy.head"]
+    assert [r["step"] for r in cell["result"]["curve"] if "lr" in r] == list(range(1, 11))
+    # 6 steps of 12 images and 4 of 6 are 8 steps of 12 for the baseline
+    assert cell_of(tmp_path, "stl")["result"]["cost"]["steps"] == 8
+
+
+def test_settings_of_a_stage_from_the_command_line(tmp_path: Path) -> None:
+    words = transfer_words(tmp_path, "recipe.stages.distil.steps=1", "recipe.stages.finetune.lr=0.1")
+    assert run(*words).code == 0
+    assert cell_of(tmp_path, "logit_kd")["stages"]["distil"]["steps"] == 1
+
+
+def test_a_stage_of_no_steps_is_left_out(tmp_path: Path) -> None:
+    assert run(*transfer_words(tmp_path, "finetune.steps=0")).code == 0
+    cell = cell_of(tmp_path, "logit_kd")
+    assert "finetune" not in cell["stages"] and cell["result"]["accuracy_distilled"] is None
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("recipe.stages.distil.step=1", "recipe.stages.distil.step: unknown setting. Did you mean"),
+        ("recipe.stages.distil.do=distill", "recipe.stages.distil: expected do: one of distil, "),
+        ("recipe.stages.finetune.lr=-1", "recipe.stages.finetune.lr: expected a number >= 0"),
+        ("recipe.stages.distil.teachers=[3]", "recipe.stages: teachers: expected 0..0, got 3"),
+        ("recipe.name=stl", "recipe.name: stl is the baseline's"),
+        ("~recipe.stages.distil", ""),
+    ],
+)
+def test_faults(word: str, fault: str, tmp_path: Path) -> None:
+    ran = run(*transfer_words(tmp_path, word))
+    assert (ran.code == 2) == bool(fault), ran.err
+    assert fault in ran.err
+
+
+def test_two_adaptations_are_refused(tmp_path: Path) -> None:
+    stages = "  a: {do: adapt}\n  b: {do: adapt, how: none}\n  c: {do: finetune}\n"
+    ran = mine(tmp_path, stages)
+    assert ran.code == 2 and "expected at most one that adapts, got a, b" in ran.err
+
+
+def test_teachers_in_turn_and_a_soup(tmp_path: Path) -> None:
+    words = [w for w in transfer_words(tmp_path) if not w.startswith("teacher")] + TWO_TEACHERS
+    words.append("baseline=false")
+    assert run(*words, "recipe.stages.distil.teachers=in_turn").code == 0
+    stages = cell_of(tmp_path, "logit_kd")["stages"]
+    assert [name for name in stages if "distil" in name] == ["distil-0", "distil-1"]
+
+    words = [word for word in words if not word.startswith("out=")]
+    words += ["recipe.stages.distil.do=soup", "finetune.steps=0", f"out={tmp_path / 'soup'}"]
+    ran = run(*words)
+    assert ran.code == 0, ran.err
+    home = tmp_path / "soup" / "draws" / "0" / "logit_kd"
+    members = [load_file(home / f"distil-{n}" / "last.safetensors") for n in (0, 1)]
+    served = load_file(home / "student.safetensors")
+    mean = average_weights(members)
+    for name, value in served.items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.equal(value, mean[name]), name
+    moved = [not torch.equal(served[n], mean[n]) for n in served if "running_mean" in n]
+    assert moved and all(moved)  # estimated anew on the stage's images
+    shipped = load_file(tmp_path / "soup" / "checkpoints" / "last.safetensors")
+    assert torch.equal(shipped["fc.weight"], served["fc.weight"])
+
+
+def test_one_of_several_teachers(tmp_path: Path) -> None:
+    words = [w for w in transfer_words(tmp_path) if not w.startswith("teacher")] + TWO_TEACHERS
+    assert run(*words, "recipe.stages.distil.teachers=[1]", "baseline=false").code == 0
+
+
+def test_the_better_adaptation_needs_validation_images(tmp_path: Path) -> None:
+    words = transfer_words(tmp_path, "teacher.adapt=better", "data.validation_fraction=0")
+    ran = run(*words)
+    assert ran.code == 2 and "teacher.adapt: better compares on validation images" in ran.err
+
+
+def test_the_better_adaptation_wins_on_validation(tmp_path: Path) -> None:
+    """Without a step of fine-tuning a random head must lose against the probe."""
+    words = transfer_words(
+        tmp_path, "teacher.adapt=better", "adapt.steps=0", "data.validation_fraction=0.3"
+    )
+    ran = run(*words)
+    assert ran.code == 0, ran.err
+    assert cell_of(tmp_path, "logit_kd")["result"]["extras"]["teacher_adapted.0"] == "linear_probe"
+
+
+def test_what_a_recipe_reads() -> None:
+    def config(*words: str) -> TransferConfig:
+        return read_config(TransferConfig, "transfer", list(words))
+
+    assert config("recipe=lp_ft").read_set.name == "labelled"
+    assert config("recipe=lp_ft").needs == frozenset()
+    assert config("recipe=ota").adaptation == "irf" and config("recipe=ota").re_represents
+    assert config("recipe=task_oriented").adaptation == "better"
+    assert config("method=aft").adaptation == "none"
+    assert config("recipe=task_agnostic").main_arm == "task_agnostic"
+    assert config().main_arm == "logit_kd"
