@@ -25,6 +25,7 @@ from genkt.recipes.recipe_config import BASELINE, IrfRecipe
 from genkt.recipes.retrieval.card import leaks_text
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet
+from genkt.recipes.stage_kinds import ACCURACY
 from genkt.report.data import ModelSummary, ReportData, SplitSummary
 from genkt.report.sheets import pick_samples
 from genkt.types import Cost
@@ -62,6 +63,7 @@ def report_data(
         distance=upstream_distance(session),
         models=models,
         stages=_stages(cells[method]),
+        after=_accuracy_after(cells[method]),
         splits=_split_summaries(session, draw),
         skipped=[(entry.path, entry.reason) for entry in session.pool.skipped],
         command=command,
@@ -173,6 +175,18 @@ def _stages(cells: list[Cell]) -> dict[str, Cost]:
         for name, cost in cell.stages.items():
             total[name] = total.get(name, Cost()) + cost
     return total
+
+
+def _accuracy_after(cells: list[Cell]) -> dict[str, float]:
+    """Mean test accuracy after every stage that trained the student."""
+    known: dict[str, list[float]] = {}
+    for cell in cells:
+        for key, value in cell.result.extras.items():
+            if key.startswith(ACCURACY):
+                known.setdefault(key.removeprefix(ACCURACY), []).append(float(value))
+        if trained := [name for name, cost in cell.stages.items() if cost.steps]:
+            known.setdefault(trained[-1], []).append(cell.result.accuracy)
+    return {name: sum(values) / len(values) for name, values in known.items()}
 
 
 def _split_summaries(session: Session, draw: Draw) -> list[SplitSummary]:

@@ -27,6 +27,9 @@ from genkt.recipes.recipe_config import (
 from genkt.recipes.session import Session
 from genkt.training.settings import TrainSettings
 
+ACCURACY = "accuracy."
+"""Start of the extras that hold the test accuracy after a stage."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -87,7 +90,7 @@ def run_stages(course: Course, recipe: StagedRecipe) -> float | None:
         kind.run(course, name, stage)
         if course.num_steps > done:
             if accuracy is not None:
-                course.extras[f"accuracy.{last}"] = accuracy
+                course.extras[f"{ACCURACY}{last}"] = accuracy
             before = accuracy if kind.on_labels else None
             last = name
     return before

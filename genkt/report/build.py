@@ -86,6 +86,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "distance": None if data.distance is None else dataclasses.asdict(data.distance),
         "models": [dataclasses.asdict(model) for model in data.models],
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
+        "accuracy_after": dict(data.after),
         "splits": [dataclasses.asdict(split) for split in data.splits],
         "skipped": [{"path": path, "reason": reason} for path, reason in data.skipped],
         "command": data.command,

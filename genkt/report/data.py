@@ -122,6 +122,7 @@ class ReportData:
         distance: of the downstream images from upstream, where it was measured.
         models: student and teachers.
         stages: the method's stages in order -> their cost over all draws.
+        after: stage -> mean test accuracy over the draws when it had ended, 0..1.
         splits: sizes of the data's parts.  skipped: (path, reason) of unreadable files.
         command: the exact command line.  versions: python, torch, timm, genkt, hardware, date ...
         config: the resolved configuration.  snippet: code that loads the student.
@@ -146,6 +147,7 @@ class ReportData:
     distance: DistanceSummary | None = None
     models: Sequence[ModelSummary] = ()
     stages: Mapping[str, Cost] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
     splits: Sequence[SplitSummary] = ()
     skipped: Sequence[tuple[str, str]] = ()
     command: str = ""

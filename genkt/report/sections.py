@@ -250,11 +250,11 @@ def cost(data: ReportData, summaries: Sequence[ArmSummary]) -> str:
         total = sum(data.stages.values(), Cost())
         longest = max(max(stage.seconds for stage in data.stages.values()), 1e-9)
         rows = [
-            [esc(name), meter(stage.seconds / longest), *_cost_cells(stage)]
+            [esc(name), meter(stage.seconds / longest), *_cost_cells(stage), _after(data, name)]
             for name, stage in data.stages.items()
         ]
-        rows.append(["<b>total</b>", "", *(f"<b>{cell}</b>" for cell in _cost_cells(total))])
-        head = ["stage", "", "time", "images seen", "steps", "peak memory"]
+        rows.append(["<b>total</b>", "", *(f"<b>{cell}</b>" for cell in _cost_cells(total)), ""])
+        head = ["stage", "", "time", "images seen", "steps", "peak memory", "accuracy after"]
         heading = f"{esc(data.name_of(data.method))} by stage, all draws"
         parts.append(f"<h3>{heading}</h3>{table(head, rows)}")
     arm_rows = [
@@ -278,6 +278,10 @@ def cost(data: ReportData, summaries: Sequence[ArmSummary]) -> str:
         head = ["model", "parameters", "on disk", "test accuracy"]
         parts.append(f"<h3>Models</h3>{table(head, model_rows)}")
     return "".join(parts)
+
+
+def _after(data: ReportData, stage: str) -> str:
+    return f"{100 * data.after[stage]:.1f} %" if stage in data.after else "–"
 
 
 def _cost_cells(cost: Cost) -> list[str]:
