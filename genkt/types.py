@@ -42,7 +42,8 @@ class ModelOutput:
     Args:
         features: [B, D] the vector that enters the classifier (pre-logits).
         logits: [B, C], or None where only features were computed or cached.
-        feature_map: [B, D, H', W'] or tokens [B, T, D], or None where not asked for.
+        feature_map: [B, D, H', W'], or None where not asked for. (A model's own forward pass
+            gives it as the model keeps it, tokens [B, T, D] too: see ``Backbone.spatial_map``.)
     """
 
     features: Tensor

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -8,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genkt.losses.logits import cross_entropy, ensemble_kl_distillation, kl_distillation
+from genkt.losses.logits import (
+    cross_entropy,
+    ensemble_kl_distillation,
+    kl_distillation,
+    soft_target_cross_entropy,
+    top_k_distillation,
+)
 from genkt.types import UserError
 
 
@@ -102,14 +109,96 @@ def test_kl_properties(num_rows: int, num_classes: int, temperature: float, seed
     assert torch.allclose(shifted, value, rtol=1e-9, atol=1e-9)
 
 
+def slow_mean(teachers: list[Tensor], row: int, temperature: float) -> list[float]:
+    targets = [slow_softmax(teacher[row].tolist(), temperature) for teacher in teachers]
+    return [sum(values) / len(teachers) for values in zip(*targets, strict=True)]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("num_teachers", [1, 3])
+@pytest.mark.parametrize("top_k", [2, 4, 5])
+def test_top_k_equals_the_slow_one(temperature: float, num_teachers: int, top_k: int) -> None:
+    student = random_logits(6, 5, seed=1)
+    teachers = [random_logits(6, 5, seed=2 + n) for n in range(num_teachers)]
+    total = 0.0
+    for row in range(6):
+        mean = slow_mean(teachers, row, temperature)
+        best = sorted(range(5), key=lambda c: -mean[c])[:top_k]
+        p = [mean[c] / sum(mean[other] for other in best) for c in best]
+        q = slow_softmax([student[row, c].item() for c in best], temperature)
+        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    found = top_k_distillation(student, teachers, temperature=temperature, top_k=top_k)
+    assert found.item() == pytest.approx(temperature**2 * total / 6, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 40), st.floats(0.2, 10), st.integers(0, 10**6))
+def test_top_k_properties(num_classes: int, temperature: float, seed: int) -> None:
+    student = random_logits(4, num_classes, seed=seed)
+    teachers = [random_logits(4, num_classes, seed=seed + n) for n in (1, 2)]
+    whole = top_k_distillation(student, teachers, temperature=temperature, top_k=num_classes)
+    plain = ensemble_kl_distillation(student, teachers, temperature=temperature)
+    assert torch.allclose(whole, plain, rtol=1e-9, atol=1e-9)
+    top_k = 2 + seed % (num_classes - 1)
+    value = top_k_distillation(student, teachers, temperature=temperature, top_k=top_k)
+    assert value >= -1e-12
+    same = top_k_distillation(student, [student], temperature=temperature, top_k=top_k)
+    assert abs(same) < 1e-12
+    # What the student says of the other classes does not count.
+    mean = torch.stack([torch.softmax(z / temperature, 1) for z in teachers]).mean(0)
+    others = mean < mean.topk(top_k).values[:, -1:]
+    moved = torch.where(others, student + 3, student)
+    again = top_k_distillation(moved, teachers, temperature=temperature, top_k=top_k)
+    assert torch.allclose(again, value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("num_teachers", [1, 3])
+def test_soft_targets_equal_the_slow_ones(temperature: float, num_teachers: int) -> None:
+    student = random_logits(6, 5, seed=1)
+    teachers = [random_logits(6, 5, seed=2 + n) for n in range(num_teachers)]
+    total = 0.0
+    for row in range(6):
+        p = slow_mean(teachers, row, temperature)
+        q = slow_softmax(student[row].tolist(), temperature)
+        total -= sum(a * math.log(b) for a, b in zip(p, q, strict=True))
+    found = soft_target_cross_entropy(student, teachers, temperature=temperature)
+    assert found.item() == pytest.approx(temperature**2 * total / 6, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 30), st.floats(0.2, 10), st.integers(0, 10**6))
+def test_soft_targets_are_kl_plus_a_constant(
+    num_classes: int, temperature: float, seed: int
+) -> None:
+    teachers = [random_logits(4, num_classes, seed=seed + n) for n in (1, 2)]
+    differences, gradients = [], []
+    for own in (3, 4):
+        student = random_logits(4, num_classes, seed=seed + own).requires_grad_()
+        losses = [
+            loss(student, teachers, temperature=temperature)
+            for loss in (soft_target_cross_entropy, ensemble_kl_distillation)
+        ]
+        differences.append((losses[0] - losses[1]).item())
+        gradients += [torch.autograd.grad(loss, student)[0] for loss in losses]
+    assert differences[0] == pytest.approx(differences[1], rel=1e-9, abs=1e-9)
+    assert differences[0] > 0
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+    assert torch.allclose(gradients[2], gradients[3], rtol=1e-9, atol=1e-12)
+
+
 def test_extreme_logits_stay_finite() -> None:
-    student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
-    loss = ensemble_kl_distillation(
-        student, [torch.tensor([[-1e4, 1e4, 0.0]]), torch.zeros(1, 3)], temperature=1.0
-    )
-    loss.backward()
-    assert torch.isfinite(loss) and student.grad is not None
-    assert torch.isfinite(student.grad).all()
+    teachers = [torch.tensor([[-1e4, 1e4, 0.0]]), torch.zeros(1, 3)]
+    for loss in (
+        functools.partial(ensemble_kl_distillation, temperature=1.0),
+        functools.partial(soft_target_cross_entropy, temperature=1.0),
+        functools.partial(top_k_distillation, temperature=1.0, top_k=2),
+    ):
+        student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+        value = loss(student, teachers)
+        value.backward()
+        assert torch.isfinite(value) and student.grad is not None
+        assert torch.isfinite(student.grad).all()
 
 
 def test_gradients() -> None:
@@ -119,6 +208,12 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(lambda z: cross_entropy(z, labels), student)
     assert torch.autograd.gradcheck(
         lambda z: ensemble_kl_distillation(z, teachers, temperature=3.0), student
+    )
+    assert torch.autograd.gradcheck(
+        lambda z: soft_target_cross_entropy(z, teachers, temperature=3.0), student
+    )
+    assert torch.autograd.gradcheck(
+        lambda z: top_k_distillation(z, teachers, temperature=3.0, top_k=2), student
     )
 
 
@@ -140,7 +235,9 @@ def test_sixteen_bit_logits_are_widened(dtype: torch.dtype) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         kl = kl_distillation(student, teacher, temperature=2.0)
         ce = cross_entropy(student, labels)
-    assert kl.dtype == ce.dtype == torch.float32
+        soft = soft_target_cross_entropy(student, [teacher], temperature=2.0)
+        best = top_k_distillation(student, [teacher], temperature=2.0, top_k=3)
+    assert kl.dtype == ce.dtype == soft.dtype == best.dtype == torch.float32
     assert torch.equal(kl, kl_distillation(student.float(), teacher.float(), temperature=2.0))
     assert torch.equal(ce, cross_entropy(student.float(), labels))
 
@@ -152,6 +249,9 @@ def test_nan_is_never_hidden() -> None:
     assert cross_entropy(broken, torch.tensor([0, 1])).isnan()
     assert kl_distillation(broken, logits, temperature=1.0).isnan()
     assert kl_distillation(logits, broken, temperature=1.0).isnan()
+    assert soft_target_cross_entropy(logits, [broken], temperature=1.0).isnan()
+    assert soft_target_cross_entropy(broken, [logits], temperature=1.0).isnan()
+    assert top_k_distillation(logits, [broken], temperature=1.0, top_k=2).isnan()
 
 
 def test_errors() -> None:
@@ -170,6 +270,11 @@ def test_errors() -> None:
         kl_distillation(torch.zeros(1, 3).long(), torch.zeros(1, 3), temperature=1.0)
     with pytest.raises(UserError, match=r"logits of teacher 0: expected shape \[2, 3\]"):
         kl_distillation(logits, torch.zeros(2, 4), temperature=1.0)
+    for top_k in (1, 4):
+        with pytest.raises(UserError, match=rf"top_k: expected 2\.\.3 classes, got {top_k}"):
+            top_k_distillation(logits, [logits], temperature=1.0, top_k=top_k)
+    with pytest.raises(UserError, match=r"logits of teacher 1: expected shape \[2, 3\]"):
+        soft_target_cross_entropy(logits, [logits, torch.zeros(2, 4)], temperature=1.0)
     with pytest.raises(UserError, match="at least one teacher"):
         ensemble_kl_distillation(logits, [], temperature=1.0)
     for temperature in (0.0, -1.0, math.nan, math.inf):

@@ -9,6 +9,7 @@ import torch
 import yaml
 from method_cases import (
     AFT_OPTIONS,
+    COSINE_PATCH,
     D_S,
     FEATURE_KD,
     L2_FEATURE,
@@ -49,7 +50,7 @@ def test_every_yaml_file_parses_builds_and_trains_a_step(name: str) -> None:
         options = with_beta(options, candidates[0])
     objective = build(options)
     _, student = student_with_head()
-    objective.loss(student, teachers(), LABELS)["total"].backward()
+    objective(student, teachers(), LABELS, torch.arange(B))["total"].backward()
 
 
 def test_every_option_in_yaml_has_a_comment_and_methods_have_files() -> None:
@@ -101,6 +102,10 @@ def test_classes_and_teachers_are_checked_on_building() -> None:
     for options in (AFT_OPTIONS, FEATURE_KD, L2_FEATURE, XE_KL):
         with pytest.raises(UserError, match="needs at least one teacher, got none"):
             build_objective(options, student_width=D_S, num_classes=C)
+    with pytest.raises(UserError) as caught:
+        build_objective(COSINE_PATCH, student_width=D_S, num_classes=C, teachers=many[:1])
+    for giver in ("student", 'teacher "resnet18"'):
+        assert f"{giver}: method cosine_patch needs a feature map" in str(caught.value)
     with pytest.raises(UserError, match="classes: expected at least 2, got 1"):
         build_objective(MethodOptions("stl"), student_width=D_S, num_classes=1)
 
@@ -123,6 +128,14 @@ def test_first_outputs_are_checked() -> None:
     with pytest.raises(UserError, match='features of teacher "t0": expected finite numbers'):
         aft().check_teachers([ModelOutput(broken), good[1]])
     assert aft().loss(outputs(D_S, 9), [ModelOutput(broken), good[1]], LABELS)["total"].isnan()
+    maps = [*zip(WIDTHS, (5, 3), strict=True)]
+    wrong = [ModelOutput(draw(B, w), feature_map=draw(B, d, 2, 2)) for w, d in maps]
+    with pytest.raises(UserError, match='feature_map of teacher "t1": expected 4 channels, got 3'):
+        build(COSINE_PATCH).check_teachers(wrong)
+    tokens = [ModelOutput(draw(B, width), feature_map=draw(B, 9, width)) for width in WIDTHS]
+    with pytest.raises(UserError, match=r'feature_map of teacher "t0": expected a map \[rows, ch'):
+        build(COSINE_PATCH).check_teachers(tokens)
+    build(COSINE_PATCH).check_teachers(good)
     with pytest.raises(UserError, match="student: expected logits"):
         aft().loss(ModelOutput(draw(B, D_S)), good, LABELS)
 

@@ -44,16 +44,25 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
         1.3863
     """
     require_matrix(student_logits, "student logits", min_columns=MIN_CLASSES)
-    if labels.ndim != 1 or labels.dtype != torch.int64:
-        raise UserError(
-            f"labels: expected [B] int64, got {list(labels.shape)} {str(labels.dtype)[6:]}"
-        )
-    require_same_rows(student_logits, labels, "labels")
+    require_labels(student_logits, labels)
     with no_autocast(student_logits):
         summed = functional.cross_entropy(
             widen(student_logits), labels, ignore_index=UNLABELLED, reduction="sum"
         )
         return summed / (labels != UNLABELLED).sum().clamp(min=1)
+
+
+def require_labels(logits: Tensor, labels: Tensor) -> None:
+    """Raise unless ``labels`` is [B] int64, one for each row of ``logits``.
+
+    Raises:
+        UserError: another shape or type.
+    """
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise UserError(
+            f"labels: expected [B] int64, got {list(labels.shape)} {str(labels.dtype)[6:]}"
+        )
+    require_same_rows(logits, labels, "labels")
 
 
 def kl_distillation(
@@ -109,6 +118,17 @@ def ensemble_kl_distillation(
         >>> round(ensemble_kl_distillation(student, teachers, temperature=1.0).item(), 6)
         0.0
     """
+    _check_distillation(student_logits, teachers_logits, temperature)
+    with no_autocast(student_logits):
+        student = functional.log_softmax(widen(student_logits) / temperature, dim=1)
+        teacher = _log_mean_probabilities(teachers_logits, temperature)
+        divergence = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return divergence * temperature**2
+
+
+def _check_distillation(
+    student_logits: Tensor, teachers_logits: Sequence[Tensor], temperature: float
+) -> None:
     require_matrix(student_logits, "student logits", min_columns=MIN_CLASSES)
     if not teachers_logits:
         raise UserError("teacher logits: expected at least one teacher, got none")
@@ -117,11 +137,6 @@ def ensemble_kl_distillation(
         require_shape(logits, tuple(student_logits.shape), f"logits of teacher {index}")
     if not (math.isfinite(temperature) and temperature > 0):
         raise UserError(f"temperature: expected a number > 0, got {temperature}")
-    with no_autocast(student_logits):
-        student = functional.log_softmax(widen(student_logits) / temperature, dim=1)
-        teacher = _log_mean_probabilities(teachers_logits, temperature)
-        divergence = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        return divergence * temperature**2
 
 
 def _log_mean_probabilities(teachers_logits: Sequence[Tensor], temperature: float) -> Tensor:
@@ -132,3 +147,78 @@ def _log_mean_probabilities(teachers_logits: Sequence[Tensor], temperature: floa
     if len(logs) == 1:
         return logs[0]
     return torch.logsumexp(torch.stack(logs), dim=0) - math.log(len(logs))
+
+
+def soft_target_cross_entropy(
+    student_logits: Tensor, teachers_logits: Sequence[Tensor], *, temperature: float
+) -> Tensor:
+    """Cross-entropy against the teachers' mean tempered probabilities.
+
+    -T^2 / B sum_i sum_c p_ic log softmax(z_s,i / T)_c with p = mean_k softmax(z_k / T): KL-Dist
+    plus T^2 times the entropy of p, which is constant. So the gradient is KL-Dist's, and at
+    equality the value is the entropy, not 0. Source: Hinton et al., "Distilling the Knowledge in a
+    Neural Network", Section 2; Roth et al., "Fantastic Gains and Where to Find Them", Appendix B.1.
+    Smallest valid batch: 1 row.
+
+    Args:
+        student_logits: [B, C], C >= 2.
+        teachers_logits: at least one tensor [B, C].
+        temperature: T > 0, the same for all.
+
+    Returns:
+        Scalar, nats times T^2.
+
+    Raises:
+        UserError: as in ``ensemble_kl_distillation``.
+
+    Example:
+        >>> even = torch.zeros(3, 4)
+        >>> round(soft_target_cross_entropy(even, [even], temperature=1.0).item(), 4)
+        1.3863
+    """
+    _check_distillation(student_logits, teachers_logits, temperature)
+    with no_autocast(student_logits):
+        student = functional.log_softmax(widen(student_logits) / temperature, dim=1)
+        teacher = _log_mean_probabilities(teachers_logits, temperature).exp()
+        return -(teacher * student).sum(dim=1).mean() * temperature**2
+
+
+def top_k_distillation(
+    student_logits: Tensor, teachers_logits: Sequence[Tensor], *, temperature: float, top_k: int
+) -> Tensor:
+    """KL-Dist over the classes that the teachers find most probable, row by row.
+
+    The student's and the teachers' probabilities are renormalised over these classes: nothing is
+    said about the others. 0 at equality; at top_k = C it is ``ensemble_kl_distillation``. Which of
+    equally probable classes count is left open. Source: Roth et al., "Fantastic Gains and
+    Where to Find Them", Appendix B.1 (top 10 and top 100 of ImageNet). Smallest valid batch: 1 row.
+
+    Args:
+        student_logits: [B, C], C >= 2.
+        teachers_logits: at least one tensor [B, C]; several: their mean tempered probabilities.
+        temperature: T > 0, the same for all.
+        top_k: how many classes of a row, 2..C.
+
+    Returns:
+        Scalar, nats times T^2.
+
+    Raises:
+        UserError: as in ``ensemble_kl_distillation``, or ``top_k`` outside 2..C.
+
+    Example:
+        >>> student, teacher = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[5.0, 5.0, -5.0]])
+        >>> round(top_k_distillation(student, [teacher], temperature=1.0, top_k=2).item(), 6)
+        0.0
+    """
+    _check_distillation(student_logits, teachers_logits, temperature)
+    num_classes = student_logits.shape[1]
+    if not MIN_CLASSES <= top_k <= num_classes:
+        raise UserError(f"top_k: expected {MIN_CLASSES}..{num_classes} classes, got {top_k}")
+    with no_autocast(student_logits):
+        logs = _log_mean_probabilities(teachers_logits, temperature)
+        best, classes = logs.topk(top_k, dim=1)
+        teacher = functional.log_softmax(best, dim=1)
+        kept = (widen(student_logits) / temperature).gather(1, classes)
+        student = functional.log_softmax(kept, dim=1)
+        divergence = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return divergence * temperature**2

@@ -44,6 +44,19 @@ def require_matrix(tensor: Tensor, name: str, *, min_rows: int = 1, min_columns:
         raise UserError(f"{name}: needs at least {min_columns} columns, got {tensor.shape[1]}")
 
 
+def require_map(tensor: Tensor, name: str) -> None:
+    """Raise unless ``tensor`` is a floating point map [B, D, H, W] with no empty dimension.
+
+    Raises:
+        UserError: wrong type, number of dimensions or an empty one.
+    """
+    require_floats(tensor, name)
+    if tensor.ndim != 4 or 0 in tensor.shape:
+        raise UserError(
+            f"{name}: expected a map [rows, channels, height, width], got shape {_shape(tensor)}"
+        )
+
+
 def require_same_rows(student: Tensor, other: Tensor, name: str) -> None:
     """Raise unless both tensors have one row for the same number of samples.
 

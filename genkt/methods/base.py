@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genkt.io import did_you_mean
 from genkt.losses.logits import MIN_CLASSES, cross_entropy
-from genkt.losses.numerics import require_matrix, widen
+from genkt.losses.numerics import require_map, require_matrix, widen
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 SEARCH = "search"
@@ -25,11 +25,13 @@ class TeacherShape:
         name: shown in messages.
         width: D_t of its features.
         num_classes: C of its logits, None where it gives none.
+        map_width: D of its feature maps [B, D, H', W'], None where it gives none.
     """
 
     name: str
     width: int
     num_classes: int | None = None
+    map_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Shapes:
         student_width: D_s.
         num_classes: C of the task.
         teachers: one entry a teacher, in the order of their outputs.
+        student_map_width: D of the student's feature maps, None where it gives none.
     """
 
     student_width: int
     num_classes: int
     teachers: tuple[TeacherShape, ...] = ()
+    student_map_width: int | None = None
 
     @property
     def teacher_width(self) -> int:
@@ -115,7 +119,7 @@ class Objective(nn.Module):
 
     Attributes:
         needs: which outputs of the teachers (and, where it is more than features and logits, of
-            the student) it reads: "features", "logits", "feature_map".
+            the student) it reads: "features", "logits", "feature_map" ([B, D, H', W'] here).
         needs_frozen: the student as it is before training is a teacher more, the first one.
         needs_samples: ``loss`` takes a fourth argument, samples [B] int64: which image of the
             stage each row is, 0..N-1.
@@ -205,10 +209,7 @@ class Objective(nn.Module):
                 name = f'{what} of teacher "{shape.name}"'
                 if values is None:
                     raise UserError(f"{name}: this method needs them, none were computed")
-                require_matrix(values, name)
-                width = shape.width if what == "features" else shape.num_classes
-                if values.shape[1] != width:
-                    raise UserError(f"{name}: expected {width} columns, got {values.shape[1]}")
+                _check_output(values, what, shape, name)
                 if not torch.isfinite(values).all():
                     raise UserError(
                         f"{name}: expected finite numbers, got NaN or infinity; "
@@ -241,6 +242,13 @@ class Objective(nn.Module):
         if student.logits is None:
             raise UserError("student: expected logits beside its features, got none")
         return cross_entropy(student.logits, labels)
+
+    def _without_task(self, transfer: Tensor, student: ModelOutput) -> Tensor:
+        """The transfer term as the total of a method that trains no classifier.
+
+        Several processes expect a gradient for every weight, the idle classifier's too: it gets 0.
+        """
+        return transfer if student.logits is None else transfer + 0 * widen(student.logits).mean()
 
     def _teacher_features(self, teachers: Sequence[ModelOutput]) -> Tensor:
         """All teachers' features [B, sum of D_t], side by side: constants in float32 or wider."""
@@ -282,6 +290,13 @@ def positive_fault(key: str, value: object) -> list[str]:
     return [f'method.{key}: expected a number > 0, got "{value}"']
 
 
+def count_fault(key: str, value: object, *, least: int) -> list[str]:
+    """One line where ``value`` is not a whole number of at least ``least``."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return []
+    return [f'method.{key}: expected a whole number >= {least}, got "{value}"']
+
+
 def beta_faults(beta: object, grid: object) -> list[str]:
     """Lines for a beta that is neither ``search`` nor above 0, and for a grid that is no grid."""
     faults = []
@@ -308,12 +323,32 @@ def chosen_beta(beta: float | int | str) -> float:
     return float(beta)
 
 
+def _check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> None:
+    if what == "feature_map":
+        require_map(values, name)
+    else:
+        require_matrix(values, name)
+    widths = {"features": shape.width, "logits": shape.num_classes, "feature_map": shape.map_width}
+    if values.shape[1] != widths[what]:
+        columns = "channels" if what == "feature_map" else "columns"
+        raise UserError(f"{name}: expected {widths[what]} {columns}, got {values.shape[1]}")
+
+
 def _shape_faults(name: str, needs: frozenset[str], shapes: Shapes) -> list[str]:
     faults = []
     if shapes.num_classes < MIN_CLASSES:
         faults.append(f"classes: expected at least {MIN_CLASSES}, got {shapes.num_classes}")
     if needs and not shapes.teachers:
         faults.append(f"teacher: method {name} needs at least one teacher, got none")
+    if "feature_map" in needs:
+        givers = [("student", shapes.student_map_width)]
+        givers += [(f'teacher "{each.name}"', each.map_width) for each in shapes.teachers]
+        faults += [
+            f"{giver}: method {name} needs a feature map [B, D, H, W], it gives none; take a "
+            "convolutional network or a vision transformer of timm"
+            for giver, width in givers
+            if width is None
+        ]
     if "logits" not in needs:
         return faults
     advice = "train its head on the task first, or use aft or feature_kd, which need features only"

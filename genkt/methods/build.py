@@ -9,7 +9,10 @@ from typing import Any
 
 from genkt.io import did_you_mean
 from genkt.methods.aft import AFT, AFTOptions, build_aft
+from genkt.methods.b_tuning import BTuning, BTuningOptions
 from genkt.methods.base import SEARCH, MethodOptions, Objective, Shapes, TeacherShape
+from genkt.methods.contrastive_distillation import CD, CRD, CDOptions, CRDOptions
+from genkt.methods.factor_transfer import FactorTransfer, FactorTransferOptions
 from genkt.methods.kd import (
     FeatureKD,
     FeatureKDOptions,
@@ -18,7 +21,18 @@ from genkt.methods.kd import (
     LogitKD,
     LogitKDOptions,
 )
+from genkt.methods.kl_dp import KLDP, KLDPOptions, build_kl_dp
+from genkt.methods.mcl import MCLOptions
+from genkt.methods.rkd import RKD, RKDOptions
+from genkt.methods.soft_labels import SoftTarget, SoftTargetOptions, TopKKD, TopKOptions
 from genkt.methods.supervised import Supervised, SupervisedOptions
+from genkt.methods.task_agnostic import (
+    ContrastiveOptions,
+    CosinePatch,
+    CosinePatchOptions,
+    StudentContrastive,
+    build_contrastive,
+)
 from genkt.types import UserError
 
 
@@ -46,7 +60,18 @@ METHODS: dict[str, Method] = {
     "feature_kd": Method(FeatureKDOptions, FeatureKD),
     "l2_feature": Method(L2FeatureOptions, L2Feature),
     "logit_kd": Method(LogitKDOptions, LogitKD),
+    "top_k_kd": Method(TopKOptions, TopKKD),
+    "soft_target": Method(SoftTargetOptions, SoftTarget),
+    "mcl": Method(MCLOptions, LogitKD),
+    "kl_dp": Method(KLDPOptions, KLDP, build_kl_dp),
     "aft": Method(AFTOptions, AFT, build_aft),
+    "rkd": Method(RKDOptions, RKD),
+    "factor_transfer": Method(FactorTransferOptions, FactorTransfer),
+    "b_tuning": Method(BTuningOptions, BTuning),
+    "cd": Method(CDOptions, CD),
+    "crd": Method(CRDOptions, CRD),
+    "contrastive": Method(ContrastiveOptions, StudentContrastive, build_contrastive),
+    "cosine_patch": Method(CosinePatchOptions, CosinePatch),
 }
 
 
@@ -87,6 +112,7 @@ def build_objective(
     student_width: int,
     num_classes: int,
     teachers: Sequence[TeacherShape] = (),
+    student_map_width: int | None = None,
     seed: int = 0,
 ) -> Objective:
     """The objective that the options describe.
@@ -96,6 +122,7 @@ def build_objective(
         student_width: D_s of the student's features.
         num_classes: C of the task.
         teachers: one entry a teacher, in the order of their outputs.
+        student_map_width: D of the student's feature maps; None where it gives none.
         seed: of the objective's own parameters.
 
     Raises:
@@ -113,7 +140,7 @@ def build_objective(
         >>> objective.loss(student, teachers, torch.tensor([0, -1]))["total"].item()
         0.0
     """
-    shapes = Shapes(student_width, num_classes, tuple(teachers))
+    shapes = Shapes(student_width, num_classes, tuple(teachers), student_map_width)
     method = _method(options.name)
     build: Callable[[Any, Shapes, int], Objective] = method.build or method.objective
     return build(options, shapes, seed)

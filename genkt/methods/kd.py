@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
 from genkt.losses.logits import ensemble_kl_distillation
-from genkt.losses.numerics import widen
 from genkt.methods.base import (
     MethodOptions,
     Objective,
@@ -170,14 +169,70 @@ class L2Feature(_FeatureRegression):
     ) -> dict[str, Tensor]:
         """Parts: feature_regression (all rows); labels are not read."""
         regression = self._regression(student, teachers)
-        total = regression
-        if student.logits is not None:
-            # Several processes expect a gradient for every weight, the idle classifier's too.
-            total = total + 0 * widen(student.logits).mean()
+        total = self._without_task(regression, student)
         return {"total": total, "feature_regression": regression.detach()}
 
 
-class LogitKD(Objective):
+class LogitTransfer(Objective):
+    """What trains the student's logits on the teachers' by one transfer term over all rows.
+
+    total = weight * transfer + (1 - weight) * cross-entropy (labelled rows).
+
+    Args:
+        options: the method's options.
+        shapes: sizes of the student, the task and the teachers.
+        temperature: T of the transfer term.
+        weight: above 0, at most 1.
+
+    Attributes:
+        part: name of the transfer term.
+
+    Raises:
+        UserError: an option is wrong, or a teacher's classes are not the task's.
+    """
+
+    needs = frozenset({"logits"})
+    part = "kl"
+
+    def __init__(
+        self, options: MethodOptions, shapes: Shapes, *, temperature: float, weight: float = 1.0
+    ) -> None:
+        super().__init__(options, shapes)
+        self.name = options.name
+        self.temperature = float(temperature)
+        self.weight = float(weight)
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Parts: cross_entropy (labelled rows), the transfer term (all rows, with its factor T^2).
+
+        Cross-entropy is reported where it has no share in the total, too.
+        """
+        task = self._task_loss(student, labels)
+        assert student.logits is not None, "the task loss has checked it"
+        parts = self._transfer(student.logits, self._teacher_logits(teachers), labels)
+        return {
+            "total": self.weight * parts[self.part] + (1 - self.weight) * task,
+            "cross_entropy": task.detach(),
+            **{name: value.detach() for name, value in parts.items()},
+        }
+
+    def _transfer(
+        self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """The transfer term under ``part``, and figures to report beside it."""
+        raise NotImplementedError
+
+    def _teacher_logits(self, teachers: Sequence[ModelOutput]) -> list[Tensor]:
+        self._check_count(teachers)
+        logits = [teacher.logits.detach() for teacher in teachers if teacher.logits is not None]
+        if len(logits) != len(teachers):
+            raise UserError(f"teachers: method {self.name} needs logits, a teacher gave none")
+        return logits
+
+
+class LogitKD(LogitTransfer):
     """lambda * KL(teacher || student) at temperature T + (1 - lambda) * cross-entropy.
 
     lambda = 1 is KL-Dist, below it XE-KL; cross-entropy is on the logits. The target of several
@@ -193,31 +248,14 @@ class LogitKD(Objective):
         UserError: an option is wrong, or a teacher's classes are not the task's.
     """
 
-    needs = frozenset({"logits"})
-
     def __init__(self, options: LogitKDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
-        self.temperature = float(options.temperature)
-        self.kl_weight = float(options.kl_weight)
+        super().__init__(options, shapes, temperature=options.temperature, weight=options.kl_weight)
 
-    def loss(
-        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    def _transfer(
+        self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
-        """Parts: cross_entropy (labelled rows), kl (all rows, with its factor T^2)."""
-        task = self._task_loss(student, labels)
-        assert student.logits is not None, "the task loss has checked it"
-        divergence = ensemble_kl_distillation(
-            student.logits, self._teacher_logits(teachers), temperature=self.temperature
-        )
         return {
-            "total": self.kl_weight * divergence + (1 - self.kl_weight) * task,
-            "cross_entropy": task.detach(),
-            "kl": divergence.detach(),
+            self.part: ensemble_kl_distillation(
+                student_logits, teachers_logits, temperature=self.temperature
+            )
         }
-
-    def _teacher_logits(self, teachers: Sequence[ModelOutput]) -> list[Tensor]:
-        self._check_count(teachers)
-        logits = [teacher.logits.detach() for teacher in teachers if teacher.logits is not None]
-        if len(logits) != len(teachers):
-            raise UserError("teachers: method logit_kd needs logits, a teacher gave none")
-        return logits

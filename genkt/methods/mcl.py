@@ -1,0 +1,36 @@
+"""Momentum weight interpolation (``mcl``): XE-KL whose result is a slow copy of the student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genkt.methods.base import WeightRule, count_fault, is_number
+from genkt.methods.kd import LogitKDOptions
+
+
+@dataclass(frozen=True)
+class MCLOptions(LogitKDOptions):
+    """Options of ``mcl``: the loss is ``logit_kd``'s, the weights that count are slow ones.
+
+    Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 2 and 3; Stojanovski et al.,
+    "Momentum-based weight interpolation of strong zero-shot models for continual learning".
+
+    Args:
+        decay: tau of slow = tau * slow + (1 - tau) * fast.
+        every: optimizer steps from one such update to the next.
+    """
+
+    decay: float
+    every: int
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        faults = super().faults()
+        if not (is_number(self.decay) and 0 <= self.decay < 1):
+            faults.append(f'method.decay: expected a number from 0 to below 1, got "{self.decay}"')
+        return faults + count_fault("every", self.every, least=1)
+
+    @property
+    def weight_rule(self) -> WeightRule:
+        """Slow weights that follow the trained ones."""
+        return WeightRule(self.decay, self.every)

@@ -1,0 +1,95 @@
+"""Relational knowledge distillation: distances and angles within a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from genkt.losses.relational import MIN_ROWS, rkd_angle, rkd_distance
+from genkt.methods.base import (
+    MethodOptions,
+    Objective,
+    Shapes,
+    beta_faults,
+    chosen_beta,
+    is_number,
+)
+from genkt.types import ModelOutput
+
+RELATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "distance": rkd_distance,
+    "angle": rkd_angle,
+}
+
+
+@dataclass(frozen=True)
+class RKDOptions(MethodOptions):
+    """Options of ``rkd``.
+
+    Args:
+        beta: weight of both relations, or ``search``.
+        beta_grid: what ``search`` chooses from.
+        distance_weight, angle_weight: their shares; one that is 0 is not computed.
+    """
+
+    beta: float | int | str
+    beta_grid: tuple[float, ...]
+    distance_weight: float
+    angle_weight: float
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        faults = beta_faults(self.beta, self.beta_grid)
+        weights = {name: getattr(self, f"{name}_weight") for name in RELATIONS}
+        wrong = {name: w for name, w in weights.items() if not (is_number(w) and w >= 0)}
+        faults += [
+            f'method.{name}_weight: expected a number >= 0, got "{weight}"'
+            for name, weight in wrong.items()
+        ]
+        if not wrong and not any(weights.values()):
+            faults.append("method.distance_weight, method.angle_weight: one must be above 0")
+        return faults
+
+
+class RKD(Objective):
+    """Cross-entropy + beta * (w_d * distance + w_a * angle) between relations of features.
+
+    Relations are those of the rows of one batch. Several teachers are concatenated column-wise.
+    Source: Park et al., "Relational Knowledge Distillation", as the baseline of Qiu et al.,
+    "Transferring Knowledge from Large Foundation Models to Small Downstream Models", which weighs
+    distance and angle 1 : 2.
+
+    Args:
+        options: the method's options; beta is a number.
+        shapes: sizes of the student, the task and the teachers.
+        seed: unused, as nothing is drawn.
+
+    Raises:
+        UserError: an option or a shape is wrong, or beta is still to be searched.
+    """
+
+    needs = frozenset({"features"})
+    min_batch = MIN_ROWS
+
+    def __init__(self, options: RKDOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes)
+        self.beta = chosen_beta(options.beta)
+        self.distance_weight = float(options.distance_weight)
+        self.angle_weight = float(options.angle_weight)
+
+    def loss(
+        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Parts: cross_entropy (labelled rows), rkd_distance and rkd_angle (all rows)."""
+        task = self._task_loss(student, labels)
+        total, parts = task, {"cross_entropy": task.detach()}
+        psi = self._teacher_features(teachers)
+        weights = {"distance": self.distance_weight, "angle": self.angle_weight}
+        for name, weight in weights.items():
+            if weight > 0:
+                difference = RELATIONS[name](student.features, psi)
+                total = total + self.beta * weight * difference
+                parts[f"rkd_{name}"] = difference.detach()
+        return {"total": total, **parts}

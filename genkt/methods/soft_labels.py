@@ -1,0 +1,131 @@
+"""Relatives of KL distillation: soft targets, and the divergence over the best classes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from genkt.losses.logits import MIN_CLASSES, soft_target_cross_entropy, top_k_distillation
+from genkt.methods.base import MethodOptions, Shapes, count_fault, positive_fault
+from genkt.methods.kd import LogitTransfer
+from genkt.types import UserError
+
+AUTO = "auto"
+PAPERS_TOP_K = 10
+
+
+@dataclass(frozen=True)
+class SoftTargetOptions(MethodOptions):
+    """Options of ``soft_target``.
+
+    Args:
+        temperature: T of both predictions.
+    """
+
+    temperature: float
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        return positive_fault("temperature", self.temperature)
+
+
+@dataclass(frozen=True)
+class TopKOptions(MethodOptions):
+    """Options of ``top_k_kd``.
+
+    Args:
+        temperature: T of both predictions.
+        top_k: how many classes of a row; ``auto``: the paper's 10, or all where there are fewer.
+    """
+
+    temperature: float
+    top_k: int | str
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        faults = positive_fault("temperature", self.temperature)
+        return faults if self.top_k == AUTO else faults + top_k_fault(self.top_k, AUTO)
+
+
+def top_k_fault(value: object, otherwise: str) -> list[str]:
+    """One line where ``value`` is not a number of classes; ``otherwise``: what else it may be."""
+    if not count_fault("top_k", value, least=MIN_CLASSES):
+        return []
+    return [f'method.top_k: expected a whole number >= {MIN_CLASSES} or {otherwise}, got "{value}"']
+
+
+def require_classes(top_k: int, shapes: Shapes) -> int:
+    """``top_k`` itself.
+
+    Raises:
+        UserError: the task has fewer classes.
+    """
+    if top_k > shapes.num_classes:
+        raise UserError(
+            f"method.top_k: expected at most {shapes.num_classes}, the classes of the task, "
+            f"got {top_k}"
+        )
+    return top_k
+
+
+class SoftTarget(LogitTransfer):
+    """Cross-entropy against the mean of the teachers' tempered probabilities (``soft_target``).
+
+    Its gradient is that of ``logit_kd`` with ``kl_weight=1``: the two losses differ by the
+    teachers' entropy. Source: Hinton et al., "Distilling the Knowledge in a Neural Network".
+
+    Args:
+        options: the method's options.
+        shapes: sizes of the student, the task and the teachers.
+        seed: unused, as nothing is drawn.
+
+    Raises:
+        UserError: an option is wrong, or a teacher's classes are not the task's.
+    """
+
+    part = "soft_target"
+
+    def __init__(self, options: SoftTargetOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes, temperature=options.temperature)
+
+    def _transfer(
+        self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            self.part: soft_target_cross_entropy(
+                student_logits, teachers_logits, temperature=self.temperature
+            )
+        }
+
+
+class TopKKD(LogitTransfer):
+    """KL over the classes that the teachers find most probable, and no others (``top_k_kd``).
+
+    Source: Roth et al., "Fantastic Gains and Where to Find Them", Appendix B.1.
+
+    Args:
+        options: the method's options.
+        shapes: sizes of the student, the task and the teachers.
+        seed: unused, as nothing is drawn.
+
+    Raises:
+        UserError: an option is wrong, the task has fewer than ``top_k`` classes, or a teacher's
+            classes are not the task's.
+    """
+
+    def __init__(self, options: TopKOptions, shapes: Shapes, seed: int = 0) -> None:
+        super().__init__(options, shapes, temperature=options.temperature)
+        if isinstance(options.top_k, str):
+            self.top_k = min(PAPERS_TOP_K, shapes.num_classes)
+        else:
+            self.top_k = require_classes(options.top_k, shapes)
+
+    def _transfer(
+        self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            self.part: top_k_distillation(
+                student_logits, teachers_logits, temperature=self.temperature, top_k=self.top_k
+            )
+        }
