@@ -64,8 +64,8 @@ def epoch(images: ImageSet, teacher: Backbone, home: Path, online: bool) -> Call
     settings = TrainSettings(
         steps=len(images) // BATCH, epochs=None, batch_size=BATCH, labelled_per_batch=0,
         optimizer="adamw", lr=1e-3, weight_decay=0.0, momentum=0.9, warmup=0.0, clip_grad=None,
-        ema=None, precision="fp32", accumulate=1, compile=False, select="last", eval_every=0,
-        log_every=10, save_seconds=1e9, num_workers=0,
+        ema=None, ema_every=1, precision="fp32", accumulate=1, compile=False, select="last",
+        eval_every=0, log_every=10, save_seconds=1e9, num_workers=0,
     )  # fmt: skip
     objective = build_objective(
         parse_options(KD), student_width=student.width, num_classes=10,

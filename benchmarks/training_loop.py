@@ -57,7 +57,7 @@ def main() -> None:
     )
     settings = TrainSettings(
         steps=STEPS, epochs=None, batch_size=BATCH, labelled_per_batch=0, optimizer="adamw",
-        lr=1e-3, weight_decay=0.02, momentum=0.9, warmup=0.1, clip_grad=None, ema=None,
+        lr=1e-3, weight_decay=0.02, momentum=0.9, warmup=0.1, clip_grad=None, ema=None, ema_every=1,
         precision="fp32", accumulate=1, compile=False, select="last", eval_every=0, log_every=10,
         save_seconds=1e9, num_workers=0,
     )  # fmt: skip

@@ -28,6 +28,7 @@ from genkt.data.cache import (
     store_path,
 )
 from genkt.data.views import FIXED_VIEW, ViewSpec
+from genkt.io import fingerprint
 from genkt.types import UserError
 
 IDENTITY = {"teacher": "abc", "ids": "123"}
@@ -38,6 +39,11 @@ LAYOUT = StoreLayout(num_rows=50, widths={"features": 6, "logits": 3}, dtype="fl
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 8 rows of 6 float16 columns, so that 50 rows have several and a short last one."""
     monkeypatch.setattr(store_files, "_CHUNK_BYTES", 8 * 6 * 2)
+
+
+MAPS = StoreLayout(
+    num_rows=50, widths={"features": 6, "feature_map": 12}, dtype="float16", map_shape=(2, 3, 2)
+)
 
 
 def values(layout: StoreLayout = LAYOUT, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -69,7 +75,9 @@ def contents(path: Path) -> dict[str, bytes]:
 @settings(max_examples=25, deadline=None)
 @given(
     num_rows=st.integers(1, 60),
-    widths=st.sampled_from([{"features": 5}, {"logits": 2}, {"features": 4, "logits": 7}]),
+    widths=st.sampled_from(
+        [{"features": 5}, {"logits": 2}, {"features": 4, "logits": 7}, {"feature_map": 12}]
+    ),
     dtype=st.sampled_from(["float16", "float32"]),
     batch=st.integers(1, 25),
     data=st.data(),
@@ -77,7 +85,8 @@ def contents(path: Path) -> dict[str, bytes]:
 def test_round_trip(
     num_rows: int, widths: dict[str, int], dtype: str, batch: int, data: st.DataObject
 ) -> None:
-    layout = StoreLayout(num_rows, widths, dtype)
+    map_shape = (2, 3, 2) if "feature_map" in widths else None
+    layout = StoreLayout(num_rows, widths, dtype, map_shape)
     outputs = values(layout, seed=num_rows)
     wanted = data.draw(st.lists(st.integers(0, num_rows - 1), max_size=30))
     with tempfile.TemporaryDirectory() as home:
@@ -87,10 +96,12 @@ def test_round_trip(
         store.verify()
         for indices in (wanted, np.array(wanted, dtype=np.int64), torch.tensor(wanted).long()):
             output = store.rows(indices)
-            for name in ("features", "logits"):
+            for name in ("features", "logits", "feature_map"):
                 got = getattr(output, name)
                 if name in widths:
                     expected = outputs[name][wanted].to(getattr(torch, dtype)).float()
+                    if name == "feature_map":
+                        expected = expected.reshape(-1, 2, 3, 2)
                     assert got.dtype == torch.float32 and torch.equal(got, expected)
                 else:
                     assert got is None or got.shape == (len(wanted), 0)
@@ -117,6 +128,55 @@ def test_interrupted_writing_resumes_behind_the_last_commit_with_identical_bytes
     assert contents(store.path) == contents(whole.path)
     assert sorted(contents(store.path)) == ["features.npy", "logits.npy", "meta.json"]
     assert not store.path.with_suffix(".partial").exists()
+
+
+def test_a_store_without_maps_is_what_it_was_before_there_were_any() -> None:
+    views = ViewSpec(num_views=3, seed=7, hflip=True)
+    identity = store_identity(
+        teacher="t", transform={"crop_pct": 0.9}, views=views, dtype="float16",
+        outputs=("features", "logits"), precision="float32",
+        ids=[f"a/{index}#0" for index in range(50)],
+    )  # fmt: skip
+    assert fingerprint(identity) == "746907298f8f38fa12aac6134cbfc7f5"
+    assert LAYOUT.as_dict() == {
+        "num_rows": 50, "widths": {"features": 6, "logits": 3}, "dtype": "float16",
+    }  # fmt: skip
+
+
+def test_maps_name_their_shape_and_are_resumed_and_checked_like_all(tmp_path: Path) -> None:
+    identity, views = {}, ViewSpec()
+    for shape in (None, (2, 3, 2), (12, 1, 1)):
+        identity[shape] = store_path(
+            tmp_path,
+            store_identity(
+                teacher="t", transform={}, views=views, dtype="float16", outputs=("feature_map",),
+                precision="float32", ids=["a"], map_shape=shape,
+            ),
+        )  # fmt: skip
+    assert len(set(identity.values())) == 3
+    writer = StoreWriter(tmp_path, IDENTITY, MAPS)
+    write(writer, values(MAPS), 21)
+    writer.commit()
+    writer.close()
+    turned = StoreLayout(50, MAPS.widths, "float16", (2, 2, 3))
+    resumed = StoreWriter(tmp_path, IDENTITY, MAPS)
+    assert resumed.num_done == 21
+    write(resumed, values(MAPS))
+    store = resumed.finish()
+    assert store.layout == MAPS and OutputStore.open(store.path).layout == MAPS
+    revived = pickle.loads(pickle.dumps(store))
+    rows, found = values(MAPS)["feature_map"].half().float(), revived.rows([49, 3]).feature_map
+    assert found is not None and torch.equal(found, rows[[49, 3]].reshape(2, 2, 3, 2))
+    assert store.rows([1], maps=False).feature_map is None
+    flip(store.path / "feature_map.npy", -1)
+    with pytest.raises(StoreError, match=r"feature_map rows \d+\.\.49 are damaged"):
+        OutputStore.open(store.path)
+    shutil.rmtree(store.path)
+    writer = StoreWriter(tmp_path, IDENTITY, MAPS)
+    write(writer, values(MAPS), 21)
+    writer.commit()
+    writer.close()
+    assert StoreWriter(tmp_path, IDENTITY, turned).num_done == 0
 
 
 def test_commits_happen_by_themselves(tmp_path: Path) -> None:

@@ -75,13 +75,15 @@ def test_one_class_only_is_always_answered() -> None:
 
 
 class Rows:
-    """A store of the test's own."""
+    """A store of the test's own; maps are features at every place."""
 
     def __init__(self, features: Tensor) -> None:
         self.features, self.checked = features, False
 
-    def rows(self, indices: np.ndarray) -> ModelOutput:
-        return ModelOutput(self.features[torch.as_tensor(indices)])
+    def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
+        features = self.features[torch.as_tensor(indices)]
+        feature_map = features[:, :, None, None].expand(-1, -1, 2, 3) if maps else None
+        return ModelOutput(features, None, feature_map)
 
     def require_samples(self, ids: object, views: object) -> None:
         self.checked = True
@@ -96,6 +98,9 @@ def test_probed_store_serves_cached_features_and_the_heads_logits() -> None:
     assert torch.equal(output.features, features[[4, 1, 1]])
     assert output.logits is not None and not output.logits.requires_grad
     assert torch.equal(output.logits, head(features[[4, 1, 1]]))
+    assert output.feature_map is not None
+    assert torch.equal(output.feature_map[..., 1, 2], features[[4, 1, 1]])
+    assert store.rows(np.array([4]), maps=False).feature_map is None
     store.require_samples(("a",), None)  # type: ignore[arg-type]
     assert rows.checked
 
@@ -114,14 +119,19 @@ def test_installed_head_gives_the_same_logits(name: str) -> None:
 
 def test_a_cache_of_some_samples_is_read_by_the_rows_of_all() -> None:
     class Few:
-        def rows(self, indices: np.ndarray) -> ModelOutput:
-            return ModelOutput(torch.from_numpy(indices)[:, None].float())
+        def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
+            features = torch.from_numpy(indices)[:, None].float()
+            return ModelOutput(features, None, features[:, :, None, None] if maps else None)
 
         def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
             assert list(ids) == ["b", "d"]
 
     store = PartStore(Few(), np.array([1, 3]), num_samples=5, num_views=2)
     store.require_samples(["a", "b", "c", "d", "e"], ViewSpec())
-    assert store.rows(np.array([2, 7, 6])).features[:, 0].tolist() == [0, 3, 2]
+    output = store.rows(np.array([2, 7, 6]))
+    assert output.features[:, 0].tolist() == [0, 3, 2]
+    assert output.feature_map is not None
+    assert output.feature_map.flatten().tolist() == [0, 3, 2]
+    assert store.rows(np.array([2]), maps=False).feature_map is None
     with pytest.raises(AssertionError):
         store.rows(np.array([0]))

@@ -75,9 +75,10 @@ def half(_: Any) -> float:
 CASES: dict[str, tuple[str, dict[str, Any], Callable[[], Any]]] = {
     "adamw": ("kd", {}, dropout_net),
     "sgd and batch norm": ("stl", {"optimizer": "sgd"}, tiny_resnet),
-    "averaged weights": ("stl", {"ema": 0.9}, tiny_resnet),
+    "averaged weights": ("stl", {"ema": 0.9, "ema_every": 3}, tiny_resnet),
     "aft": ("aft", {"accumulate": 2}, dropout_net),
     "bilevel": ("bilevel", {}, tiny_net),
+    "memory banks": ("crd", {"accumulate": 2}, dropout_net),
     "saved seldom": ("aft", {"save_seconds": 0.05, "num_workers": 1, "steps": 200}, dropout_net),
 }
 

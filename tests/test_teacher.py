@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 
 from genkt.data.cache import OutputStore
 from genkt.data.images import ImageSet, from_arrays
@@ -80,6 +81,59 @@ def test_rows_are_the_teachers_outputs_on_the_views(
             torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_feature_maps_are_the_teachers_on_the_views(tmp_path: Path, dtype: str) -> None:
+    model, images = teacher().eval(), image_set()
+    outputs = ("feature_map", "logits", "features")
+    store = cache_outputs(model, images, VIEWS, tmp_path, outputs=outputs, dtype=dtype)  # type: ignore[arg-type]
+    assert store.layout.map_shape == model.map_shape == (64, 1, 1)
+    assert store.layout.widths == {"features": 64, "logits": 5, "feature_map": 64}
+    plain = cache_outputs(model, images, VIEWS, tmp_path, dtype=dtype)  # type: ignore[arg-type]
+    assert plain.path != store.path and plain.layout.map_shape is None
+    rows = [29, 4, 0]
+    got, expected = store.rows(rows), plain.rows(rows)
+    assert torch.equal(got.features, expected.features) and expected.feature_map is None
+    assert got.feature_map is not None and got.feature_map.shape == (3, 64, 1, 1)
+    # this network's features are its map, pooled
+    torch.testing.assert_close(got.feature_map[:, :, 0, 0], got.features, rtol=1e-3, atol=1e-3)
+    assert store.rows(rows, maps=False).feature_map is None
+
+
+def test_places_of_a_map_keep_their_order(tmp_path: Path) -> None:
+    """Of tokens as of convolutions: a map read back is the model's own, place by place."""
+    torch.manual_seed(0)
+    tokens = timm.create_model(
+        "vit_tiny_patch16_224", img_size=(32, 48), depth=1, embed_dim=12, num_heads=2, num_classes=3
+    )
+    transform = replace(TRANSFORM, input_size=(32, 48), crop_pct=1.0)
+    model, images = Backbone(tokens, transform, "tokens").eval(), image_set(5)
+    store = cache_outputs(
+        model, images, FIXED_VIEW, tmp_path, outputs=("feature_map",), dtype="float32"
+    )
+    pictures = torch.stack([transform.to_uint8(images.load(index)) for index in range(5)])
+    with torch.no_grad():
+        output = model(model.normalize(pictures))
+    assert output.feature_map is not None
+    found = store.rows([3, 1])
+    assert found.feature_map is not None and found.feature_map.shape == (2, 12, 2, 3)
+    assert found.features.shape == (2, 0) and found.logits is None
+    for row, sample in enumerate([3, 1]):
+        for place in range(6):
+            torch.testing.assert_close(
+                found.feature_map[row, :, place // 3, place % 3],
+                output.feature_map[sample, 1 + place], rtol=1e-4, atol=1e-5,
+            )  # fmt: skip
+
+
+def test_a_teacher_without_a_map_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain = torchvision.models.resnet18(num_classes=3)
+    model = Backbone(plain, TRANSFORM, "plain")
+    with pytest.raises(UserError, match="model 'plain': expected a feature map"):
+        cache_outputs(model, image_set(3), VIEWS, tmp_path, outputs=("features", "feature_map"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cache_is_computed_once(tmp_path: Path) -> None:
     model, images = teacher(), image_set()
     passes = Passes(model)
@@ -114,6 +168,7 @@ def test_any_change_gives_another_store(tmp_path: Path) -> None:
         "num_views": (teacher(), images, replace(VIEWS, num_views=2), {}),
         "dtype": (teacher(), images, VIEWS, {"dtype": "float32"}),
         "outputs": (teacher(), images, VIEWS, {"outputs": ("logits",)}),
+        "maps": (teacher(), images, VIEWS, {"outputs": ("features", "logits", "feature_map")}),
         "precision": (teacher(), images, VIEWS, {"precision": "bfloat16"}),
     }
     paths = {}
@@ -180,8 +235,11 @@ def test_autocast_computes_in_its_precision(tmp_path: Path) -> None:
     [
         ({"views": ViewSpec(num_views=0, hflip=True)}, "num_views >= 1, got 0 .a fresh view every"),
         ({"images": image_set(3).select([])}, "at least one image, got an empty set"),
-        ({"outputs": ("feature",)}, "outputs: expected features, logits, got 'feature'. Did you"),
-        ({"outputs": ()}, "outputs: expected some of features, logits, got none"),
+        (
+            {"outputs": ("featur",)},
+            "outputs: expected features, logits, feature_map, got 'featur'. Did you mean features",
+        ),
+        ({"outputs": ()}, "outputs: expected some of features, logits, feature_map, got none"),
         ({"precision": "bf16"}, "precision: expected float32, bfloat16, float16, got 'bf16'"),
         ({"dtype": "int8"}, "dtype: expected one of float16, float32, got 'int8'"),
         ({"batch_size": 0}, "batch_size >= 1, got 0"),

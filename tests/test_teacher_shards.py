@@ -24,7 +24,7 @@ from genkt.execution.ranks import Processes
 from genkt.execution.tasks import ExecutorSettings
 from genkt.models.load import ModelSpec, load_model
 from genkt.training import teacher_shards
-from genkt.training.teacher import cache_outputs
+from genkt.training.teacher import OutputName, cache_outputs
 from genkt.training.teacher_shards import (
     CacheTask,
     TeacherSource,
@@ -91,6 +91,22 @@ def test_a_pool_writes_the_store_of_one_process(
     assert [path.suffix for path in sorted(tmp_path.iterdir())][:2] == ["", ".lock"]
     assert not list(tmp_path.glob("*.shards"))
     assert cached(tmp_path, images).path == store.path  # found again
+
+
+def test_feature_maps_are_merged_a_few_rows_at_a_time(
+    tmp_path: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_shards, "_MERGED_BYTES", 1)  # row by row
+    monkeypatch.setattr(teacher_shards, "IN_PROCESS", ())  # shards although here is one process
+    inline = ExecutorSettings("inline", None, None)
+    outputs: tuple[OutputName, ...] = ("features", "feature_map")
+    store = cache_by_tasks(
+        SOURCE, images, VIEWS, tmp_path / "parts", executor=inline, batch_size=4, outputs=outputs
+    )
+    whole = cache_outputs(
+        load_model(SPEC), images, VIEWS, tmp_path / "whole", batch_size=4, outputs=outputs
+    )
+    assert store.layout.map_shape == (16, 1, 1) and contents(store) == contents(whole)
 
 
 def test_ranks_take_turns(

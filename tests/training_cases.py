@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewDataset, ViewSpec
 from genkt.methods.aft import AFTOptions
-from genkt.methods.base import MethodOptions, Objective, TeacherShape
+from genkt.methods.base import MethodOptions, Objective, TeacherShape, TrainingRows
+from genkt.methods.build import METHODS as REGISTERED
 from genkt.methods.build import build_objective
+from genkt.methods.contrastive_distillation import CRDOptions
 from genkt.methods.kd import L2FeatureOptions, LogitKDOptions
+from genkt.methods.kl_dp import KLDPOptions
 from genkt.methods.supervised import SupervisedOptions
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan
@@ -40,12 +44,16 @@ AFT = AFTOptions(
 BILEVEL = dataclasses.replace(AFT, bilevel=True)
 METHODS: dict[str, MethodOptions] = {
     "stl": STL, "kd": KD, "aft": AFT, "bilevel": BILEVEL, "l2": L2FeatureOptions("l2_feature"),
+    "kl_dp": KLDPOptions("kl_dp", selection="unsupervised", temperature=1.0, top_k=None),
+    "crd": CRDOptions(
+        "crd", beta=0.8, num_negatives=20, momentum=0.5, temperature=0.07, dim=5
+    ),
 }  # fmt: skip
 SETTINGS = TrainSettings(
     steps=6, epochs=None, batch_size=12, labelled_per_batch=4, optimizer="adamw", lr=1e-2,
-    weight_decay=0.01, momentum=0.9, warmup=0.1, clip_grad=1.0, ema=None, precision="fp32",
-    accumulate=1, compile=False, select="last", eval_every=0, log_every=2, save_seconds=0.0,
-    num_workers=0,
+    weight_decay=0.01, momentum=0.9, warmup=0.1, clip_grad=1.0, ema=None, ema_every=1,
+    precision="fp32", accumulate=1, compile=False, select="last", eval_every=0, log_every=2,
+    save_seconds=0.0, num_workers=0,
 )  # fmt: skip
 
 
@@ -126,6 +134,8 @@ class Case:
         )  # fmt: skip
         student, options = self.student(), METHODS[self.method]
         teachers = [] if self.method == "stl" else [self.teacher().freeze()]
+        if REGISTERED[options.name].objective.needs_frozen:
+            teachers.insert(0, copy.deepcopy(student).freeze())
         transforms = [TRANSFORM, *(t.transform for t in teachers if self.online)]
         stores = []
         if teachers and not self.online:
@@ -137,8 +147,11 @@ class Case:
             rank=self.fabric.global_rank, world_size=self.fabric.world_size,
             num_workers=int(self.settings.num_workers),
         )  # fmt: skip
+        objective = self.objective(student, teachers, options)
+        if objective.prepares:
+            objective.prepare(TrainingRows(torch.from_numpy(known[batches.samples])))
         return Stage(
-            "test", student, self.objective(student, teachers, options), batches, self.settings,
+            "test", student, objective, batches, self.settings,
             self.directory / "stage", self.seed, teachers if self.online else (), self.evaluate,
             self.log, self.head_only,
         )  # fmt: skip

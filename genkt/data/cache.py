@@ -5,6 +5,7 @@ A finished store is a folder named by the fingerprint of its identity::
     <home>/<fingerprint>/meta.json      identity, layout, a digest of every chunk, its own digest
     <home>/<fingerprint>/features.npy   [rows, D] float16 or float32
     <home>/<fingerprint>/logits.npy     [rows, C]
+    <home>/<fingerprint>/feature_map.npy  [rows, D * H' * W'], where asked for
     <home>/<fingerprint>.partial/       the same while it is written, with progress.json
     <home>/<fingerprint>.lock           held by the process that writes
 
@@ -21,7 +22,6 @@ many bytes, spread evenly, are checked, and ``OutputStore.verify`` reads all of 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import shutil
 import time
@@ -38,6 +38,7 @@ from torch import Tensor
 from genkt.data.store_files import (
     FORMAT,
     ChunkDigests,
+    MappedArray,
     NonFiniteError,
     StoreError,
     StoreLayout,
@@ -70,19 +71,21 @@ logger = logging.getLogger(__name__)
 
 CHECKED_BYTES = 256 << 20
 _COMMIT_SECONDS = 2.0
-_MOST_MAPPED_BYTES = 64 << 20
 
 
 def store_identity(
     *, teacher: str, transform: Mapping[str, Any], views: ViewSpec, dtype: str,
     outputs: Sequence[str], precision: str, ids: Sequence[str],
+    map_shape: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything a stored value depends on; stores of unequal identity never share a folder.
 
     Args:
         teacher: fingerprint of its weights.  transform: its input transform.
         precision: what the forward pass computed in.  ids: N ordered sample ids.
+        map_shape: (D, H', W') of the feature maps; None where none are stored.
     """
+    maps = {} if map_shape is None else {"map_shape": list(map_shape)}
     return {
         "format": FORMAT,
         "teacher": teacher,
@@ -93,6 +96,7 @@ def store_identity(
         "precision": precision,
         "num_samples": len(ids),
         "ids": fingerprint_ids(ids),
+        **maps,
     }
 
 
@@ -134,7 +138,7 @@ class OutputStore:
     def __init__(self, path: Path, identity: Mapping[str, Any], layout: StoreLayout) -> None:
         """Map the arrays of a store that ``open`` has checked."""
         self.path, self.identity, self.layout = path, dict(identity), layout
-        self._arrays = {name: _MappedArray(path, name, layout) for name in layout.widths}
+        self._arrays = {name: MappedArray(path, name, layout) for name in layout.widths}
 
     @classmethod
     def open(cls, path: Path, identity: Mapping[str, Any] | None = None) -> OutputStore:
@@ -166,14 +170,18 @@ class OutputStore:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.identity, self.layout)
 
-    def rows(self, indices: Sequence[int] | np.ndarray | Tensor) -> ModelOutput:
+    def rows(
+        self, indices: Sequence[int] | np.ndarray | Tensor, *, maps: bool = True
+    ) -> ModelOutput:
         """The outputs of rows, float32 on CPU, in the order asked.
 
         Args:
             indices: [B] row = sample index * K + view index; repeats are fine.
+            maps: read feature maps too, where they are stored: a thousand times the numbers.
 
         Returns:
-            features [B, D] (D = 0 where features were not stored) and logits [B, C] or None.
+            features [B, D] (D = 0 where features were not stored), logits [B, C] or None, and the
+            feature map [B, D, H', W'] or None.
 
         Raises:
             IndexError: a row that the store does not have.
@@ -182,9 +190,16 @@ class OutputStore:
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {len(self)}")
         order = np.argsort(wanted)
-        taken = {name: array.take(wanted, order) for name, array in self._arrays.items()}
+        taken = {
+            name: array.take(wanted, order)
+            for name, array in self._arrays.items()
+            if maps or name != "feature_map"
+        }
         features = taken.get("features", torch.empty(len(wanted), 0))
-        return ModelOutput(features, taken.get("logits"))
+        feature_map = taken.get("feature_map")
+        if feature_map is not None and self.layout.map_shape is not None:
+            feature_map = feature_map.reshape(-1, *self.layout.map_shape)
+        return ModelOutput(features, taken.get("logits"), feature_map)
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """Refuse a loader whose samples or views are not those the teacher saw.
@@ -206,28 +221,6 @@ class OutputStore:
         digests = read_signed(self.path / "meta.json")["digests"]
         num_chunks = -(-self.layout.num_rows // self.layout.chunk_rows)
         check_chunks(self.path, self.layout, digests, range(num_chunks))
-
-
-class _MappedArray:
-    """One read-only .npy file, whose mapped pages never add up."""
-
-    def __init__(self, path: Path, name: str, layout: StoreLayout) -> None:
-        offset = check_file(path, name, layout)
-        with open(path / f"{name}.npy", "rb") as stream:
-            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        values = np.frombuffer(self._map, dtype=layout.dtype, offset=offset)
-        self._values = values.reshape(layout.num_rows, layout.widths[name])
-        # Pages of a small file may stay mapped; those of a large one would count as this process's
-        # memory until all of it does. They stay in the system's file cache either way.
-        self._drops = len(self._map) > _MOST_MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED")
-
-    def take(self, wanted: np.ndarray, order: np.ndarray) -> Tensor:
-        """[B, width] float32 rows; ``order`` sorts ``wanted``, so that the file is read forward."""
-        gathered = np.empty((len(wanted), self._values.shape[1]), dtype=np.float32)
-        gathered[order] = self._values[wanted[order]]
-        if self._drops:
-            self._map.madvise(mmap.MADV_DONTNEED)
-        return torch.from_numpy(gathered)
 
 
 class StoreWriter:

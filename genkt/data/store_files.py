@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from genkt.io import fingerprint, read_json, write_json
 from genkt.types import UserError
 
 FORMAT = 1
-OUTPUTS = ("features", "logits")
+OUTPUTS = ("features", "logits", "feature_map")
 DTYPES = ("float16", "float32")
 _CHUNK_BYTES = 4 << 20
+_MOST_MAPPED_BYTES = 64 << 20
 
 
 class StoreError(UserError):
@@ -50,11 +55,14 @@ class StoreLayout:
 
     Args:
         num_rows: samples x views.  widths: columns of each output.  dtype: "float16" | "float32".
+        map_shape: (D, H', W') of a feature map, whose D H' W' numbers are its columns; None where
+            none is stored.
     """
 
     num_rows: int
     widths: Mapping[str, int]
     dtype: str
+    map_shape: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.widths if name not in OUTPUTS]
@@ -64,6 +72,8 @@ class StoreLayout:
             raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.num_rows < 1 or min(self.widths.values()) < 1:
             raise UserError(f"expected at least one row and column, got {self.as_dict()}")
+        columns = None if self.map_shape is None else math.prod(self.map_shape)
+        assert self.widths.get("feature_map") == columns, (self.widths, self.map_shape)
 
     def row_bytes(self, name: str) -> int:
         """Bytes of one row of an output."""
@@ -81,7 +91,9 @@ class StoreLayout:
 
     def as_dict(self) -> dict[str, Any]:
         """The layout as plain JSON values."""
-        return {"num_rows": self.num_rows, "widths": dict(self.widths), "dtype": self.dtype}
+        values = {"num_rows": self.num_rows, "widths": dict(self.widths), "dtype": self.dtype}
+        # Named only where there is a map: a store without one is written as it always was.
+        return values if self.map_shape is None else values | {"map_shape": list(self.map_shape)}
 
 
 class ChunkDigests:
@@ -146,7 +158,10 @@ def read_signed(path: Path) -> dict[str, Any]:
 def layout_of(meta: Mapping[str, Any], path: Path) -> StoreLayout:
     """The layout a store's meta names."""
     require(meta["identity"].get("format", FORMAT) == FORMAT, path, "of another genkt version")
-    return StoreLayout(**meta["layout"])
+    layout = dict(meta["layout"])
+    if "map_shape" in layout:
+        layout["map_shape"] = tuple(layout["map_shape"])
+    return StoreLayout(**layout)
 
 
 def check_file(path: Path, name: str, layout: StoreLayout) -> int:
@@ -168,6 +183,28 @@ def check_file(path: Path, name: str, layout: StoreLayout) -> int:
     expected = offset + layout.num_rows * layout.row_bytes(name)
     require(num_bytes == expected, path, f"{file.name} has {num_bytes} bytes, not {expected}")
     return offset
+
+
+class MappedArray:
+    """One read-only .npy file, whose mapped pages never add up."""
+
+    def __init__(self, path: Path, name: str, layout: StoreLayout) -> None:
+        offset = check_file(path, name, layout)
+        with open(path / f"{name}.npy", "rb") as stream:
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        values = np.frombuffer(self._map, dtype=layout.dtype, offset=offset)
+        self._values = values.reshape(layout.num_rows, layout.widths[name])
+        # Pages of a small file may stay mapped; those of a large one would count as this process's
+        # memory until all of it does. They stay in the system's file cache either way.
+        self._drops = len(self._map) > _MOST_MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED")
+
+    def take(self, wanted: np.ndarray, order: np.ndarray) -> Tensor:
+        """[B, width] float32 rows; ``order`` sorts ``wanted``, so that the file is read forward."""
+        gathered = np.empty((len(wanted), self._values.shape[1]), dtype=np.float32)
+        gathered[order] = self._values[wanted[order]]
+        if self._drops:
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return torch.from_numpy(gathered)
 
 
 def read_rows(path: Path, name: str, layout: StoreLayout, start: int, stop: int) -> bytes:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genkt.data.views import ImageTransform
 from genkt.io import fingerprint, fingerprint_tensors
+from genkt.models.feature_maps import spatial_map
 from genkt.types import ModelOutput, UserError
 
 _HEAD_NAMES = ("fc", "head", "heads", "classifier")
@@ -60,10 +61,14 @@ class Backbone(nn.Module):
             hasattr(model, part) for part in ("forward_features", "forward_head", "get_classifier")
         )
         self.training = model.training
+        self._map_seen: Tensor | None = None
         self.width, self.num_classes = self._check()
 
     def forward(self, images: Tensor) -> ModelOutput:
-        """Normalised images [B, 3, H, W] -> features [B, D], logits [B, C] and the feature map."""
+        """Normalised images [B, 3, H, W] -> features [B, D], logits [B, C] and the feature map.
+
+        The map is as the model gives it; ``spatial_map`` brings it into one form.
+        """
         if not self._is_timm:
             return self._forward_capturing(images)
         feature_map = self.model.forward_features(images)  # type: ignore[operator]
@@ -92,6 +97,36 @@ class Backbone(nn.Module):
         else:
             logits = classifier(features)
         return logits
+
+    def spatial_map(self, output: ModelOutput) -> Tensor:
+        """The feature map of an output of this model as [B, D, H', W'], without prefix tokens.
+
+        Raises:
+            UserError: the model gives no map of places.
+        """
+        return self._spatial(output.feature_map)
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(D, H', W') of ``spatial_map`` at the transform's input size.
+
+        Raises:
+            UserError: the model gives no map of places.
+        """
+        _, channels, height, width = self._spatial(self._map_seen).shape
+        return channels, height, width
+
+    @property
+    def map_width(self) -> int | None:
+        """D of ``spatial_map``; None where the model gives no map of places."""
+        try:
+            return self.map_shape[0]
+        except UserError:
+            return None
+
+    def _spatial(self, feature_map: object) -> Tensor:
+        size = self.transform.input_size
+        return spatial_map(feature_map, self.model, input_size=size, name=self.name)
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device."""
@@ -207,6 +242,8 @@ class Backbone(nn.Module):
                 f"model {self.name!r}: classifier(features) differs from model(x); its family "
                 "adds something after the classifier, which genkt does not support"
             )
+        seen = output.feature_map
+        self._map_seen = torch.empty_like(seen, device="meta") if torch.is_tensor(seen) else None
         return output.features.shape[1], direct.shape[1]
 
 

@@ -35,7 +35,8 @@ class Distiller(nn.Module):
         inner_optimizer: torch.optim.Optimizer | None = None,
     ) -> dict[str, Tensor]:
         """uint8 images [B, 3, H, W], labels and samples [B] -> {"total": scalar, part: ...}."""
-        output = reduced(self.student(self.student.normalize(images)), self.objective.needs)
+        output = self.student(self.student.normalize(images))
+        output = reduced(output, self.objective.needs, self.student)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             output, labels, samples = (
                 _gather(output),
@@ -69,19 +70,23 @@ class Distiller(nn.Module):
                 optimizer.zero_grad(set_to_none=True)
 
 
-def reduced(output: ModelOutput, needs: Collection[str]) -> ModelOutput:
-    """The same without a feature map that nobody reads."""
-    return output if "feature_map" in needs else ModelOutput(output.features, output.logits)
+def reduced(output: ModelOutput, needs: Collection[str], model: Backbone) -> ModelOutput:
+    """A model's output with its feature map as [B, D, H', W'], or without one nobody reads."""
+    feature_map = model.spatial_map(output) if "feature_map" in needs else None
+    return ModelOutput(output.features, output.logits, feature_map)
 
 
 def teacher_outputs(
     batch: Batch, online: Sequence[Backbone], needs: Collection[str]
 ) -> tuple[ModelOutput, ...]:
     """Outputs of every teacher for a batch: cached ones as loaded, online ones computed now."""
-    outputs = list(batch.teachers)
+    outputs = [
+        cached if "feature_map" in needs else ModelOutput(cached.features, cached.logits)
+        for cached in batch.teachers
+    ]
     for teacher, images in zip(online, batch.teacher_images, strict=True):
         with torch.no_grad():
-            outputs.append(reduced(teacher(teacher.normalize(images)), needs))
+            outputs.append(reduced(teacher(teacher.normalize(images)), needs, teacher))
     return tuple(outputs)
 
 
@@ -95,12 +100,13 @@ def _gather(output: ModelOutput) -> ModelOutput:
 
 def _gather_tensor(tensor: Tensor) -> Tensor:
     """Rows of all ranks in rank order; gradients flow back to the rank that owns the row."""
+    tensor = tensor.contiguous()
     if tensor.requires_grad:
         from torch.distributed.nn.functional import all_gather  # type: ignore[attr-defined]
 
         return torch.cat(all_gather(tensor))  # type: ignore[no-untyped-call]
     parts = [torch.empty_like(tensor) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, tensor.contiguous())
+    torch.distributed.all_gather(parts, tensor)
     return torch.cat(parts)
 
 

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
+from genkt.training.averages import SlowWeights
 from genkt.training.batches import split_batch, to_device
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
 from genkt.training.distiller import Distiller, teacher_outputs, trainable
 from genkt.training.fabric import peak_memory
 from genkt.training.identity import stage_identity
-from genkt.training.optim import averaged_copy, build_optimizer, lr_factor, set_lr_factor
+from genkt.training.optim import build_optimizer, lr_factor, set_lr_factor
 from genkt.training.stage import Record, Stage
 from genkt.types import Batch, Cost, UserError
 
@@ -82,7 +83,7 @@ class _Run:
         own = stage.objective.own_optimizer()
         self.optimizers = [build_optimizer(trained, self.settings), *([own] if own else [])]
         self.inner = own if stage.objective.num_inner_steps else None
-        self.averaged = averaged_copy(stage.student, self.settings.ema)
+        self.averaged = _slow_weights(stage)
         self._restore()
         compiled = torch.compile(self.distiller) if self.settings.compile else self.distiller
         outer = [optimizer for optimizer in self.optimizers if optimizer is not self.inner]
@@ -146,7 +147,7 @@ class _Run:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
-            self.averaged.update_parameters(self.stage.student)
+            self.averaged.update(self.stage.student)
         self.unchecked.append((progress.step, parts))
         if len(self.unchecked) >= _MOST_UNCHECKED:
             self._check()
@@ -267,9 +268,7 @@ class _Run:
 
     def _evaluated(self) -> Backbone:
         """The weights that count: the averaged ones where there are such."""
-        student = self.stage.student if self.averaged is None else self.averaged.module
-        assert isinstance(student, Backbone)
-        return student
+        return self.stage.student if self.averaged is None else self.averaged.model
 
     def _record(self, record: Record) -> None:
         self.progress.curve.append(record)
@@ -311,7 +310,7 @@ class _Run:
     def _finish(self) -> None:
         """Leave the student with the weights that count, in memory and on disk."""
         if self.averaged is not None:
-            self.stage.student.load_state_dict(self.averaged.module.state_dict())
+            self.stage.student.load_state_dict(self.averaged.model.state_dict())
         self._save_weights("last")
         self.fabric.barrier()
         if self.settings.select == "best" and self.progress.best >= 0:
@@ -349,3 +348,10 @@ def _require_rows(stage: Stage, accumulate: int) -> None:
             f"train.batch_size: this method needs at least {least} images in each of the "
             f"{accumulate} micro-batches (train.accumulate), got {rows}"
         )
+
+
+def _slow_weights(stage: Stage) -> SlowWeights | None:
+    settings = stage.settings
+    if settings.ema is None:
+        return None
+    return SlowWeights(stage.student, settings.ema, settings.ema_every)

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genkt.models.backbone import Backbone
 from genkt.training.settings import TrainSettings
 from genkt.types import UserError
 
@@ -60,11 +58,3 @@ def set_lr_factor(optimizers: Iterable[torch.optim.Optimizer], factor: float) ->
         for group in optimizer.param_groups:
             group.setdefault("base_lr", group["lr"])
             group["lr"] = group["base_lr"] * factor
-
-
-def averaged_copy(student: Backbone, decay: float | None) -> AveragedModel | None:
-    """The student's running average over the steps, None where no decay is given."""
-    if decay is None:
-        return None
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(student, multi_avg_fn=update, use_buffers=True)

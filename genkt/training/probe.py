@@ -19,8 +19,8 @@ _UNSEEN = -1e4  # logit of a class without a labelled image: probability 0, grad
 class Rows(Protocol):
     """Teacher outputs by row: a cache, or a cache with another head."""
 
-    def rows(self, indices: np.ndarray) -> ModelOutput:
-        """Features and logits of the rows, in the order asked for."""
+    def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
+        """Features, logits and, unless unwanted, feature maps of the rows, in the order asked."""
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """Raise where the rows are not of these samples and views."""
@@ -32,11 +32,11 @@ class ProbedStore:
     def __init__(self, store: Rows, head: nn.Linear) -> None:
         self.store, self.head = store, head
 
-    def rows(self, indices: np.ndarray) -> ModelOutput:
-        """Cached features [B, D] and the head's logits [B, C]."""
-        features = self.store.rows(indices).features
+    def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
+        """Cached features [B, D] and feature maps, and the head's logits [B, C]."""
+        cached = self.store.rows(indices, maps=maps)
         with torch.no_grad():
-            return ModelOutput(features, self.head(features))
+            return ModelOutput(cached.features, self.head(cached.features), cached.feature_map)
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """As the cache below it."""
@@ -56,12 +56,12 @@ class PartStore:
         self.places = np.full(num_samples, -1)
         self.places[samples] = np.arange(len(samples))
 
-    def rows(self, indices: np.ndarray) -> ModelOutput:
+    def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
         """The rows of the whole set; the cache must hold their samples."""
         samples, views = np.divmod(indices, self.num_views)
         places = self.places[samples]
         assert (places >= 0).all(), "a row of a sample that is not cached"
-        return self.store.rows(places * self.num_views + views)
+        return self.store.rows(places * self.num_views + views, maps=maps)
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """As the cache below it, for the samples that it holds."""

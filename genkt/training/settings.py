@@ -26,7 +26,9 @@ class TrainSettings:
         lr, weight_decay, momentum: of the student's optimizer (momentum: SGD only).
         warmup: share of the steps over which the learning rate rises linearly.
         clip_grad: largest gradient norm, or None.
-        ema: decay of the averaged weights that are evaluated and returned, or None.
+        ema: decay of the slow weights that are evaluated and returned, from 0 to below 1, or None
+            for the trained ones.
+        ema_every: steps from one update of the slow weights to the next.
         precision: fp32, or bf16 / fp16 autocast.
         accumulate: micro-batches of one optimizer step (doubled when memory runs out); what a
             method computes across a batch (AFT's kernels, batch norm) is then of a micro-batch.
@@ -48,6 +50,7 @@ class TrainSettings:
     warmup: Annotated[float, Range(0, 1)]
     clip_grad: Annotated[float, Range(0)] | None
     ema: Annotated[float, Range(0, 1)] | None
+    ema_every: Annotated[int, Range(1)]
     precision: Precision
     accumulate: Annotated[int, Range(1)]
     compile: bool
@@ -56,6 +59,15 @@ class TrainSettings:
     log_every: Annotated[int, Range(0)]
     save_seconds: Annotated[float, Range(0)]
     num_workers: Annotated[int, Range(0)] | Literal["auto"]
+
+    def __post_init__(self) -> None:
+        """Refuse slow weights that never move.
+
+        Raises:
+            UserError: ``ema`` is not from 0 to below 1.
+        """
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise UserError(f"train.ema: expected a number from 0 to below 1, got {self.ema:g}")
 
     def num_steps(self, num_samples: int, rows_per_step: int | None = None) -> int:
         """Optimizer steps over a set of images.

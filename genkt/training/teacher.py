@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import math
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from genkt.data.cache import (
@@ -36,13 +33,12 @@ from genkt.data.views import ViewDataset, ViewSpec
 from genkt.execution.tasks import Progress
 from genkt.io import did_you_mean
 from genkt.models.backbone import Backbone
-from genkt.types import UserError
+from genkt.training.row_pictures import RowPictures, row_pictures
+from genkt.types import ModelOutput, UserError
 
-OutputName = Literal["features", "logits"]
+OutputName = Literal["features", "logits", "feature_map"]
 Precision = Literal["float32", "bfloat16", "float16"]
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_MOST_THREADS = 8
-_BATCHES_AHEAD = 2
 
 
 def _silent(count: int) -> None:
@@ -75,7 +71,8 @@ def cache_outputs(
         images: N samples.
         views: K >= 1 stored views.
         home: folder of stores.
-        outputs: what to keep.
+        outputs: what to keep. A feature map [D, H', W'] is kept whole, so it takes H' W' times the
+            disk of the features.
         dtype: of the stored values; they must stay finite in it.
         batch_size: rows a forward pass; does not name the store.
         device: where the teacher runs.
@@ -89,7 +86,8 @@ def cache_outputs(
 
     Raises:
         UserError: fresh views every epoch (``num_views=0``), an empty set, an unknown option, a
-            full disk, or outputs that are not finite, with the sample ids.
+            full disk, outputs that are not finite, with the sample ids, or a teacher without
+            feature maps where these are asked for.
 
     Example:
         >>> import tempfile
@@ -154,17 +152,28 @@ class StoreJob:
             outputs=self.caching.outputs,
             precision=self.caching.precision,
             ids=self.images.ids,
+            map_shape=self._map_shape,
         )
 
     @property
     def layout(self) -> StoreLayout:
         """Its sizes."""
-        widths = {"features": self.teacher.width, "logits": self.teacher.num_classes}
+        map_shape = self._map_shape
+        widths = {
+            "features": self.teacher.width,
+            "logits": self.teacher.num_classes,
+            "feature_map": math.prod(map_shape or ()),
+        }
         return StoreLayout(
             num_rows=len(self.images) * self.views.num_views,
             widths={name: widths[name] for name in self.caching.outputs},
             dtype=self.caching.dtype,
+            map_shape=map_shape,
         )
+
+    @property
+    def _map_shape(self) -> tuple[int, int, int] | None:
+        return self.teacher.map_shape if "feature_map" in self.caching.outputs else None
 
     def stored(
         self, home: Path, device: torch.device, *, shown: bool = False, progress: Progress = _silent
@@ -194,7 +203,7 @@ class StoreJob:
                     bar.update(count)
                     progress(count)
 
-                pictures = _timed(_pictures(rows, starts, caching.num_workers, device), bar)
+                pictures = _timed(row_pictures(rows, starts, caching.num_workers, device), bar)
                 _compute(self.teacher, pictures, writer, device, caching.precision, tell)
             return writer.finish()
         except NonFiniteError as error:
@@ -243,53 +252,6 @@ def checked_outputs(
     return tuple(name for name in OUTPUTS if name in outputs)
 
 
-class RowPictures(Dataset[Tensor]):
-    """Batches of a teacher's pictures, [B, 3, H, W] uint8, addressed by their first row."""
-
-    def __init__(self, dataset: ViewDataset, batch_size: int) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.num_views = dataset.spec.num_views
-        self.num_rows = len(dataset) * self.num_views
-
-    def __getitem__(self, start: int) -> Tensor:
-        stop = min(start + self.batch_size, self.num_rows)
-        return self.dataset.batch([divmod(row, self.num_views) for row in range(start, stop)])[0]
-
-
-def _pictures(
-    rows: RowPictures, starts: range, num_workers: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Batches in row order, rendered ahead while the model runs."""
-    if num_workers:
-        yield from DataLoader(
-            rows,
-            batch_size=None,
-            sampler=starts,
-            num_workers=num_workers,
-            prefetch_factor=_BATCHES_AHEAD,
-            pin_memory=device.type == "cuda",
-        )
-        return
-
-    def render(start: int) -> Tensor:
-        return rows[start].pin_memory() if device.type == "cuda" else rows[start]
-
-    # Decoding, resizing and the forward pass all release the interpreter lock.
-    num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="pictures") as pool:
-        queue: deque[Future[Tensor]] = deque()
-        try:
-            for start in starts:
-                queue.append(pool.submit(render, start))
-                if len(queue) > num_threads * _BATCHES_AHEAD:
-                    yield queue.popleft().result()
-            while queue:
-                yield queue.popleft().result()
-        finally:
-            for future in queue:
-                future.cancel()
-
-
 @torch.inference_mode()
 def _compute(
     teacher: Backbone,
@@ -310,9 +272,19 @@ def _compute(
                 output = teacher(teacher.normalize(batch))
             if waiting is not None:
                 _write(writer, waiting, tell)
-            waiting = _OnItsWay({name: getattr(output, name) for name in writer.layout.widths})
+            waiting = _OnItsWay(
+                {name: _columns(teacher, output, name) for name in writer.layout.widths}
+            )
         if waiting is not None:
             _write(writer, waiting, tell)
+
+
+def _columns(teacher: Backbone, output: ModelOutput, name: str) -> Tensor:
+    """An output of a batch as a store has it, [B, columns]."""
+    if name == "feature_map":
+        return teacher.spatial_map(output).flatten(1)
+    columns: Tensor = getattr(output, name)
+    return columns
 
 
 class _OnItsWay:

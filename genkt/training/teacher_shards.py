@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from genkt.data.cache import OutputStore, StoreWriter, store_lock, store_path
 from genkt.data.images import ImageSet
@@ -36,6 +36,7 @@ from genkt.types import UserError
 _LEAST_ROWS = 1024
 _MOST_SHARDS = 256
 _MERGED_ROWS = 4096
+_MERGED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def _merged(job: StoreJob, tasks: Sequence[CacheTask], home: Path) -> OutputStor
 
 def _append(writer: StoreWriter, part: OutputStore, start: int) -> None:
     """The rows of a part, which begins at row ``start``, that the whole does not have yet."""
+    row_bytes = part.layout.num_bytes // len(part)
+    step = max(1, min(_MERGED_ROWS, _MERGED_BYTES // row_bytes))
     while (done := writer.num_done - start) < len(part):
-        output = part.rows(range(done, min(done + _MERGED_ROWS, len(part))))
-        rows: dict[str, Any] = {name: getattr(output, name) for name in part.layout.widths}
+        output = part.rows(range(done, min(done + step, len(part))))
+        rows = {name: getattr(output, name).flatten(1) for name in part.layout.widths}
         writer.write(writer.num_done, rows)

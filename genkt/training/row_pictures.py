@@ -1,0 +1,64 @@
+"""A teacher's pictures in row order, rendered ahead while the teacher runs."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genkt.data.views import ViewDataset
+
+_MOST_THREADS = 8
+_BATCHES_AHEAD = 2
+
+
+class RowPictures(Dataset[Tensor]):
+    """Batches of a teacher's pictures, [B, 3, H, W] uint8, addressed by their first row."""
+
+    def __init__(self, dataset: ViewDataset, batch_size: int) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.num_views = dataset.spec.num_views
+        self.num_rows = len(dataset) * self.num_views
+
+    def __getitem__(self, start: int) -> Tensor:
+        stop = min(start + self.batch_size, self.num_rows)
+        return self.dataset.batch([divmod(row, self.num_views) for row in range(start, stop)])[0]
+
+
+def row_pictures(
+    rows: RowPictures, starts: range, num_workers: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Batches in row order, rendered ahead while the model runs."""
+    if num_workers:
+        yield from DataLoader(
+            rows,
+            batch_size=None,
+            sampler=starts,
+            num_workers=num_workers,
+            prefetch_factor=_BATCHES_AHEAD,
+            pin_memory=device.type == "cuda",
+        )
+        return
+
+    def render(start: int) -> Tensor:
+        return rows[start].pin_memory() if device.type == "cuda" else rows[start]
+
+    # Decoding, resizing and the forward pass all release the interpreter lock.
+    num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="pictures") as pool:
+        queue: deque[Future[Tensor]] = deque()
+        try:
+            for start in starts:
+                queue.append(pool.submit(render, start))
+                if len(queue) > num_threads * _BATCHES_AHEAD:
+                    yield queue.popleft().result()
+            while queue:
+                yield queue.popleft().result()
+        finally:
+            for future in queue:
+                future.cancel()
