@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from genkt.cli.app import read_config
+from genkt.cli.auto import decided
 from genkt.cli.evaluate import EvaluateConfig
 from genkt.cli.words import quote
 from genkt.data.composition import TransferSet
@@ -179,7 +181,11 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
         all_words = GIVEN_SPLITS + all_words
     if given.transfer_set is not None:
         all_words += ["transfer_set=saved", f"transfer_set.root={quote(IN_PYTHON)}"]
-    return read_config(TransferConfig, "transfer", all_words + list(words)), given
+    found = decided(all_words + list(words), given.data)
+    for line in found.told:
+        logging.getLogger("genkt").warning(line)
+    given = replace(given, data=given.data or found.splits)
+    return read_config(TransferConfig, "transfer", found.words), given
 
 
 def _shown(words: Sequence[str], named: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.recipe_config import StagedRecipe
 from genkt.training.soup import average_weights
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
@@ -74,7 +75,9 @@ def test_stages_run_in_the_order_of_the_file_and_report(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_stage_from_the_command_line(tmp_path: Path) -> None:
-    words = transfer_words(tmp_path, "recipe.stages.distil.steps=1", "recipe.stages.finetune.lr=0.1")
+    words = transfer_words(
+        tmp_path, "recipe.stages.distil.steps=1", "recipe.stages.finetune.lr=0.1"
+    )
     assert run(*words).code == 0
     assert cell_of(tmp_path, "logit_kd")["stages"]["distil"]["steps"] == 1
 
@@ -164,3 +167,25 @@ def test_what_a_recipe_reads() -> None:
     assert config("method=aft").adaptation == "none"
     assert config("recipe=task_agnostic").main_arm == "task_agnostic"
     assert config().main_arm == "logit_kd"
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("distil", ["adapt", "distil", "finetune"]),
+        ("general_kt", ["adapt", "finetune", "transfer"]),
+        ("lp_ft", ["linear_probe", "finetune"]),
+        ("ota", ["adapt", "distil", "finetune"]),
+        ("pseudo_label", ["finetune", "pseudo_label", "last"]),
+        ("ssl", ["ssl", "finetune"]),
+        ("supervised_pretrain", ["pretrain", "finetune"]),
+        ("task_agnostic", ["adapt", "distil", "finetune"]),
+        ("task_oriented", ["adapt", "distil", "finetune"]),
+    ],
+)
+def test_stages_that_have_a_method_of_their_own_keep_their_place(
+    name: str, order: list[str]
+) -> None:
+    recipe = read_config(TransferConfig, "transfer", [f"recipe={name}"]).recipe
+    assert isinstance(recipe, StagedRecipe)
+    assert list(recipe.stages) == order

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from dataclasses import asdict
 
 from genkt.cli.app import run_command
+from genkt.cli.auto import decided
 from genkt.recipes.config import TransferConfig
 
 
 def run(words: list[str]) -> None:
     """Read the words, run the transfer, print the table and the snippet."""
     command = shlex.join(["genkt", "transfer", *words])
+    found = decided(words)
+    for line in found.told:
+        print(line, file=sys.stderr)
 
     def task(config: TransferConfig) -> float:
-        from genkt.recipes.transfer import describe, run_transfer
+        from genkt.recipes.transfer import Given, describe, run_transfer
 
+        given = Given(data=found.splits)
         if config.dry_run:
             from genkt.recipes.dry_run import estimate
 
-            print(estimate(config, asdict(config)))
+            print(estimate(config, asdict(config), given))
             return 0.0
-        result = run_transfer(config, asdict(config), command=command)
+        result = run_transfer(config, asdict(config), command=command, given=given)
         if os.environ.get("RANK", "0") == "0":  # one process of a torchrun speaks
             print(describe(result))
         return result.accuracy
 
-    run_command(TransferConfig, "transfer", words, task)
+    run_command(TransferConfig, "transfer", found.words, task)

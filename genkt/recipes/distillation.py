@@ -119,6 +119,7 @@ def distil(
         student_width=student.width,
         num_classes=session.num_classes,
         teachers=teachers.shapes,
+        student_map_width=student.map_width,
         seed=draw_seed(draw, "objective"),
     )
     _look_first(session, draw, student, objective, teachers)
@@ -145,8 +146,10 @@ def _look_first(
     if not objective.prepares:
         return
     rows = np.union1d(draw.labelled, draw.transfer)
-    outputs = [store.rows(rows * num_views) for store in teachers.stores]
     wanted = objective.prepares
+    outputs = []
+    if "teachers" in wanted:
+        outputs = [store.rows(rows * num_views, maps=False) for store in teachers.stores]
     if "teachers" in wanted and teachers.online:
         outputs = [fixed_outputs(session, draw, model, rows) for model in teachers.models]
     objective.prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -80,6 +81,8 @@ def _measure(session: Session) -> _Measured:
         num_cached += len(small.pool.splits.parts["test"])
     bytes_each = 2 if session.config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
+    if "feature_map" in session.config.needs:
+        columns += sum(math.prod(model.map_shape) for model in teachers.models)
     row_bytes = bytes_each * columns if teachers.stores else 0
     num_made = sum(len(own.found) for own in small.sets)
     represented, retrieves = small.represented, small.retriever is not None

@@ -115,42 +115,57 @@ class LinearProbeStage(TrainingStage):
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelStage(TrainingStage):
-    """``do: pseudo_label``: the student's own sure answers on unlabelled images become labels.
+    """``do: pseudo_label``: the student's own sure answers on transfer images become labels.
 
     Args:
-        rounds: how often they are answered anew; ``steps`` are those of one round.
+        rounds: how often they are answered anew; ``steps`` and ``epochs`` are those of one round.
         threshold: least probability of an answer that counts.
+        restart: every round trains the student as it was before the stage; else the rounds go on
+            from one another.
     """
 
     do: Literal["pseudo_label"]
-    rounds: Count = 3
-    threshold: Annotated[float, Range(0, 1)] = 0.9
+    rounds: Count
+    threshold: Annotated[float, Range(0, 1)]
+    restart: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSupervisedStage(TrainingStage):
     """``do: self_supervised``: the student's backbone learns from images without any label.
 
+    Other settings of the views are those of ``data.views``. ``batch_size`` counts views.
+
     Args:
-        objective: simclr | dino.
+        objective: simclr.
+        temperature: of the similarities.
+        projection: width of the vectors that are compared.
+        crop_scale: lowest and highest share of the picture's area that a view keeps; None: as
+            ``data.views``.
+        color_jitter: strength of random brightness, contrast, saturation and hue; 0: none.
     """
 
     do: Literal["self_supervised"]
-    objective: Literal["simclr", "dino"] = "simclr"
+    objective: Literal["simclr"]
+    temperature: Annotated[float, Range(0.01)]
+    projection: Count
+    crop_scale: tuple[float, float] | None
+    color_jitter: Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainStage(TrainingStage):
-    """``do: pretrain``: the student learns the classes of another labelled set first.
+    """``do: pretrain``: the student's backbone learns the classes of another labelled set.
 
     Args:
-        source: ``glyphs`` (drawn, built in) or a place of labelled images.
+        source: ``glyphs`` (drawn, built in), a folder with one folder a class, or any other place
+            of labelled images.
         num_images: of the source, at most.
     """
 
     do: Literal["pretrain"]
-    source: str = "glyphs"
-    num_images: Count = 4000
+    source: str
+    num_images: Count
 
 
 StageSettings = (

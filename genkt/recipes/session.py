@@ -224,7 +224,12 @@ class Session:
 
 def student_factory(settings: StudentSettings) -> ModelFactory:
     """Fresh students as the settings describe."""
-    return _loader(_spec(settings, settings.model, settings.weights))
+    return _loader(student_spec(settings))
+
+
+def student_spec(settings: StudentSettings) -> ModelSpec:
+    """The student that the settings name."""
+    return _spec(settings, settings.model, settings.weights)
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:

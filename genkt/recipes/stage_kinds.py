@@ -16,15 +16,21 @@ from genkt.recipes.label_stages import (
     linear_probe_stage,
     probe_settings,
 )
+from genkt.recipes.pseudo_label import pseudo_label_images, pseudo_label_stage
 from genkt.recipes.recipe_config import (
     AdaptStage,
     DistilStage,
     FinetuneStage,
     LinearProbeStage,
+    PretrainStage,
+    PseudoLabelStage,
+    SelfSupervisedStage,
     SoupStage,
     StagedRecipe,
 )
+from genkt.recipes.self_supervised import self_supervised_images, self_supervised_stage
 from genkt.recipes.session import Session
+from genkt.recipes.supervised_pretrain import pretrain_images, pretrain_stage
 from genkt.training.settings import TrainSettings
 
 ACCURACY = "accuracy."
@@ -39,11 +45,13 @@ class Kind:
         run: (course, name of the stage, its settings): does it.
         num_images: (session, draw, its settings): images that the student sees in it.
         on_labels: whether it learns from the given labels alone.
+        trains_classifier: whether it does, so that the student's answers count.
     """
 
     run: Callable[[Course, str, Any], None]
     num_images: Callable[[Session, Draw, Any], int]
     on_labels: bool = False
+    trains_classifier: bool = True
 
 
 def _adapt(course: Course, name: str, stage: AdaptStage) -> None:
@@ -70,6 +78,11 @@ KINDS: Mapping[type, Kind] = {
     SoupStage: Kind(soup_stage, distil_images),
     FinetuneStage: Kind(finetune_stage, _finetuned, on_labels=True),
     LinearProbeStage: Kind(linear_probe_stage, _probed, on_labels=True),
+    PseudoLabelStage: Kind(pseudo_label_stage, pseudo_label_images),
+    SelfSupervisedStage: Kind(
+        self_supervised_stage, self_supervised_images, trains_classifier=False
+    ),
+    PretrainStage: Kind(pretrain_stage, pretrain_images, trains_classifier=False),
 }
 
 
@@ -92,7 +105,7 @@ def run_stages(course: Course, recipe: StagedRecipe) -> float | None:
             if accuracy is not None:
                 course.extras[f"{ACCURACY}{last}"] = accuracy
             before = accuracy if kind.on_labels else None
-            last = name
+            last = name if kind.trains_classifier else None
     return before
 
 

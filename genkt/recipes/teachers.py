@@ -43,7 +43,9 @@ def prepare_teachers(session: Session, draw: Draw, log: StageLog) -> tuple[Teach
         models=models,
         stores=tuple(each.store for each in found if each.store is not None),
         online=session.config.teacher.outputs == "online",
-        shapes=tuple(TeacherShape(m.name, m.width, num_classes or m.num_classes) for m in models),
+        shapes=tuple(
+            TeacherShape(m.name, m.width, num_classes or m.num_classes, m.map_width) for m in models
+        ),
         test_accuracy=tuple(each.accuracy for each in found),
         adapted=tuple(each.how for each in found),
     )
@@ -60,7 +62,8 @@ def frozen_teacher(
 ) -> tuple[Backbone, Rows | None, TeacherShape]:
     """The student as it is now, as one more teacher of a draw: frozen, its outputs cached."""
     model = copy.deepcopy(student).freeze().to(session.fabric.device)
-    shape = TeacherShape(f"{student.name} before", model.width, model.num_classes)
+    name = f"{student.name} before"
+    shape = TeacherShape(name, model.width, model.num_classes, model.map_width)
     return model, None if online else _draw_store(session, draw, model), shape
 
 
@@ -110,7 +113,7 @@ def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
         num_views = session.views.num_views
         rows = (draw.labelled[:, None] * num_views + np.arange(num_views)).reshape(-1)
     labels = np.repeat(draw.labels[draw.labelled], num_views)
-    head = fit_head(store.rows(rows).features, labels, session.num_classes, num_views)
+    head = fit_head(store.rows(rows, maps=False).features, labels, session.num_classes, num_views)
     accuracy = _probe_accuracy(session, index, base, head, "test")
     validated = None
     if session.config.adaptation == "better":
@@ -199,7 +202,7 @@ def _adapt(session: Session, draw: Draw, teacher: Backbone, directory: Path, log
 def _pool_store(session: Session, index: int, model: Backbone) -> OutputStore:
     if f"pool{index}" not in session.shared:
         session.shared[f"pool{index}"] = _cached(
-            session, model, session.pool.images, session.views, session.cache_home
+            session, model, session.pool.images, session.views, session.cache_home, trained_on=True
         )
     return session.shared[f"pool{index}"]
 
@@ -208,15 +211,17 @@ def _draw_store(session: Session, draw: Draw, model: Backbone) -> PartStore:
     """Outputs on the images of one draw, which no other draw reads; they go with the cell."""
     home, pool = session.folder.cell(draw.index, "cache"), session.pool.images
     rows = np.union1d(draw.labelled, draw.transfer)
-    store = _cached(session, model, pool.select(rows), session.views, home)
+    store = _cached(session, model, pool.select(rows), session.views, home, trained_on=True)
     return PartStore(store, rows, len(pool), max(1, session.views.num_views))
 
 
 def _cached(
-    session: Session, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path
-) -> OutputStore:
+    session: Session, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path,
+    *, trained_on: bool = False,
+) -> OutputStore:  # fmt: skip
+    """Outputs of a teacher; feature maps where an objective reads them."""
     outputs: list[OutputName] = ["features", "logits"]
-    if "feature_map" in session.config.needs:
+    if trained_on and "feature_map" in session.config.needs:
         outputs.append("feature_map")
     return cache_outputs(
         teacher,

@@ -196,15 +196,20 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
     model = student(session.num_classes, seed)
     heads = None if config.adaptation == "none" else session.num_classes
     built = [factory(heads, seed) for factory in teachers]
-    shapes = [TeacherShape(m.name, m.width, m.num_classes) for m in built]
+    shapes = [TeacherShape(m.name, m.width, m.num_classes, m.map_width) for m in built]
     for options in config.methods:
         if getattr(options, "beta", None) == "search":
             options = with_beta(options, 1.0)
         frozen = METHODS[options.name].objective.needs_frozen
-        before = [TeacherShape(model.name, model.width, model.num_classes)] if frozen else []
+        before = (
+            [TeacherShape(model.name, model.width, model.num_classes, model.map_width)]
+            if frozen
+            else []
+        )
         objective = build_objective(
             options,
             student_width=model.width,
+            student_map_width=model.map_width,
             num_classes=session.num_classes,
             teachers=[*before, *shapes],
         )

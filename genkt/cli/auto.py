@@ -1,0 +1,63 @@
+"""``method=auto``: settings chosen from the data, behind those that the user gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genkt.cli.app import read_config
+from genkt.cli.words import split_word
+from genkt.data.splits import Splits
+from genkt.recipes.config import TransferConfig
+from genkt.types import UserError
+
+AUTO = "method=auto"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A command line without ``method=auto``.
+
+    Args:
+        words: what stands for it, and the user's other words.
+        splits: the data, already read; None where nothing was to be decided.
+        told: lines for the user.
+    """
+
+    words: list[str]
+    splits: Splits | None = None
+    told: tuple[str, ...] = ()
+
+
+def decided(words: list[str], splits: Splits | None = None) -> Decided:
+    """Look at the data where the words ask for it; the user's own words have the last say.
+
+    Args:
+        splits: data given in Python.
+
+    Raises:
+        UserError: every fault of the other words.
+    """
+    if AUTO not in words:
+        return Decided(words)
+    if "-m" in words or "--multirun" in words:
+        raise UserError("method=auto: looks at one run's data, not at a sweep's; name methods")
+    from genkt.recipes.choice import choose, facts_of
+    from genkt.recipes.data import load_splits
+
+    rest = [word for word in words if word != AUTO]
+    config = read_config(TransferConfig, "transfer", rest)
+    splits = splits or load_splits(config.data, config.seed)
+    choice = choose(facts_of(config, splits))
+    own = {pair[0] for word in rest if (pair := split_word(word))}
+    chosen = [word for word in choice.words if _key(word) not in own]
+    kept = [word for word in choice.words if word not in chosen]
+    told = [f"method=auto: {choice.what} ({' '.join(chosen)})", f"  because {choice.why}"]
+    if kept:
+        told.append(f"  your own settings stay, in place of {' '.join(kept)}")
+    return Decided([*chosen, *rest], splits, tuple(told))
+
+
+def _key(word: str) -> str:
+    pair = split_word(word)
+    assert pair is not None
+    return pair[0]

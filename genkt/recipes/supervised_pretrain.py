@@ -1,0 +1,102 @@
+"""Stages in which the student's backbone learns the classes of another labelled set."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genkt.data.folders import read_folder
+from genkt.data.images import ImageSet, from_arrays, overlap
+from genkt.data.locations import open_images
+from genkt.data.transfer_set_files import HEADER
+from genkt.io import derive_seed
+from genkt.methods.base import Shapes
+from genkt.methods.source_classes import SourceClasses
+from genkt.recipes.body_stage import train_body
+from genkt.recipes.course import Course
+from genkt.recipes.data import Draw
+from genkt.recipes.notices import warn
+from genkt.recipes.recipe_config import PretrainStage
+from genkt.recipes.session import Session, draw_seed
+from genkt.recipes.upstream import GLYPHS, GlyphUpstream
+from genkt.types import UNLABELLED, UserError
+
+_GLYPH_SIZE, _GLYPHS_AT_ONCE = 32, 500
+
+
+def pretrain_stage(course: Course, name: str, stage: PretrainStage) -> None:
+    """Train the backbone on a labelled source; the head that knows its classes is left behind.
+
+    Source: the supervised ImageNet pretraining that Vemulapalli et al., "Knowledge Transfer from
+    Vision Foundation Models for Efficient Training of Small Task-specific Models", compare with.
+    """
+    session, draw = course.session, course.draw
+    source = source_images(stage.source, stage.num_images, session.config.seed)
+    settings = stage.settings(session.config.train)
+    if not settings.num_steps(len(source)):
+        return
+    if same := overlap(source, session.pool.splits.parts["test"]):
+        warn(
+            session, draw.index, name,
+            f"{len(same)} test images are also in {stage.source} (e.g. {same[0][1]}): accuracies "
+            "are too high by as much",
+        )  # fmt: skip
+    rows = Draw(
+        draw.index, draw.seed, source, source.labels,
+        labelled=np.arange(len(source)), transfer=np.empty(0, dtype=np.int64),
+    )  # fmt: skip
+    objective = SourceClasses(
+        Shapes(course.student.width, len(source.classes)), draw_seed(draw, f"{name} head")
+    )
+    batches = session.batches(rows, settings, [course.student.transform], labelled_only=True)
+    train_body(course, name, objective, batches, settings)
+
+
+def pretrain_images(session: Session, draw: Draw, stage: PretrainStage) -> int:
+    """Images that the student sees in the stage."""
+    source = source_images(stage.source, stage.num_images, session.config.seed)
+    settings = stage.settings(session.config.train)
+    return settings.num_steps(len(source)) * settings.batch_size
+
+
+def source_images(source: str, num_images: int, seed: int) -> ImageSet:
+    """At most so many labelled images of a source; the same for every draw of a run.
+
+    Args:
+        source: ``glyphs``, a folder with one folder a class, or any other place of images.
+        seed: of the glyphs, or of which images are taken.
+
+    Raises:
+        UserError: nothing labelled there, or a single class.
+    """
+    if source == GLYPHS:
+        return _glyphs(num_images, derive_seed(seed, "source"))
+    path = Path(source).expanduser()
+    if path.is_dir() and not (path / HEADER).is_file():
+        images = read_folder(path, test_fraction=0.0, validation_fraction=0.0, seed=0).train
+    else:
+        images = open_images(source)
+    rows = np.flatnonzero(images.labels != UNLABELLED)
+    if len(set(images.labels[rows].tolist())) < 2:
+        raise UserError(
+            f"recipe.stages: source: {source}: expected labelled images of at least 2 classes (a "
+            f"folder with one folder a class), got {images}"
+        )
+    if len(rows) > num_images:
+        order = np.random.default_rng(derive_seed(seed, "source")).permutation(len(rows))
+        rows = np.sort(rows[order[:num_images]])
+    return images.select(rows)
+
+
+@lru_cache(maxsize=1)  # drawing them takes seconds, and every draw of a run asks for the same
+def _glyphs(num_images: int, seed: int) -> ImageSet:
+    """Drawn characters, half of them on photographs."""
+    upstream = GlyphUpstream(_GLYPHS_AT_ONCE, seed, _GLYPH_SIZE)
+    steps = upstream.iterate(0, math.ceil(num_images / _GLYPHS_AT_ONCE))
+    pictures, labels = (torch.cat(parts)[:num_images] for parts in zip(*steps, strict=True))
+    pixels = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+    return from_arrays(pixels, labels.numpy(), upstream.classes, GLYPHS)

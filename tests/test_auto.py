@@ -1,0 +1,75 @@
+"""``method=auto``: what is chosen for which facts, what the user hears, who has the last word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import run, transfer_words
+
+from genkt.cli.app import read_config
+from genkt.cli.auto import decided
+from genkt.data.embedded import digits
+from genkt.recipes.choice import Facts, choose, facts_of
+from genkt.recipes.config import TransferConfig
+from genkt.types import UserError
+
+PLAIN = Facts(
+    labels_per_class=2,
+    num_unlabelled=0,
+    student_pretrained=False,
+    student_knows=False,
+    teachers_know=False,
+    built_in=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "method=stl"),
+        ({"student_pretrained": True}, "method=aft"),
+        ({"built_in": True}, "transfer_set=digg"),
+        ({"num_unlabelled": 9}, "transfer_set=unlabelled"),
+        ({"num_unlabelled": 9, "built_in": True}, "transfer_set=unlabelled"),
+        ({"num_unlabelled": 9, "teachers_know": True}, "teacher.adapt=none"),
+        ({"student_knows": True, "teachers_know": True}, "recipe=general_kt"),
+    ],
+)
+def test_every_choice_is_a_valid_run(changes: dict[str, bool | int], word: str) -> None:
+    choice = choose(replace(PLAIN, **changes))  # type: ignore[arg-type]
+    assert word in choice.words
+    assert choice.what and choice.why
+    read_config(TransferConfig, "transfer", list(choice.words))
+
+
+def test_facts_of_the_built_in_digits() -> None:
+    config = read_config(TransferConfig, "transfer", [])
+    facts = facts_of(config, digits())
+    assert facts.labels_per_class == 2 and facts.built_in and facts.num_unlabelled > 500
+    assert not (facts.student_pretrained or facts.student_knows or facts.teachers_know)
+
+
+def test_the_users_own_words_have_the_last_say() -> None:
+    found = decided(["method=auto", "transfer_set=labelled", "teacher=embedded"], digits())
+    assert found.words == ["method=logit_kd", "transfer_set=labelled", "teacher=embedded"]
+    assert "unlabelled images" in found.told[0] and found.told[1].startswith("  because")
+    assert "transfer_set=unlabelled" in found.told[2]
+
+
+def test_without_it_nothing_is_looked_at() -> None:
+    assert decided(["data=nowhere"]).words == ["data=nowhere"]
+
+
+def test_a_sweep_is_refused() -> None:
+    with pytest.raises(UserError, match="method=auto: looks at one run's data"):
+        decided(["-m", "method=auto"])
+
+
+def test_a_run(tmp_path: Path) -> None:
+    words = transfer_words(tmp_path, "method=auto", "train.steps=1", "finetune.steps=1")
+    ran = run(*words)
+    assert ran.code == 0, ran.err
+    assert "method=auto: the teacher's predictions on" in ran.err
+    assert run(*words).code == 0  # the same command finds the finished run
