@@ -102,7 +102,7 @@ def build(options: MethodOptions, widths: tuple[int, ...] = WIDTHS, seed: int = 
 def training_rows(widths: tuple[int, ...] = WIDTHS, rows: int = 20) -> TrainingRows:
     """Rows to prepare on, half of them labelled, whose features are about their classes."""
     classes = torch.arange(rows) % C
-    labels = torch.where(torch.arange(rows) < rows // 2, classes, UNLABELLED)
+    labels = torch.where(torch.arange(rows) % 2 == 1, classes, UNLABELLED)
 
     def features(width: int, seed: int) -> ModelOutput:
         return ModelOutput(

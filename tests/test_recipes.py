@@ -169,6 +169,32 @@ def test_what_a_recipe_reads() -> None:
     assert config().main_arm == "logit_kd"
 
 
+def test_a_named_method_takes_the_place_of_the_recipes() -> None:
+    for name, own, other in (
+        ("task_agnostic", "contrastive", "cosine_patch"),
+        ("ota", "l2_feature", "aft"),
+        ("general_kt", "kl_dp", "logit_kd"),
+    ):
+        words = [f"recipe={name}"]
+        found = read_config(TransferConfig, "transfer", words)
+        assert [method.name for method in found.methods] == [own]
+        found = read_config(TransferConfig, "transfer", [*words, f"method={other}"])
+        assert [method.name for method in found.methods] == [other]
+
+
+def test_a_stage_with_a_method_of_its_own_keeps_its_place(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text(
+        "defaults:\n  - _self_\n  - /method@stages.last.method: kl_dp\nname: mine\nstages:\n"
+        "  first: {do: finetune}\n  middle: {do: distil}\n  last: {do: distil}\n"
+    )
+    words = ["recipe=mine", "--config-dir", str(tmp_path)]
+    config = read_config(TransferConfig, "transfer", words)
+    assert isinstance(config.recipe, StagedRecipe)
+    assert list(config.recipe.stages) == ["first", "middle", "last"]
+    assert [method.name for method in config.methods] == ["logit_kd", "kl_dp"]
+
+
 @pytest.mark.parametrize(
     ("name", "order"),
     [
@@ -183,9 +209,7 @@ def test_what_a_recipe_reads() -> None:
         ("task_oriented", ["adapt", "distil", "finetune"]),
     ],
 )
-def test_stages_that_have_a_method_of_their_own_keep_their_place(
-    name: str, order: list[str]
-) -> None:
+def test_stages_stand_in_the_order_of_their_file(name: str, order: list[str]) -> None:
     recipe = read_config(TransferConfig, "transfer", [f"recipe={name}"]).recipe
     assert isinstance(recipe, StagedRecipe)
     assert list(recipe.stages) == order
