@@ -24,7 +24,7 @@ from genkt.recipes.embedded_teacher import (
 from genkt.types import UserError
 
 TINY = TeacherSettings(
-    layers=(1, 1, 1, 1), channels=(4, 4, 8, 8), input_size=32, steps=6, batch_size=8, lr=1e-2,
+    layers=(1, 1, 1, 1), channels=(16, 16, 16, 16), input_size=32, steps=6, batch_size=8, lr=1e-2,
     weight_decay=0.0, warmup=0.2, label_smoothing=0.1, ema=0.5, on_photos=0.5, num_crops=8,
     num_written=0, precision="fp32", save_seconds=1e6, seed=3,
 )  # fmt: skip
