@@ -181,7 +181,7 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
         all_words = GIVEN_SPLITS + all_words
     if given.transfer_set is not None:
         all_words += ["transfer_set=saved", f"transfer_set.root={quote(IN_PYTHON)}"]
-    found = decided(all_words + list(words), given.data)
+    found = decided(all_words + list(words), given.data, given.student, given.teachers)
     for line in found.told:
         logging.getLogger("genkt").warning(line)
     given = replace(given, data=given.data or found.splits)

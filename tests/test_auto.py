@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from tiny import run, transfer_words
+from training_cases import tiny_resnet
 
 from genkt.cli.app import read_config
 from genkt.cli.auto import decided
 from genkt.data.embedded import digits
+from genkt.models.backbone import Backbone
 from genkt.recipes.choice import Facts, choose, facts_of
 from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
@@ -49,6 +51,30 @@ def test_facts_of_the_built_in_digits() -> None:
     facts = facts_of(config, digits())
     assert facts.labels_per_class == 2 and facts.built_in and facts.num_unlabelled > 500
     assert not (facts.student_pretrained or facts.student_knows or facts.teachers_know)
+
+
+def knowing(*classes: str) -> Backbone:
+    """A student whose own head has these classes."""
+    model = tiny_resnet()
+    model.model.pretrained_cfg = {"label_names": list(classes)}  # type: ignore[assignment]
+    return model
+
+
+def test_models_given_in_python_are_looked_at() -> None:
+    config, data = read_config(TransferConfig, "transfer", []), digits()
+    student, other = knowing(*data.classes), knowing(*reversed(data.classes))
+    facts = facts_of(config, data, student, [student])
+    assert facts.student_pretrained and facts.student_knows and facts.teachers_know
+    facts = facts_of(config, data, other, [student, other])
+    assert facts.student_pretrained and not facts.student_knows and not facts.teachers_know
+    found = decided(["method=auto"], data, student, [student])
+    assert found.words[0] == "recipe=general_kt"
+
+
+def test_more_labels_than_were_measured_are_told() -> None:
+    facts = replace(PLAIN, num_unlabelled=9)
+    assert "you have" not in choose(facts).why
+    assert "2 labels a class, you have 50" in choose(replace(facts, labels_per_class=50)).why
 
 
 def test_the_users_own_words_have_the_last_say() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,9 @@ from genkt.cli.app import read_config
 from genkt.cli.words import Words
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.recipe_config import StagedRecipe
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.session import Session
+from genkt.recipes.transfer import Given, open_session
 from genkt.training.soup import average_weights
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
@@ -51,6 +56,15 @@ def test_every_recipe_runs(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "student" / "model.safetensors").is_file()
     arm = "logit_kd" if name == "distil" else name
     assert cell_of(tmp_path, arm)["result"]["arm"] == arm
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_every_recipe_can_be_estimated(name: str, tmp_path: Path) -> None:
+    words = ["transfer_set=unlabelled", "data.validation_fraction=0.2", "dry_run=true"]
+    ran = run(*irf_words(tmp_path, f"recipe={name}", *words))
+    assert ran.code == 0, ran.err
+    assert "dry run: everything fits; nothing was written" in ran.out
+    assert not (tmp_path / "run").exists()
 
 
 def test_stages_run_in_the_order_of_the_file_and_report(tmp_path: Path) -> None:
@@ -94,7 +108,11 @@ def test_a_stage_of_no_steps_is_left_out(tmp_path: Path) -> None:
         ("recipe.stages.distil.step=1", "recipe.stages.distil.step: unknown setting. Did you mean"),
         ("recipe.stages.distil.do=distill", "recipe.stages.distil: expected do: one of distil, "),
         ("recipe.stages.finetune.lr=-1", "recipe.stages.finetune.lr: expected a number >= 0"),
-        ("recipe.stages.distil.teachers=[3]", "recipe.stages: teachers: expected 0..0, got 3"),
+        (
+            "recipe.stages.distil.teachers=[3]",
+            "recipe.stages.distil.teachers: expected numbers of the 1 teachers, counted from 0, "
+            "got 3",
+        ),
         ("recipe.name=stl", "recipe.name: stl is the baseline's"),
         ("~recipe.stages.distil", ""),
     ],
@@ -103,6 +121,79 @@ def test_faults(word: str, fault: str, tmp_path: Path) -> None:
     ran = run(*transfer_words(tmp_path, word))
     assert (ran.code == 2) == bool(fault), ran.err
     assert fault in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (
+            ["recipe=task_agnostic", "method=cd"],
+            "recipe.stages.distil.labelled_per_batch: method.cd_weight=0.5 reads labelled rows",
+        ),
+        (
+            ["method=cd", "train.labelled_per_batch=0"],
+            "train.labelled_per_batch: method.cd_weight=0.5 reads labelled rows",
+        ),
+        (
+            ["recipe.stages.distil.batch_size=3"],
+            "train.labelled_per_batch: expected less than recipe.stages.distil.batch_size (3), "
+            "got 4",
+        ),
+        (
+            ["recipe=pseudo_label", "train.batch_size=4"],
+            "train.labelled_per_batch: expected less than train.batch_size (4), got 4",
+        ),
+        (
+            ["method=aft", "method.beta=1", "recipe.stages.distil.batch_size=2",
+             "recipe.stages.distil.labelled_per_batch=1"],
+            "recipe.stages.distil.batch_size: method aft needs at least 3 rows, got 2",
+        ),
+        (["method=mcl", "train.ema=0.9"], "train.ema: method mcl averages the weights by its own"),
+        (
+            ["recipe=general_kt", "method=stl"],
+            "recipe.stages.transfer: method stl reads no teacher, so there is none to learn from",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_in_a_stage(words: list[str], fault: str, tmp_path: Path) -> None:
+    ran = run(*transfer_words(tmp_path, *words))
+    assert ran.code == 2 and fault in ran.err, ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_reads_labels_runs_on_labelled_images_alone(tmp_path: Path) -> None:
+    words = ["method=cd", "recipe.stages.distil.images=labelled", "baseline=false"]
+    assert run(*transfer_words(tmp_path, *words, "train.labelled_per_batch=0")).code == 0
+
+
+def test_the_notes_say_what_a_step_of_each_stage_sees(tmp_path: Path) -> None:
+    stages = "  a: {do: distil, labelled_per_batch: 1}\n  b: {do: distil, images: labelled}\n"
+    assert mine(tmp_path, stages).code == 0
+    notes = json.loads((tmp_path / "run" / "report.json").read_text())["notes"]
+    assert "A step of a sees 1 labelled and 11 transfer images." in notes
+    assert not any(note.startswith("A step of b") for note in notes)
+    (baseline,) = [note for note in notes if note.startswith("The baseline takes steps of 12")]
+    assert baseline.endswith("(see Cost).")
+    assert run(*transfer_words(tmp_path, "recipe=lp_ft", f"out={tmp_path / 'other'}")).code == 0
+    notes = json.loads((tmp_path / "other" / "report.json").read_text())["notes"]
+    assert not any("teachers" in note or "transfer images" in note for note in notes)
+
+
+def test_every_process_of_a_soup_sees_all_rows(tmp_path: Path) -> None:
+    config = read_config(TransferConfig, "transfer", transfer_words(tmp_path)[1:])
+    session = open_session(config, RunFolder(tmp_path / "run", {}, overwrite=False), Given())
+    second = SimpleNamespace(global_rank=1, world_size=2)
+    one_of_two = replace(session, fabric=second)  # type: ignore[arg-type]
+    draw = session.pool.draws[0]
+
+    def rows(session: Session, **how: bool) -> list[list[int]]:
+        transforms = [session.student(3, 0).transform]
+        found = session.batches(draw, config.train, transforms, labelled_only=False, **how)
+        return found.step_rows(0).tolist()
+
+    whole = rows(session)
+    assert rows(one_of_two, shared=False) == whole
+    assert rows(one_of_two) == whole[len(whole) // 2 :]
 
 
 def test_two_adaptations_are_refused(tmp_path: Path) -> None:

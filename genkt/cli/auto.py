@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genkt.cli.app import read_config
 from genkt.cli.words import split_word
 from genkt.data.splits import Splits
+from genkt.models.backbone import Backbone
 from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
 
@@ -28,11 +30,16 @@ class Decided:
     told: tuple[str, ...] = ()
 
 
-def decided(words: list[str], splits: Splits | None = None) -> Decided:
+def decided(
+    words: list[str],
+    splits: Splits | None = None,
+    student: Backbone | None = None,
+    teachers: Sequence[Backbone] | None = None,
+) -> Decided:
     """Look at the data where the words ask for it; the user's own words have the last say.
 
     Args:
-        splits: data given in Python.
+        splits, student, teachers: given in Python.
 
     Raises:
         UserError: every fault of the other words.
@@ -47,7 +54,7 @@ def decided(words: list[str], splits: Splits | None = None) -> Decided:
     rest = [word for word in words if word != AUTO]
     config = read_config(TransferConfig, "transfer", rest)
     splits = splits or load_splits(config.data, config.seed)
-    choice = choose(facts_of(config, splits))
+    choice = choose(facts_of(config, splits, student, teachers))
     own = {pair[0] for word in rest if (pair := split_word(word))}
     chosen = [word for word in choice.words if _key(word) not in own]
     kept = [word for word in choice.words if word not in chosen]

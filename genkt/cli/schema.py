@@ -165,8 +165,8 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
     name = value.get(key) if isinstance(value, dict) else value
     group = by_name.get(name, open_) if isinstance(name, str) else None
     if not isinstance(value, dict) or group is None:
-        raise _Mismatch(f"{key}: {_one_of(list(by_name), str(name))}" if key == "do"
-                        else _one_of(list(by_name), str(name)))  # fmt: skip
+        choices = _one_of(list(by_name), str(name))
+        raise _Mismatch(f"do: {choices}" if key == "do" else choices)
     return parse(group, value, path, faults)
 
 

@@ -16,7 +16,8 @@ def run(words: list[str]) -> None:
     """Read the words, run the transfer, print the table and the snippet."""
     command = shlex.join(["genkt", "transfer", *words])
     found = decided(words)
-    for line in found.told:
+    speaks = os.environ.get("RANK", "0") == "0"  # one process of a torchrun
+    for line in found.told if speaks else ():
         print(line, file=sys.stderr)
 
     def task(config: TransferConfig) -> float:
@@ -29,7 +30,7 @@ def run(words: list[str]) -> None:
             print(estimate(config, asdict(config), given))
             return 0.0
         result = run_transfer(config, asdict(config), command=command, given=given)
-        if os.environ.get("RANK", "0") == "0":  # one process of a torchrun speaks
+        if speaks:
             print(describe(result))
         return result.accuracy
 

@@ -18,12 +18,10 @@ from genkt.losses.features import reverse_feature_regression
 from genkt.losses.kernels import MIN_ROWS, kernel_distance, linear_kernel, rbf_kernel
 from genkt.losses.numerics import no_autocast
 from genkt.methods.base import (
-    MethodOptions,
+    BetaOptions,
     Objective,
     Shapes,
-    beta_faults,
     choice_fault,
-    chosen_beta,
     flag_fault,
     positive_fault,
 )
@@ -89,12 +87,10 @@ ROWS = ("all", "labelled")
 
 
 @dataclass(frozen=True)
-class AFTOptions(MethodOptions):
+class AFTOptions(BetaOptions):
     """Options of ``aft``.
 
     Args:
-        beta: weight of the transfer term, or ``search``.
-        beta_grid: what ``search`` chooses from.
         mu_lr: learning rate of mu's own Adam.
         kernel: linear | rbf.
         mu: diagonal | identity | dense.
@@ -103,8 +99,6 @@ class AFTOptions(MethodOptions):
         kernel_rows: all | labelled; which rows of a batch the transfer term reads.
     """
 
-    beta: float | int | str
-    beta_grid: tuple[float, ...]
     mu_lr: float
     kernel: str
     mu: str
@@ -114,7 +108,7 @@ class AFTOptions(MethodOptions):
 
     def faults(self) -> list[str]:
         """Every value that is wrong, and every pair of values that exclude each other."""
-        faults = beta_faults(self.beta, self.beta_grid)
+        faults = super().faults()
         faults += positive_fault("mu_lr", self.mu_lr)
         faults += choice_fault("kernel", self.kernel, list(KERNELS))
         faults += choice_fault("mu", self.mu, list(MUS))
@@ -147,7 +141,7 @@ class _Transfer(Objective):
 
     def __init__(self, options: AFTOptions, shapes: Shapes) -> None:
         super().__init__(options, shapes)
-        self.beta = chosen_beta(options.beta)
+        self.beta = options.chosen_beta
         self.mu_lr = float(options.mu_lr)
         self.labelled_only = options.kernel_rows == "labelled"
 

@@ -12,13 +12,11 @@ from genkt.analysis.logme import LogME, logme, logme_released
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import no_autocast
 from genkt.methods.base import (
-    MethodOptions,
+    BetaOptions,
     Objective,
     Shapes,
     TrainingRows,
-    beta_faults,
     choice_fault,
-    chosen_beta,
     positive_fault,
 )
 from genkt.types import UNLABELLED, ModelOutput, UserError
@@ -30,26 +28,22 @@ SOLVERS: dict[str, Callable[[Tensor, Tensor, int], LogME]] = {
 
 
 @dataclass(frozen=True)
-class BTuningOptions(MethodOptions):
+class BTuningOptions(BetaOptions):
     """Options of ``b_tuning``.
 
     Args:
-        beta: weight of the regression, or ``search``.
-        beta_grid: what ``search`` chooses from.
         temperature: of the softmax over the teachers' evidences.
         solver: corrected | released; whose evidence weighs the teachers: ``logme``'s, or
             ``logme_released``'s, which leaves terms out where a teacher has more features than
             there are labelled images. The linear models are the same.
     """
 
-    beta: float | int | str
-    beta_grid: tuple[float, ...]
     temperature: float
     solver: str
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""
-        faults = beta_faults(self.beta, self.beta_grid)
+        faults = super().faults()
         faults += positive_fault("temperature", self.temperature)
         return faults + choice_fault("solver", self.solver, list(SOLVERS))
 
@@ -84,7 +78,7 @@ class BTuning(Objective):
 
     def __init__(self, options: BTuningOptions, shapes: Shapes, seed: int = 0) -> None:
         super().__init__(options, shapes)
-        self.beta = chosen_beta(options.beta)
+        self.beta = options.chosen_beta
         self.temperature = float(options.temperature)
         self.solver = SOLVERS[options.solver]
         sizes = {

@@ -109,6 +109,47 @@ class MethodOptions:
         return None
 
 
+@dataclass(frozen=True)
+class BetaOptions(MethodOptions):
+    """Options of a method that adds beta times a transfer term to the task loss.
+
+    Args:
+        beta: weight of the transfer term, or ``search``.
+        beta_grid: what ``search`` chooses from.
+    """
+
+    beta: float | int | str
+    beta_grid: tuple[float, ...]
+
+    def faults(self) -> list[str]:
+        """Every value that is wrong, one line each."""
+        faults = []
+        if self.beta != SEARCH and not (is_number(self.beta) and self.beta > 0):  # type: ignore[operator]
+            hint = did_you_mean(self.beta, [SEARCH]) if isinstance(self.beta, str) else ""
+            faults.append(
+                f'method.beta: expected a number > 0 or {SEARCH}, got "{self.beta}".{hint}'
+            )
+        grid = self.beta_grid
+        values = list(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else []
+        if not values or not all(is_number(value) and value > 0 for value in values):
+            faults.append(f'method.beta_grid: expected a list of numbers > 0, got "{grid}"')
+        return faults
+
+    @property
+    def chosen_beta(self) -> float:
+        """``beta`` as a number.
+
+        Raises:
+            UserError: it is still to be searched.
+        """
+        if isinstance(self.beta, str):
+            raise UserError(
+                f'method.beta: expected a number here, got "{self.beta}"; the search replaces it '
+                "by each candidate before the objective is built"
+            )
+        return float(self.beta)
+
+
 class Objective(nn.Module):
     """A loss on one batch of student and teacher outputs, with its own parameters if any.
 
@@ -121,8 +162,6 @@ class Objective(nn.Module):
         needs: which outputs of the teachers (and, where it is more than features and logits, of
             the student) it reads: "features", "logits", "feature_map" ([B, D, H', W'] here).
         needs_frozen: the student as it is before training is a teacher more, the first one.
-        needs_samples: ``loss`` takes a fourth argument, samples [B] int64: which image of the
-            stage each row is, 0..N-1.
         prepares: what ``prepare`` reads of ``TrainingRows``: "labels", "teachers", "student";
             empty: it is not called.
         min_batch: fewest rows of a batch (on one device).
@@ -132,7 +171,6 @@ class Objective(nn.Module):
 
     needs: frozenset[str] = frozenset()
     needs_frozen: bool = False
-    needs_samples: bool = False
     prepares: frozenset[str] = frozenset()
     min_batch: int = 1
     num_inner_steps: int = 0
@@ -163,7 +201,13 @@ class Objective(nn.Module):
         labels: Tensor,
         samples: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The same as ``loss``, which is given the samples where it needs them."""
+        """The same as ``loss``.
+
+        An objective that must know which image of the stage each row is overrides it.
+
+        Args:
+            samples: [B] int64, 0..N-1.
+        """
         return self.loss(student, teachers, labels)
 
     def prepare(self, rows: TrainingRows) -> None:
@@ -295,32 +339,6 @@ def count_fault(key: str, value: object, *, least: int) -> list[str]:
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return []
     return [f'method.{key}: expected a whole number >= {least}, got "{value}"']
-
-
-def beta_faults(beta: object, grid: object) -> list[str]:
-    """Lines for a beta that is neither ``search`` nor above 0, and for a grid that is no grid."""
-    faults = []
-    if beta != SEARCH and not (is_number(beta) and beta > 0):  # type: ignore[operator]
-        hint = did_you_mean(beta, [SEARCH]) if isinstance(beta, str) else ""
-        faults.append(f'method.beta: expected a number > 0 or {SEARCH}, got "{beta}".{hint}')
-    values = list(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else []
-    if not values or not all(is_number(value) and value > 0 for value in values):
-        faults.append(f'method.beta_grid: expected a list of numbers > 0, got "{grid}"')
-    return faults
-
-
-def chosen_beta(beta: float | int | str) -> float:
-    """``beta`` as a number.
-
-    Raises:
-        UserError: it is still to be searched.
-    """
-    if isinstance(beta, str):
-        raise UserError(
-            f'method.beta: expected a number here, got "{beta}"; the search replaces it by each '
-            "candidate before the objective is built"
-        )
-    return float(beta)
 
 
 def _check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> None:

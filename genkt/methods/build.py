@@ -10,7 +10,7 @@ from typing import Any
 from genkt.io import did_you_mean
 from genkt.methods.aft import AFT, AFTOptions, build_aft
 from genkt.methods.b_tuning import BTuning, BTuningOptions
-from genkt.methods.base import SEARCH, MethodOptions, Objective, Shapes, TeacherShape
+from genkt.methods.base import SEARCH, BetaOptions, MethodOptions, Objective, Shapes, TeacherShape
 from genkt.methods.contrastive_distillation import CD, CRD, CDOptions, CRDOptions
 from genkt.methods.factor_transfer import FactorTransfer, FactorTransferOptions
 from genkt.methods.kd import (
@@ -148,15 +148,15 @@ def build_objective(
 
 def beta_candidates(options: MethodOptions) -> tuple[float, ...]:
     """The values a search over beta tries; empty where there is nothing to search."""
-    if getattr(options, "beta", None) != SEARCH:
-        return ()
-    grid: Sequence[float] = getattr(options, "beta_grid", ())
-    return tuple(grid)
+    if isinstance(options, BetaOptions) and options.beta == SEARCH:
+        return tuple(options.beta_grid)
+    return ()
 
 
 def with_beta(options: MethodOptions, beta: float) -> MethodOptions:
     """The same options with a number for beta."""
-    return dataclasses.replace(options, beta=beta)  # type: ignore[call-arg]
+    assert isinstance(options, BetaOptions)
+    return dataclasses.replace(options, beta=beta)
 
 
 def _method(name: object) -> Method:

@@ -289,7 +289,6 @@ class CRD(Objective):
     """
 
     needs = frozenset({"features"})
-    needs_samples = True
     prepares = frozenset({"labels"})
 
     def __init__(self, options: CRDOptions, shapes: Shapes, seed: int = 0) -> None:

@@ -15,12 +15,10 @@ from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
 from genkt.losses.numerics import no_autocast, widen
 from genkt.methods.base import (
-    MethodOptions,
+    BetaOptions,
     Objective,
     Shapes,
     TrainingRows,
-    beta_faults,
-    chosen_beta,
     count_fault,
     positive_fault,
 )
@@ -37,20 +35,16 @@ Layers = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class FactorTransferOptions(MethodOptions):
+class FactorTransferOptions(BetaOptions):
     """Options of ``factor_transfer``.
 
     Args:
-        beta: weight of the factor distance, or ``search``.
-        beta_grid: what ``search`` chooses from.
         paraphraser_steps: updates of the paraphraser, at most.
         paraphraser_patience: looks at held-out rows without a lower error before it stops.
         paraphraser_batch_size: rows of one of its updates.
         paraphraser_lr: learning rate of its Adam.
     """
 
-    beta: float | int | str
-    beta_grid: tuple[float, ...]
     paraphraser_steps: int
     paraphraser_patience: int
     paraphraser_batch_size: int
@@ -58,7 +52,7 @@ class FactorTransferOptions(MethodOptions):
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""
-        faults = beta_faults(self.beta, self.beta_grid)
+        faults = super().faults()
         for key in ("paraphraser_steps", "paraphraser_patience", "paraphraser_batch_size"):
             faults += count_fault(key, getattr(self, key), least=1)
         return faults + positive_fault("paraphraser_lr", self.paraphraser_lr)
@@ -96,7 +90,7 @@ class FactorTransfer(Objective):
 
     def __init__(self, options: FactorTransferOptions, shapes: Shapes, seed: int = 0) -> None:
         super().__init__(options, shapes)
-        self.beta = chosen_beta(options.beta)
+        self.beta = options.chosen_beta
         self.options, self.seed = options, seed
         self.widths = factor_widths(shapes.teacher_width)
         generator = torch.Generator().manual_seed(derive_seed(seed, "factor_transfer translator"))

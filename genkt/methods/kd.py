@@ -12,11 +12,10 @@ from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
 from genkt.losses.logits import ensemble_kl_distillation
 from genkt.methods.base import (
+    BetaOptions,
     MethodOptions,
     Objective,
     Shapes,
-    beta_faults,
-    chosen_beta,
     is_number,
     positive_fault,
 )
@@ -24,20 +23,8 @@ from genkt.types import ModelOutput, UserError
 
 
 @dataclass(frozen=True)
-class FeatureKDOptions(MethodOptions):
-    """Options of ``feature_kd``.
-
-    Args:
-        beta: weight of the regression, or ``search``.
-        beta_grid: what ``search`` chooses from.
-    """
-
-    beta: float | int | str
-    beta_grid: tuple[float, ...]
-
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
-        return beta_faults(self.beta, self.beta_grid)
+class FeatureKDOptions(BetaOptions):
+    """Options of ``feature_kd``: beta weighs the regression."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +114,7 @@ class FeatureKD(_FeatureRegression):
 
     def __init__(self, options: FeatureKDOptions, shapes: Shapes, seed: int = 0) -> None:
         super().__init__(options, shapes, seed)
-        self.beta = chosen_beta(options.beta)
+        self.beta = options.chosen_beta
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor

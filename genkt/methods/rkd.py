@@ -9,11 +9,9 @@ from torch import Tensor
 
 from genkt.losses.relational import MIN_ROWS, rkd_angle, rkd_distance
 from genkt.methods.base import (
-    MethodOptions,
+    BetaOptions,
     Objective,
     Shapes,
-    beta_faults,
-    chosen_beta,
     is_number,
 )
 from genkt.types import ModelOutput
@@ -25,23 +23,19 @@ RELATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class RKDOptions(MethodOptions):
+class RKDOptions(BetaOptions):
     """Options of ``rkd``.
 
     Args:
-        beta: weight of both relations, or ``search``.
-        beta_grid: what ``search`` chooses from.
         distance_weight, angle_weight: their shares; one that is 0 is not computed.
     """
 
-    beta: float | int | str
-    beta_grid: tuple[float, ...]
     distance_weight: float
     angle_weight: float
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""
-        faults = beta_faults(self.beta, self.beta_grid)
+        faults = super().faults()
         weights = {name: getattr(self, f"{name}_weight") for name in RELATIONS}
         wrong = {name: w for name, w in weights.items() if not (is_number(w) and w >= 0)}
         faults += [
@@ -75,7 +69,7 @@ class RKD(Objective):
 
     def __init__(self, options: RKDOptions, shapes: Shapes, seed: int = 0) -> None:
         super().__init__(options, shapes)
-        self.beta = chosen_beta(options.beta)
+        self.beta = options.chosen_beta
         self.distance_weight = float(options.distance_weight)
         self.angle_weight = float(options.angle_weight)
 

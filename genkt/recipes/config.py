@@ -11,9 +11,14 @@ from genkt.recipes.data_config import DataSettings, label_faults
 from genkt.recipes.recipe_config import (
     BASELINE,
     Adaptation,
+    DistilStage,
     FinetuneStage,
     IrfRecipe,
+    PseudoLabelStage,
     RecipeSettings,
+    SoupStage,
+    StagedRecipe,
+    TrainingStage,
 )
 from genkt.recipes.set_config import LabelledSet, TransferSettings
 from genkt.training.settings import TrainSettings
@@ -112,7 +117,7 @@ class TransferConfig:
         Raises:
             UserError: one line a fault.
         """
-        faults = label_faults(self.data) + _batch_faults(self)
+        faults = label_faults(self.data) + _stage_faults(self)
         if faults:
             raise UserError("\n".join(faults))
 
@@ -129,11 +134,16 @@ class TransferConfig:
         return list(dict.fromkeys([*first, *others, self.main_arm]))
 
     @property
-    def methods(self) -> list[MethodOptions]:
-        """The methods that teach: none where the run is plain fine-tuning or ``recipe=irf``."""
+    def distil_stages(self) -> dict[str, DistilStage]:
+        """Where a method teaches: nowhere in plain fine-tuning and ``recipe=irf``."""
         if isinstance(self.recipe, IrfRecipe) or self.main_arm == BASELINE:
-            return []
-        return self.recipe.methods(self.method)
+            return {}
+        return self.recipe.distils
+
+    @property
+    def methods(self) -> list[MethodOptions]:
+        """The methods that teach, stage by stage."""
+        return [stage.method or self.method for stage in self.distil_stages.values()]
 
     @property
     def needs(self) -> frozenset[str]:
@@ -173,19 +183,61 @@ class TransferConfig:
         return self.adaptation == "irf" or "irf" in tuned
 
 
-def _batch_faults(config: TransferConfig) -> list[str]:
-    train, faults = config.train, []
-    if train.steps is None and not train.epochs:
+def _stage_faults(config: TransferConfig) -> list[str]:
+    """What does not fit in the stages, one line each; the same fault of several stages once."""
+    faults = []
+    if config.train.steps is None and not config.train.epochs:
         faults.append("train.steps: null counts in epochs: give train.epochs above 0 too")
-    mixes = config.reads_transfer_set and not isinstance(config.transfer_set, LabelledSet)
-    if mixes and train.labelled_per_batch >= train.batch_size:
+    if isinstance(config.recipe, StagedRecipe) and config.main_arm != BASELINE:
+        for name, stage in config.recipe.trained.items():
+            faults += _row_faults(config, name, stage)
+    for name, stage in config.distil_stages.items():
+        faults += _distil_faults(config, name, stage)
+    return list(dict.fromkeys(faults))
+
+
+def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list[str]:
+    """A line where labelled rows leave no room for transfer images in a stage that mixes both."""
+    settings = stage.settings(config.train)
+    count, size = settings.labelled_per_batch, settings.batch_size
+    if not _mixes(config, stage) or count < size:
+        return []
+    own = f"recipe.stages.{name}"
+    count_key = own if getattr(stage, "labelled_per_batch", None) is not None else "train"
+    size_key = "train" if stage.batch_size is None else own
+    return [
+        f"{count_key}.labelled_per_batch: expected less than {size_key}.batch_size ({size}), "
+        f"got {count}; the rest of a batch are transfer images"
+    ]
+
+
+def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
+    """Whether labelled and transfer images share the batches of a stage."""
+    if isinstance(config.transfer_set, LabelledSet):
+        return False
+    if isinstance(stage, DistilStage):
+        return stage.images == "all"
+    return isinstance(stage, PseudoLabelStage)
+
+
+def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[str]:
+    """What does not fit in one stage in which a method teaches."""
+    method, settings, faults = stage.method or config.method, stage.settings(config.train), []
+    key = "train" if stage.labelled_per_batch is None else f"recipe.stages.{name}"
+    unlabelled = _mixes(config, stage) and not settings.labelled_per_batch
+    if unlabelled and (why := method.needs_labels):
         faults.append(
-            f"train.labelled_per_batch: expected less than train.batch_size ({train.batch_size}), "
-            f"got {train.labelled_per_batch}; the rest of a batch are transfer images"
+            f"{key}.labelled_per_batch: {why} reads labelled rows of every batch, got 0 of them"
         )
-    for method in config.methods:
-        if mixes and not train.labelled_per_batch and (why := method.needs_labels):
-            faults.append(
-                f"train.labelled_per_batch: {why} reads labelled rows of every batch, got 0 of them"
-            )
+    if method.weight_rule is not None and config.train.ema is not None:
+        faults.append(
+            f"train.ema: method {method.name} averages the weights by its own rule; expected null, "
+            f"got {config.train.ema:g}"
+        )
+    one_by_one = isinstance(stage, SoupStage) or stage.teachers == "in_turn"
+    if one_by_one and not METHODS[method.name].needs:
+        faults.append(
+            f"recipe.stages.{name}: method {method.name} reads no teacher, so there is none to "
+            "learn from one by one; take another method, or do=distil with teachers=all"
+        )
     return faults

@@ -55,7 +55,8 @@ def soup_stage(course: Course, name: str, stage: SoupStage) -> None:
     """A copy of the student learns from each teacher; the student gets their mean weights.
 
     Source: Wortsman et al., "Model soups"; Roth et al., "Fantastic Gains and Where to Find Them",
-    Section 5.3. Batch-norm statistics are estimated anew for the mean.
+    Section 4.3. Batch-norm statistics are estimated anew for the mean, by every process on the
+    same images.
     """
     draw, settings = stage_rows(course.session, course.draw, stage)
     teachers = _chosen(course, stage)
@@ -73,7 +74,7 @@ def soup_stage(course: Course, name: str, stage: SoupStage) -> None:
     course.student.model.load_state_dict(average_weights(members))
     course.student.to(course.session.fabric.device)
     batches = course.session.batches(
-        draw, settings, [course.student.transform], labelled_only=False
+        draw, settings, [course.student.transform], labelled_only=False, shared=False
     )
     recalibrate_batch_norm(course.student, _pictures(batches, course.session))
     if course.session.fabric.is_global_zero:

@@ -140,11 +140,16 @@ def _few_images(session: Session) -> Session:
         transfer=np.arange(num_labelled, len(keep)),
     )
     parts = session.pool.splits.parts
-    train_part, test = (
-        parts[name].select(np.arange(min(_CACHED_IMAGES, len(parts[name]))))
-        for name in ("train", "test")
+    few_of = {
+        name: part.select(np.arange(min(_CACHED_IMAGES, len(part)))) for name, part in parts.items()
+    }
+    splits = replace(
+        session.pool.splits,
+        train=few_of["train"],
+        # No stage is to be slowed by looking at them, but a choice between teachers needs some.
+        validation=few_of.get("validation") if config.adaptation == "better" else None,
+        test=few_of["test"],
     )
-    splits = replace(session.pool.splits, train=train_part, validation=None, test=test)
     pool = Pool(images, (rows,), splits)
     return replace(session, config=config, pool=pool, _datasets={})
 

@@ -212,13 +212,27 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
     if "validation" in session.pool.splits.parts:
         notes.append("The exported student is the draw that did best on the validation images.")
     notes += _generator_notes(session)
-    total = config.train.batch_size
-    if len(session.pool.draws[0].transfer) and not isinstance(config.recipe, IrfRecipe):
+    if not isinstance(config.recipe, IrfRecipe):
+        notes += _stage_notes(session)
+    return notes
+
+
+def _stage_notes(session: Session) -> list[str]:
+    """What a step of each distillation sees, and what the baseline is given for it."""
+    config, notes = session.config, []
+    for name, stage in config.distil_stages.items():
+        settings = stage.settings(config.train)
+        if stage.images == "all" and len(session.pool.draws[0].transfer):
+            count = settings.labelled_per_batch
+            notes.append(
+                f"A step of {name} sees {count} labelled and {settings.batch_size - count} "
+                "transfer images."
+            )
+    if config.baseline and config.main_arm != BASELINE:
+        passes = " The teachers' own passes come on top (see Cost)." if session.teachers else ""
         notes.append(
-            f"A distillation step sees {config.train.labelled_per_batch} labelled and "
-            f"{total - config.train.labelled_per_batch} transfer images; the baseline takes as "
-            f"many steps of {total} labelled images as all stages of the method "
-            "together, with fresh random views. The teachers' own passes come on top (see Cost)."
+            f"The baseline takes steps of {config.train.batch_size} labelled images, with fresh "
+            f"random views, until it has seen as many as all stages together.{passes}"
         )
     return notes
 

@@ -226,10 +226,12 @@ class StagedRecipe:
         own = [stage.how for stage in self.stages.values() if isinstance(stage, AdaptStage)]
         return own[0] if own else None
 
-    def methods(self, default: MethodOptions) -> list[MethodOptions]:
-        """The methods of its stages."""
-        found = [stage for stage in self.stages.values() if isinstance(stage, DistilStage)]
-        return [stage.method or default for stage in found]
+    @property
+    def distils(self) -> dict[str, DistilStage]:
+        """The stages in which teachers teach."""
+        return {
+            name: stage for name, stage in self.stages.items() if isinstance(stage, DistilStage)
+        }
 
     @property
     def reads_transfer_set(self) -> bool:

@@ -60,15 +60,7 @@ class TeacherSet:
     adapted: tuple[str, ...]
 
     def select(self, indices: Sequence[int]) -> TeacherSet:
-        """Some of them.
-
-        Raises:
-            UserError: there is no such teacher.
-        """
-        if wrong := [index for index in indices if not 0 <= index < len(self.models)]:
-            raise UserError(
-                f"recipe.stages: teachers: expected 0..{len(self.models) - 1}, got {wrong[0]}"
-            )
+        """Some of them."""
 
         def some(values: tuple[_T, ...]) -> tuple[_T, ...]:
             return tuple(values[index] for index in indices) if values else ()
@@ -177,9 +169,13 @@ class Session:
 
     def batches(
         self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],
-        stores: Sequence[Rows] = (), *, labelled_only: bool,
+        stores: Sequence[Rows] = (), *, labelled_only: bool, shared: bool = True,
     ) -> Batches:  # fmt: skip
-        """The rows of a stage: the labelled images alone, or with the transfer images."""
+        """The rows of a stage: the labelled images alone, or with the transfer images.
+
+        Args:
+            shared: the processes of the run share every batch; else each loads all of it.
+        """
         transfer = np.empty(0, dtype=np.int64) if labelled_only else draw.transfer
         plan = BatchPlan(
             labelled=draw.labelled,
@@ -196,8 +192,8 @@ class Session:
             draw.labels,
             plan,
             stores,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
+            rank=self.fabric.global_rank if shared else 0,
+            world_size=self.fabric.world_size if shared else 1,
             num_workers=self.workers,
         )
 
@@ -220,6 +216,15 @@ class Session:
         if key not in self._datasets:
             self._datasets[key] = ViewDataset(images, spec, transforms)
         return self._datasets[key]
+
+
+def shape_of(model: Backbone, num_classes: int | None = None) -> TeacherShape:
+    """What an objective must know of a model.
+
+    Args:
+        num_classes: of a head that stands for its own; None: its own.
+    """
+    return TeacherShape(model.name, model.width, num_classes or model.num_classes, model.map_width)
 
 
 def student_factory(settings: StudentSettings) -> ModelFactory:

@@ -18,7 +18,7 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, train_setting
 from genkt.recipes.run_folder import StageLog
-from genkt.recipes.session import Session, TeacherSet, draw_seed
+from genkt.recipes.session import Session, TeacherSet, draw_seed, shape_of
 from genkt.recipes.stages import train_supervised
 from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head, install_head
 from genkt.training.teacher import OutputName, Precision, cache_outputs
@@ -43,9 +43,7 @@ def prepare_teachers(session: Session, draw: Draw, log: StageLog) -> tuple[Teach
         models=models,
         stores=tuple(each.store for each in found if each.store is not None),
         online=session.config.teacher.outputs == "online",
-        shapes=tuple(
-            TeacherShape(m.name, m.width, num_classes or m.num_classes, m.map_width) for m in models
-        ),
+        shapes=tuple(shape_of(model, num_classes) for model in models),
         test_accuracy=tuple(each.accuracy for each in found),
         adapted=tuple(each.how for each in found),
     )
@@ -62,8 +60,7 @@ def frozen_teacher(
 ) -> tuple[Backbone, Rows | None, TeacherShape]:
     """The student as it is now, as one more teacher of a draw: frozen, its outputs cached."""
     model = copy.deepcopy(student).freeze().to(session.fabric.device)
-    name = f"{student.name} before"
-    shape = TeacherShape(name, model.width, model.num_classes, model.map_width)
+    shape = replace(shape_of(model), name=f"{student.name} before")
     return model, None if online else _draw_store(session, draw, model), shape
 
 

@@ -15,8 +15,7 @@ from tqdm import tqdm
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.io import atomic_path, cache_home, derive_seed, fingerprint_ids
-from genkt.methods.base import TeacherShape
-from genkt.methods.build import METHODS, build_objective, with_beta
+from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell, run_cell
 from genkt.recipes.config import TransferConfig
@@ -24,11 +23,13 @@ from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
 from genkt.recipes.distance import upstream_distance
 from genkt.recipes.generated import check_generators, make_images, needed_generators
 from genkt.recipes.present import report_data
+from genkt.recipes.recipe_config import DistilStage
 from genkt.recipes.run_folder import RunFolder, RunLog, log_to_file
 from genkt.recipes.session import (
     ModelFactory,
     Session,
     module_factory,
+    shape_of,
     student_factory,
     teacher_factories,
 )
@@ -196,28 +197,39 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
     model = student(session.num_classes, seed)
     heads = None if config.adaptation == "none" else session.num_classes
     built = [factory(heads, seed) for factory in teachers]
-    shapes = [TeacherShape(m.name, m.width, m.num_classes, m.map_width) for m in built]
-    for options in config.methods:
-        if getattr(options, "beta", None) == "search":
+    for name, stage in config.distil_stages.items():
+        options = stage.method or config.method
+        if beta_candidates(options):
             options = with_beta(options, 1.0)
-        frozen = METHODS[options.name].objective.needs_frozen
-        before = (
-            [TeacherShape(model.name, model.width, model.num_classes, model.map_width)]
-            if frozen
-            else []
-        )
+        chosen = _chosen(built, name, stage)
+        if METHODS[options.name].objective.needs_frozen:
+            chosen = [model, *chosen]
         objective = build_objective(
             options,
             student_width=model.width,
             student_map_width=model.map_width,
             num_classes=session.num_classes,
-            teachers=[*before, *shapes],
+            teachers=[shape_of(each) for each in chosen],
         )
-        if config.train.batch_size < objective.min_batch:
+        num_rows = stage.settings(config.train).batch_size
+        if num_rows < objective.min_batch:
+            key = "train" if stage.batch_size is None else f"recipe.stages.{name}"
             raise UserError(
-                f"train.batch_size: method {options.name} needs at least {objective.min_batch} "
-                f"rows, got {config.train.batch_size}"
+                f"{key}.batch_size: method {options.name} needs at least {objective.min_batch} "
+                f"rows, got {num_rows}"
             )
+
+
+def _chosen(teachers: Sequence[Backbone], name: str, stage: DistilStage) -> list[Backbone]:
+    """The teachers that a stage names by their numbers, or all."""
+    if not isinstance(stage.teachers, list):
+        return list(teachers)
+    if wrong := [index for index in stage.teachers if not 0 <= index < len(teachers)]:
+        raise UserError(
+            f"recipe.stages.{name}.teachers: expected numbers of the {len(teachers)} teachers, "
+            f"counted from 0, got {wrong[0]}"
+        )
+    return [teachers[index] for index in stage.teachers]
 
 
 def _run_cells(session: Session) -> dict[str, list[Cell]]:
