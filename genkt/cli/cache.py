@@ -24,6 +24,7 @@ class CacheConfig:
     transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet | MixSet
     seed: int
     draws: Annotated[int, Range(1)]
+    first_draw: Annotated[int, Range(0)]
     cache: str | None
     dtype: Literal["float16", "float32"]
     precision: Precision

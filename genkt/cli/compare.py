@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from genkt.cli.app import read_config
 from genkt.cli.words import split_word
-from genkt.recipes.compare.config import Arm, CompareConfig, arms_of
+from genkt.recipes.compare.config import Arm, CompareConfig, TuningSettings, arms_of, candidates_of
 from genkt.recipes.compare.plan import ArmSettings
 from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
@@ -57,19 +57,39 @@ def read_comparison(words: Sequence[str]) -> Comparison:
         told = merged(config.study.words, shared, arm.words)
         try:
             settings, told = _read_arm(arm, told, shared, folder)
+            out = f"out={config.out}-{arm.name}"
+            options = _candidates(arm, settings, told, folder, config.study.tuning, out)
         except UserError as error:
             faults[arm] = str(error).splitlines()
             continue
         heard |= set(told)
-        command = ["genkt", "transfer", *folder, *told, "baseline=false"]
-        out = f"out={config.out}-{arm.name}"
-        arms.append(ArmSettings(arm, settings, shlex.join([*command, out])))
+        chosen = options[0][1] if options else settings
+        arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
         raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
     if unheard := [word for word in shared if word not in heard]:
         why = "no arm takes this setting: each has its own of the key, or none"
         raise UserError("\n".join(f"{word}: {why}" for word in unheard))
     return Comparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
+
+
+def _candidates(
+    arm: Arm, settings: TransferConfig, told: list[str], folder: list[str],
+    tuning: TuningSettings | None, out: str,
+) -> tuple[tuple[tuple[str, ...], TransferConfig, str], ...]:  # fmt: skip
+    """What an arm's settings are chosen from: by its own grid, or by that of its method."""
+    grids = {} if tuning is None else tuning.grids
+    name = arm.name if arm.name in grids else settings.main_arm
+    found = []
+    for own in candidates_of(grids.get(name, {})):
+        words = merged(told, own)
+        config = read_config(TransferConfig, "transfer", [*folder, *words])
+        found.append((own, config, _command(folder, words, out)))
+    return tuple(found)
+
+
+def _command(folder: list[str], told: Sequence[str], out: str) -> str:
+    return shlex.join(["genkt", "transfer", *folder, *told, "baseline=false", out])
 
 
 def _read_arm(

@@ -156,8 +156,8 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
 
     One whose name is any text takes the names that no other has.
     """
-    if groups == [MethodOptions]:
-        return parse(MethodOptions, value, path, faults)
+    if len(groups) == 1:  # the group or null
+        return parse(groups[0], value, path, faults)
     hints = {group: typing.get_type_hints(group, include_extras=True) for group in groups}
     key = "do" if all("do" in kinds for kinds in hints.values()) else "name"
     by_name = {name: group for group, kinds in hints.items() for name in get_args(kinds[key])}

@@ -100,6 +100,7 @@ class TransferConfig:
     out: str
     seed: int
     draws: Count
+    first_draw: Annotated[int, Range(0)]
     baseline: bool
     overwrite: bool
     dry_run: bool

@@ -36,6 +36,8 @@ class PoolSettings(Protocol):
     def seed(self) -> int: ...
     @property
     def draws(self) -> int: ...
+    @property
+    def first_draw(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,8 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
 
 def _draw(settings: PoolSettings, splits: Splits, transfer: TransferImages, index: int) -> Draw:
     """One label draw, as rows of all images that the run may train on."""
-    data, seed = settings.data, derive_seed(settings.seed, "draw", index)
+    data = settings.data
+    seed = derive_seed(settings.seed, "draw", settings.first_draw + index)
     labelled, others = draw_labels(
         splits.train,
         per_class=data.labels_per_class,

@@ -14,6 +14,7 @@ from genkt.report.compare_data import (
     ComparedArm,
     CompareData,
     Comparison,
+    Tried,
     against,
     asked,
 )
@@ -56,6 +57,7 @@ def comparison_dict(data: CompareData) -> dict[str, Any]:
         "minus_reference": [_comparison(c) for c in against(data, data.arm(data.reference))],
         "pairs": [_comparison(c) for c in asked(data)],
         "sweeps": [dataclasses.asdict(sweep) for sweep in data.sweeps],
+        "tuning": [_tried(tried) for tried in data.tuning],
         "failed": [{"arm": arm, "reason": reason} for arm, reason in data.failed],
         "notes": list(data.notes),
         "words": list(data.words),
@@ -92,6 +94,16 @@ def _cell(arm: ComparedArm, index: int) -> dict[str, Any]:
         "extras": extras,
         "cost": dataclasses.asdict(cell.result.cost),
         "stages": {name: dataclasses.asdict(cost) for name, cost in cell.stages.items()},
+    }
+
+
+def _tried(tried: Tried) -> dict[str, Any]:
+    return {
+        "arm": tried.arm,
+        "words": list(tried.words),
+        "validation_accuracy": tried.validation,
+        "seconds": tried.seconds,
+        "chosen": tried.chosen,
     }
 
 

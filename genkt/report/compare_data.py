@@ -83,6 +83,23 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A candidate that an arm's settings were chosen from.
+
+    Args:
+        arm: whose.  words: the candidate's settings.
+        validation: mean validation accuracy, 0..1; None where it ended early.
+        seconds: wall time of its run.  chosen: whether the arm has these settings.
+    """
+
+    arm: str
+    words: Sequence[str]
+    validation: float | None
+    seconds: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class CompareData:
     """Everything a comparison has to tell.
 
@@ -97,6 +114,7 @@ class CompareData:
         versions: python, packages, hardware, date.
         seed, num_draws: of all arms.
         notes: sentences for the reader.
+        tuning: candidates that settings were chosen from.
     """
 
     title: str
@@ -113,6 +131,7 @@ class CompareData:
     seed: int = 0
     num_draws: int = 0
     notes: Sequence[str] = ()
+    tuning: Sequence[Tried] = ()
 
     def __post_init__(self) -> None:
         """Check that the arms can be told apart. Raises: UserError."""

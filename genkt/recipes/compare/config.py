@@ -6,11 +6,12 @@ import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from genkt.execution.tasks import ExecutorSettings
 from genkt.io import did_you_mean
-from genkt.types import UserError
+from genkt.methods.build import METHODS
+from genkt.types import Range, UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
@@ -32,6 +33,21 @@ class SweepSettings:
 
 
 @dataclass(frozen=True)
+class TuningSettings:
+    """``study.tuning``: settings of arms that are chosen on validation images.
+
+    Args:
+        draws: label draws that a candidate is judged on; they follow those of the comparison, so no
+            arm is compared on labels that its settings were chosen with.
+        grids: arm, or method of several arms -> setting -> values; every combination is a
+            candidate. All have as many: a method must not win by a longer search.
+    """
+
+    draws: Annotated[int, Range(1)]
+    grids: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class StudySettings:
     """``study``: what is compared; see ``configs/study``.
 
@@ -45,6 +61,7 @@ class StudySettings:
         product: setting -> values; every combination is an arm more.
         sweeps: arms that differ in one number.
         pairs: [a, b] arms whose difference a - b is a question of the study.
+        tuning: how settings of arms are chosen, or None.
     """
 
     name: str
@@ -57,6 +74,7 @@ class StudySettings:
     product: dict[str, Any]
     sweeps: list[SweepSettings]
     pairs: list[list[str]]
+    tuning: TuningSettings | None = None
 
     def __post_init__(self) -> None:
         """Refuse arms that cannot be told apart or that are not there.
@@ -64,7 +82,7 @@ class StudySettings:
         Raises:
             UserError: one line a fault.
         """
-        faults = _shape_faults(self) or _name_faults(self)
+        faults = _shape_faults(self) or [*_name_faults(self), *_tuning_faults(self)]
         if faults:
             raise UserError("\n".join(faults))
 
@@ -132,6 +150,18 @@ def arms_of(study: StudySettings) -> list[Arm]:
     return arms
 
 
+def candidates_of(grid: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The words of every combination of a grid, the first values first.
+
+    >>> candidates_of({"train.lr": [0.1, 0.2], "method.beta": [1]})
+    [('train.lr=0.1', 'method.beta=1'), ('train.lr=0.2', 'method.beta=1')]
+    """
+    return [
+        tuple(f"{key}={_shown(value)}" for key, value in combination)
+        for combination in _combinations(grid)
+    ]
+
+
 def _combinations(product: dict[str, Any]) -> list[tuple[tuple[str, Any], ...]]:
     factors = [[(key, value) for value in values] for key, values in product.items() if values]
     return list(itertools.product(*factors)) if factors else []
@@ -167,6 +197,33 @@ def _shape_faults(study: StudySettings) -> list[str]:
     ]
     pairs = [pair for pair in study.pairs if len(pair) != 2]
     return faults + [f"study.pairs: expected two arms [a, b], got {pair}" for pair in pairs]
+
+
+def _tuning_faults(study: StudySettings) -> list[str]:
+    """Grids of no arm, of another shape, or of another number of candidates than the others."""
+    if study.tuning is None:
+        return []
+    grids = study.tuning.grids
+    faults = [
+        f"study.tuning.grids.{name}: expected settings, each with a list of values, got {grid!r}"
+        for name, grid in grids.items()
+        if not isinstance(grid, dict)
+        or not grid
+        or not all(isinstance(values, list) and values for values in grid.values())
+    ]
+    known = [*(arm.name for arm in arms_of(study)), *METHODS]
+    faults += [
+        f'study.tuning.grids: "{name}": neither an arm nor a method.{did_you_mean(name, known)}'
+        for name in grids
+        if name not in known
+    ]
+    if faults:
+        return faults
+    counts = {name: len(candidates_of(grid)) for name, grid in grids.items()}
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        faults.append(f"study.tuning.grids: expected as many candidates for all, got {shown}")
+    return faults
 
 
 def _name_faults(study: StudySettings) -> list[str]:

@@ -15,11 +15,17 @@ from genkt.types import UserError
 
 @dataclass(frozen=True)
 class ArmSettings:
-    """One arm with its checked settings, and the command that runs it alone."""
+    """One arm with its checked settings, and the command that runs it alone.
+
+    Args:
+        candidates: (own words, settings, command) that the arm's are chosen from on validation
+            images; until then its settings are the first's.
+    """
 
     arm: Arm
     config: TransferConfig
     command: str
+    candidates: tuple[tuple[tuple[str, ...], TransferConfig, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,5 +108,6 @@ def _shared(config: TransferConfig) -> dict[str, object]:
     return {
         "seed": config.seed,
         "draws": config.draws,
+        "first_draw": config.first_draw,
         **{f"data.{key}": value for key, value in data.items()},
     }

@@ -1,0 +1,90 @@
+"""Trains the arms or candidates of a comparison that are not there yet, side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from genkt.execution.run import run_tasks
+from genkt.execution.tasks import ExecutorSettings
+from genkt.generative.generator import load_generator
+from genkt.recipes.compare.progress import Watch
+from genkt.recipes.compare.task import ArmTask, differences
+from genkt.recipes.generated import needed_generators
+from genkt.types import UserError
+
+
+def changed_tasks(tasks: Sequence[ArmTask], *, overwrite: bool) -> dict[str, list[str]]:
+    """Arms that are there with other settings or of another generator -> what differs.
+
+    Raises:
+        UserError: there are some, and they are not to be overwritten.
+    """
+    known: dict[str, str] = {}
+    found = {}
+    for task in tasks:
+        used = needed_generators(task.config) if task.folder.is_dir() else []
+        for name in used:
+            if name not in known:
+                known[name] = load_generator(name).fingerprint()
+        if lines := differences(task, {name: known[name] for name in used}):
+            found[task.name] = lines
+    if found and not overwrite:
+        raise UserError(_told(found))
+    return found
+
+
+def _told(changed: dict[str, list[str]]) -> str:
+    lines = [
+        "some arms are there with other settings; overwrite=true trains these anew, another out= "
+        "keeps them"
+    ]
+    return "\n".join([*lines, *(f"arm {name}: {'; '.join(why)}" for name, why in changed.items())])
+
+
+def finish(
+    tasks: Sequence[ArmTask], changed: Mapping[str, list[str]], executor: ExecutorSettings,
+    description: str,
+) -> None:  # fmt: skip
+    """Run what is not done; an arm whose process dies again and again ends, the others go on."""
+    tasks = _forgotten(tasks, changed)
+    on_gpu = any(task.config.device != "cpu" for task in tasks)
+    with Watch(tasks), _one_thread():
+        while waiting := [task for task in tasks if not task.is_done()]:
+            try:
+                run_tasks(waiting, executor, description=description, on_gpu=on_gpu, progress=False)
+            except UserError as error:
+                reason = "; ".join(str(error).splitlines())
+                dead = [task for task in waiting if reason.startswith(f"{task.name}:")]
+                if not dead:
+                    raise
+                dead[0].end(reason, 0.0)
+
+
+def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> list[ArmTask]:
+    """The tasks, longest first; outcomes that no longer hold are removed."""
+    found = []
+    for task in tasks:
+        if task.name in changed:
+            task = replace(task, config=replace(task.config, overwrite=True))
+        there = (task.folder / "report.json").is_file() and task.name not in changed
+        if task.failure() is not None or not there:
+            task.outcome.unlink(missing_ok=True)
+        found.append(task)
+    return sorted(found, key=lambda task: -task.size)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started meanwhile compute on one core each: there are as many as cores."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

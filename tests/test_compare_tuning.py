@@ -1,0 +1,118 @@
+"""Settings of arms are chosen on validation images, as many candidates for each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compare_cases import STUDY, compare_words
+from tiny import run
+
+from genkt.cli.compare import read_comparison
+from genkt.cli.schema import parse
+from genkt.recipes.compare.config import StudySettings
+from genkt.recipes.compare.tuning import candidates
+from genkt.types import UserError
+
+GRIDS: dict[str, Any] = {
+    "stl": {"train.lr": [1.0e-5, 2.0e-2]},
+    "logit_kd": {"method.temperature": [1, 4]},
+}
+
+
+def tuned(home: Path, *more: str, draws: int = 2, grids: dict[str, Any] = GRIDS) -> list[str]:
+    return compare_words(home, *more, tuning={"draws": draws, "grids": grids})
+
+
+def test_the_best_candidate_on_validation_is_what_an_arm_runs_with(tmp_path: Path) -> None:
+    ran = run(*tuned(tmp_path, "data.validation_fraction=0.3"))
+    assert ran.code == 0, ran.err
+    home = tmp_path / "comparison"
+    told = json.loads((home / "compare.json").read_text())
+    assert [entry["arm"] for entry in told["tuning"]] == ["stl", "stl", "real", "real"]
+    words = {"stl": "train.lr", "real": "method.temperature"}
+    for arm, key in words.items():
+        mine = [entry for entry in told["tuning"] if entry["arm"] == arm]
+        for number, entry in enumerate(mine):
+            measured = [validation(home / "tuning" / "arms" / f"{arm}-{number}", draw)
+                        for draw in range(2)]  # fmt: skip
+            assert entry["validation_accuracy"] == pytest.approx(sum(measured) / 2)
+        scores = [entry["validation_accuracy"] for entry in mine]
+        best = scores.index(max(scores))
+        assert [entry["chosen"] for entry in mine] == [number == best for number in range(2)]
+        kept = next(entry for entry in told["arms"] if entry["arm"] == arm)
+        assert kept["words"][-1] == mine[best]["words"][0]
+        group, name = key.split(".")
+        assert f"{key}={kept['config'][group][name]:g}" == f"{key}={value_of(mine[best]):g}"
+    again = run(*tuned(tmp_path, "data.validation_fraction=0.3"))
+    assert again.code == 0 and "finished" not in again.err  # nothing is trained twice
+
+
+def value_of(entry: dict[str, Any]) -> float:
+    return float(entry["words"][0].partition("=")[2])
+
+
+def validation(run_folder: Path, draw: int) -> float:
+    found = next((run_folder / "draws" / str(draw)).glob("*/result.json"))
+    value = json.loads(found.read_text())["result"]["extras"]["validation_accuracy"]
+    assert isinstance(value, float)
+    return value
+
+
+def test_candidates_are_judged_on_other_label_draws(tmp_path: Path) -> None:
+    found = read_comparison(tuned(tmp_path, draws=3)[1:])
+    tried = candidates(found.arms, Path("home"), 3)
+    assert len(tried) == 4
+    for candidate in tried:
+        config = candidate.task.config
+        assert (config.first_draw, config.draws) == (2, 3)
+        assert "first_draw=2" in candidate.task.command
+        assert candidate.words[0] in candidate.task.command
+    assert {each.config.draws for each in found.arms} == {2}
+
+
+def test_candidates_of_equal_settings_are_trained_once(tmp_path: Path) -> None:
+    grids = {"stl": {"train.lr": [1.0e-3, 1.0e-3]}}
+    tried = candidates(read_comparison(tuned(tmp_path, grids=grids)[1:]).arms, Path("home"), 2)
+    assert len(tried) == 2 and tried[0].task is tried[1].task
+
+
+def test_data_without_validation_images(tmp_path: Path) -> None:
+    ran = run(*tuned(tmp_path, "data.validation_fraction=0", "train.eval_every=0"))
+    assert ran.code == 2
+    assert "settings are chosen on validation images, the data have none" in ran.err
+
+
+def test_an_arm_none_of_whose_candidates_ends_well_is_told_the_others_go_on(tmp_path: Path) -> None:
+    grids = {"real": {"train.batch_size": [5, 6]}}
+    words = tuned(tmp_path, "data.validation_fraction=0.3", grids=grids)
+    ran = run(*words, "teacher.args={layers: [1,1,1,1], channels: [8,8,16,16], in_chans: 7}")
+    assert ran.code == 2 and ran.lines[-2].startswith("genkt compare: arm real: ")
+    told = json.loads((tmp_path / "comparison" / "compare.json").read_text())
+    assert [arm["arm"] for arm in told["arms"]] == ["stl"]
+    assert [entry["validation_accuracy"] for entry in told["tuning"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("grids", "expected"),
+    [
+        ({"rael": {"train.lr": [1]}},
+         'study.tuning.grids: "rael": neither an arm nor a method. Did you mean real'),
+        ({"real": {"train.lr": 1}},
+         "study.tuning.grids.real: expected settings, each with a list of values"),
+        ({"real": {}}, "study.tuning.grids.real: expected settings, each with a list of values"),
+        ({"real": {"train.lr": [1, 2]}, "stl": {"train.lr": [1, 2, 3]}},
+         "study.tuning.grids: expected as many candidates for all, got real 2, stl 3"),
+    ],
+)  # fmt: skip
+def test_grids_that_make_no_sense(grids: dict[str, Any], expected: str) -> None:
+    faults: list[str] = []
+    parse(StudySettings, {**STUDY, "tuning": {"draws": 1, "grids": grids}}, "study", faults)
+    assert len(faults) == 1 and faults[0].startswith(expected)
+
+
+def test_a_candidate_with_a_setting_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"arm real: method\.tau: unknown setting"):
+        read_comparison(tuned(tmp_path, grids={"real": {"method.tau": [1, 2]}})[1:])
