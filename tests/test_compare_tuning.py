@@ -98,8 +98,6 @@ def test_an_arm_none_of_whose_candidates_ends_well_is_told_the_others_go_on(tmp_
 @pytest.mark.parametrize(
     ("grids", "expected"),
     [
-        ({"rael": {"train.lr": [1]}},
-         'study.tuning.grids: "rael": neither an arm nor a method. Did you mean real'),
         ({"real": {"train.lr": 1}},
          "study.tuning.grids.real: expected settings, each with a list of values"),
         ({"real": {}}, "study.tuning.grids.real: expected settings, each with a list of values"),
@@ -116,3 +114,9 @@ def test_grids_that_make_no_sense(grids: dict[str, Any], expected: str) -> None:
 def test_a_candidate_with_a_setting_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"arm real: method\.tau: unknown setting"):
         read_comparison(tuned(tmp_path, grids={"real": {"method.tau": [1, 2]}})[1:])
+
+
+def test_a_grid_of_no_arm(tmp_path: Path) -> None:
+    expected = 'grids: "rael": neither an arm nor the method or recipe of one. Did you mean real'
+    with pytest.raises(UserError, match=expected):
+        read_comparison(tuned(tmp_path, grids={"rael": {"train.lr": [1, 2]}})[1:])

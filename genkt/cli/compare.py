@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from genkt.cli.app import read_config
 from genkt.cli.words import split_word
+from genkt.io import did_you_mean
 from genkt.recipes.compare.config import Arm, CompareConfig, TuningSettings, arms_of, candidates_of
 from genkt.recipes.compare.plan import ArmSettings
 from genkt.recipes.config import TransferConfig
@@ -67,6 +68,8 @@ def read_comparison(words: Sequence[str]) -> Comparison:
         arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
         raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
+    if wrong := _grid_faults(config, arms):
+        raise UserError("\n".join(wrong))
     if unheard := [word for word in shared if word not in heard]:
         why = "no arm takes this setting: each has its own of the key, or none"
         raise UserError("\n".join(f"{word}: {why}" for word in unheard))
@@ -77,15 +80,33 @@ def _candidates(
     arm: Arm, settings: TransferConfig, told: list[str], folder: list[str],
     tuning: TuningSettings | None, out: str,
 ) -> tuple[tuple[tuple[str, ...], TransferConfig, str], ...]:  # fmt: skip
-    """What an arm's settings are chosen from: by its own grid, or by that of its method."""
-    grids = {} if tuning is None else tuning.grids
-    name = arm.name if arm.name in grids else settings.main_arm
+    """What an arm's settings are chosen from."""
     found = []
-    for own in candidates_of(grids.get(name, {})):
+    for own in candidates_of(tuning.grids.get(_grid(arm, settings, tuning), {}) if tuning else {}):
         words = merged(told, own)
         config = read_config(TransferConfig, "transfer", [*folder, *words])
         found.append((own, config, _command(folder, words, out)))
     return tuple(found)
+
+
+def _grid(arm: Arm, settings: TransferConfig, tuning: TuningSettings) -> str:
+    """The arm's own grid, or that of its method or recipe."""
+    return arm.name if arm.name in tuning.grids else settings.main_arm
+
+
+def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[str]:
+    """Grids that belong to no arm."""
+    tuning = config.study.tuning
+    if tuning is None:
+        return []
+    used = {_grid(each.arm, each.config, tuning) for each in arms}
+    known = sorted({each.arm.name for each in arms} | {each.config.main_arm for each in arms})
+    return [
+        f'study.tuning.grids: "{name}": neither an arm nor the method or recipe of one.'
+        + (did_you_mean(name, known) or f" Known here: {', '.join(known)}.")
+        for name in tuning.grids
+        if name not in used
+    ]
 
 
 def _command(folder: list[str], told: Sequence[str], out: str) -> str:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from genkt.execution.tasks import ExecutorSettings
 from genkt.io import did_you_mean
-from genkt.methods.build import METHODS
 from genkt.types import Range, UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -39,7 +38,7 @@ class TuningSettings:
     Args:
         draws: label draws that a candidate is judged on; they follow those of the comparison, so no
             arm is compared on labels that its settings were chosen with.
-        grids: arm, or method of several arms -> setting -> values; every combination is a
+        grids: arm, or method or recipe of several arms -> setting -> values; every combination is a
             candidate. All have as many: a method must not win by a longer search.
     """
 
@@ -200,7 +199,7 @@ def _shape_faults(study: StudySettings) -> list[str]:
 
 
 def _tuning_faults(study: StudySettings) -> list[str]:
-    """Grids of no arm, of another shape, or of another number of candidates than the others."""
+    """Grids of another shape, or of another number of candidates than the others."""
     if study.tuning is None:
         return []
     grids = study.tuning.grids
@@ -210,12 +209,6 @@ def _tuning_faults(study: StudySettings) -> list[str]:
         if not isinstance(grid, dict)
         or not grid
         or not all(isinstance(values, list) and values for values in grid.values())
-    ]
-    known = [*(arm.name for arm in arms_of(study)), *METHODS]
-    faults += [
-        f'study.tuning.grids: "{name}": neither an arm nor a method.{did_you_mean(name, known)}'
-        for name in grids
-        if name not in known
     ]
     if faults:
         return faults
