@@ -50,14 +50,15 @@ def write_study(home: Path, **changes: Any) -> None:
 
 
 def arm(
-    name: str, after: Sequence[float], before: Sequence[float] | None = None, **changes: Any
-) -> ComparedArm:
+    name: str, after: Sequence[float], before: Sequence[float] | None = None,
+    seconds: float = 2.0, **changes: Any,
+) -> ComparedArm:  # fmt: skip
     """An arm with these shares of right answers, draw by draw."""
     cells = [
         ComparedCell(
             CellResult(
                 name, draw, accuracy, None if before is None else before[draw],
-                cost=Cost(2.0, 100, 10, 5), extras={"validation_accuracy": 0.5},
+                cost=Cost(seconds, 100, 10, 5), extras={"validation_accuracy": 0.5},
             ),
             {"distil": Cost(1.5, 80, 8, 5), "finetune": Cost(0.5, 20, 2, 4)},
         )

@@ -15,9 +15,10 @@ from test_report import Page
 
 from genkt.report.compare import SCHEMA_VERSION, build_comparison, comparison_dict
 from genkt.report.compare_charts import sweeps_charts
-from genkt.report.compare_data import against, asked
+from genkt.report.compare_cost import cost_chart, frontier, worth
+from genkt.report.compare_data import Tried, against, asked, together
 from genkt.report.compare_page import render
-from genkt.report.compare_text import headline, markdown, sentences, text_table
+from genkt.report.compare_text import after, headline, markdown, sentences, text_table
 from genkt.types import UserError
 
 
@@ -176,3 +177,50 @@ def test_arms_that_cannot_be_told_apart_are_refused() -> None:
         comparison(arms=[arm("stl", BASE), arm("stl", GAIN)])
     with pytest.raises(UserError, match="without a student: empty"):
         comparison(arms=[arm("stl", BASE), arm("empty", ())])
+
+
+def test_no_quicker_arm_is_as_accurate_as_one_of_the_frontier() -> None:
+    arms = [
+        arm("slow", (0.9, 0.9), seconds=9.0), arm("quick", (0.5, 0.5), seconds=1.0),
+        arm("worse", (0.4, 0.4), seconds=3.0), arm("middle", (0.7, 0.7), seconds=3.0),
+        arm("late", (0.9, 0.9), seconds=20.0),
+    ]  # fmt: skip
+    assert [each.name for each in frontier(arms)] == ["quick", "middle", "slow"]
+    data = comparison(arms=arms, baseline="quick", reference=None, pairs=[], sweeps=[], num_draws=2)
+    assert worth(data) == (
+        "No quicker arm is as accurate: quick (1.0 s, 50.0 %); middle (3.0 s, 70.0 %); "
+        "slow (9.0 s, 90.0 %)."
+    )
+    chart = cost_chart(data)
+    assert chart.count("<circle") == 5 and chart.count("<polyline") == 1
+    assert "No quicker arm" in render(data) and "No quicker arm" in markdown(data)
+    alone = comparison(arms=[arm("stl", BASE)], reference=None, pairs=[], sweeps=[])
+    assert worth(alone) == "" and cost_chart(alone) == ""
+
+
+def test_several_differences_must_hold_at_once() -> None:
+    data = comparison(reference=None)
+    compared = against(data, data.arm("stl"))
+    p_values = [found.after.p_value for found in compared]
+    assert p_values[0] < 0.05 < p_values[1]
+    expected = [c for c, p in zip(compared, p_values, strict=True) if p < 0.025]
+    assert together(compared, after) == expected == compared[:1]
+    assert (
+        "All 2 differences from “Plain” at once (Holm's correction, after fine-tuning): "
+        "better: Good." in sentences(data)
+    )
+
+
+def test_candidates_are_told_with_the_chosen_one_in_bold() -> None:
+    tuning = [
+        Tried("good", ("train.lr=0.1",), 0.75, 60.0, False),
+        Tried("good", ("train.lr=0.2",), 0.8, 60.0, True),
+        Tried("same", ("a=1",), None, 0.0, True),
+        Tried("same", ("a=2",), None, 0.0, False),
+    ]
+    page = render(comparison(tuning=tuning))
+    assert "train.lr=0.1: 75.0<br><b>train.lr=0.2: 80.0</b>" in page
+    assert "<b>a=1: ended early</b>" in page
+    told = "Settings of 2 arms were chosen on validation images, on label draws of their own"
+    assert told in page and told in markdown(comparison(tuning=tuning))
+    assert "Chosen settings" not in render(comparison())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from genkt.analysis.statistics import PairedDifference, mean_interval, paired_by_draw
+from genkt.analysis.statistics import PairedDifference, holm, mean_interval, paired_by_draw
 from genkt.types import CellResult, Cost, Interval, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
@@ -213,3 +213,11 @@ def split(
     losses = [c for c in comparisons if column(c).established and column(c).mean < 0]
     open_ones = [c for c in comparisons if not column(c).established]
     return gains, losses, open_ones
+
+
+def together(
+    comparisons: Sequence[Comparison], column: Callable[[Comparison], PairedDifference]
+) -> list[Comparison]:
+    """Those that hold at once with 95 % confidence: Holm's correction over all of them."""
+    adjusted = holm([column(comparison).p_value for comparison in comparisons])
+    return [c for c, p_value in zip(comparisons, adjusted, strict=True) if p_value < 0.05]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from genkt.analysis.statistics import PairedDifference
 from genkt.report.compare_charts import color_of, differences_chart, sweeps_charts
+from genkt.report.compare_cost import cost_chart, worth
 from genkt.report.compare_data import (
     AFTER,
     BEFORE,
@@ -16,7 +17,7 @@ from genkt.report.compare_data import (
     asked,
     compare_arms,
 )
-from genkt.report.compare_text import headline, limits, questions, verdicts
+from genkt.report.compare_text import headline, limits, questions, tuned, verdicts
 from genkt.report.html import body_of, document
 from genkt.report.sections import flat_config
 from genkt.report.summary import signed, span
@@ -32,6 +33,7 @@ def render(data: CompareData) -> str:
         ("established", "What is established", _established(data)),
         ("sizes", "Over the size", _sizes(data)),
         ("cost", "Cost", _cost(data)),
+        ("tuning", "Chosen settings", _tuning(data)),
         ("draws", "Every student", _students(data)),
         ("repeat", "Settings", _settings(data)),
     ])  # fmt: skip
@@ -164,7 +166,28 @@ def _cost(data: CompareData) -> str:
         "in all. Every arm adapts and caches its teachers anew; what several runs share (a "
         "gallery's features) is paid by the arm that came first."
     )
-    return f'{table(head, rows)}<p class="dim">{words}</p>'
+    chart = f"<p>{esc(worth(data))}</p>{cost_chart(data)}" if len(data.listed) > 1 else ""
+    return f'{chart}{table(head, rows)}<p class="dim">{words}</p>'
+
+
+def _tuning(data: CompareData) -> str:
+    """Every candidate of every arm, the chosen one in bold."""
+    if not data.tuning:
+        return ""
+    rows = []
+    for name in dict.fromkeys(tried.arm for tried in data.tuning):
+        arm = data.arm(name)
+        cells = []
+        for tried in (each for each in data.tuning if each.arm == name):
+            score = "ended early" if tried.validation is None else f"{100 * tried.validation:.1f}"
+            text = f"{esc(' '.join(tried.words))}: {score}"
+            cells.append(f"<b>{text}</b>" if tried.chosen else text)
+        rows.append([esc(arm.title if arm else name), "<br>".join(cells)])
+    words = (
+        "Mean validation accuracy in %; an arm runs with its best, of equal ones with the first."
+    )
+    head = ["arm", "candidates"]
+    return f'<p>{esc(tuned(data))}</p><p class="dim">{words}</p>{table(head, rows, words=True)}'
 
 
 def _students(data: CompareData) -> str:

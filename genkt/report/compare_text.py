@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from genkt.analysis.statistics import PairedDifference
+from genkt.report.compare_cost import worth
 from genkt.report.compare_data import (
     AFTER,
     BEFORE,
@@ -17,6 +18,7 @@ from genkt.report.compare_data import (
     asked,
     compare_arms,
     split,
+    together,
 )
 from genkt.report.summary import aligned, signed, span
 from genkt.report.tables import duration
@@ -72,7 +74,25 @@ def verdicts(data: CompareData) -> list[str]:
             shown = [c for c in compared if column is after or c.a.is_distilled]
             if shown:
                 found.append(f"{when}, against “{other.title}”, {_listed(shown, column)}")
+        found += _corrected(against(data, other), other)
     return found
+
+
+def _corrected(compared: Sequence[Comparison], other: ComparedArm) -> list[str]:
+    """What is left when all differences from one arm must hold at once; several arms only."""
+    if len(compared) < 2 or not any(comparison.after.has_interval for comparison in compared):
+        return []
+    gains, losses, _ = split(together(compared, after), after)
+    parts = [
+        f"{word}: {', '.join(c.a.title for c in _by_size(group, after))}"
+        for word, group in (("better", gains), ("worse", losses))
+        if group
+    ]
+    found = "; ".join(parts) or "none"
+    return [
+        f"All {len(compared)} differences from “{other.title}” at once (Holm's correction, after "
+        f"fine-tuning): {found}."
+    ]
 
 
 def questions(data: CompareData) -> list[str]:
@@ -129,6 +149,18 @@ def limits(data: CompareData) -> str:
     )
 
 
+def tuned(data: CompareData) -> str:
+    """How settings were chosen, in a sentence; empty where none were."""
+    if not data.tuning:
+        return ""
+    arms = list(dict.fromkeys(tried.arm for tried in data.tuning))
+    each = len(data.tuning) // len(arms)
+    return (
+        f"Settings of {len(arms)} arms were chosen on validation images, on label draws of their "
+        f"own, from {each} candidates each ({duration(sum(t.seconds for t in data.tuning))})."
+    )
+
+
 def markdown(data: CompareData) -> str:
     """The table of arms, the sizes, and what they establish, for a README."""
     lines = [_row(_head(data)), _row(["---"] * len(_head(data)))]
@@ -139,6 +171,7 @@ def markdown(data: CompareData) -> str:
     for sweep in data.sweeps:
         lines += ["", *_sweep_table(data, sweep)]
     lines += ["", *(f"- {plain(sentence)}" for sentence in sentences(data))]
+    lines += [f"- {plain(sentence)}" for sentence in [worth(data), tuned(data)] if sentence]
     lines += [f"- Ended early: {plain(arm)}: {plain(reason)}" for arm, reason in data.failed]
     lines += [f"- {plain(note)}" for note in data.notes]
     facts = [data.versions.get(key, "") for key in ("hardware", "date")]

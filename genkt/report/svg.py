@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 # C0 controls break markup and terminals; bidirectional overrides let a name rewrite its
 # neighbours on screen. Both are shown as the replacement character.
 _UNSAFE = {code: "\ufffd" for code in [*range(9), 11, 12, *range(14, 32), 127]}
 _UNSAFE |= {code: "\ufffd" for code in [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]}
+
+
+Place = Callable[[float], float]
+"""Where a value lies on an axis, in pixels."""
 
 
 def esc(value: object) -> str:
