@@ -38,6 +38,7 @@ def analysis_dict(data: AnalyzeData) -> dict[str, Any]:
         "headline": headline_text(data),
         "split": data.split,
         "num_images": data.num_samples,
+        "answers": data.answers,
         "num_train": data.num_train,
         "probe_on": data.probe_on,
         "classes": list(data.classes),

@@ -123,6 +123,7 @@ class AnalyzeData:
     Args:
         title: what the data are called.  split: the analysed part.
         class_sizes: [C] samples of the analysed part.
+        answers: what heads answer among: all of their classes, or the data's alone.
         num_train: images that probes and LogME learn from.  probe_on: which these are.
         any_right: samples that some classifier has right.
         flips: [K, K] share of all samples, row wrong and column right.
@@ -136,6 +137,7 @@ class AnalyzeData:
     split: str
     classes: Sequence[str]
     class_sizes: Sequence[int]
+    answers: str
     num_train: int
     probe_on: str
     models: Sequence[AnalyzedModel]

@@ -18,6 +18,7 @@ from genkt.report.analyze_text import (
     model_head,
     pair_cells,
     transfer_text,
+    versus,
     weighted_cells,
 )
 from genkt.report.charts import LOSS, MOST_CLASSES, flips_chart
@@ -68,25 +69,32 @@ def _header(data: AnalyzeData, links: str) -> str:
 
 def _models(data: AnalyzeData) -> str:
     """One row a model: its own head, a linear probe, LogME, distances."""
-    ranks = {model.name: rank for rank, model in enumerate(data.by_logme, 1)}
-    heads = ["model", "parameters", "width", *model_head(data.other), "LogME rank"]
-    rows, best = [], data.by_logme[0].name
-    for model in data.models:
-        cells = [esc(cell) for cell in model_cells(model, data.other)]
-        sizes = [amount(model.num_parameters), f"{model.width:,}"]
-        rows.append([esc(model.title), *sizes, *cells, str(ranks[model.name])])
+    rows = [
+        [esc(model.title), *map(esc, model_cells(model, data.other)), amount(model.num_parameters)]
+        for model in data.models
+    ]
     which = "training images" if data.probe_on == "train" else "labelled training images"
     same = " The analysed images are the training images." if data.split == "train" else ""
     words = (
         f"Accuracy of each model's own head on {data.num_samples:,} {esc(data.split)} images, with "
-        f"its 95 % Wilson interval. Linear probe: logistic regression on frozen features of "
+        f"its 95 % Wilson interval, among {_among(data)}. Linear probe: logistic regression on frozen features of "
         f"{data.num_train:,} {which}. LogME: log evidence a label of the same images, in "
         "nats; higher is better, and no training is needed: it ranks candidate teachers. FD: "
         f"Frechet distance of {data.num_distance:,} images a side; comparable within a row, not "
         f"between models.{same}"
     )
-    main = [model.name == best and len(data.models) > 1 for model in data.models]
-    return f'{table(heads, rows, main)}<p class="dim">{words}</p>'
+    ranked = ""
+    if len(data.models) > 1:
+        order = ", ".join(f"<b>{esc(model.title)}</b>" for model in data.by_logme)
+        ranked = f"<p>As teachers, before any training, by LogME: {order}.</p>"
+    head = ["model", *model_head(data.other), "parameters"]
+    return f'{table(head, rows)}{ranked}<p class="dim">{words}</p>'
+
+
+def _among(data: AnalyzeData) -> str:
+    """The classes that an answer is taken from."""
+    alone = data.answers == "data"
+    return "the classes of the data alone" if alone else "all classes that a head knows"
 
 
 def _complementary(data: AnalyzeData) -> str:
@@ -110,7 +118,7 @@ def _complementary(data: AnalyzeData) -> str:
     rows = [[esc(cell) for cell in pair_cells(data, pair)] for pair in shown]
     words = (
         "Positive flips: images that the model of the row has wrong and that of the column right. "
-        "What stands above the diagonal minus what stands below it is the difference in accuracy. "
+        "An entry minus its mirror image is the difference in accuracy. "
         "Low entropy: these images are of few classes; its exponential is the number of classes "
         f"that they would fill evenly, of {len(data.classes):,}."
     )
@@ -126,36 +134,35 @@ def _complementary(data: AnalyzeData) -> str:
 
 def _expertise(data: AnalyzeData) -> str:
     """Whether the classes that hold most of a pair's flips are like each other."""
-    if not data.pairs or not data.top_percent:
+    columns = [
+        place
+        for place in range(len(data.top_percent))
+        if any(not math.isnan(data.relative(pair.top[place])) for pair in data.pairs)
+    ]
+    if not columns:
         return ""
     shown = [pair for pair in by_flips(data)[:_MOST_PAIRS] if sum(pair.flips)]
-    rows = [[_versus(data, pair), *_similarities(data, pair), _named(data, pair)] for pair in shown]
-    means = ["<b>mean of all pairs</b>"]
-    for place in range(len(data.top_percent)):
-        found = [data.relative(pair.top[place]) for pair in data.pairs]
-        known = [value for value in found if not math.isnan(value)]
-        means.append(f"<b>{_relative(sum(known) / len(known))}</b>" if known else "–")
+    rows = [
+        [
+            esc(versus(data, pair)),
+            *(_relative(data.relative(pair.top[place])) for place in columns),
+            _named(data, pair),
+        ]
+        for pair in shown
+    ]
+    means = ["mean of all pairs"]
+    for place in columns:
+        values = np.array([data.relative(pair.top[place]) for pair in data.pairs])
+        means.append(_relative(float(np.nanmean(values))))
     words = (
         "Mean cosine similarity between the classes that hold the first X % of a pair's positive "
         f"flips, relative to that of all classes ({figure(data.similarity)}); classes are compared "
         f"by {esc(data.embedded_by)}. Above 0: what the other model knows lies in related classes. "
-        "A dash: one class alone, which has no pair."
+        "A dash: one class alone, which has no pair. Last column: where most of the class flips."
     )
-    head = [
-        "wrong → right",
-        *(f"{value:g} %" for value in data.top_percent),
-        "most flips, by share",
-    ]
-    return f'<p class="dim">{words}</p>{table(head, [[*means, ""], *rows])}'
-
-
-def _versus(data: AnalyzeData, pair: Pair) -> str:
-    student, teacher = data.classifiers[pair.student], data.classifiers[pair.teacher]
-    return f"{esc(student.title)} → {esc(teacher.title)}"
-
-
-def _similarities(data: AnalyzeData, pair: Pair) -> list[str]:
-    return [_relative(data.relative(top)) for top in pair.top]
+    head = ["wrong → right", *(f"{data.top_percent[place]:g} %" for place in columns), "classes"]
+    body = table(head, [*rows, [*means, ""]], [*(False for _ in rows), True])
+    return f'<p class="dim">{words}</p>{body}'
 
 
 def _relative(value: float) -> str:
@@ -166,7 +173,7 @@ def _named(data: AnalyzeData, pair: Pair) -> str:
     """The first classes by share of flips."""
     shares = np.array(pair.flips) / np.maximum(data.class_sizes, 1)
     order = [int(index) for index in np.argsort(-shares, kind="stable")[:3] if shares[index]]
-    return ", ".join(f"{esc(data.classes[index])} {100 * shares[index]:.0f} %" for index in order)
+    return ", ".join(f"{esc(data.classes[index])} ({100 * shares[index]:.0f} %)" for index in order)
 
 
 def _transfer(data: AnalyzeData) -> str:
@@ -252,7 +259,7 @@ def _agreement(data: AnalyzeData) -> str:
         )))  # fmt: skip
     words = (
         "CKA: 1 where features are each other's rotation and scaling. KL is over the classes of "
-        "the data; the same answer counts all classes that a model knows."
+        f"the data, an answer is among {_among(data)}."
     )
     blocks = "".join(f"<div><h3>{esc(title)}</h3>{chart}</div>" for title, chart in charts)
     return f'<p class="dim">{words}</p><div class="cols">{blocks}</div>'

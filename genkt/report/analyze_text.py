@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,11 +32,11 @@ def headline(data: AnalyzeData) -> list[tuple[str, bool]]:
     other = int(np.argmax(row))
     return [
         *pieces,
-        (f". Of the {100 * (1 - accuracies[place]):.1f} % that it has wrong, ", False),
+        (". Of its errors, ", False),
         (data.classifiers[other].title, True),
         (" has ", False),
-        (f"{100 * row[other]:.1f} %", True),
-        (f" right; some model is right on {100 * data.any_right.value:.1f} %.", False),
+        (f"{100 * row[other] / (1 - accuracies[place]):.0f} %", True),
+        (f" right; some model is right on {100 * data.any_right.value:.1f} % of all.", False),
     ]
 
 
@@ -95,13 +94,17 @@ def by_flips(data: AnalyzeData) -> list[Pair]:
     return sorted(data.pairs, key=lambda pair: -data.flips[pair.student, pair.teacher])
 
 
+def versus(data: AnalyzeData, pair: Pair) -> str:
+    """The model that is wrong, and the one that is right."""
+    return f"{data.classifiers[pair.student].title} → {data.classifiers[pair.teacher].title}"
+
+
 def pair_cells(data: AnalyzeData, pair: Pair) -> list[str]:
-    """Student, teacher, accuracy difference, positive flips, entropy and effective classes."""
+    """The two models, accuracy difference, positive flips, entropy, and its exponential."""
     student, teacher = data.classifiers[pair.student], data.classifiers[pair.teacher]
     flips = data.flips[pair.student, pair.teacher]
     return [
-        student.title,
-        teacher.title,
+        versus(data, pair),
         signed(100 * (share_of(teacher).value - share_of(student).value)),
         f"{100 * flips:.1f}",
         figure(pair.entropy, 2),
@@ -109,7 +112,7 @@ def pair_cells(data: AnalyzeData, pair: Pair) -> list[str]:
     ]
 
 
-PAIR_HEAD = ["wrong", "right", "difference", "positive flips, %", "entropy", "as many classes"]
+PAIR_HEAD = ["wrong → right", "difference", "positive flips, %", "entropy", "effective classes"]
 
 
 def weighted_cells(probe: WeightedProbe) -> list[str]:
@@ -148,8 +151,8 @@ def text_table(data: AnalyzeData) -> str:
                  *([m.title, *model_cells(m, data.other)] for m in data.models)]),
     ]  # fmt: skip
     if data.pairs:
-        rows = [_joined(pair_cells(data, pair)) for pair in by_flips(data)[:_MOST_ROWS]]
-        blocks.append(aligned([_joined(PAIR_HEAD), *rows]) + _more(len(data.pairs)))
+        rows = [pair_cells(data, pair) for pair in by_flips(data)]
+        blocks.append(aligned([PAIR_HEAD, *rows[:_MOST_ROWS]]) + _more(len(rows)))
     if transfer := transfer_text(data):
         blocks.append([transfer])
     if data.weighted:
@@ -160,11 +163,6 @@ def text_table(data: AnalyzeData) -> str:
     blocks.append([f"note: {note}" for note in data.notes])
     blocks.append([f"left out: {path}: {reason}" for path, reason in data.skipped])
     return "\n".join(itertools.chain.from_iterable([*block, ""] for block in blocks if block))
-
-
-def _joined(cells: Sequence[str]) -> list[str]:
-    """The two models of a pair in the first column."""
-    return [f"{cells[0]} | {cells[1]}", *cells[2:]]
 
 
 def _more(count: int) -> list[str]:

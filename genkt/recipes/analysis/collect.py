@@ -74,8 +74,8 @@ class Answers:
     """A classifier's answers on the analysed part.
 
     Args:
-        predicted: [N] over the classes it answers among; 0..C-1 are the data's, the same name has the same
-            number with every model.
+        predicted: [N] over the classes it answers among; 0..C-1 are the data's, and the same
+            name has the same number with every model.
         logits: [N, C] of the data's classes alone.
     """
 
@@ -113,9 +113,16 @@ def read_parts(config: AnalyzeConfig) -> Parts:
             raise UserError(f'split "{name}": expected labelled images, it has none')
     if len(splits.classes) < 2:
         raise UserError(f"data: expected two classes or more, got {len(splits.classes)}")
-    other = None if config.other is None else TransferSet.open(config.other).images
+    other = None if config.other is None else _others(config.other)
     more = () if other is None else other.skipped
     return Parts(train, analysed, other, tuple(dict.fromkeys([*splits.skipped, *more])))
+
+
+def _others(place: str) -> ImageSet:
+    try:
+        return TransferSet.open(place).images
+    except UserError as error:
+        raise UserError(f"other: {error}") from error
 
 
 def _with_labels(images: ImageSet) -> ImageSet:

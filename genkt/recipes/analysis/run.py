@@ -114,6 +114,7 @@ def _analysed(
         split=config.split,
         classes=parts.classes,
         class_sizes=np.bincount(parts.labels, minlength=len(parts.classes)).tolist(),
+        answers=config.answers,
         num_train=len(parts.train),
         probe_on=config.probe_on,
         models=models,
