@@ -77,9 +77,10 @@ def _models(data: AnalyzeData) -> str:
     same = " The analysed images are the training images." if data.split == "train" else ""
     words = (
         f"Accuracy of each model's own head on {data.num_samples:,} {esc(data.split)} images, with "
-        f"its 95 % Wilson interval, among {_among(data)}. Linear probe: logistic regression on frozen features of "
-        f"{data.num_train:,} {which}. LogME: log evidence a label of the same images, in "
-        "nats; higher is better, and no training is needed: it ranks candidate teachers. FD: "
+        f"its 95 % Wilson interval, among {_among(data)}. Linear probe: logistic regression on "
+        f"frozen features of {data.num_train:,} {which}. LogME: log evidence a label of the same "
+        "images, in nats; higher is better, and no training is needed: it ranks candidate "
+        "teachers. A model that was trained on these labels looks better there than it is. FD: "
         f"Frechet distance of {data.num_distance:,} images a side; comparable within a row, not "
         f"between models.{same}"
     )

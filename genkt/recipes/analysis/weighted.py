@@ -26,10 +26,12 @@ class AftRun:
     """Feature weights that a run has learned.
 
     Args:
-        teachers: of the run.  weights: one [D_t of all teachers] a label draw, 0..1.
+        teachers: of the run.  seed: of their weights that come from no file.
+        weights: one [D_t of all teachers] a label draw, 0..1.
     """
 
     teachers: tuple[ModelSpec, ...]
+    seed: int
     weights: tuple[Tensor, ...]
 
 
@@ -55,7 +57,7 @@ def read_aft(name: str) -> AftRun | None:
     if not found:
         raise UserError("its mu is no weight a feature (method.mu=diagonal)")
     settings = TeacherSettings(**run["config"]["teacher"])
-    return AftRun(tuple(teacher_specs(settings)), tuple(found))
+    return AftRun(tuple(teacher_specs(settings)), run["config"]["seed"], tuple(found))
 
 
 def _weights(path: Path) -> Tensor | None:
@@ -73,7 +75,7 @@ def weighted_probe(title: str, run: AftRun, collector: Collector) -> WeightedPro
     Raises:
         UserError: a teacher that cannot be loaded, or is another one than the run had.
     """
-    models = [load_model(spec).freeze() for spec in run.teachers]
+    models = [load_model(spec, seed=run.seed).freeze() for spec in run.teachers]
     found = [collector.features(model) for model in models]
     train = torch.cat([each.train for each in found], dim=1)
     analysed = torch.cat([each.analysed for each in found], dim=1)
