@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "transfer": "genkt.api",
     "evaluate": "genkt.api",
+    "analyze": "genkt.api",
     "estimate": "genkt.api",
     "synthesize": "genkt.api_synthesis",
     "compare": "genkt.api_compare",

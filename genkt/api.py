@@ -18,6 +18,8 @@ from genkt.cli.words import quote
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone, transform_of
+from genkt.recipes.analysis.config import AnalyzeConfig
+from genkt.recipes.analysis.run import Analysis, run_analysis
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.evaluation import Evaluation
 from genkt.recipes.evaluation import evaluate as run_evaluation
@@ -114,6 +116,29 @@ def evaluate(model: str | Path, *words: str, **settings: Any) -> Evaluation:
     return run_evaluation(config)
 
 
+def analyze(models: str | Path | Sequence[str | Path], *words: str, **settings: Any) -> Analysis:
+    """What ``genkt analyze`` does, returning every number; ``out=None`` writes nothing.
+
+    Args:
+        models: run folders, timm names, ``local-dir:PATH`` or ``genkt:NAME``.
+        words: settings as on the command line, e.g. ``"transfer.before=runs/a"``.
+
+    Raises:
+        UserError: every fault of the settings at once, or models and data that do not fit.
+
+    Example:
+        >>> import genkt
+        >>> found = genkt.analyze(["genkt:digits_teacher"], data="digits", out=None, device="cpu")
+        >>> found.data.models[0].probe.value > 0.9
+        True
+    """
+    several = [models] if isinstance(models, (str, Path)) else list(models)
+    named = {"models": several, **settings}
+    all_words = [word for key, value in named.items() for word in as_words(key, value)]
+    config = read_config(AnalyzeConfig, "analyze", [*all_words, *words])
+    return run_analysis(config, _shown(words, named, "analyze"))
+
+
 def as_backbone(model: Model) -> Backbone:
     """A module given in Python, seen as a ``Backbone``; timm models bring their transform.
 
@@ -188,7 +213,7 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
     return read_config(TransferConfig, "transfer", found.words), given
 
 
-def _shown(words: Sequence[str], named: dict[str, Any]) -> str:
+def _shown(words: Sequence[str], named: dict[str, Any], function: str = "transfer") -> str:
     """The call as the report shows it; a module by its class."""
     arguments = [repr(word) for word in words]
     for key, value in named.items():
@@ -198,7 +223,7 @@ def _shown(words: Sequence[str], named: dict[str, Any]) -> str:
             arguments.append(f"{key}=<{value}>")
         else:
             arguments.append(f"{key}={'<Splits>' if isinstance(value, Splits) else repr(value)}")
-    return f"genkt.transfer({', '.join(arguments)})"
+    return f"genkt.{function}({', '.join(arguments)})"
 
 
 def _modules(teacher: Any) -> list[Backbone] | None:

@@ -8,6 +8,7 @@ import pytest
 from test_cli import save_teacher
 from tiny import TRANSFORM, model_words, run, transfer_words, write_images
 
+from genkt.cli.analyze import AnalyzeConfig
 from genkt.cli.app import read_config
 from genkt.cli.cache import CacheConfig
 from genkt.cli.convert import ConvertConfig
@@ -60,6 +61,7 @@ def shipped() -> bool:
 @pytest.mark.parametrize(
     ("kind", "command", "words"),
     [
+        (AnalyzeConfig, "analyze", ["models=[x,y]"]),
         (CacheConfig, "cache", model_words("teacher")),
         (ConvertConfig, "convert", ["checkpoint=x", "out=y"]),
         (PrimeConfig, "prime", []),

@@ -55,15 +55,28 @@ def flips(a: Prediction, b: Prediction) -> Flips:
         )
     if not a.ids:
         raise UserError("flips: expected at least one sample, got none")
-    num_classes = int(a.probabilities.shape[1])
     right_a = a.predicted.cpu().numpy() == labels_a
     right_b = b.predicted.cpu().numpy() == labels_a
+    return flips_of(right_a, right_b, labels_a, int(a.probabilities.shape[1]))
+
+
+def flips_of(
+    right_a: NDArray[np.bool_], right_b: NDArray[np.bool_], labels: NDArray[np.int64],
+    num_classes: int,
+) -> Flips:  # fmt: skip
+    """The same from what is known of every sample already.
+
+    Args:
+        right_a, right_b: [N] whether the answer of each was right.
+        labels: [N] in 0..C-1.
+        num_classes: C.
+    """
     gained, lost = ~right_a & right_b, right_a & ~right_b
     return Flips(
         gained,
         lost,
-        np.bincount(labels_a[gained], minlength=num_classes).astype(np.int64),
-        np.bincount(labels_a[lost], minlength=num_classes).astype(np.int64),
+        np.bincount(labels[gained], minlength=num_classes).astype(np.int64),
+        np.bincount(labels[lost], minlength=num_classes).astype(np.int64),
     )
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "labels and probabilities of a finished run's student on images",
     "compare": "several transfers on the same label draws: one table, paired differences",
     "evaluate": "accuracy of any model on any labelled set",
+    "analyze": "what each of several models knows that the others do not; features, agreement",
     "export": "a finished run's student as ONNX, checked against torch",
     "cache": "compute a teacher's outputs on a set once, ahead of time",
     "pretrain": "retrain the shipped teacher of the built-in digits",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from genkt.analysis.statistics import wilson_interval
-from genkt.data.images import Skipped
+from genkt.data.images import ImageSet, Skipped
+from genkt.data.splits import Splits
 from genkt.recipes.data import load_splits
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
@@ -101,12 +102,22 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         UserError: the part is not there, or the model's classes are not those of the data.
     """
     splits = load_splits(settings.data, settings.seed)
-    if settings.split not in splits.parts:
-        there = ", ".join(name for name in splits.parts if name != "unlabelled")
-        raise UserError(f'split "{settings.split}": not in this data; expected one of {there}')
+    part = labelled_part(splits, settings.split)
     classifier = load_classifier(settings.model, settings.weights)
-    images = aligned_labels(classifier, splits.parts[settings.split])
+    images = aligned_labels(classifier, part)
     prediction = predict_images(
         classifier, images, device=settings.device, batch_size=settings.batch_size
     )
     return Evaluation(settings.model, settings.split, images.classes, prediction, splits.skipped)
+
+
+def labelled_part(splits: Splits, name: str) -> ImageSet:
+    """The train, validation or test part of a data set.
+
+    Raises:
+        UserError: the data have no such part.
+    """
+    if name not in splits.parts:
+        there = ", ".join(part for part in splits.parts if part != "unlabelled")
+        raise UserError(f'split "{name}": not in this data; expected one of {there}')
+    return splits.parts[name]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genkt.data.images import ImageSet
@@ -35,7 +36,10 @@ def load_student(run: str | Path) -> Classifier:
     Raises:
         UserError: no such folder, or a run that has not finished.
     """
-    folder = Path(run)
+    return _with_own_head(_student_of(Path(run)), None)
+
+
+def _student_of(folder: Path) -> str:
     if not folder.is_dir():
         raise UserError(f"run {folder}: no such folder")
     student = folder / "student"
@@ -46,7 +50,7 @@ def load_student(run: str | Path) -> Classifier:
     elif not (student / "config.json").is_file():
         reason = "its student is not a timm model; load student/model.safetensors with your code"
     else:
-        return _with_own_head(f"local-dir:{student}", None)
+        return f"local-dir:{student}"
     raise UserError(f"run {folder}: {reason}")
 
 
@@ -56,15 +60,26 @@ def load_classifier(name: str, weights: str | None = None) -> Classifier:
     Raises:
         UserError: nothing of this name, or an unfinished run.
     """
+    return _with_own_head(model_name(name), weights)
+
+
+def model_name(name: str) -> str:
+    """What ``load_classifier`` takes, as a name for ``load_model``; nothing is built.
+
+    Raises:
+        UserError: nothing of this name, or an unfinished run.
+    """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
-        return _with_own_head(f"local-dir:{folder}", weights)
+        return f"local-dir:{folder}"
     is_path = name.startswith((".", "/", "~")) or (folder / "run.json").is_file()
     if is_path or (folder.is_dir() and name_fault(name)):
-        return load_student(folder)
+        return _student_of(folder)
     if "/" in name and ":" not in name:
         raise UserError(f'model "{name}": no such folder; a hub name is written hf-hub:{name}')
-    return _with_own_head(name, weights)
+    if fault := name_fault(name):
+        raise UserError(fault)
+    return name
 
 
 def _with_own_head(name: str, weights: str | None) -> Classifier:
@@ -97,22 +112,34 @@ def aligned_labels(classifier: Classifier, images: ImageSet) -> ImageSet:
         UserError: the model's class names are known and are not those of the images, or it has
             another number of classes.
     """
+    index = class_places(classifier, images.classes)
+    if not classifier.classes:
+        return images
+    labels = np.where(images.labels >= 0, index[images.labels], images.labels)
+    names = classifier.classes
+    return ImageSet(images.ids, labels, names, images.items, images.open_item, images.skipped)
+
+
+def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]:
+    """[C] the model's own number of each class of some data.
+
+    Raises:
+        UserError: as ``aligned_labels``.
+    """
     model, names = classifier.model, classifier.classes
-    if names and set(images.classes) <= set(names):
-        index = np.array([names.index(name) for name in images.classes], dtype=np.int64)
-        labels = np.where(images.labels >= 0, index[images.labels], images.labels)
-        return ImageSet(images.ids, labels, names, images.items, images.open_item, images.skipped)
-    if names:
-        unknown = [name for name in images.classes if name not in names]
+    if unknown := [name for name in classes if names and name not in names]:
         raise UserError(
             f"model {model.name}: does not know the classes {', '.join(unknown[:5])} "
             f"(it knows {', '.join(names[:8])}{' ...' if len(names) > 8 else ''})"
         )
-    if model.num_classes != len(images.classes):
+    if names:
+        places = {name: place for place, name in enumerate(names)}
+        return np.array([places[name] for name in classes], dtype=np.int64)
+    if model.num_classes != len(classes):
         raise UserError(
-            f"model {model.name}: has {model.num_classes} classes, the data {len(images.classes)}"
+            f"model {model.name}: has {model.num_classes} classes, the data {len(classes)}"
         )
-    return images
+    return np.arange(len(classes), dtype=np.int64)
 
 
 class _Logits(nn.Module):

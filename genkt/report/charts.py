@@ -174,7 +174,7 @@ def confusion_chart(
     for row, true in enumerate(shown):
         y = top + row * cell
         parts.append(svg.text(left - 6, y + cell / 2 + 4, names[row], anchor="end", css="small"))
-        parts.append(_column_name(names[row], left + (row + 0.5) * cell, top - 6, longest))
+        parts.append(column_name(names[row], left + (row + 0.5) * cell, top - 6, longest))
         for column, predicted in enumerate(shown):
             count = int(matrix[true, predicted])
             share = count / totals[true]
@@ -184,7 +184,8 @@ def confusion_chart(
     return svg.svg(WIDTH, top + cell * len(shown) + 4, title, "".join(parts))
 
 
-def _column_name(name: str, x: float, y: float, longest: int) -> str:
+def column_name(name: str, x: float, y: float, longest: int) -> str:
+    """A name above its column, turned where the names are long."""
     if longest <= 2:
         return svg.text(x, y, name, anchor="middle", css="small")
     turn = f"translate({svg.num(x + 4)} {svg.num(y)}) rotate(-90)"

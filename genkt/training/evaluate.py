@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,10 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from genkt.data.views import ViewDataset
 from genkt.models.backbone import Backbone
-from genkt.types import Prediction
+from genkt.types import ModelOutput, Prediction
 
 
-@torch.inference_mode()
 def predict(
     model: Backbone,
     dataset: ViewDataset,
@@ -28,25 +28,65 @@ def predict(
         dataset: rendered with the model's own transform first; view 0 of every sample is read.
     """
     images = dataset.images
+    found = _forward(model, dataset, batch_size, device, num_workers)
+    rows = [_logits(output).softmax(dim=1).cpu() for output in found]
+    probabilities = torch.cat(rows) if rows else torch.zeros(0, model.num_classes)
+    return Prediction(images.ids, torch.from_numpy(images.labels), probabilities)
+
+
+def outputs(
+    model: Backbone,
+    dataset: ViewDataset,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> ModelOutput:
+    """Features and logits of every picture of a fixed-view data set, in one pass.
+
+    Args:
+        dataset: as for ``predict``.
+        progress: told of the pictures that are done.
+
+    Returns:
+        Features [N, D] and logits [N, C], float32 on the CPU.
+    """
+    features, logits = [torch.zeros(0, model.width)], [torch.zeros(0, model.num_classes)]
+    for output in _forward(model, dataset, batch_size, device, 0):
+        features.append(output.features.float().cpu())
+        logits.append(_logits(output).cpu())
+        if progress is not None:
+            progress(len(output.features))
+    return ModelOutput(torch.cat(features), torch.cat(logits))
+
+
+def _logits(output: ModelOutput) -> Tensor:
+    assert output.logits is not None
+    return output.logits.float()
+
+
+@torch.inference_mode()
+def _forward(
+    model: Backbone, dataset: ViewDataset, batch_size: int, device: torch.device | str,
+    num_workers: int,
+) -> Iterator[ModelOutput]:  # fmt: skip
+    """The outputs of one batch after the other, in evaluation mode."""
     was_training = model.training
     model.eval()
     loader = DataLoader(
         _Pictures(dataset, batch_size),
         batch_size=None,
-        sampler=range(0, len(images), batch_size),
+        sampler=range(0, len(dataset.images), batch_size),
         num_workers=num_workers,
         collate_fn=_as_loaded,
         generator=torch.Generator(),  # the loader's own draw leaves the global state alone
     )
     try:
-        rows = [
-            model(model.normalize(pictures.to(device))).logits.float().softmax(dim=1).cpu()
-            for pictures in loader
-        ]
+        for pictures in loader:
+            output: ModelOutput = model(model.normalize(pictures.to(device)))
+            yield output
     finally:
         model.train(was_training)
-    probabilities = torch.cat(rows) if rows else torch.zeros(0, model.num_classes)
-    return Prediction(images.ids, torch.from_numpy(images.labels), probabilities)
 
 
 class _Pictures(Dataset[Tensor]):

@@ -1,0 +1,1 @@
+"""Analysis of any models on any labelled set (``genkt analyze``)."""
