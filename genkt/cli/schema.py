@@ -156,11 +156,9 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
 
     One whose name is any text takes the names that no other has.
     """
-    if len(groups) == 1:  # the group or null
-        return parse(groups[0], value, path, faults)
-    hints = {group: typing.get_type_hints(group, include_extras=True) for group in groups}
-    if len(groups) == 1 and not hints[groups[0]].keys() & {"name", "do"}:
+    if len(groups) == 1:
         return parse(groups[0], value, path, faults)  # a group of settings, or null
+    hints = {group: typing.get_type_hints(group, include_extras=True) for group in groups}
     key = "do" if all("do" in kinds for kinds in hints.values()) else "name"
     by_name = {name: group for group, kinds in hints.items() for name in get_args(kinds[key])}
     open_ = next((group for group, kinds in hints.items() if kinds[key] is str), None)
