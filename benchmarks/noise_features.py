@@ -1,0 +1,121 @@
+"""Do useless teacher features hurt? A second teacher that sees nothing but noise is added.
+
+    python benchmarks/noise_features.py OUT
+
+The shipped teacher teaches the digits (2 labels a class, the rest of the pool unlabelled) alone and
+beside a model whose features are drawn from N(0, 1), the same ones for the same image. OUT keeps
+all runs, so that the same command goes on where it was interrupted.
+
+Claim: AFT learns to leave noise out and loses nothing, regression of features falls to plain
+fine-tuning (Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
+Models", 2024, Fig. 6b and 6c).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["OMP_NUM_THREADS"] = "1"  # two processes share the machine's cores
+
+import torch
+from common import report
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import genkt
+from genkt.analysis.statistics import mean_interval, paired_difference
+from genkt.io import fingerprint, read_json
+from genkt.models.load import ModelSpec, load_model
+
+WIDTHS = (0, 512, 2048)
+METHODS = {
+    "aft": ("method.beta=10", "train.lr=2.0e-3"),
+    "feature_kd": ("method.beta=10", "train.lr=2.0e-3"),
+    "rkd": ("method.beta=10", "train.lr=2.0e-3"),
+    "stl": (),
+}
+DRAWS = 5
+SHARED = (
+    "data=digits", "transfer_set=unlabelled", "data.views.num_views=4", f"draws={DRAWS}",
+    "train.steps=160", "finetune.steps=40", "train.eval_every=0", "device=cpu", "baseline=false",
+)  # fmt: skip
+
+
+class Noise(nn.Module):
+    """A model whose features [B, D] are N(0, 1), and the same whenever it sees the same image."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.fc = nn.Linear(width, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> logits [B, 10]."""
+        rows = [
+            torch.randn(self.width, generator=torch.Generator().manual_seed(_seed(image)))
+            for image in images
+        ]
+        logits: Tensor = self.fc(torch.stack(rows))
+        return logits
+
+
+def _seed(image: Tensor) -> int:
+    return int(fingerprint(image.contiguous().numpy().tobytes().hex())[:8], 16)
+
+
+def teachers(width: int) -> list[genkt.Backbone]:
+    """The shipped teacher, and noise of ``width`` features beside it."""
+    shipped = load_model(ModelSpec("genkt:digits_teacher", channels_last=True), seed=0)
+    if not width:
+        return [shipped]
+    torch.manual_seed(0)
+    return [shipped, genkt.Backbone(Noise(width), shipped.transform, f"noise of {width} features")]
+
+
+def run(job: tuple[str, str, int]) -> list[float]:
+    """Test accuracies in percent by draw."""
+    out, method, width = job
+    torch.set_num_threads(1)
+    given = {"teacher": teachers(width)} if method != "stl" else {}
+    genkt.transfer(*SHARED, f"method={method}", *METHODS[method], out=out, **given)
+    results = [read_json(Path(out) / f"draws/{d}/{method}/result.json") for d in range(DRAWS)]
+    return [100 * result["result"]["accuracy"] for result in results]
+
+
+def noise_weight(out: str) -> float | None:
+    """Mean of AFT's learned weights on noise, over that on the teacher's features."""
+    ratios = []
+    for path in sorted(Path(out).glob("draws/*/aft/artifacts.safetensors")):
+        weights = load_file(path)
+        ratios.append((weights["weights.1"].mean() / weights["weights.0"].mean()).item())
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def main() -> None:
+    """Train what is missing, then print the figures and write the JSON."""
+    home = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/noise_features").resolve()
+    jobs = [(str(home / f"{method}-{width}"), method, width)
+            for method in METHODS for width in WIDTHS if width == 0 or method != "stl"]  # fmt: skip
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = {(method, width): accuracies for (_, method, width), accuracies
+                 in zip(jobs, pool.map(run, jobs), strict=True)}  # fmt: skip
+    results: dict[str, Any] = {}
+    for (method, width), accuracies in found.items():
+        loss = paired_difference(accuracies, found[method, 0])
+        results[f"{method}, {width} noise features"] = {
+            "accuracy": str(mean_interval(accuracies)),
+            "minus_without_noise": None if not width else [loss.mean, loss.low, loss.high],
+            "noise_weight": noise_weight(str(home / f"{method}-{width}"))
+            if method == "aft" and width else None,
+        }  # fmt: skip
+    report("noise_features", results, {"aft": "loses nothing"})
+
+
+if __name__ == "__main__":
+    main()
