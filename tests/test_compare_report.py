@@ -16,7 +16,7 @@ from test_report import Page
 from genkt.report.compare import SCHEMA_VERSION, build_comparison, comparison_dict
 from genkt.report.compare_charts import sweeps_charts
 from genkt.report.compare_cost import cost_chart, frontier, worth
-from genkt.report.compare_data import Tried, against, asked, together
+from genkt.report.compare_data import Tried, Work, against, asked, together
 from genkt.report.compare_page import render
 from genkt.report.compare_text import after, headline, markdown, sentences, text_table
 from genkt.types import UserError
@@ -224,3 +224,9 @@ def test_candidates_are_told_with_the_chosen_one_in_bold() -> None:
     told = "Settings of 2 arms were chosen on validation images, on label draws of their own"
     assert told in page and told in markdown(comparison(tuning=tuning))
     assert "Chosen settings" not in render(comparison())
+
+
+def test_the_work_and_how_long_it_took() -> None:
+    page = render(comparison(work=Work(wall_seconds=100.0, task_seconds=190.0)))
+    assert "1.90 processes at a time" in page
+    assert "24.0 s of work in all" in render(comparison())

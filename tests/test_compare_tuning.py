@@ -46,7 +46,13 @@ def test_the_best_candidate_on_validation_is_what_an_arm_runs_with(tmp_path: Pat
         assert kept["words"][-1] == mine[best]["words"][0]
         group, name = key.split(".")
         assert f"{key}={kept['config'][group][name]:g}" == f"{key}={value_of(mine[best]):g}"
+    work = told["work"]
+    outcomes = [json.loads(path.read_text())["seconds"]
+                for path in home.glob("**/outcomes/*.json")]  # fmt: skip
+    assert len(outcomes) == 6 and work["task_seconds"] == pytest.approx(sum(outcomes))
+    assert work["wall_seconds"] >= work["task_seconds"]  # one process
     again = run(*tuned(tmp_path, "data.validation_fraction=0.3"))
+    assert json.loads((home / "compare.json").read_text())["work"] == work
     assert again.code == 0 and "finished" not in again.err  # nothing is trained twice
 
 

@@ -58,6 +58,7 @@ def comparison_dict(data: CompareData) -> dict[str, Any]:
         "pairs": [_comparison(c) for c in asked(data)],
         "sweeps": [dataclasses.asdict(sweep) for sweep in data.sweeps],
         "tuning": [_tried(tried) for tried in data.tuning],
+        "work": None if data.work is None else dataclasses.asdict(data.work),
         "failed": [{"arm": arm, "reason": reason} for arm, reason in data.failed],
         "notes": list(data.notes),
         "words": list(data.words),

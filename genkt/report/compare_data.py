@@ -100,6 +100,14 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Work:
+    """How long a comparison took: on the wall, and the sum of what its processes did meanwhile."""
+
+    wall_seconds: float
+    task_seconds: float
+
+
+@dataclass(frozen=True)
 class CompareData:
     """Everything a comparison has to tell.
 
@@ -115,6 +123,7 @@ class CompareData:
         seed, num_draws: of all arms.
         notes: sentences for the reader.
         tuning: candidates that settings were chosen from.
+        work: of all arms and candidates, over all starts.
     """
 
     title: str
@@ -132,6 +141,7 @@ class CompareData:
     num_draws: int = 0
     notes: Sequence[str] = ()
     tuning: Sequence[Tried] = ()
+    work: Work | None = None
 
     def __post_init__(self) -> None:
         """Check that the arms can be told apart. Raises: UserError."""

@@ -159,15 +159,26 @@ def _cost(data: CompareData) -> str:
             f"{arm.cost.samples // len(arm.cells):,}",
             bytes_text(peak) if peak else "–",
         ])  # fmt: skip
-    work = sum((arm.cost for arm in data.arms), Cost()).seconds
     head = ["Seconds a student", *map(esc, stages), "all", "images seen", "peak memory"]
     words = (
-        f"Wall time on one core beside other arms, mean over the draws; {duration(work)} of work "
-        "in all. Every arm adapts and caches its teachers anew; what several runs share (a "
+        f"Wall time on one core beside other arms, mean over the draws; {_work(data)} in all. "
+        "Every arm adapts and caches its teachers anew; what several runs share (a "
         "gallery's features) is paid by the arm that came first."
     )
     chart = f"<p>{esc(worth(data))}</p>{cost_chart(data)}" if len(data.listed) > 1 else ""
     return f'{chart}{table(head, rows)}<p class="dim">{words}</p>'
+
+
+def _work(data: CompareData) -> str:
+    """The students' seconds; where it is known, all processes' and how long they took."""
+    if data.work is None or not data.work.wall_seconds:
+        work = sum((arm.cost for arm in data.arms), Cost()).seconds
+        return f"{duration(work)} of work"
+    at_once = data.work.task_seconds / data.work.wall_seconds
+    return (
+        f"{duration(data.work.task_seconds)} of work (reports and candidates included) in "
+        f"{duration(data.work.wall_seconds)}, {at_once:.2f} processes at a time,"
+    )
 
 
 def _tuning(data: CompareData) -> str:

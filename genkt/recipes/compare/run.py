@@ -14,10 +14,10 @@ from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.compare.plan import ArmSettings, Plan, make_plan
 from genkt.recipes.compare.task import ARMS
 from genkt.recipes.compare.tuning import FOLDER, Candidate, candidates, choose, told
-from genkt.recipes.compare.work import changed_tasks, finish
+from genkt.recipes.compare.work import changed_tasks, finish, work_in
 from genkt.recipes.present import versions
 from genkt.report.compare import build_comparison
-from genkt.report.compare_data import CompareData, Tried
+from genkt.report.compare_data import CompareData, Tried, Work
 from genkt.report.compare_text import text_table
 from genkt.report.summary import aligned
 from genkt.types import UserError
@@ -136,6 +136,7 @@ def _data(
         lines = [f"arm {name}: {reason}" for name, reason in failed]
         raise UserError("\n".join(["no arm has ended well", *lines]))
     first = plan.tasks[0].config
+    work = [work_in(Path(config.out)), work_in(Path(config.out) / FOLDER)]
     return CompareData(
         title=study.title,
         study=study.name,
@@ -152,6 +153,7 @@ def _data(
         num_draws=first.draws,
         notes=warnings(plan.tasks, arms),
         tuning=tried,
+        work=Work(sum(part.wall_seconds for part in work), sum(part.task_seconds for part in work)),
     )
 
 

@@ -74,6 +74,10 @@ class ArmTask:
         """Why it ended early, in one line; None where it did not."""
         return str(read_json(self.outcome)["failed"] or "") or None if self.is_done() else None
 
+    def seconds(self) -> float:
+        """Wall seconds of its run in this start."""
+        return float(read_json(self.outcome)["seconds"])
+
     def num_finished(self) -> int:
         """Students that are there."""
         config = self.config

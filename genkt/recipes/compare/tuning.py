@@ -54,10 +54,6 @@ class Candidate:
             found.append(float(extras["validation_accuracy"]))
         return statistics.fmean(found)
 
-    def seconds(self) -> float:
-        """Wall seconds of its run."""
-        return float(read_json(self.task.outcome)["seconds"])
-
 
 def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> list[Candidate]:
     """Every candidate of every arm; candidates of equal settings share one transfer.
@@ -114,7 +110,7 @@ def told(tried: Sequence[Candidate], chosen: Sequence[ArmSettings]) -> list[Trie
         own = candidate.words
         found.append(
             Tried(
-                candidate.arm, own, candidate.validation(), candidate.seconds(),
+                candidate.arm, own, candidate.validation(), candidate.task.seconds(),
                 words[candidate.arm][-len(own) :] == own,
             )
         )  # fmt: skip

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import ExecutorSettings
 from genkt.generative.generator import load_generator
+from genkt.io import read_json, write_json
 from genkt.recipes.compare.progress import Watch
 from genkt.recipes.compare.task import ArmTask, differences
 from genkt.recipes.generated import needed_generators
+from genkt.report.compare_data import Work
 from genkt.types import UserError
+
+_WORK = "work.json"
 
 
 def changed_tasks(tasks: Sequence[ArmTask], *, overwrite: bool) -> dict[str, list[str]]:
@@ -50,6 +56,8 @@ def finish(
 ) -> None:  # fmt: skip
     """Run what is not done; an arm whose process dies again and again ends, the others go on."""
     tasks = _forgotten(tasks, changed)
+    missing = [task for task in tasks if not task.is_done()]
+    started = time.monotonic()
     on_gpu = any(task.config.device != "cpu" for task in tasks)
     with Watch(tasks), _one_thread():
         while waiting := [task for task in tasks if not task.is_done()]:
@@ -61,6 +69,21 @@ def finish(
                 if not dead:
                     raise
                 dead[0].end(reason, 0.0)
+    if missing:
+        _note(Path(missing[0].home), time.monotonic() - started, missing)
+
+
+def _note(home: Path, wall_seconds: float, tasks: Sequence[ArmTask]) -> None:
+    """Add to what earlier starts have noted: how long it took, and how much work it was."""
+    before, work = work_in(home), sum(task.seconds() for task in tasks)
+    after = Work(before.wall_seconds + wall_seconds, before.task_seconds + work)
+    write_json(home / _WORK, asdict(after))
+
+
+def work_in(home: Path) -> Work:
+    """What all starts of a comparison have noted in a folder."""
+    path = home / _WORK
+    return Work(**read_json(path)) if path.is_file() else Work(0.0, 0.0)
 
 
 def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> list[ArmTask]:
