@@ -29,6 +29,7 @@ GROUPS = sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} - ELS
 CHOICES = [(group, name) for group in GROUPS for name in Words().choices(group)]
 REQUIRED = {
     ("data", "folder"): ["data.root=."],
+    ("data", "split_list"): ["data.root=.", f"data.train={CONFIGS / 'transfer.yaml'}"],
     ("data", "torchvision"): ["data.dataset=fake", "data.root=."],
     ("student", "timm"): ["student.model=resnet18"],
     ("teacher", "timm"): ["teacher.model=resnet18"],
