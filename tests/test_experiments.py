@@ -166,6 +166,13 @@ def test_a_smoke_changes_sizes_alone(tmp_path: Path) -> None:
     assert small.data.labels_per_class == 2 and small.train.labelled_per_batch == 2
 
 
+def test_a_smoke_has_no_step_where_the_run_has_none() -> None:
+    with smoke_of(composed("general_kt_imagenet")) as smoke:
+        recipe = smoke.config.recipe
+        assert isinstance(recipe, StagedRecipe)
+        assert [stage.steps for stage in recipe.trained.values()] == [0, 1]
+
+
 def test_a_smoke_may_be_repeated(tmp_path: Path) -> None:
     words = ["transfer", "smoke=true", "method=stl"]
     for _ in range(2):
