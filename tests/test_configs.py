@@ -25,11 +25,21 @@ from genkt.recipes.retrieval.config import RetrieveConfig
 
 CONFIGS = resource("configs")
 # see the tests of these
-ELSEWHERE = {"hydra", "synthesis", "executor", "study", "encoder", "retrieval"}
+ELSEWHERE = {
+    "hydra",
+    "shared",
+    "experiment",
+    "synthesis",
+    "executor",
+    "study",
+    "encoder",
+    "retrieval",
+}
 GROUPS = sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} - ELSEWHERE)
 CHOICES = [(group, name) for group in GROUPS for name in Words().choices(group)]
 REQUIRED = {
     ("data", "folder"): ["data.root=."],
+    ("data", "split_list"): ["data.root=.", f"data.train={CONFIGS / 'transfer.yaml'}"],
     ("data", "torchvision"): ["data.dataset=fake", "data.root=."],
     ("student", "timm"): ["student.model=resnet18"],
     ("teacher", "timm"): ["teacher.model=resnet18"],

@@ -35,9 +35,10 @@ def names_in(heading: str) -> list[str]:
     return [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
 
 
-def test_the_tables_name_every_method_and_recipe() -> None:
+def test_the_tables_name_every_method_recipe_and_experiment() -> None:
     assert sorted(names_in("Methods")) == sorted(METHODS)
     assert sorted(names_in("Recipes")) == sorted(Words().choices("recipe"))
+    assert sorted(names_in("The papers' settings")) == sorted(Words().choices("experiment"))
 
 
 def test_the_method_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ def decided(
 
     rest = [word for word in words if word != AUTO]
     config = read_config(TransferConfig, "transfer", rest)
+    if config.smoke:
+        raise UserError("method=auto: looks at the data, which smoke=true leaves alone; name one")
     splits = splits or load_splits(config.data, config.seed)
     choice = choose(facts_of(config, splits, student, teachers))
     own = {pair[0] for word in rest if (pair := split_word(word))}

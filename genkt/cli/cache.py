@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from genkt.cli.app import run_command
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.recipes.config import TeacherSettings
-from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.data_config import DataSettings
 from genkt.recipes.set_config import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
 from genkt.training.settings import Precision
 from genkt.types import Range
@@ -19,7 +19,7 @@ from genkt.types import Range
 class CacheConfig:
     """See ``configs/cache.yaml``."""
 
-    data: EmbeddedData | FolderData | TorchvisionData
+    data: DataSettings
     teacher: TeacherSettings
     transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet | MixSet
     seed: int

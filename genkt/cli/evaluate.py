@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from genkt.cli.app import run_command
-from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.data_config import DataSettings
 from genkt.types import Range
 
 
@@ -14,7 +14,7 @@ from genkt.types import Range
 class EvaluateConfig:
     """See ``configs/evaluate.yaml``."""
 
-    data: EmbeddedData | FolderData | TorchvisionData
+    data: DataSettings
     model: str
     weights: str | None
     split: Literal["train", "validation", "test"]

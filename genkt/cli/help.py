@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from genkt.io import resource
 
 
@@ -27,6 +29,8 @@ def command_page(command: str) -> str:
         for path in sorted((configs / name).glob("*.yaml")):
             page += ["", f"{name}={path.stem}"]
             _, shown = _split_defaults(path.read_text(encoding="utf-8").splitlines())
+            if name == "experiment":
+                shown = _title(shown)
             page += [f"  {line}" for line in shown]
     page += [
         "",
@@ -35,6 +39,12 @@ def command_page(command: str) -> str:
         "comma-separated values (hydra multirun). GENKT_DEBUG=1 shows tracebacks.",
     ]
     return "\n".join(page)
+
+
+def _title(lines: list[str]) -> list[str]:
+    """The first lines of an experiment's comment: what it is, without its particulars."""
+    comments = itertools.takewhile(lambda line: line.startswith("# "), lines[1:])
+    return list(itertools.takewhile(lambda line: not line.startswith("#   "), comments))
 
 
 def _header_length(lines: list[str]) -> int:

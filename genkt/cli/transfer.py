@@ -21,6 +21,16 @@ def run(words: list[str]) -> None:
         print(line, file=sys.stderr)
 
     def task(config: TransferConfig) -> float:
+        if not config.smoke:
+            return train(config)
+        from genkt.recipes.smoke import smoke_of
+
+        with smoke_of(config) as smoke:
+            for line in smoke.told if speaks else ():
+                print(f"genkt transfer: {line}", file=sys.stderr)
+            return train(smoke.config)
+
+    def train(config: TransferConfig) -> float:
         from genkt.recipes.transfer import Given, describe, run_transfer
 
         given = Given(data=found.splits)

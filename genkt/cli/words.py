@@ -82,15 +82,23 @@ def sort_words(words: list[str], command: str) -> Words:
                 f'"{word}": expected key=value; genkt {command} --help lists the keys'
             )
     if command == "transfer" and not result.config_name:
-        result.overrides += _implied(result.overrides)
+        result.overrides += _implied(result)
     return result
 
 
-def _implied(overrides: list[str]) -> list[str]:
+def _implied(words: Words) -> list[str]:
     """The generator that ships draws built-in pictures; other data start from their own images."""
-    chosen = dict(pair for word in overrides if (pair := split_word(word)))
+    chosen = dict(pair for word in words.overrides if (pair := split_word(word)))
     built_in = BUILT_IN.intersection(chosen.get("data", "digits").split(","))
-    return [] if built_in or "transfer_set" in chosen else ["transfer_set=unlabelled"]
+    given = "transfer_set" in chosen or _chooses_set(chosen.get("experiment", ""), words.homes)
+    return [] if built_in or given else ["transfer_set=unlabelled"]
+
+
+def _chooses_set(experiment: str, homes: list[Path]) -> bool:
+    """Whether the file of an experiment says which transfer set it takes."""
+    files = [home / "experiment" / f"{experiment}.yaml" for home in homes]
+    found = next((file for file in files if file.is_file()), None)
+    return found is not None and "/transfer_set:" in found.read_text(encoding="utf-8")
 
 
 def _take_flag(result: Words, flag: str, value: str) -> None:
@@ -123,8 +131,16 @@ def hydra_words(words: Words, *, quote_sweeps: bool = True) -> list[str]:
     Args:
         quote_sweeps: outside of a sweep "a,b" is one text, for example a path with a comma.
     """
-    parts = [part for word in words.overrides for part in model_words(word, words)]
+    spelled = [part for word in words.overrides for part in model_words(word, words)]
+    parts = [part for word in spelled for part in _replacing(word)]
     return [_open(_quoted(part, quote_sweeps)) for part in parts]
+
+
+def _replacing(word: str) -> list[str]:
+    """A list in the place of a mapping: hydra cannot merge them."""
+    if word.startswith("teacher.args=["):
+        return ["~teacher.args", f"+{word}"]
+    return [word]
 
 
 def _open(word: str) -> str:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import os
-import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from genkt.data.file_index import examine_files, forget, index_of
-from genkt.data.images import ImageSet, Skipped, concat, content_hash, decode
+from genkt.data.images import ImageSet, Skipped, concat
+from genkt.data.listing import (
+    Listing,
+    check_usable,
+    entries_of,
+    existing_folder,
+    holds_images,
+    looks_like_image,
+    scan,
+)
 from genkt.data.scan import check_skipped
 from genkt.data.splits import Splits, carve_missing, check_classes
-from genkt.io import did_you_mean
 from genkt.types import UNLABELLED, UserError
-
-# What looks like a picture by its name; some (HEIC) only decode with a Pillow plugin: better to
-# name them as skipped than to overlook them.
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heif", ".icns",
-        ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
-        ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi",
-        ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
-    }
-)  # fmt: skip
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -41,44 +31,6 @@ _SPLIT_FOLDERS = {
     "unlabelled": "unlabelled",
     "unlabeled": "unlabelled",
 }
-
-
-@dataclass
-class _Listing:
-    """Image files found for one part: paths relative to the root, labels, and what to leave out."""
-
-    root: Path
-    classes: tuple[str, ...] = ()
-    paths: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def add(self, folder: Path, label: int) -> None:
-        for path, reason in _walk(folder, ()):
-            if reason:
-                self.skipped.append(Skipped(str(path), reason))
-            else:
-                self.paths.append(path.relative_to(self.root).as_posix())
-                self.labels.append(label)
-
-
-@dataclass(frozen=True)
-class _FileOpener:
-    root: str
-
-    def __call__(self, sample_id: str, item: int) -> Image.Image:
-        relative, _, digest = sample_id.rpartition("#")
-        path = Path(self.root, relative)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"{path}: {error.strerror}, though it was there at the start"
-            ) from error
-        if content_hash(data) != digest:
-            forget(index_of("folder", self.root))
-            raise UserError(f"{path}: the file changed since the folder was read; start again")
-        return decode(data)
 
 
 def read_folder(
@@ -100,6 +52,7 @@ def read_folder(
     ``Splits.skipped``.
 
     >>> import tempfile
+    >>> from PIL import Image
     >>> root = Path(tempfile.mkdtemp())
     >>> for number in range(10):
     ...     folder = root / ("cat" if number % 2 else "dog")
@@ -124,21 +77,16 @@ def read_folder(
         UserError: a folder that is not there or has another shape, classes that disagree between
             parts, a training class without images, more unusable images than allowed.
     """
-    root = _existing_folder(root)
+    root = existing_folder(root)
     listings, notes = _list_parts(root)
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings.values())
     parts = {
-        name: _scan(listing, f"{root.name} {name}", num_threads, progress)
+        name: scan(listing, f"{root.name} {name}", num_threads, progress)
         for name, listing in listings.items()
     }
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
-    empty = [name for name, count in parts["train"].class_counts().items() if not count]
-    if empty:
-        raise UserError(f"{root}: classes without a usable training image: {', '.join(empty)}")
-    for name, part in parts.items():
-        if not len(part):
-            raise UserError(f"{root}: the {name} part has no usable images")
+    check_usable(parts, str(root))
     train = parts["train"]
     parts["train"] = ImageSet(
         train.ids, train.labels, train.classes, train.items, train.open_item,
@@ -172,7 +120,7 @@ def read_unlabelled(
     given = [folders] if isinstance(folders, (str, Path)) else list(folders)
     if not given:
         raise UserError("expected at least one folder of unlabelled images, came an empty list")
-    roots = [_existing_folder(folder) for folder in given]
+    roots = [existing_folder(folder) for folder in given]
     for number, one in enumerate(roots):
         for other in roots[:number]:
             inner, outer = sorted((one.resolve(), other.resolve()), reverse=True)
@@ -182,8 +130,8 @@ def read_unlabelled(
     for root in roots:
         listing = _list_unlabelled(root, root)
         total += len(listing.paths) + len(listing.skipped)
-        sets.append(_scan(listing, root.name, num_threads, progress))
-    images = sets[0] if len(sets) == 1 else concat(*sets)
+        sets.append(scan(listing, root.name, num_threads, progress))
+    images = concat(*sets)
     place = str(roots[0]) if len(roots) == 1 else f"{roots[0]} and {len(roots) - 1} more"
     check_skipped(images.skipped, total, max_skipped, place)
     if not len(images):
@@ -191,62 +139,9 @@ def read_unlabelled(
     return images
 
 
-def _existing_folder(folder: str | Path) -> Path:
-    path = Path(os.path.abspath(Path(folder).expanduser()))
-    try:
-        is_folder = stat.S_ISDIR(path.stat().st_mode)
-    except FileNotFoundError as error:
-        names = os.listdir(path.parent) if os.access(path.parent, os.R_OK) else []
-        raise UserError(f"{path}: does not exist.{did_you_mean(path.name, names)}") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    if not is_folder:
-        raise UserError(f"{path}: expected a folder of images, it is a file")
-    return path
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds but hidden things, sorted by name."""
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def looks_like_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
-    """Every image-like file below ``folder`` with "" or the reason to leave it out."""
-    try:
-        entries = _entries(folder)
-    except UserError:
-        yield folder, "folder cannot be listed"
-        return
-    here = (*above, os.path.realpath(folder))
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_dir():
-            if os.path.realpath(path) in here:
-                yield path, "link to a folder above it"
-            else:
-                yield from _walk(path, here)
-        elif looks_like_image(entry.name):
-            printable = entry.path.encode(errors="replace").decode() == entry.path
-            yield (path, "") if printable else (Path(ascii(entry.path)), "name is not UTF-8")
-
-
-def holds_images(folder: Path) -> bool:
-    """Whether an image lies in the folder or below it."""
-    return any(not reason for _, reason in _walk(folder, ()))
-
-
-def _list_parts(root: Path) -> tuple[dict[str, _Listing], list[Skipped]]:
+def _list_parts(root: Path) -> tuple[dict[str, Listing], list[Skipped]]:
     """Find the layout: listings by part name, and folders that are no part."""
-    folders = [Path(entry.path) for entry in _entries(root) if entry.is_dir()]
+    folders = [Path(entry.path) for entry in entries_of(root) if entry.is_dir()]
     known: dict[str, Path] = {}
     for folder in folders:
         part = _SPLIT_FOLDERS.get(folder.name.lower())
@@ -285,8 +180,8 @@ def _notes_on_others(root: Path, others: list[Path]) -> list[Skipped]:
     return notes
 
 
-def _list_classes(root: Path, folder: Path, part: str, without: Path | None = None) -> _Listing:
-    entries = _entries(folder)
+def _list_classes(root: Path, folder: Path, part: str, without: Path | None = None) -> Listing:
+    entries = entries_of(folder)
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     if without in folders:
         folders.remove(without)
@@ -301,7 +196,7 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
         raise UserError(f"{shape}, it has neither class folders nor images")
     if len(folders) == 1 and part == "train":
         raise UserError(f"{shape}, at least two, came only {folders[0].name}/{_inside(folders[0])}")
-    listing = _Listing(root, tuple(folder.name for folder in folders))
+    listing = Listing(root, tuple(folder.name for folder in folders))
     listing.skipped += [Skipped(path, "not inside a class folder") for path in loose]
     counts = []
     for label, class_folder in enumerate(folders):
@@ -318,36 +213,13 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
 
 def _inside(folder: Path) -> str:
     """A hint for an archive that was unpacked one level too deep."""
-    inner = [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+    inner = [Path(entry.path) for entry in entries_of(folder) if entry.is_dir()]
     return f" (did you mean {folder}?)" if len(inner) > 1 else ""
 
 
-def _list_unlabelled(root: Path, folder: Path) -> _Listing:
-    listing = _Listing(root)
+def _list_unlabelled(root: Path, folder: Path) -> Listing:
+    listing = Listing(root)
     listing.add(folder, UNLABELLED)
     if not listing.paths:
         raise UserError(f"{folder}: no images in it or below it")
     return listing
-
-
-def _scan(
-    listing: _Listing, description: str, num_threads: int | None, progress: bool | None
-) -> ImageSet:
-    """Hash and decode every listed file that no earlier start has seen as it is now."""
-    results = examine_files(
-        listing.root,
-        listing.paths,
-        description=f"reading {description}",
-        num_threads=num_threads,
-        progress=progress,
-    )
-    ids, labels, skipped = [], [], list(listing.skipped)
-    for path, label, (digest, reason) in zip(listing.paths, listing.labels, results, strict=True):
-        if reason:
-            skipped.append(Skipped(str(listing.root / path), reason))
-        else:
-            ids.append(f"{path}#{digest}")
-            labels.append(label)
-    return ImageSet(
-        ids, labels, listing.classes, np.arange(len(ids)), _FileOpener(str(listing.root)), skipped
-    )

@@ -282,6 +282,8 @@ def concat(*sets: ImageSet) -> ImageSet:
     """
     if not sets:
         raise UserError("concat needs at least one ImageSet")
+    if len(sets) == 1:
+        return sets[0]
     named = [images.classes for images in sets if images.classes]
     for classes in named[1:]:
         if classes != named[0]:

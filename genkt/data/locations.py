@@ -11,9 +11,10 @@ from typing import TypedDict
 
 import numpy as np
 
-from genkt.data.folders import holds_images, read_unlabelled
+from genkt.data.folders import read_unlabelled
 from genkt.data.huggingface import read_huggingface
 from genkt.data.images import ImageSet, Skipped, concat
+from genkt.data.listing import holds_images
 from genkt.data.sources import read_torchvision_part
 from genkt.data.tars import read_tars
 from genkt.data.transfer_set import read_transfer_set

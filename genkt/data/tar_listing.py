@@ -28,7 +28,7 @@ from genkt.data.file_index import (
     unpack_hashes,
     write_columns,
 )
-from genkt.data.folders import looks_like_image
+from genkt.data.listing import looks_like_image
 from genkt.types import UserError
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}

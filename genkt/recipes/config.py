@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -49,11 +50,24 @@ class TeacherSettings:
     model: str | list[str]
     pretrained: bool
     weights: str | list[str | None] | None
-    args: dict[str, Any]
+    args: dict[str, Any] | list[dict[str, Any]]
     transform: dict[str, Any]
     channels_last: bool
     adapt: Adaptation
     outputs: Literal["cached", "online"]
+
+    def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The arguments of each of the named models.
+
+        Raises:
+            UserError: another number of them.
+        """
+        given = self.args if isinstance(self.args, list) else [self.args] * len(names)
+        if len(given) != len(names):
+            raise UserError(
+                f"teacher.args: expected {len(names)} mappings, one a model, got {len(given)}"
+            )
+        return given
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,7 @@ class TransferConfig:
     baseline: bool
     overwrite: bool
     dry_run: bool
+    smoke: bool
     device: Literal["auto", "cpu", "cuda"]
     cache: str | None
     cache_dtype: Literal["float16", "float32"]

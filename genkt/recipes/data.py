@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 
@@ -14,11 +14,17 @@ from genkt.data.folders import read_folder, read_unlabelled
 from genkt.data.images import ImageSet, Skipped, concat, overlap
 from genkt.data.parts import PlainRecords, content_of, without_classes
 from genkt.data.sources import read_torchvision
+from genkt.data.split_list import read_split_list
 from genkt.data.splits import Splits, draw_labels
 from genkt.data.transfer_set_files import Record
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
-from genkt.recipes.data_config import DataSettings, EmbeddedData, TorchvisionData
+from genkt.recipes.data_config import (
+    DataSettings,
+    EmbeddedData,
+    SplitListData,
+    TorchvisionData,
+)
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
 from genkt.recipes.transfer_images import TransferImages, read_transfer_images
 from genkt.training.batches import TransferPart
@@ -128,6 +134,15 @@ class Pool:
         return replace(self, images=images, draws=draws)
 
 
+class _Carving(TypedDict):
+    """What every reader of ``CarvedData`` takes."""
+
+    test_fraction: float
+    validation_fraction: float
+    seed: int
+    max_skipped: int | float
+
+
 def load_splits(data: DataSettings, seed: int) -> Splits:
     """Read the data the settings name.
 
@@ -138,24 +153,25 @@ def load_splits(data: DataSettings, seed: int) -> Splits:
         from genkt.data.embedded import digits, digits_on_photos
 
         return digits() if data.name == "digits" else digits_on_photos()
-    if isinstance(data, TorchvisionData):
-        return read_torchvision(
-            data.dataset,
-            data.root,
-            download=data.download,
-            test_fraction=data.test_fraction,
-            validation_fraction=data.validation_fraction,
-            seed=seed,
-            max_skipped=_limit(data.max_skipped),
-        )
     limit = _limit(data.max_skipped)
-    splits = read_folder(
-        data.root,
-        test_fraction=data.test_fraction,
-        validation_fraction=data.validation_fraction,
-        seed=seed,
-        max_skipped=limit,
-    )
+    carving: _Carving = {
+        "test_fraction": data.test_fraction,
+        "validation_fraction": data.validation_fraction,
+        "seed": seed,
+        "max_skipped": limit,
+    }
+    if isinstance(data, TorchvisionData):
+        return read_torchvision(data.dataset, data.root, download=data.download, **carving)
+    if isinstance(data, SplitListData):
+        return read_split_list(
+            data.root,
+            data.train,
+            validation=data.validation,
+            test=data.test,
+            unlabelled=data.unlabelled,
+            **carving,
+        )
+    splits = read_folder(data.root, **carving)
     if data.unlabelled:
         extra = read_unlabelled(data.unlabelled, max_skipped=limit)
         known = splits.unlabelled

@@ -86,7 +86,18 @@ class TorchvisionData(CarvedData):
     download: bool
 
 
-DataSettings = EmbeddedData | FolderData | TorchvisionData
+@dataclass(frozen=True)
+class SplitListData(CarvedData):
+    """``data=split_list``: files that say which images train, validate and test."""
+
+    name: Literal["split_list"]
+    train: str
+    validation: str | None
+    test: str | None
+    unlabelled: list[str]
+
+
+DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
 
 
 def label_faults(data: DataSettings) -> list[str]:

@@ -248,7 +248,8 @@ class StagedRecipe:
         def short(stage: StageSettings) -> StageSettings:
             if not isinstance(stage, TrainingStage) or (stage.steps is None and not stage.epochs):
                 return stage
-            return replace(stage, steps=min(steps, stage.steps or steps), epochs=None)
+            fewer = steps if stage.steps is None else min(steps, stage.steps)
+            return replace(stage, steps=fewer, epochs=None)
 
         return replace(self, stages={name: short(stage) for name, stage in self.stages.items()})
 

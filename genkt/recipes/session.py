@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -234,7 +234,7 @@ def student_factory(settings: StudentSettings) -> ModelFactory:
 
 def student_spec(settings: StudentSettings) -> ModelSpec:
     """The student that the settings name."""
-    return _spec(settings, settings.model, settings.weights)
+    return _spec(settings, settings.model, settings.weights, settings.args)
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
@@ -251,15 +251,21 @@ def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:
         raise UserError(
             f"teacher.weights: expected {len(names)} files, one a model, got {len(files)}"
         )
-    return [_spec(settings, name, file) for name, file in zip(names, files, strict=True)]
+    every = zip(names, files, settings.args_of(names), strict=True)
+    return [_spec(settings, name, file, args) for name, file, args in every]
 
 
-def _spec(settings: StudentSettings | TeacherSettings, name: str, weights: str | None) -> ModelSpec:
+def _spec(
+    settings: StudentSettings | TeacherSettings,
+    name: str,
+    weights: str | None,
+    args: dict[str, Any],
+) -> ModelSpec:
     return ModelSpec(
         name,
         settings.pretrained,
         weights,
-        settings.args,
+        args,
         settings.transform,
         settings.channels_last,
     )

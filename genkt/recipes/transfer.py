@@ -135,6 +135,8 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
     Raises:
         UserError: the first thing that does not fit.
     """
+    if config.smoke:
+        raise UserError("smoke: expected false; only genkt transfer on the command line makes one")
     splits = given.data or load_splits(config.data, config.seed)
     if config.adaptation == "better" and "validation" not in splits.parts:
         raise UserError(

@@ -27,7 +27,7 @@ from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_
 from genkt.generative.generator import SHIPPED
 from genkt.io import cache_home
 from genkt.recipes.data import chosen_images, load_splits
-from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.data_config import DataSettings, EmbeddedData
 from genkt.recipes.retrieval.choose import Inputs
 from genkt.recipes.retrieval.embed import Embedder
 from genkt.recipes.retrieval.encoders import Encoder, encoder_specs, load_encoder
@@ -53,7 +53,7 @@ _TRIED = 256
 class RetrieveConfig(RetrievalSettings):
     """Everything ``genkt retrieve`` needs; see ``configs/retrieve.yaml`` for each key."""
 
-    data: EmbeddedData | FolderData | TorchvisionData
+    data: DataSettings
     queries: Literal["labelled", "train", "all"]
     draw: Annotated[int, Range(0)]
     out: str

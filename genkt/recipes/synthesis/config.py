@@ -26,7 +26,7 @@ from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import TeacherSettings
 from genkt.recipes.data import chosen_images, load_splits
-from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.data_config import DataSettings, EmbeddedData
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import teacher_factories, teacher_specs
 from genkt.recipes.synthesis.plan import ordered_sources
@@ -46,7 +46,7 @@ _TRIED_STEPS = 8
 class SynthesizeConfig(SynthesisSettings):
     """Everything ``genkt synthesize`` needs; see ``configs/synthesize.yaml`` for each key."""
 
-    data: EmbeddedData | FolderData | TorchvisionData
+    data: DataSettings
     teacher: TeacherSettings
     out: str
     generator: str
