@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import re
 import shlex
 from dataclasses import replace
@@ -146,6 +147,7 @@ def test_every_smoke_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "the figures mean nothing" in said and f"out={tmp_path / 'run-smoke'}" in said
     if "vit_giant" in text_of(name):
         assert "depth=1, as all of it (1134 M parameters) is too large for a CPU" in said
+    shutil.rmtree(tmp_path / "run-smoke")  # full-size students: gigabytes
 
 
 def test_a_smoke_changes_sizes_alone(tmp_path: Path) -> None:
