@@ -17,6 +17,7 @@ from genkt.report.compare import SCHEMA_VERSION, build_comparison, comparison_di
 from genkt.report.compare_charts import sweeps_charts
 from genkt.report.compare_cost import cost_chart, frontier, worth
 from genkt.report.compare_data import Tried, Work, against, asked, together
+from genkt.report.compare_grid import grid
 from genkt.report.compare_page import render
 from genkt.report.compare_text import after, headline, markdown, sentences, text_table
 from genkt.types import UserError
@@ -230,3 +231,28 @@ def test_the_work_and_how_long_it_took() -> None:
     page = render(comparison(work=Work(wall_seconds=100.0, task_seconds=190.0)))
     assert "1.90 processes at a time" in page
     assert "24.0 s of work in all" in render(comparison())
+
+
+def about(method: str, images: str, recipe: str = "distil") -> dict[str, dict[str, str]]:
+    return {
+        "recipe": {"name": recipe}, "method": {"name": method}, "transfer_set": {"name": images},
+    }  # fmt: skip
+
+
+def test_methods_on_several_sets_become_a_grid() -> None:
+    arms = [
+        arm("stl", BASE, config=about("stl", "labelled")),
+        arm("a", (0.8, 0.8, 0.8), config=about("aft", "unlabelled")),
+        arm("b", (0.7, 0.7, 0.7), config=about("aft", "digg")),
+        arm("c", (0.6, 0.6, 0.6), config=about("aft", "unlabelled", "ota")),
+        arm("d", (0.5, 0.5, 0.5), config=about("aft", "retrieved", "ota")),
+        arm("twin", (0.1, 0.1, 0.1), config=about("aft", "digg")),
+    ]
+    data = comparison(arms=arms, reference=None, pairs=[], sweeps=[])
+    found = grid(data)
+    assert found is not None and found.columns == ["unlabelled", "digg", "retrieved"]
+    named = [(name, [each and each.name for each in row]) for name, row in found.rows]
+    assert named == [("aft", ["a", "b", None]), ("ota", ["c", None, "d"])]
+    assert "Methods on transfer sets" in render(data)
+    assert "| ota | 60.0 ± 0.0 | – | 50.0 ± 0.0 |" in markdown(data)
+    assert grid(comparison()) is None and "Methods on transfer sets" not in render(comparison())

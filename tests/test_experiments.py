@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 

@@ -17,6 +17,7 @@ from genkt.report.compare_data import (
     asked,
     compare_arms,
 )
+from genkt.report.compare_grid import grid
 from genkt.report.compare_text import headline, limits, questions, tuned, verdicts
 from genkt.report.html import body_of, document
 from genkt.report.sections import flat_config
@@ -82,7 +83,21 @@ def _result(data: CompareData) -> str:
         chart = differences_chart([(c.a.title, c) for c in compared], title)
         key = "Ring: distilled only. Dot: after fine-tuning. Small dots are label draws."
         blocks.append(f'<h3>{esc(title)}</h3><p class="dim">{key}</p>{chart}')
+    blocks.append(_grid(data))
     return "".join(blocks)
+
+
+def _grid(data: CompareData) -> str:
+    """Methods against transfer sets, where several were compared on several."""
+    found = grid(data)
+    if found is None:
+        return ""
+    rows = [
+        [esc(name), *("–" if arm is None else str(arm.interval(AFTER)) for arm in arms)]
+        for name, arms in found.rows
+    ]
+    head = ["After fine-tuning, %", *map(esc, found.columns)]
+    return f"<h3>Methods on transfer sets</h3>{table(head, rows)}"
 
 
 def _row(arm: ComparedArm, others: Sequence[ComparedArm]) -> list[str]:

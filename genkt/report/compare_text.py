@@ -20,6 +20,7 @@ from genkt.report.compare_data import (
     split,
     together,
 )
+from genkt.report.compare_grid import grid
 from genkt.report.summary import aligned, signed, span
 from genkt.report.tables import duration
 
@@ -168,6 +169,7 @@ def markdown(data: CompareData) -> str:
     lines += ["", f"Test accuracy in %, mean ± 95 % Student-t interval, {_draws(data)}; paired "
               "differences in points after fine-tuning with their 95 % interval, bold where it "
               "excludes 0; wall time of one student with all its stages."]  # fmt: skip
+    lines += _grid_table(data)
     for sweep in data.sweeps:
         lines += ["", *_sweep_table(data, sweep)]
     lines += ["", *(f"- {plain(sentence)}" for sentence in sentences(data))]
@@ -213,6 +215,19 @@ def _marked(difference: PairedDifference) -> str:
     text = signed(difference.mean)
     text = f"**{text}**" if difference.established else text
     return f"{text} ({span(difference)})" if difference.has_interval else text
+
+
+def _grid_table(data: CompareData) -> list[str]:
+    """Methods against transfer sets, where several were compared on several."""
+    found = grid(data)
+    if found is None:
+        return []
+    rows = [[AFTER, *map(plain, found.columns)], ["---"] * (len(found.columns) + 1)]
+    rows += [
+        [plain(name), *("–" if arm is None else str(arm.interval(AFTER)) for arm in arms)]
+        for name, arms in found.rows
+    ]
+    return ["", *map(_row, rows)]
 
 
 def _sweep_table(data: CompareData, sweep: Sweep) -> list[str]:
