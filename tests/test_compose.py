@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genkt.cli.app import read_config
 from genkt.cli.compose import compose
 from genkt.cli.positional import with_positionals
 from genkt.cli.words import Words, hydra_words, model_words, parse_override, quote, sort_words
+from genkt.recipes.config import TransferConfig
 
 
 def composed(*words: str, command: str = "transfer") -> tuple[dict[str, Any], list[str]]:
@@ -184,3 +186,18 @@ def test_bare_words_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found == ["top=2", 'run="run x"', 'images=["a=b.png","it\'s.png"]']
     assert with_positionals(["run=r", "x.png"], "run", "images") == ["run=r", 'images=["x.png"]']
     assert with_positionals(["r", "more"], "run") == ['run="r"', "more"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data=digits"], "digg"),
+        (["data=folder", "data.root=."], "unlabelled"),  # the shipped generator knows glyphs only
+        (["data=folder", "data.root=.", "transfer_set=labelled"], "labelled"),
+        (["data=folder", "data.root=.", "recipe=ota"], "digg"),  # the recipe is about them
+        (["data=folder", "data.root=.", "recipe=ssl"], "unlabelled"),
+        (["data=folder", "data.root=.", "recipe=ota", "transfer_set=unlabelled"], "unlabelled"),
+    ],
+)
+def test_which_transfer_set_where_none_is_named(words: list[str], expected: str) -> None:
+    assert read_config(TransferConfig, "transfer", words).transfer_set.name == expected

@@ -90,15 +90,18 @@ def _implied(words: Words) -> list[str]:
     """The generator that ships draws built-in pictures; other data start from their own images."""
     chosen = dict(pair for word in words.overrides if (pair := split_word(word)))
     built_in = BUILT_IN.intersection(chosen.get("data", "digits").split(","))
-    given = "transfer_set" in chosen or _chooses_set(chosen.get("experiment", ""), words.homes)
+    files = [f"{group}/{chosen.get(group)}.yaml" for group in ("experiment", "recipe")]
+    given = "transfer_set" in chosen or any(_chooses_set(file, words.homes) for file in files)
     return [] if built_in or given else ["transfer_set=unlabelled"]
 
 
-def _chooses_set(experiment: str, homes: list[Path]) -> bool:
-    """Whether the file of an experiment says which transfer set it takes."""
-    files = [home / "experiment" / f"{experiment}.yaml" for home in homes]
-    found = next((file for file in files if file.is_file()), None)
-    return found is not None and "/transfer_set:" in found.read_text(encoding="utf-8")
+def _chooses_set(file: str, homes: list[Path]) -> bool:
+    """Whether the file of an experiment or a recipe says which transfer set it takes."""
+    found = next((home / file for home in homes if (home / file).is_file()), None)
+    return (
+        found is not None
+        and re.search(r"/transfer_set(@\S+)?:", found.read_text(encoding="utf-8")) is not None
+    )
 
 
 def _take_flag(result: Words, flag: str, value: str) -> None:
