@@ -33,12 +33,11 @@ from genkt.analysis.statistics import mean_interval, paired_difference
 from genkt.io import fingerprint, read_json
 from genkt.models.load import ModelSpec, load_model
 
-WIDTHS = (0, 512, 2048)
+WIDTHS = (0, 2048)
 METHODS = {
     "aft": ("method.beta=10", "train.lr=2.0e-3"),
     "feature_kd": ("method.beta=10", "train.lr=2.0e-3"),
     "rkd": ("method.beta=10", "train.lr=2.0e-3"),
-    "stl": (),
 }
 DRAWS = 5
 SHARED = (
@@ -82,8 +81,7 @@ def run(job: tuple[str, str, int]) -> list[float]:
     """Test accuracies in percent by draw."""
     out, method, width = job
     torch.set_num_threads(1)
-    given = {"teacher": teachers(width)} if method != "stl" else {}
-    genkt.transfer(*SHARED, f"method={method}", *METHODS[method], out=out, **given)
+    genkt.transfer(*SHARED, f"method={method}", *METHODS[method], out=out, teacher=teachers(width))
     results = [read_json(Path(out) / f"draws/{d}/{method}/result.json") for d in range(DRAWS)]
     return [100 * result["result"]["accuracy"] for result in results]
 
@@ -101,7 +99,7 @@ def main() -> None:
     """Train what is missing, then print the figures and write the JSON."""
     home = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/noise_features").resolve()
     jobs = [(str(home / f"{method}-{width}"), method, width)
-            for method in METHODS for width in WIDTHS if width == 0 or method != "stl"]  # fmt: skip
+            for method in METHODS for width in WIDTHS]  # fmt: skip
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = {(method, width): accuracies for (_, method, width), accuracies
                  in zip(jobs, pool.map(run, jobs), strict=True)}  # fmt: skip
