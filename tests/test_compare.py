@@ -208,7 +208,7 @@ def test_two_comparisons_in_one_folder_at_once(home: Path) -> None:
 def test_arms_are_tasks_that_travel_and_know_their_work(tasks: tuple[ArmTask, ...]) -> None:
     assert pickle.loads(pickle.dumps(tasks)) == tasks
     assert tasks[0].size > 0
-    with Watch(tasks) as watch:
+    with Watch(tasks, "arms") as watch:
         assert watch.seconds_left() is None
         tasks[0].end(None, 1.0)
         assert (watch.seconds_left() or 0) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tiny import run
 from genkt.cli.compare import read_comparison
 from genkt.cli.schema import parse
 from genkt.recipes.compare.config import StudySettings
+from genkt.recipes.compare.plan import make_plan
 from genkt.recipes.compare.tuning import candidates
 from genkt.types import UserError
 
@@ -92,10 +94,10 @@ def test_data_without_validation_images(tmp_path: Path) -> None:
 
 
 def test_an_arm_none_of_whose_candidates_ends_well_is_told_the_others_go_on(tmp_path: Path) -> None:
-    grids = {"real": {"train.batch_size": [5, 6]}}
+    grids = {"real": {"method.temperature": [5, 6]}}
     words = tuned(tmp_path, "data.validation_fraction=0.3", grids=grids)
     ran = run(*words, "teacher.args={layers: [1,1,1,1], channels: [8,8,16,16], in_chans: 7}")
-    assert ran.code == 2 and ran.lines[-2].startswith("genkt compare: arm real: ")
+    assert ran.code == 2 and "\ngenkt compare: arm real: " in ran.err, ran.err
     told = json.loads((tmp_path / "comparison" / "compare.json").read_text())
     assert [arm["arm"] for arm in told["arms"]] == ["stl"]
     assert [entry["validation_accuracy"] for entry in told["tuning"]] == [None, None]
@@ -105,8 +107,8 @@ def test_an_arm_none_of_whose_candidates_ends_well_is_told_the_others_go_on(tmp_
     ("grids", "expected"),
     [
         ({"real": {"train.lr": 1}},
-         "study.tuning.grids.real: expected settings, each with a list of values"),
-        ({"real": {}}, "study.tuning.grids.real: expected settings, each with a list of values"),
+         "study.tuning.grids.real: expected settings such as train.lr, each with a list"),
+        ({"real": {}}, "study.tuning.grids.real: expected settings such as train.lr"),
         ({"real": {"train.lr": [1, 2]}, "stl": {"train.lr": [1, 2, 3]}},
          "study.tuning.grids: expected as many candidates for all, got real 2, stl 3"),
     ],
@@ -126,3 +128,20 @@ def test_a_grid_of_no_arm(tmp_path: Path) -> None:
     expected = 'grids: "rael": neither an arm nor the method or recipe of one. Did you mean real'
     with pytest.raises(UserError, match=expected):
         read_comparison(tuned(tmp_path, grids={"rael": {"train.lr": [1, 2]}})[1:])
+
+
+def test_a_grid_does_not_take_the_place_of_what_was_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"arm stl: study\.tuning\.grids: train\.lr=0\.1 is given"):
+        read_comparison([*tuned(tmp_path)[1:], "train.lr=0.1"])
+
+
+def test_tuned_arms_may_come_out_equal(tmp_path: Path) -> None:
+    arms = {**STUDY["arms"], "hot": ["transfer_set=unlabelled", "method.temperature=4"]}
+    words = compare_words(tmp_path, arms=arms, tuning={
+        "draws": 1, "grids": {"real": {"method.temperature": [4, 5]}}})  # fmt: skip
+    found = read_comparison(words[1:])
+    assert {each.config.method for each in found.arms[1:]} == {found.arms[2].config.method}
+    plan = make_plan(found.config.study, found.arms, tmp_path)
+    assert [task.name for task in plan.tasks] == ["stl", "real", "hot"]
+    chosen = [replace(each, candidates=(), tuned=bool(each.candidates)) for each in found.arms]
+    assert len(make_plan(found.config.study, chosen, tmp_path).tasks) == 3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +51,32 @@ def _checked(kind: type[Config], command: str, words: Words) -> Config:
         raise UserError("\n".join(_with_sweep_hint(fault, words) for fault in _once(faults)))
     assert isinstance(config, kind)
     return config
+
+
+def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
+    """Settings with some of them changed, without another look at the YAML files.
+
+    Args:
+        values: dotted key -> value.
+
+    Raises:
+        UserError: one line a fault.
+    """
+    plain = asdict(config)  # type: ignore[call-overload]
+    for key, value in values.items():
+        *groups, last = key.split(".")
+        group = plain
+        for name in groups:
+            group = group.get(name) if isinstance(group.get(name), dict) else {}
+        if last not in group:
+            raise UserError(f"{key}: unknown setting.{did_you_mean(last, group)}")
+        group[last] = value
+    faults: list[str] = []
+    changed = parse(type(config), plain, "", faults)
+    if faults:
+        raise UserError("\n".join(faults))
+    assert isinstance(changed, type(config))
+    return changed
 
 
 def _once(faults: list[str]) -> list[str]:

@@ -6,10 +6,17 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from genkt.cli.app import read_config
+from genkt.cli.app import read_config, with_settings
 from genkt.cli.words import split_word
 from genkt.io import did_you_mean
-from genkt.recipes.compare.config import Arm, CompareConfig, TuningSettings, arms_of, candidates_of
+from genkt.recipes.compare.config import (
+    Arm,
+    CompareConfig,
+    TuningSettings,
+    arms_of,
+    as_settings,
+    candidates_of,
+)
 from genkt.recipes.compare.plan import ArmSettings
 from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
@@ -60,6 +67,7 @@ def read_comparison(words: Sequence[str]) -> Comparison:
             settings, told = _read_arm(arm, told, shared, folder)
             out = f"out={config.out}-{arm.name}"
             options = _candidates(arm, settings, told, folder, config.study.tuning, out)
+            _refuse_said_twice(options, [*shared, *arm.words])
         except UserError as error:
             faults[arm] = str(error).splitlines()
             continue
@@ -82,11 +90,22 @@ def _candidates(
 ) -> tuple[tuple[tuple[str, ...], TransferConfig, str], ...]:  # fmt: skip
     """What an arm's settings are chosen from."""
     found = []
-    for own in candidates_of(tuning.grids.get(_grid(arm, settings, tuning), {}) if tuning else {}):
-        words = merged(told, own)
-        config = read_config(TransferConfig, "transfer", [*folder, *words])
-        found.append((own, config, _command(folder, words, out)))
+    grid = tuning.grids.get(_grid(arm, settings, tuning), {}) if tuning else {}
+    for values in candidates_of(grid):
+        own = as_settings(values)
+        config = with_settings(settings, values)
+        found.append((own, config, _command(folder, merged(told, own), out)))
     return tuple(found)
+
+
+def _refuse_said_twice(
+    options: Sequence[tuple[tuple[str, ...], TransferConfig, str]], words: Sequence[str]
+) -> None:
+    """A grid must not take the place of what the user or the arm says. Raises: UserError."""
+    said = {pair[0]: word for word in words if (pair := split_word(word))}
+    keys = dict.fromkeys(word.partition("=")[0] for own, *_ in options for word in own)
+    if clash := [said[key] for key in keys if key in said]:
+        raise UserError(f"study.tuning.grids: {clash[0]} is given already; drop it or its grid")
 
 
 def _grid(arm: Arm, settings: TransferConfig, tuning: TuningSettings) -> str:

@@ -31,7 +31,7 @@ def worth(data: CompareData) -> str:
         f"{arm.title} ({duration(arm.seconds)}, {arm.interval(AFTER).mean:.1f} %)"
         for arm in frontier(data.listed)
     ]
-    return f"No quicker arm is as accurate: {'; '.join(steps)}."
+    return f"By mean accuracy, no quicker arm is as good as these: {'; '.join(steps)}."
 
 
 def cost_chart(data: CompareData) -> str:

@@ -177,8 +177,9 @@ def _cost(data: CompareData) -> str:
     head = ["Seconds a student", *map(esc, stages), "all", "images seen", "peak memory"]
     words = (
         f"Wall time on one core beside other arms, mean over the draws; {_work(data)} in all. "
-        "Every arm adapts and caches its teachers anew; what several runs share (a "
-        "gallery's features) is paid by the arm that came first."
+        "Times are of a machine that other arms use too, and what several runs share (a teacher's "
+        "cached outputs, a gallery's features) is paid by the arm that came first: small "
+        "differences say nothing."
     )
     chart = f"<p>{esc(worth(data))}</p>{cost_chart(data)}" if len(data.listed) > 1 else ""
     return f'{chart}{table(head, rows)}<p class="dim">{words}</p>'

@@ -50,8 +50,9 @@ def headline(data: CompareData) -> list[tuple[str, bool]]:
     if mine is not None and baseline is not None:
         pieces.append((f", {signed(mine.after.mean)} points over {baseline.title}", False))
     if compared and baseline is not None and data.num_draws > 1:
-        gains, losses, _ = split(compared, after)
-        words = f". Beyond chance, {len(gains)} of {len(compared)} arms beat it after fine-tuning"
+        gains, losses, _ = split(together(compared, after), after)
+        count = f"{len(gains)} of {len(compared)} arms"
+        words = f". Beyond chance, all at once, {count} beat it after fine-tuning"
         pieces.append((words + (f" ({len(losses)} worse)" if losses else ""), False))
     return [*pieces, (f"; {_draws(data)}.", False)]
 
@@ -146,7 +147,8 @@ def limits(data: CompareData) -> str:
         "Established means that the 95 % interval of the paired difference excludes 0. Each "
         f"comparison stands for itself: of {count}, about {max(1, round(0.05 * count))} would do "
         "so by chance alone. The intervals cover the choice of labels and the randomness of "
-        "training, not that of the test set, nor other data."
+        "training, not that of the test set, nor other data"
+        + (", nor of the choice of settings." if data.tuning else ".")
     )
 
 

@@ -36,8 +36,8 @@ class TuningSettings:
     """``study.tuning``: settings of arms that are chosen on validation images.
 
     Args:
-        draws: label draws that a candidate is judged on; they follow those of the comparison, so no
-            arm is compared on labels that its settings were chosen with.
+        draws: label draws that a candidate is judged on; they follow those of the comparison, so
+            that settings are not chosen on the draws that arms are compared on.
         grids: arm, or method or recipe of several arms -> setting -> values; every combination is a
             candidate. All have as many: a method must not win by a longer search.
     """
@@ -149,16 +149,18 @@ def arms_of(study: StudySettings) -> list[Arm]:
     return arms
 
 
-def candidates_of(grid: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The words of every combination of a grid, the first values first.
+def candidates_of(grid: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of a grid, the first values first.
 
     >>> candidates_of({"train.lr": [0.1, 0.2], "method.beta": [1]})
-    [('train.lr=0.1', 'method.beta=1'), ('train.lr=0.2', 'method.beta=1')]
+    [{'train.lr': 0.1, 'method.beta': 1}, {'train.lr': 0.2, 'method.beta': 1}]
     """
-    return [
-        tuple(f"{key}={_shown(value)}" for key, value in combination)
-        for combination in _combinations(grid)
-    ]
+    return [dict(combination) for combination in _combinations(grid)]
+
+
+def as_settings(values: dict[str, Any]) -> tuple[str, ...]:
+    """Settings as words of the command line."""
+    return tuple(f"{key}={_shown(value)}" for key, value in values.items())
 
 
 def _combinations(product: dict[str, Any]) -> list[tuple[tuple[str, Any], ...]]:
@@ -204,15 +206,16 @@ def _tuning_faults(study: StudySettings) -> list[str]:
         return []
     grids = study.tuning.grids
     faults = [
-        f"study.tuning.grids.{name}: expected settings, each with a list of values, got {grid!r}"
+        f"study.tuning.grids.{name}: expected settings such as train.lr, each with a list of "
+        f"values, got {grid!r}"
         for name, grid in grids.items()
         if not isinstance(grid, dict)
         or not grid
-        or not all(isinstance(values, list) and values for values in grid.values())
+        or not all("." in key and isinstance(v, list) and v for key, v in grid.items())
     ]
     if faults:
         return faults
-    counts = {name: len(candidates_of(grid)) for name, grid in grids.items()}
+    counts = {name: len(set(map(as_settings, candidates_of(grid)))) for name, grid in grids.items()}
     if len(set(counts.values())) > 1:
         shown = ", ".join(f"{name} {count}" for name, count in counts.items())
         faults.append(f"study.tuning.grids: expected as many candidates for all, got {shown}")

@@ -20,12 +20,14 @@ class ArmSettings:
     Args:
         candidates: (own words, settings, command) that the arm's are chosen from on validation
             images; until then its settings are the first's.
+        tuned: whether they have been chosen; such an arm may come out as another one is.
     """
 
     arm: Arm
     config: TransferConfig
     command: str
     candidates: tuple[tuple[tuple[str, ...], TransferConfig, str], ...] = ()
+    tuned: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ def make_plan(study: StudySettings, settings: Sequence[ArmSettings], home: Path)
     chosen: dict[str, ArmSettings] = {}
     stands_for: dict[str, str] = {}
     for each in settings:
-        twin = next((name for name, other in chosen.items() if _same(other, each)), None)
+        fixed = [other for other in chosen.values() if not _is_open(other)]
+        twins = (other.arm.name for other in fixed if _same(other, each))
+        twin = None if _is_open(each) else next(twins, None)
         stands_for[each.arm.name] = twin or each.arm.name
         if twin is None:
             chosen[each.arm.name] = each
@@ -69,6 +73,11 @@ def make_plan(study: StudySettings, settings: Sequence[ArmSettings], home: Path)
         _sweep(sweep.name, sweep.setting, settings, stands_for) for sweep in study.sweeps
     )
     return Plan(tasks, tuple(each.arm for each in chosen.values()), sweeps)
+
+
+def _is_open(settings: ArmSettings) -> bool:
+    """Whether an arm's settings are, or were, to be chosen."""
+    return bool(settings.candidates) or settings.tuned
 
 
 def _same(a: ArmSettings, b: ArmSettings) -> bool:

@@ -18,10 +18,11 @@ class Watch:
     """Looks at the arms' folders while they are trained, whoever trains them, and tells.
 
     Args:
-        tasks: all arms.
+        tasks: all arms, or all candidates.  what: these are.
     """
 
-    def __init__(self, tasks: Sequence[ArmTask]) -> None:
+    def __init__(self, tasks: Sequence[ArmTask], what: str) -> None:
+        self.what = what
         self.tasks = list(tasks)
         self._told = {task.name for task in self.tasks if task.is_done()}
         self._before = sum(map(_work_done, self.tasks))
@@ -58,7 +59,7 @@ class Watch:
             self._tell()
             if not first_cell and (left := self.seconds_left()) is not None:
                 first_cell = True
-                _say(f"first students are there; about {duration(left)} left for all")
+                _say(f"first students are there; about {duration(left)} left for all {self.what}")
 
     def _tell(self) -> None:
         for task in self.tasks:

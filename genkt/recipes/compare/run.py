@@ -12,9 +12,11 @@ from genkt.execution.ranks import launched
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.compare.plan import ArmSettings, Plan, make_plan
-from genkt.recipes.compare.task import ARMS
-from genkt.recipes.compare.tuning import FOLDER, Candidate, candidates, choose, told
+from genkt.recipes.compare.task import ARMS, LOGS
+from genkt.recipes.compare.tuning import FOLDER, Candidate, candidates, choose, lost, told
 from genkt.recipes.compare.work import changed_tasks, finish, work_in
+from genkt.recipes.config import TransferConfig
+from genkt.recipes.data import load_splits
 from genkt.recipes.present import versions
 from genkt.report.compare import build_comparison
 from genkt.report.compare_data import CompareData, Tried, Work
@@ -72,9 +74,19 @@ def _tried(config: CompareConfig, settings: Sequence[ArmSettings]) -> list[Candi
     tried = candidates(settings, Path(config.out), tuning.draws) if tuning else []
     tasks = list({candidate.task.name: candidate.task for candidate in tried}.values())
     if tasks:
+        _require_validation(tasks[0].config)
         changed = changed_tasks(tasks, overwrite=config.overwrite)
         finish(tasks, changed, config.executor, "candidates")
     return tried
+
+
+def _require_validation(config: TransferConfig) -> None:
+    """Before hours of training, not after them. Raises: UserError."""
+    if "validation" not in load_splits(config.data, config.seed).parts:
+        raise UserError(
+            "study.tuning: settings are chosen on validation images, the data have none; give a "
+            "val folder, or data.validation_fraction above 0"
+        )
 
 
 def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
@@ -120,8 +132,9 @@ def _checked(
 def _check_folder(home: Path) -> None:
     if home.exists() and not home.is_dir():
         raise UserError(f"out={home}: expected a folder, it is a file")
-    ours = any((home / name).is_dir() for name in (ARMS, FOLDER))
-    if home.is_dir() and any(home.iterdir()) and not ours:
+    ours = {ARMS, FOLDER, LOGS, ".lock"}
+    there = {path.name for path in home.iterdir()} if home.is_dir() else set()
+    if there and not there & ours:
         raise UserError(f"out={home}: the folder is not empty and holds no comparison")
 
 
@@ -151,7 +164,7 @@ def _data(
         versions=versions(),
         seed=first.seed,
         num_draws=first.draws,
-        notes=warnings(plan.tasks, arms),
+        notes=[*warnings(plan.tasks, arms), *lost(tried)],
         tuning=tried,
         work=Work(sum(part.wall_seconds for part in work), sum(part.task_seconds for part in work)),
     )

@@ -6,14 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from genkt.io import read_json
 from genkt.recipes.compare.plan import ArmSettings
 from genkt.recipes.compare.task import ArmTask, as_arm
 from genkt.recipes.config import TransferConfig
 from genkt.report.compare_data import Tried
-from genkt.types import UserError
 
 FOLDER = "tuning"
 """Where a comparison keeps its candidates, in the layout of a comparison."""
@@ -33,26 +31,15 @@ class Candidate:
     task: ArmTask
 
     def validation(self) -> float | None:
-        """Mean validation accuracy over its draws, 0..1; None where it ended early.
-
-        Raises:
-            UserError: the data have no validation images.
-        """
+        """Mean validation accuracy over its draws, 0..1; None where it ended early."""
         if self.task.failure() is not None:
             return None
         home, arm = self.task.folder / "draws", self.task.config.main_arm
-        found: list[float] = []
-        for draw in range(self.task.config.draws):
-            extras: dict[str, Any] = read_json(home / str(draw) / arm / "result.json")["result"][
-                "extras"
-            ]
-            if "validation_accuracy" not in extras:
-                raise UserError(
-                    "study.tuning: settings are chosen on validation images, the data have none; "
-                    "give a val folder, or data.validation_fraction above 0"
-                )
-            found.append(float(extras["validation_accuracy"]))
-        return statistics.fmean(found)
+        results = [
+            read_json(home / str(draw) / arm / "result.json")["result"]
+            for draw in range(self.task.config.draws)
+        ]
+        return statistics.fmean(result["extras"]["validation_accuracy"] for result in results)
 
 
 def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> list[Candidate]:
@@ -98,7 +85,9 @@ def choose(settings: Sequence[ArmSettings], tried: Sequence[Candidate]) -> list[
         scores = [candidate.validation() or 0.0 for candidate in mine]
         words, config, command = each.candidates[scores.index(max(scores))]
         arm = replace(each.arm, words=(*each.arm.words, *words))
-        found.append(replace(each, arm=arm, config=config, command=command, candidates=()))
+        found.append(
+            replace(each, arm=arm, config=config, command=command, candidates=(), tuned=True)
+        )
     return found
 
 
@@ -115,3 +104,16 @@ def told(tried: Sequence[Candidate], chosen: Sequence[ArmSettings]) -> list[Trie
             )
         )  # fmt: skip
     return found
+
+
+def lost(tried: Sequence[Tried]) -> list[str]:
+    """A sentence an arm that was chosen from fewer candidates than the others."""
+    failed: dict[str, int] = {}
+    for each in tried:
+        failed[each.arm] = failed.get(each.arm, 0) + (each.validation is None)
+    return [
+        f"{count} candidates of {arm} ended early (tuning/logs says why); its settings were chosen "
+        "among the rest."
+        for arm, count in failed.items()
+        if count
+    ]

@@ -52,25 +52,35 @@ def _told(changed: dict[str, list[str]]) -> str:
 
 def finish(
     tasks: Sequence[ArmTask], changed: Mapping[str, list[str]], executor: ExecutorSettings,
-    description: str,
+    what: str,
 ) -> None:  # fmt: skip
-    """Run what is not done; an arm whose process dies again and again ends, the others go on."""
+    """Run what is not done; an arm whose process dies again and again ends, the others go on.
+
+    Args:
+        what: the tasks are: "arms" or "candidates".
+    """
     tasks = _forgotten(tasks, changed)
     missing = [task for task in tasks if not task.is_done()]
     started = time.monotonic()
+    try:
+        with Watch(tasks, what), _one_thread():
+            _run(tasks, executor, what)
+    finally:
+        if ended := [task for task in missing if task.is_done()]:
+            _note(Path(ended[0].home), time.monotonic() - started, ended)
+
+
+def _run(tasks: Sequence[ArmTask], executor: ExecutorSettings, what: str) -> None:
     on_gpu = any(task.config.device != "cpu" for task in tasks)
-    with Watch(tasks), _one_thread():
-        while waiting := [task for task in tasks if not task.is_done()]:
-            try:
-                run_tasks(waiting, executor, description=description, on_gpu=on_gpu, progress=False)
-            except UserError as error:
-                reason = "; ".join(str(error).splitlines())
-                dead = [task for task in waiting if reason.startswith(f"{task.name}:")]
-                if not dead:
-                    raise
-                dead[0].end(reason, 0.0)
-    if missing:
-        _note(Path(missing[0].home), time.monotonic() - started, missing)
+    while waiting := [task for task in tasks if not task.is_done()]:
+        try:
+            run_tasks(waiting, executor, description=what, on_gpu=on_gpu, progress=False)
+        except UserError as error:
+            reason = "; ".join(str(error).splitlines())
+            dead = [task for task in waiting if reason.startswith(f"{task.name}:")]
+            if not dead:
+                raise
+            dead[0].end(reason, 0.0)
 
 
 def _note(home: Path, wall_seconds: float, tasks: Sequence[ArmTask]) -> None:
