@@ -5,7 +5,9 @@
 A = one optimizer step of the method (outputs read from the cache, its loss, its own networks and
 their optimizer), B = the same step of plain fine-tuning on the same rows; ViT-S student, a teacher
 as wide as a ViT-L (1024 features, 100 classes), batch 128. On a CPU the images are 64x64 instead of
-224x224: the objectives cost the same, the student less, so the ratio is harder to keep low.
+224x224: the objectives cost the same (but cosine_patch, whose maps are 4x4), the student less, so
+the ratio is harder to keep low. crd compares with 511 negatives, as there are 512 images; the slow
+weights of mcl are not part of it (its loss is that of logit_kd).
 """
 
 from __future__ import annotations
@@ -145,11 +147,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         data = Data(Path(home), size)
         for method in METHODS:
-            if method == "stl":
+            if method in ("stl", "mcl"):
                 continue
             arms = [Steps(name, data, device) for name in (method, "stl")]
             found = paired(*arms, pairs=pairs, warmup=2)
-            results[method] = found | ({"why": WHY[method]} if method in WHY else {})
+            why = {"why": WHY[method]} if method in WHY else {}
+            results[method] = found | {"within_goal": found["ratio"] <= GOAL} | why
             print(f"{method:16} {found['ratio']:.3f}", flush=True)
     report("objective_step", results, {"ratio": f"<= {GOAL}, but {', '.join(WHY)}"})
 
