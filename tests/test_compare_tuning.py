@@ -145,3 +145,12 @@ def test_tuned_arms_may_come_out_equal(tmp_path: Path) -> None:
     assert [task.name for task in plan.tasks] == ["stl", "real", "hot"]
     chosen = [replace(each, candidates=(), tuned=bool(each.candidates)) for each in found.arms]
     assert len(make_plan(found.config.study, chosen, tmp_path).tasks) == 3
+
+
+def test_a_dry_run_tells_of_the_candidates(tmp_path: Path) -> None:
+    ran = run(*tuned(tmp_path, "dry_run=true"))
+    assert ran.code == 0 and not (tmp_path / "comparison").exists()
+    assert ran.out.endswith(
+        "before that, 4 candidates for settings of arms are judged on validation images: "
+        "8 students\n"
+    )

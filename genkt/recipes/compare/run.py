@@ -12,7 +12,7 @@ from genkt.execution.ranks import launched
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.compare.plan import ArmSettings, Plan, make_plan
-from genkt.recipes.compare.task import ARMS, LOGS
+from genkt.recipes.compare.task import ARMS, LOGS, ArmTask
 from genkt.recipes.compare.tuning import FOLDER, Candidate, candidates, choose, lost, told
 from genkt.recipes.compare.work import changed_tasks, finish, work_in
 from genkt.recipes.config import TransferConfig
@@ -70,14 +70,21 @@ def run_compare(
 
 def _tried(config: CompareConfig, settings: Sequence[ArmSettings]) -> list[Candidate]:
     """Every candidate of every arm, trained and judged."""
-    tuning = config.study.tuning
-    tried = candidates(settings, Path(config.out), tuning.draws) if tuning else []
-    tasks = list({candidate.task.name: candidate.task for candidate in tried}.values())
+    tried, tasks = _candidates(config, settings)
     if tasks:
         _require_validation(tasks[0].config)
         changed = changed_tasks(tasks, overwrite=config.overwrite)
         finish(tasks, changed, config.executor, "candidates")
     return tried
+
+
+def _candidates(
+    config: CompareConfig, settings: Sequence[ArmSettings]
+) -> tuple[list[Candidate], list[ArmTask]]:
+    """Every candidate of every arm, and the transfers that judge them."""
+    tuning = config.study.tuning
+    tried = candidates(settings, Path(config.out), tuning.draws) if tuning else []
+    return tried, list({candidate.task.name: candidate.task for candidate in tried}.values())
 
 
 def _require_validation(config: TransferConfig) -> None:
@@ -104,11 +111,12 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
         rows.append([task.name, f"{there} of {first.draws}", " ".join(arm.words)])
     lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws = {total} students; nothing "
              "was written", "", *aligned(rows)]  # fmt: skip
-    tuning, tried = config.study.tuning, [each for each in settings if each.candidates]
-    if tuning is not None and tried:
-        count = len(tried[0].candidates)
-        lines += ["", f"before that, settings of {len(tried)} arms are chosen on validation images:"
-                  f" {count} candidates x {tuning.draws} draws each"]  # fmt: skip
+    tried, tasks = _candidates(config, settings)
+    changed_tasks(tasks, overwrite=config.overwrite)
+    if tried:
+        total = sum(task.config.draws for task in tasks)
+        lines += ["", f"before that, {len(tried)} candidates for settings of arms are judged on "
+                  f"validation images: {total} students"]  # fmt: skip
     return "\n".join(lines)
 
 
