@@ -161,10 +161,19 @@ def test_plain_fine_tuning_makes_no_set(made: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [["method=aft", "method.beta=search", "method.beta_grid=[1,2]"], ["teacher.outputs=online"]],
+    [
+        ["method=aft", "method.beta=search", "method.beta_grid=[1,2]"],
+        ["teacher.outputs=online"],
+        ["teacher.adapt=fine_tune"],
+        ["method=kl_dp"],
+        ["recipe=ota", "irf.generator=GENERATOR"],
+        ["recipe=best", "recipe.stages.consolidate.steps=2", "recipe.stages.pseudo_label.steps=2"],
+    ],
+    ids=str,
 )
 def test_every_way_to_teach_reads_the_set(more: list[str], made: Path, tmp_path: Path) -> None:
-    ran = run(*digg_words(made, *more, "draws=1", f"out={tmp_path / 'run'}"))
+    words = [word.replace("GENERATOR", str(made / "generator")) for word in more]
+    ran = run(*digg_words(made, *words, f"out={tmp_path / 'run'}"))
     assert ran.code == 0, ran.err
 
 

@@ -27,9 +27,7 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
             "settings": {k: v for k, v in asdict(stage.settings).items() if k not in _FREE},
             "student": stage.student.fingerprint(),
             "objective": _objective_identity(stage.objective),
-            "teachers": [
-                _sampled(store, len(dataset) * dataset.spec.num_views) for store in batches.stores
-            ]
+            "teachers": [_sampled(store, _rows(stage)) for store in batches.stores]
             + [teacher.fingerprint() for teacher in stage.online],
             "images": fingerprint_ids(dataset.images.ids),
             "views": [dataset.spec.as_dict(), *(t.as_dict() for t in dataset.transforms)],
@@ -41,9 +39,18 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
     )
 
 
-def _sampled(store: Rows, num_rows: int) -> str:
+def _rows(stage: Stage) -> np.ndarray:
+    """Some rows of those that the stage reads; a store may hold no others."""
+    plan, num_views = stage.batches.plan, max(1, stage.batches.dataset.spec.num_views)
+    samples = np.union1d(plan.labelled, plan.transfer)
+    places = np.linspace(0, len(samples) * num_views - 1, _NUM_SAMPLED, dtype=np.int64)
+    sample, view = np.divmod(np.unique(places), num_views)
+    return samples[sample] * num_views + view
+
+
+def _sampled(store: Rows, rows: np.ndarray) -> str:
     """Hash of some stored rows: another teacher differs in every one."""
-    output = store.rows(np.unique(np.linspace(0, num_rows - 1, _NUM_SAMPLED, dtype=np.int64)))
+    output = store.rows(rows)
     values = {"features": output.features, "logits": output.logits}
     return fingerprint_tensors({k: v for k, v in values.items() if v is not None})
 
