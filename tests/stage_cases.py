@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import _thread
-import threading
-from pathlib import Path
+from unittest.mock import patch
 
 from tiny import Ran, run
 
+from genkt.recipes.run_folder import StageLog
+from genkt.training.stage import Record
 
-def run_and_interrupt(words: list[str], log: Path, mark: str, count: int) -> Ran:
-    """Run a command until its log holds ``count`` lines with ``mark``; 130 is its exit code."""
-    ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(0.002):
-            if log.is_file() and log.read_text().count(mark) >= count:
-                _thread.interrupt_main()
-                return
+def run_and_interrupt(words: list[str], stage: str, count: int) -> Ran:
+    """Run a command, with Ctrl-C when a stage has written ``count`` records; 130 is its code."""
+    original, seen = StageLog.record, 0
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    ran = run(*words)
-    ended.set()
-    watcher.join()
-    return ran
+    def record(log: StageLog, line: Record) -> None:
+        nonlocal seen
+        original(log, line)
+        seen += line.get("stage") == stage
+        if seen == count:
+            raise KeyboardInterrupt
+
+    with patch.object(StageLog, "record", record):
+        return run(*words)

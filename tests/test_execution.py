@@ -156,7 +156,7 @@ def test_ctrl_c_ends_a_pool_at_once_and_nothing_is_half_written(
         lambda: {n for n in range(7) if LineTask(str(tmp_path), n).is_done()} == {*range(7)} - {3}
     )
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     assert sorted(results(tmp_path)) == ["0", "1", "2", "4", "5", "6"]  # no temporary file either
     assert not any(alive(by) for all_by in processes_of_tasks(tmp_path).values() for by in all_by)
     run_tasks(tasks(tmp_path, "hang"), POOL, description="")

@@ -82,13 +82,13 @@ def test_colours_change_something(tmp_path: Path) -> None:
 
 
 def test_interrupted_in_the_middle_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    words = [*SHORT, f"{KEY}.steps=200", "train.save_seconds=0", "train.ema=0.9"]
+    words = [*SHORT, f"{KEY}.steps=24", "train.save_seconds=0", "train.ema=0.9"]
     cut = transfer_words(tmp_path, *words)
-    ran = run_and_interrupt(cut, tmp_path / "run" / "metrics.jsonl", '"stage": "ssl"', 4)
+    ran = run_and_interrupt(cut, "ssl", 4)
     assert ran.code == 130
     home = tmp_path / "run" / "draws" / "0" / "ssl"
     state = torch.load(home / "ssl" / "state.pt", weights_only=True)
-    assert 0 < state["progress"]["step"] < 200
+    assert 0 < state["progress"]["step"] < 24
     assert any(name.startswith("objective.") for name in state["distiller"])  # the projection
     assert run(*cut).code == 0
     assert run(*transfer_words(tmp_path, *words, f"out={tmp_path / 'through'}")).code == 0

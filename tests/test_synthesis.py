@@ -217,7 +217,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path) -> N
         process.start()
         shards = killed / "set" / "shards"
         deadline = time.monotonic() + 600
-        while len(list(shards.glob("*.json")) if shards.is_dir() else []) < wanted:
+        while len(list(shards.glob("[0-9]*.json")) if shards.is_dir() else []) < wanted:
             assert time.monotonic() < deadline and process.is_alive()
             time.sleep(0.002)
         time.sleep(0.013 * wanted)  # somewhere inside the next shard
@@ -225,10 +225,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path) -> N
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        markers.append(len(list(shards.glob("*.json"))))
+        markers.append(len(list(shards.glob("[0-9]*.json"))))
         assert not (killed / "set" / "transfer_set.json").exists()
     assert markers == sorted(markers)
-    kept = {path: path.stat().st_mtime_ns for path in shards.glob("*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.json")}
     for home in (killed, whole):
         process = CONTEXT.Process(target=_synthesize, args=(home, "set", 0.0))
         process.start()
