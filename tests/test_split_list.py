@@ -159,7 +159,7 @@ def test_unlabelled_places(root: Path, tmp_path: Path, caplog: pytest.LogCapture
     [
         ([], "expected rows of filename,class, it has none"),
         (["filename,class"], "expected rows of filename,class, it has none"),
-        (["a0.png,x", "a1.png"], "1 faults: line 2: 'a1.png' has no class"),
+        (["a0.png,x", "a1.png"], "a fault: line 2: 'a1.png' has no class"),
         (["a0.png,x", "a1.png,"], "line 2: 'a1.png' has no class"),
         (["a0.png,x", "a, b.png,y"], "line 2: 3 columns; a name with a comma needs quotes"),
         (["a0.png,x", "../t.csv,y"], "line 2: '../t.csv' is no file below"),
@@ -256,3 +256,28 @@ def test_paths_that_are_not_there(root: Path, tmp_path: Path) -> None:
     assert "data.unlabelled: no such folder: nowhere" in ran.err
     ran = run("transfer", "data=split_list", f"data.root={root}")
     assert "data.train: required; give data.train=..." in ran.err
+
+
+def test_test_images_stay_out_of_the_unlabelled_ones_behind_a_link(root: Path) -> None:
+    linked = root.parent / "linked"
+    linked.symlink_to(root, target_is_directory=True)
+    named = [f"{kind}{number}.png,{kind}" for number in range(6) for kind in "ab"]
+    train = write(root.parent / "train.csv", "filename,label", *named[:4])
+    test = write(root.parent / "test.csv", "image,diagnosis", *named[4:8])  # also a head
+    splits = read_split_list(linked, train=train, test=test, unlabelled=[root])
+    assert splits.test is not None and len(splits.test) == 4
+    assert splits.unlabelled is not None and len(splits.unlabelled) == 4
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("a1.png;a", "'a1.png;a' has no class; columns are separated by commas"),
+        ("a,a1.png", "expected filename,class, got 'a' before 'a1.png'"),
+    ],
+)
+def test_other_shapes_of_rows(root: Path, row: str, expected: str) -> None:
+    train = write(root.parent / "train.csv", "filename,class", "a0.png,a", "b0.png,b", row)
+    with pytest.raises(UserError, match="a fault: line 4") as caught:
+        read_split_list(root, train=train)
+    assert expected in str(caught.value)

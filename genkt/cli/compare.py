@@ -76,6 +76,8 @@ def read_comparison(words: Sequence[str]) -> Comparison:
         arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
         raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
+    if any(each.config.smoke for each in arms):
+        raise UserError("smoke: expected false; only genkt transfer makes a smoke run")
     if wrong := _grid_faults(config, arms):
         raise UserError("\n".join(wrong))
     if unheard := [word for word in shared if word not in heard]:

@@ -154,7 +154,8 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     if faults:
         shown = "; ".join(faults[:_MOST_FAULTS])
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise UserError(f"split list {file}, {len(faults)} faults: {shown}{more}")
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UserError(f"split list {file}, {count}: {shown}{more}")
     if not rows:
         columns = "filename,class" if labelled else "filename"
         raise UserError(f"split list {file}: expected rows of {columns}, it has none")
@@ -165,7 +166,7 @@ def _is_header(row: list[str]) -> bool:
     """Whether the first row names the columns."""
     if looks_like_image(row[0]):
         return False
-    return row[1].lower() in _CLASS_HEADS if len(row) > 1 else row[0].lower() in _NAME_HEADS
+    return row[0].lower() in _NAME_HEADS or (len(row) > 1 and row[1].lower() in _CLASS_HEADS)
 
 
 def _row(line: int, row: list[str], root: Path, labelled: bool) -> _Row | str:
@@ -173,7 +174,10 @@ def _row(line: int, row: list[str], root: Path, labelled: bool) -> _Row | str:
     if len(row) > 2:
         return f"{len(row)} columns; a name with a comma needs quotes"
     if labelled and (len(row) < 2 or not row[1]):
-        return f"'{row[0]}' has no class"
+        separated = any(mark in row[0] for mark in ";\t")
+        return f"'{row[0]}' has no class" + separated * "; columns are separated by commas"
+    if len(row) > 1 and looks_like_image(row[1]) and not looks_like_image(row[0]):
+        return f"expected filename,class, got '{row[0]}' before '{row[1]}'"
     name = os.path.expanduser(row[0])
     if os.path.isabs(name):
         name = os.path.relpath(name, root)
@@ -222,7 +226,9 @@ def _list_unlabelled(
     root: Path, places: Sequence[str | Path], lists: Mapping[str, _List]
 ) -> list[Listing]:
     """Images of folders and list files, each once, without those of the labelled lists."""
-    part_of = {str(root / path): name for name, each in lists.items() for path in each.paths}
+    part_of = {
+        os.path.realpath(root / path): name for name, each in lists.items() for path in each.paths
+    }
     taken: set[str] = set()
     listings = []
     for place in places:
@@ -232,7 +238,7 @@ def _list_unlabelled(
         else:
             listing = Listing(existing_folder(path))
             listing.add(listing.root, UNLABELLED)
-        full = [str(listing.root / each) for each in listing.paths]
+        full = [os.path.realpath(listing.root / each) for each in listing.paths]
         named = [part_of[each] for each in full if each in part_of]
         if named:
             counts = ", ".join(f"{named.count(name)} {name}" for name in dict.fromkeys(named))

@@ -26,6 +26,7 @@ from genkt.recipes.recipe_config import (
     TrainingStage,
 )
 from genkt.recipes.set_config import DiggSet, LabelledSet, TransferSettings, UnlabelledSet
+from genkt.types import UserError
 
 CLASSES = ("first", "second", "third")
 PER_CLASS = 8
@@ -187,8 +188,14 @@ def _small_student(settings: StudentSettings, told: list[str]) -> StudentSetting
 
 def _small_teacher(settings: TeacherSettings, told: list[str]) -> TeacherSettings:
     names = settings.model if isinstance(settings.model, list) else [settings.model]
-    if any(name.startswith(_HERE) for name in names):
+    here = [name.startswith(_HERE) for name in names]
+    if all(here):
         return settings
+    if any(here):
+        raise UserError(
+            "smoke=true: expected teachers of one kind, all from this disk (genkt:, local-dir:) or "
+            f"all from timm, got {', '.join(names)}; name one of them"
+        )
     transform = _small_transform(settings.transform)
     args = [
         _small_args("teacher", name, own, transform, told) | {"num_classes": len(CLASSES)}
@@ -234,6 +241,6 @@ def _num_parameters(name: str, args: dict[str, Any]) -> int | None:
     try:
         with torch.device("meta"):
             model = timm.create_model(name, pretrained=False, **args)
-    except (TypeError, RuntimeError, ValueError, NotImplementedError):
+    except (OSError, TypeError, RuntimeError, ValueError, NotImplementedError):
         return None
     return sum(parameter.numel() for parameter in model.parameters())

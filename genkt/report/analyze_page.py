@@ -105,7 +105,8 @@ def _complementary(data: AnalyzeData) -> str:
     names = [model.title for model in data.classifiers]
     entropy = np.full(data.flips.shape, np.nan)
     for pair in data.pairs:
-        entropy[pair.student, pair.teacher] = pair.entropy
+        if data.flips[pair.student, pair.teacher] > 0:
+            entropy[pair.student, pair.teacher] = pair.entropy
     corner = ("wrong", "right")
     flips = matrix_chart(
         100 * data.flips, names, title="Positive flips, % of all images", corner=corner,
@@ -259,8 +260,9 @@ def _agreement(data: AnalyzeData) -> str:
             corner=("student", "teacher"), show=lambda value: f"{value:.2f}",
         )))  # fmt: skip
     words = (
-        "CKA: 1 where features are each other's rotation and scaling. KL is over the classes of "
-        f"the data, an answer is among {_among(data)}."
+        "CKA: 1 where features are each other's rotation and scaling; with few images for their "
+        "width it is high whatever the models (0.96 for 40 images of 1024 random features). KL is "
+        f"over the classes of the data, an answer is among {_among(data)}."
     )
     blocks = "".join(f"<div><h3>{esc(title)}</h3>{chart}</div>" for title, chart in charts)
     return f'<p class="dim">{words}</p><div class="cols">{blocks}</div>'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from genkt.io import did_you_mean
-from genkt.recipes.data_config import EmbeddedData, FolderData, TorchvisionData
+from genkt.recipes.data_config import DataSettings
 from genkt.recipes.retrieval.encoders import OPEN_CLIP
 from genkt.recipes.retrieval.settings import TextSettings
 from genkt.types import Range, UserError
@@ -55,7 +55,7 @@ class TransferTriple:
 class AnalyzeConfig:
     """See ``configs/analyze.yaml``."""
 
-    data: EmbeddedData | FolderData | TorchvisionData
+    data: DataSettings
     models: str | list[str]
     split: Literal["train", "validation", "test"]
     answers: Literal["all", "data"]

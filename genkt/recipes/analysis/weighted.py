@@ -44,8 +44,12 @@ def read_aft(name: str) -> AftRun | None:
     folder = Path(name).expanduser()
     if not (folder / "run.json").is_file():
         return None
-    run: dict[str, Any] = read_json(folder / "run.json")
-    if run["config"].get("method", {}).get("name") != "aft":
+    try:
+        run: dict[str, Any] = read_json(folder / "run.json")
+        method = run["config"].get("method") or {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("its run.json cannot be read") from error
+    if method.get("name") != "aft":
         return None
     given = [key for key in run.get("inputs", {}) if key.startswith("teacher ")]
     if given:
