@@ -96,7 +96,7 @@ def choose(facts: Facts) -> Choice:
     """Settings for these facts.
 
     Figures in the reasons are of docs/transfer_sets (digits, 2 labels a class, 5 draws, points
-    against plain fine-tuning) where no paper is named.
+    against plain fine-tuning) where no paper is named; methods were compared in docs/methods.
     """
     knows = ("teacher.adapt=none",) if facts.teachers_know else ()
     if facts.student_knows and facts.teachers_know:
@@ -116,7 +116,8 @@ def choose(facts: Facts) -> Choice:
         return Choice(
             ("method=logit_kd", "transfer_set=unlabelled", *knows),
             f"the teacher's predictions on {facts.num_unlabelled:,} unlabelled images of your own",
-            f"no other transfer set gained as much (+11.5 points, 8.1 to 14.9{_elsewhere(facts)})",
+            f"no other transfer set gained as much (+11.5 points, 8.1 to 14.9{_elsewhere(facts)}), "
+            "and on it no method was better beyond chance",
         )
     if facts.built_in:
         return Choice(

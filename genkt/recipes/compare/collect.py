@@ -88,7 +88,7 @@ def _unequal(
 def _teacher_settings(task: ArmTask) -> dict[str, Any]:
     config = task.config
     return {"teacher": asdict(config.teacher), "adapt": asdict(config.adapt),
-            "irf": asdict(config.irf)}  # fmt: skip
+            "irf": asdict(config.irf), "how": config.adaptation}  # fmt: skip
 
 
 def _teacher_accuracy(cell: CellResult) -> str | None:
