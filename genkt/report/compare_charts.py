@@ -46,7 +46,7 @@ def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> str
     Args:
         rows: (label, comparison), top to bottom.
     """
-    names = 20 + 7.2 * max(len(svg.shorten(label, 44)) for label, _ in rows)
+    names = 20 + 8 * max(len(svg.shorten(label, 44)) for label, _ in rows)
     scale = _difference_scale([comparison for _, comparison in rows], names)
     bottom = _TOP + _ROW * len(rows)
     parts = [_difference_axis(scale, bottom)]
