@@ -167,7 +167,11 @@ def test_plain_fine_tuning_makes_no_set(made: Path, tmp_path: Path) -> None:
         ["teacher.adapt=fine_tune"],
         ["method=kl_dp"],
         ["recipe=ota", "irf.generator=GENERATOR"],
-        ["recipe=composed", "recipe.stages.consolidate.steps=2", "recipe.stages.pseudo_label.steps=2"],
+        [
+            "recipe=composed",
+            "recipe.stages.consolidate.steps=2",
+            "recipe.stages.pseudo_label.steps=2",
+        ],
     ],
     ids=str,
 )
