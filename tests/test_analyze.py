@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from analyze_cases import TEACHER, exported
 from chromium import PROGRAM
 from chromium import Page as Browser
 from conftest import HOSTILE
@@ -18,15 +19,15 @@ from test_retrieve_runs import tiny_clip
 from tiny import CLASSES, Ran, run, transfer_words, write_images
 
 import genkt
+from genkt.cli.app import read_config
+from genkt.cli.words import Words
 from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.models.backbone import Backbone, transform_of
 from genkt.recipes.analysis.config import AnalyzeConfig, short_names
 from genkt.recipes.inference import load_classifier
 from genkt.recipes.retrieval import clip
 from genkt.training.evaluate import outputs
 from genkt.training.probe import fit_head
 
-TEACHER = "genkt:digits_teacher"
 KEYS = {
     "schema", "schema_version", "title", "headline", "split", "num_images", "answers", "num_train",
     "probe_on", "classes", "class_sizes", "models", "classifiers", "logme_ranking", "any_right",
@@ -49,20 +50,6 @@ class Texts(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words += data
-
-
-def exported(home: Path, classes: tuple[str, ...], seed: int, num_classes: int = 0) -> Path:
-    """A tiny network with random weights, in a folder that timm loads."""
-    import timm
-
-    torch.manual_seed(seed)
-    half = (0.5, 0.5, 0.5)
-    overlay = {"input_size": (3, 24, 24), "mean": half, "std": half, "crop_pct": 1.0}
-    model = timm.create_model(
-        "resnet18", num_classes=num_classes or len(classes), layers=[1, 1, 1, 1],
-        channels=[8, 8, 16, 16], pretrained_cfg_overlay=overlay,
-    )  # fmt: skip
-    return Backbone(model, transform_of(model), home.name).export(home, classes)
 
 
 def analyzed(out: Path, *words: str) -> tuple[Ran, dict[str, Any]]:
@@ -310,61 +297,6 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert HOSTILE[1] in page.words and "script" not in page.tags
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([], "models: required; give models=..."),
-        (["models=[]"], "models: expected one or more, got an empty list"),
-        ([f"models=[{TEACHER},{TEACHER}]"], "expected models that differ, got genkt:digits_teach"),
-        (["models=[genkt:digit_teacher]"], 'models: model "genkt:digit_teacher": not shipped'),
-        (["models=[resnet1888]"], "not a timm model. Did you mean resnet18"),
-        (["models=[no/where]"], 'model "no/where": no such folder; a hub name is written hf-hub'),
-        ([f"models=[{TEACHER}]", "split=validatoin"], "split: expected one of validation, "),
-        ([f"models=[{TEACHER}]", "transfer.before=x"], "transfer.after: expected a model too"),
-        (
-            [f"models=[{TEACHER}]", "similarity.by=genkt:digit_teacher"],
-            "similarity.by: expected one of models, got genkt:digit_teacher. Did you mean genkt:d",
-        ),
-        ([f"models=[{TEACHER}]", "similarity.by=x"], f"got x. It is one of {TEACHER}."),
-        (
-            [f"models=[{TEACHER}]", "similarity.by=open_clip:ViT-B-33"],
-            "similarity.by: encoder open_clip:ViT-B-33: no model of open_clip. Did you mean",
-        ),
-        (
-            [f"models=[{TEACHER}]", "similarity.by=open_clip:ViT-B-32"],
-            "expected similarity.weights, a file or one of its tags",
-        ),
-        ([f"models=[{TEACHER}]", "text.templates=[x]"], "text.templates: expected texts with one"),
-        ([f"models=[{TEACHER}]", "top_percent=[101]"], "top_percent[0]: expected a number 0 .. 10"),
-        ([f"models=[{TEACHER}]", "other=/no/where"], "other: /no/where: does not exist"),
-        ([f"models=[{TEACHER}]", "answer=all"], "answer: unknown setting. Did you mean answers"),
-    ],
-)
-def test_a_mistake_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:
-    ran = run("analyze", *words, f"out={tmp_path / 'out'}")
-    assert ran.code == 2 and len(ran.lines) == len(ran.err.splitlines()) == 1, ran.err
-    assert message in ran.err and not (tmp_path / "out").exists()
-
-
-def test_mistakes_come_together(tmp_path: Path) -> None:
-    ran = run("analyze", "models=[resnet1888,no/where]", f"out={tmp_path / 'out'}")
-    assert ran.code == 2 and len(ran.lines) == 2
-    three = "transfer={before: a, after: b, teacher: c}"
-    ran = run("analyze", f"models=[{TEACHER}]", three)
-    assert ran.code == 2 and len(ran.lines) == 3 and "transfer.teacher: expected one" in ran.err
-
-
-def test_a_student_without_a_head_for_the_task_cannot_be_followed(tmp_path: Path) -> None:
-    exported(tmp_path / "backbone", (), 1, num_classes=7)
-    ran = run(
-        "analyze", f"models=[{tmp_path / 'backbone'},{TEACHER}]", "transfer.before=backbone",
-        f"transfer.after={TEACHER}", f"transfer.teacher={TEACHER}", "probe_on=labelled",
-        f"out={tmp_path / 'out'}",
-    )  # fmt: skip
-    assert ran.code == 2 and len(ran.lines) == 1
-    assert "transfer: expected classifiers of these classes; " in ran.err
-
-
 def test_nothing_of_the_users_is_replaced(digits: Path, tmp_path: Path) -> None:
     words = ["analyze", f"models=[{TEACHER}]", "probe_on=labelled"]
     ran = run(*words, f"out={digits / 'out'}")
@@ -377,23 +309,7 @@ def test_nothing_of_the_users_is_replaced(digits: Path, tmp_path: Path) -> None:
     assert ran.code == 2 and "expected a folder, it is a file" in ran.err
 
 
-def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    write_images(tmp_path / "images")
-    folder = exported(tmp_path / "broken", CLASSES, 0)
-    from safetensors.torch import load_file, save_file
-
-    state = load_file(folder / "model.safetensors")
-    state["conv1.weight"][0], state["bn1.weight"][0] = -1e20, 1e30  # dark pictures overflow
-    save_file(state, folder / "model.safetensors", {"format": "pt"})
-    words = [f"models=[{folder}]", "data=folder", f"data.root={tmp_path / 'images'}"]
-    ran = run("analyze", *words, f"out={tmp_path / 'out'}")
-    assert ran.code == 2 and len(ran.lines) == 1, ran.err
-    assert "images are not finite (first: " in ran.err and not (tmp_path / "out").exists()
-
-
 def test_null_turns_the_transfer_off() -> None:
-    from genkt.cli.app import read_config
-
     for words in (["transfer=null"], []):
         config = read_config(AnalyzeConfig, "analyze", ["models=[x,y]", *words])
         assert config.triple is None
@@ -405,3 +321,16 @@ def test_short_names_stay_apart() -> None:
     assert short_names(["a/run", "b/run", "c/other"]) == ["a/run", "b/run", "other"]
     assert short_names(["x", "y/x"]) == ["x", "y/x"]
     assert short_names(["runs/a/student", "hf-hub:o/n", "."]) == ["a", "hf-hub:o/n", "."]
+
+
+@pytest.mark.parametrize("name", Words().choices("data"))
+def test_every_data_group_can_be_analysed(name: str, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images")
+    (tmp_path / "train.csv").write_text("cat/1.png,cat\ndog/1.png,dog\n")
+    own = {
+        "folder": [f"data.root={images}"],
+        "split_list": [f"data.root={images}", f"data.train={tmp_path / 'train.csv'}"],
+        "torchvision": [f"data.root={images}", "data.dataset=cifar10"],
+    }
+    words = [f"models={TEACHER}", f"data={name}", *own.get(name, [])]
+    assert read_config(AnalyzeConfig, "analyze", words).data.name == name

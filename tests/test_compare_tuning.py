@@ -15,7 +15,8 @@ from genkt.cli.compare import read_comparison
 from genkt.cli.schema import parse
 from genkt.recipes.compare.config import StudySettings
 from genkt.recipes.compare.plan import make_plan
-from genkt.recipes.compare.tuning import candidates
+from genkt.recipes.compare.tuning import candidates, lost
+from genkt.report.compare_data import Tried
 from genkt.types import UserError
 
 GRIDS: dict[str, Any] = {
@@ -34,13 +35,13 @@ def test_the_best_candidate_on_validation_is_what_an_arm_runs_with(tmp_path: Pat
     home = tmp_path / "comparison"
     told = json.loads((home / "compare.json").read_text())
     assert [entry["arm"] for entry in told["tuning"]] == ["stl", "stl", "real", "real"]
-    words = {"stl": "train.lr", "real": "method.temperature"}
-    for arm, key in words.items():
+    found = read_comparison(tuned(tmp_path, "data.validation_fraction=0.3")[1:])
+    for entry, candidate in zip(told["tuning"], candidates(found.arms, home, 2), strict=True):
+        assert entry["words"] == list(candidate.words)
+        measured = [validation(candidate.task.folder, draw) for draw in range(2)]
+        assert entry["validation_accuracy"] == pytest.approx(sum(measured) / 2)
+    for arm, key in {"stl": "train.lr", "real": "method.temperature"}.items():
         mine = [entry for entry in told["tuning"] if entry["arm"] == arm]
-        for number, entry in enumerate(mine):
-            measured = [validation(home / "tuning" / "arms" / f"{arm}-{number}", draw)
-                        for draw in range(2)]  # fmt: skip
-            assert entry["validation_accuracy"] == pytest.approx(sum(measured) / 2)
         scores = [entry["validation_accuracy"] for entry in mine]
         best = scores.index(max(scores))
         assert [entry["chosen"] for entry in mine] == [number == best for number in range(2)]
@@ -154,3 +155,27 @@ def test_a_dry_run_tells_of_the_candidates(tmp_path: Path) -> None:
         "before that, 4 candidates for settings of arms are judged on validation images: "
         "8 students\n"
     )
+
+
+def test_a_grid_that_grows_keeps_what_was_trained(tmp_path: Path) -> None:
+    tasks = []
+    for values in ([1, 4], [2, 1, 4]):
+        words = tuned(tmp_path, grids={"real": {"method.temperature": values}})
+        tried = candidates(read_comparison(words[1:]).arms, tmp_path, 2)
+        tasks.append({each.task.name: each.task.config for each in tried})
+    few, many = tasks
+    assert len(few) == 2 and len(many) == 3
+    assert {name: many[name] for name in few} == few
+
+
+def test_candidates_that_ended_early_are_told() -> None:
+    tried = [
+        Tried("a", ("x=1",), None, 1.0, False), Tried("a", ("x=2",), 0.5, 1.0, True),
+        Tried("b", ("x=1",), None, 1.0, True), Tried("c", ("x=1",), 0.5, 1.0, True),
+    ]  # fmt: skip
+    assert lost(tried) == [
+        "1 of the 2 candidates of a ended early (tuning/logs says why); one of the others was "
+        "chosen.",
+        "1 of the 1 candidates of b ended early (tuning/logs says why); it has the settings of "
+        "the first.",
+    ]

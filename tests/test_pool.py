@@ -61,6 +61,15 @@ def test_the_pool_holds_no_image_that_no_draw_reads(words: list[str], most: int)
     assert used.tolist() == list(range(len(pool.images)))
 
 
+def test_later_draws_are_those_of_a_longer_run() -> None:
+    def shown(draw: Draw) -> tuple[int, list[str]]:
+        return draw.seed, [draw.images.ids[row] for row in draw.labelled]
+
+    whole, later = pool_of("draws=3"), pool_of("draws=2", "first_draw=1")
+    assert [shown(draw) for draw in later.draws] == [shown(draw) for draw in whole.draws[1:]]
+    assert [draw.index for draw in later.draws] == [0, 1]
+
+
 def test_a_smaller_pool_holds_the_same_draws() -> None:
     def shown(draw: Draw) -> dict[str, int]:
         return {draw.images.ids[row]: int(draw.labels[row]) for row in draw.labelled}

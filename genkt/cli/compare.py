@@ -17,7 +17,7 @@ from genkt.recipes.compare.config import (
     as_settings,
     candidates_of,
 )
-from genkt.recipes.compare.plan import ArmSettings
+from genkt.recipes.compare.plan import ArmSettings, Option
 from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
 
@@ -72,7 +72,7 @@ def read_comparison(words: Sequence[str]) -> Comparison:
             faults[arm] = str(error).splitlines()
             continue
         heard |= set(told)
-        chosen = options[0][1] if options else settings
+        chosen = options[0].config if options else settings
         arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
         raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
@@ -89,23 +89,21 @@ def read_comparison(words: Sequence[str]) -> Comparison:
 def _candidates(
     arm: Arm, settings: TransferConfig, told: list[str], folder: list[str],
     tuning: TuningSettings | None, out: str,
-) -> tuple[tuple[tuple[str, ...], TransferConfig, str], ...]:  # fmt: skip
+) -> tuple[Option, ...]:  # fmt: skip
     """What an arm's settings are chosen from."""
     found = []
     grid = tuning.grids.get(_grid(arm, settings, tuning), {}) if tuning else {}
     for values in candidates_of(grid):
         own = as_settings(values)
-        config = with_settings(settings, values)
-        found.append((own, config, _command(folder, merged(told, own), out)))
+        command = _command(folder, merged(told, own), out)
+        found.append(Option(own, with_settings(settings, values), command))
     return tuple(found)
 
 
-def _refuse_said_twice(
-    options: Sequence[tuple[tuple[str, ...], TransferConfig, str]], words: Sequence[str]
-) -> None:
+def _refuse_said_twice(options: Sequence[Option], words: Sequence[str]) -> None:
     """A grid must not take the place of what the user or the arm says. Raises: UserError."""
     said = {pair[0]: word for word in words if (pair := split_word(word))}
-    keys = dict.fromkeys(word.partition("=")[0] for own, *_ in options for word in own)
+    keys = dict.fromkeys(word.partition("=")[0] for option in options for word in option.words)
     if clash := [said[key] for key in keys if key in said]:
         raise UserError(f"study.tuning.grids: {clash[0]} is given already; drop it or its grid")
 

@@ -60,10 +60,9 @@ class Smoke:
 def smoke_of(config: TransferConfig) -> Iterator[Smoke]:
     """The same stages, method and architectures in seconds; its images last as long as this.
 
-    Pretrained weights are random ones, images are noise of three classes, a model of more than
-    100 M parameters keeps one of its blocks, every stage takes one step and
-    a search tries one value. The run goes to
-    ``OUT-smoke``, in place of an earlier smoke run there.
+    Weights are random (those of models on this disk stay), images are noise of three classes, a
+    model of more than 100 M parameters keeps one of its blocks, every stage takes one step and a
+    search tries one value. The run goes to ``OUT-smoke``, in place of an earlier smoke run there.
     """
     with tempfile.TemporaryDirectory(prefix="genkt-smoke-") as home:
         write_images(Path(home) / "images")

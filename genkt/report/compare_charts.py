@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from genkt.analysis.statistics import PairedDifference
 from genkt.report import svg
@@ -14,23 +13,6 @@ from genkt.report.summary import signed, span
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 860, 46, 26, 40
 _VALUES = 196
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """A linear or logarithmic axis in pixels."""
-
-    low: float
-    high: float
-    left: float
-    right: float
-    logarithmic: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
-        if self.logarithmic:
-            value, low, high = (math.log2(each) for each in (value, low, high))
-        return self.left + (value - low) / (high - low) * (self.right - self.left)
 
 
 def color_of(difference: PairedDifference) -> str:
@@ -67,7 +49,7 @@ def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> str
     return f'<div class="scroll">{chart}</div>'
 
 
-def _difference_scale(comparisons: Sequence[Comparison], names: float) -> _Scale:
+def _difference_scale(comparisons: Sequence[Comparison], names: float) -> svg.Scale:
     values = [0.0]
     for comparison in comparisons:
         for difference in (comparison.before, comparison.after):
@@ -76,10 +58,10 @@ def _difference_scale(comparisons: Sequence[Comparison], names: float) -> _Scale
         values += [v for column in comparison.by_draw.values() for v in column.values()]
     low, high = min(values), max(values)
     margin = max(0.05 * (high - low), 0.5)
-    return _Scale(low - margin, high + margin, names, _WIDTH - _VALUES)
+    return svg.Scale(low - margin, high + margin, names, _WIDTH - _VALUES)
 
 
-def _difference_axis(scale: _Scale, bottom: float) -> str:
+def _difference_axis(scale: svg.Scale, bottom: float) -> str:
     parts = []
     for value in svg.ticks(scale.low, scale.high, 7):
         x = scale(value)
@@ -96,8 +78,8 @@ def _difference_axis(scale: _Scale, bottom: float) -> str:
 
 
 def _mark(
-    scale: _Scale, y: float, difference: PairedDifference, by_draw: Mapping[int, float], tip: str,
-    hollow: bool,
+    scale: svg.Scale, y: float, difference: PairedDifference, by_draw: Mapping[int, float],
+    tip: str, hollow: bool,
 ) -> str:  # fmt: skip
     """Draws as small dots, the interval as a bar, the mean as a dot or a ring."""
     color, parts = color_of(difference), []
@@ -156,7 +138,7 @@ def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, str]:
 
 def _sweeps_chart(
     lines: Sequence[tuple[Sweep, Sequence[_Point]]],
-    scales: tuple[_Scale, _Scale],
+    scales: tuple[svg.Scale, svg.Scale],
     level: tuple[str, float] | None,
     column: str,
 ) -> str:
@@ -195,7 +177,7 @@ def _points(data: CompareData, sweep: Sweep, column: str) -> list[_Point]:
 
 def _sweep_scales(
     lines: Sequence[Sequence[_Point]], level: float | None, right: float
-) -> tuple[_Scale, _Scale]:
+) -> tuple[svg.Scale, svg.Scale]:
     values = [value for points in lines for value, *_ in points]
     edges = [m + s * h for points in lines for _, m, h in points for s in (-1, 1)]
     edges += [level] if level is not None else []
@@ -205,11 +187,11 @@ def _sweep_scales(
     logarithmic = start > 0 and end >= 4 * start
     if end == start:
         start, end = start - 0.5, end + 0.5
-    x = _Scale(start, end, _LEFT + 10, right, logarithmic)
-    return x, _Scale(low - margin, high + margin, _HEIGHT - _DOWN, _UP)
+    x = svg.Scale(start, end, _LEFT + 10, right, logarithmic)
+    return x, svg.Scale(low - margin, high + margin, _HEIGHT - _DOWN, _UP)
 
 
-def _sweep_axes(x: _Scale, y: _Scale, lines: Sequence[Sequence[_Point]], setting: str) -> str:
+def _sweep_axes(x: svg.Scale, y: svg.Scale, lines: Sequence[Sequence[_Point]], setting: str) -> str:
     parts = []
     for value in svg.ticks(y.low, y.high):
         parts.append(svg.line(_LEFT, y(value), x.right, y(value), css="grid"))
@@ -228,7 +210,9 @@ def _sweep_axes(x: _Scale, y: _Scale, lines: Sequence[Sequence[_Point]], setting
     return "".join(parts)
 
 
-def _sweep_line(sweep: Sweep, points: Sequence[_Point], color: str, x: _Scale, y: _Scale) -> str:
+def _sweep_line(
+    sweep: Sweep, points: Sequence[_Point], color: str, x: svg.Scale, y: svg.Scale
+) -> str:
     xs, ys = [x(value) for value, *_ in points], [y(mean) for _, mean, _ in points]
     parts = [svg.polyline(xs, ys, stroke=color, css="curve")]
     for (value, mean, half_width), at, level in zip(points, xs, ys, strict=True):

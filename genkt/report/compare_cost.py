@@ -43,19 +43,8 @@ def cost_chart(data: CompareData) -> str:
     if len(arms) < 2:
         return ""
     best = frontier(arms)
-    ends = [math.log10(arm.seconds) for arm in arms]
     heights = [arm.interval(AFTER).mean for arm in arms]
-    low, high, bottom, top = min(ends), max(ends), min(heights), max(heights)
-    wide, tall = max(high - low, 0.1), max(top - bottom, 1.0)
-
-    def x(value: float) -> float:
-        share = (math.log10(value) - low + 0.05 * wide) / (1.1 * wide)
-        return _LEFT + share * (_WIDTH - _RIGHT - _LEFT)
-
-    def y(value: float) -> float:
-        share = (value - bottom + 0.06 * tall) / (1.12 * tall)
-        return _HEIGHT - _DOWN - share * (_HEIGHT - _DOWN - _UP)
-
+    x, y = _scales([arm.seconds for arm in arms], heights)
     parts = [_axes(x, y, arms)]
     parts.append(
         svg.polyline(
@@ -76,7 +65,14 @@ def cost_chart(data: CompareData) -> str:
     return f'<div class="scroll">{chart}</div>'
 
 
-def _axes(x: svg.Place, y: svg.Place, arms: Sequence[ComparedArm]) -> str:
+def _scales(seconds: Sequence[float], heights: Sequence[float]) -> tuple[svg.Scale, svg.Scale]:
+    quick, slow = min(seconds), max(seconds)
+    margin = 0.06 * max(max(heights) - min(heights), 1.0)
+    x = svg.Scale(quick / 1.05, slow * 1.05, _LEFT, _WIDTH - _RIGHT, logarithmic=True)
+    return x, svg.Scale(min(heights) - margin, max(heights) + margin, _HEIGHT - _DOWN, _UP)
+
+
+def _axes(x: svg.Scale, y: svg.Scale, arms: Sequence[ComparedArm]) -> str:
     heights = [arm.interval(AFTER).mean for arm in arms]
     seconds = [arm.seconds for arm in arms]
     bottom, parts = _HEIGHT - _DOWN, []

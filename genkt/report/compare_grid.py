@@ -1,4 +1,4 @@
-"""Methods against transfer sets: the arms of a comparison that differ in these two alone."""
+"""Methods against transfer sets: the arms of a comparison by these two."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 # C0 controls break markup and terminals; bidirectional overrides let a name rewrite its
@@ -12,8 +13,21 @@ _UNSAFE = {code: "\ufffd" for code in [*range(9), 11, 12, *range(14, 32), 127]}
 _UNSAFE |= {code: "\ufffd" for code in [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]}
 
 
-Place = Callable[[float], float]
-"""Where a value lies on an axis, in pixels."""
+@dataclass(frozen=True)
+class Scale:
+    """A linear or logarithmic axis: where a value lies in pixels."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.logarithmic:
+            value, low, high = (math.log2(each) for each in (value, low, high))
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
 
 
 def esc(value: object) -> str:

@@ -14,19 +14,33 @@ from genkt.types import UserError
 
 
 @dataclass(frozen=True)
+class Option:
+    """Settings that an arm may run with.
+
+    Args:
+        words: those that tell it from the arm's other options.
+        config, command: as of an arm.
+    """
+
+    words: tuple[str, ...]
+    config: TransferConfig
+    command: str
+
+
+@dataclass(frozen=True)
 class ArmSettings:
     """One arm with its checked settings, and the command that runs it alone.
 
     Args:
-        candidates: (own words, settings, command) that the arm's are chosen from on validation
-            images; until then its settings are the first's.
+        candidates: what the arm's settings are chosen from on validation images; until then they
+            are the first's.
         tuned: whether they have been chosen; such an arm may come out as another one is.
     """
 
     arm: Arm
     config: TransferConfig
     command: str
-    candidates: tuple[tuple[tuple[str, ...], TransferConfig, str], ...] = ()
+    candidates: tuple[Option, ...] = ()
     tuned: bool = False
 
 
@@ -57,7 +71,7 @@ def make_plan(study: StudySettings, settings: Sequence[ArmSettings], home: Path)
     stands_for: dict[str, str] = {}
     for each in settings:
         fixed = [other for other in chosen.values() if not _is_open(other)]
-        twins = (other.arm.name for other in fixed if _same(other, each))
+        twins = (other.arm.name for other in fixed if same_training(other.config, each.config))
         twin = None if _is_open(each) else next(twins, None)
         stands_for[each.arm.name] = twin or each.arm.name
         if twin is None:
@@ -80,8 +94,9 @@ def _is_open(settings: ArmSettings) -> bool:
     return bool(settings.candidates) or settings.tuned
 
 
-def _same(a: ArmSettings, b: ArmSettings) -> bool:
-    return replace(a.config, out="") == replace(b.config, out="")
+def same_training(a: TransferConfig, b: TransferConfig) -> bool:
+    """Whether two transfers differ in nothing but their folder."""
+    return replace(a, out="") == replace(b, out="")
 
 
 def _sweep(

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genkt.io import read_json
-from genkt.recipes.compare.plan import ArmSettings
+from genkt.io import fingerprint, read_json
+from genkt.recipes.compare.plan import ArmSettings, Option, same_training
 from genkt.recipes.compare.task import ArmTask, as_arm
-from genkt.recipes.config import TransferConfig
 from genkt.report.compare_data import Tried
 
 FOLDER = "tuning"
@@ -51,30 +50,26 @@ def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> l
     """
     found: list[Candidate] = []
     for each in settings:
-        for number, (words, config, command) in enumerate(each.candidates):
-            name = f"{each.arm.name}-{number}"
-            judged = _judged(config, num_draws)
-            twin = next((c.task for c in found if _same(c.task.config, judged)), None)
-            task = ArmTask(
-                name, str(home / FOLDER), as_arm(judged, home / FOLDER, name),
-                f"{command} draws={num_draws} first_draw={judged.first_draw}",
-            )  # fmt: skip
-            found.append(Candidate(each.arm.name, words, twin or task))
+        for option in each.candidates:
+            task = _judged(each.arm.name, option, home / FOLDER, num_draws)
+            alike = (c.task for c in found if same_training(c.task.config, task.config))
+            found.append(Candidate(each.arm.name, option.words, next(alike, task)))
     return found
 
 
-def _judged(config: TransferConfig, num_draws: int) -> TransferConfig:
-    return replace(config, draws=num_draws, first_draw=config.first_draw + config.draws)
-
-
-def _same(a: TransferConfig, b: TransferConfig) -> bool:
-    return replace(a, out="", baseline=False) == replace(b, out="", baseline=False)
+def _judged(arm: str, option: Option, home: Path, num_draws: int) -> ArmTask:
+    """The transfer that judges an option; named by its settings, so that a grid may grow."""
+    name = f"{arm}-{fingerprint(list(option.words))[:8]}"
+    first = option.config.first_draw + option.config.draws
+    config = replace(option.config, draws=num_draws, first_draw=first)
+    command = f"{option.command} draws={num_draws} first_draw={first}"
+    return ArmTask(name, str(home), as_arm(config, home, name), command)
 
 
 def choose(settings: Sequence[ArmSettings], tried: Sequence[Candidate]) -> list[ArmSettings]:
     """Every arm with its best candidate's settings; of equally good ones the first.
 
-    An arm none of whose candidates ended well keeps those of the first, and ends as that did.
+    An arm none of whose candidates ended well keeps those of the first.
     """
     found = []
     for each in settings:
@@ -83,11 +78,9 @@ def choose(settings: Sequence[ArmSettings], tried: Sequence[Candidate]) -> list[
             found.append(each)
             continue
         scores = [candidate.validation() or 0.0 for candidate in mine]
-        words, config, command = each.candidates[scores.index(max(scores))]
-        arm = replace(each.arm, words=(*each.arm.words, *words))
-        found.append(
-            replace(each, arm=arm, config=config, command=command, candidates=(), tuned=True)
-        )
+        best = each.candidates[scores.index(max(scores))]
+        arm = replace(each.arm, words=(*each.arm.words, *best.words))
+        found.append(ArmSettings(arm, best.config, best.command, tuned=True))
     return found
 
 
@@ -108,12 +101,13 @@ def told(tried: Sequence[Candidate], chosen: Sequence[ArmSettings]) -> list[Trie
 
 def lost(tried: Sequence[Tried]) -> list[str]:
     """A sentence an arm that was chosen from fewer candidates than the others."""
-    failed: dict[str, int] = {}
-    for each in tried:
-        failed[each.arm] = failed.get(each.arm, 0) + (each.validation is None)
-    return [
-        f"{count} candidates of {arm} ended early (tuning/logs says why); its settings were chosen "
-        "among the rest."
-        for arm, count in failed.items()
-        if count
-    ]
+    found = []
+    for arm in dict.fromkeys(each.arm for each in tried):
+        ended = [each.validation is None for each in tried if each.arm == arm]
+        rest = "it has the settings of the first" if all(ended) else "one of the others was chosen"
+        if any(ended):
+            found.append(
+                f"{sum(ended)} of the {len(ended)} candidates of {arm} ended early (tuning/logs "
+                f"says why); {rest}."
+            )
+    return found
