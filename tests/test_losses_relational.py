@@ -87,6 +87,30 @@ def test_equal_rows_equal_the_slow_one(loss: Loss) -> None:
     assert value == pytest.approx(SLOW[loss](student, same), abs=1e-9)
 
 
+@BOTH
+def test_a_basis_of_the_rows_changes_neither_value_nor_gradient(
+    loss: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, teacher = draw(6, 40) + 3, draw(6, 50, seed=1)
+    student[4], teacher[2] = student[1], teacher[0]  # equal rows keep a gradient each
+    assert relational._coordinates(student).shape == (6, 6)
+    value, reduced = loss(student, teacher), gradient(loss, student, teacher)
+    assert value.item() == pytest.approx(SLOW[loss](student, teacher), abs=1e-9)
+    monkeypatch.setattr(relational, "_coordinates", lambda features: features)
+    assert torch.allclose(loss(student, teacher), value, rtol=1e-12)
+    assert torch.allclose(gradient(loss, student, teacher), reduced, rtol=1e-9, atol=1e-14)
+    assert not torch.allclose(reduced[4], reduced[1])
+
+
+def test_close_rows_of_wide_float32_features_keep_their_distance() -> None:
+    rows = (draw(8, 300) + 100).float()
+    rows[1] = rows[0]
+    rows[1, :5] += 1e-3
+    points = relational._coordinates(rows)
+    found = (points[0] - points[1]).norm().item()
+    assert found == pytest.approx((rows[0].double() - rows[1].double()).norm().item(), rel=1e-9)
+
+
 def test_a_triangle_by_hand() -> None:
     right = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
     line = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
@@ -178,7 +202,7 @@ def test_rounds_change_neither_value_nor_gradient(
 
 @BOTH
 def test_rounds_are_not_kept_for_the_gradient(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, width = 16, 40
+    rows, width = 16, 16
     student, teacher = draw(rows, width).requires_grad_(), draw(rows, width, seed=1)
 
     def largest_kept() -> int:

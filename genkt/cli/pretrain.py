@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,6 +15,7 @@ class PretrainConfig(TeacherSettings):
     """See ``configs/pretrain.yaml``."""
 
     out: str
+    name: str
 
     def settings(self) -> TeacherSettings:
         """What the training needs to know, without where it goes."""
@@ -22,10 +24,12 @@ class PretrainConfig(TeacherSettings):
 
 def run(words: list[str]) -> None:
     """Train, measure, and say where the model is."""
-    run_command(PretrainConfig, "pretrain", words, _task)
+    kept = [word for word in words if not word.startswith("out=")]
+    command = shlex.join(["genkt", "pretrain", *kept])
+    run_command(PretrainConfig, "pretrain", words, lambda config: _task(config, command))
 
 
-def _task(config: PretrainConfig) -> None:
+def _task(config: PretrainConfig, command: str) -> None:
     from tqdm import tqdm
 
     from genkt.recipes.pretrain import pretrain
@@ -37,6 +41,6 @@ def _task(config: PretrainConfig) -> None:
             bar.update(step - bar.n)
             bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
 
-        pretrain(config.settings(), out, report=show)
+        pretrain(config.settings(), out, name=config.name, command=command, report=show)
     print((out / "teacher" / "README.md").read_text(encoding="utf-8"))
     print(f"model and card: {out / 'teacher'}")

@@ -5,6 +5,9 @@ float32 or wider, whatever autocast says, and from differences of rows: from inn
 rows would get a small random distance. Rows that coincide have distance 0 and direction 0, both
 with gradient 0.
 
+B rows lie in a space of at most B dimensions: wider features are first written in a basis of it,
+which keeps distances and angles and makes their differences B / D as wide.
+
 Differences are formed for some rows at a time. Where that takes several rounds, each is computed
 again for its gradient instead of kept, so that memory stays at a few times ``MOST_NUMBERS``.
 """
@@ -12,6 +15,7 @@ again for its gradient instead of kept, so that memory stays at a few times ``MO
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -80,8 +84,9 @@ def rkd_angle(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Smooth L1 (threshold 1) between the cosines of all angles of three rows, mean over B^3.
 
     At row i the cosine between the directions to rows j and k; 0 where j or k coincides with i.
-    Costs B^3 (D_s + D_t) multiplications; neither B^3 nor B^2 D numbers are kept at once where
-    they exceed ``MOST_NUMBERS``. Invariant as ``rkd_distance`` is.
+    Costs B^3 multiplications for each of the min(B, D) coordinates of either side; neither B^3 nor
+    B^2 D numbers are kept at once where they exceed ``MOST_NUMBERS``. Invariant as
+    ``rkd_distance`` is.
 
     Source: Park et al., "Relational Knowledge Distillation", Section 3.2.2. Differs from the paper:
     the mean instead of the sum (a factor on its weight), as in its released code. Smallest valid
@@ -105,9 +110,10 @@ def rkd_angle(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """
     _check(student_features, teacher_features)
     with no_autocast(student_features):
-        student, teacher = widen(student_features), widen(teacher_features)
+        features = widen(student_features), widen(teacher_features)
+        student, teacher = map(_coordinates, features)
         width = max(len(student), student.shape[1], teacher.shape[1])
-        sums = _in_rounds(_angle_difference, width, student, teacher)
+        sums = _in_rounds(partial(_angle_difference, features[0].dtype), width, student, teacher)
         return torch.stack(sums).sum() / len(student) ** 3
 
 
@@ -115,6 +121,25 @@ def _check(student_features: Tensor, teacher_features: Tensor) -> None:
     require_matrix(student_features, "student features", min_rows=MIN_ROWS)
     require_matrix(teacher_features, "teacher features")
     require_same_rows(student_features, teacher_features, "teacher features")
+
+
+def _coordinates(features: Tensor) -> Tensor:
+    """[B, min(B, D)] rows with the same differences in an orthonormal basis of what they span.
+
+    The loss depends on inner products of rows alone, so its gradient lies in the rows' span and
+    passes through a constant basis unchanged. float64 keeps differences of close rows as exact
+    as those of the features. A product may round equal rows differently: they take the value of
+    the first of them, each with its own gradient.
+    """
+    if features.shape[1] <= len(features):
+        return features
+    wide = features.double()
+    with torch.no_grad():
+        basis = torch.linalg.qr(wide.T).Q
+        group = torch.unique(wide, dim=0, return_inverse=True)[1]
+        first = (group[:, None] == group).int().argmax(dim=1)
+    points = wide @ basis
+    return points + (points[first] - points).detach()
 
 
 def _in_rounds(function: Callable[..., Tensor], width: int, *features: Tensor) -> list[Tensor]:
@@ -130,14 +155,14 @@ def _in_rounds(function: Callable[..., Tensor], width: int, *features: Tensor) -
     ]
 
 
-def _differences(rows: slice, features: Tensor) -> Tensor:
+def _differences(rows: slice, points: Tensor, dtype: torch.dtype) -> Tensor:
     """[R, B, D] from each of some rows to every row; exactly 0 between equal rows."""
-    return features[None, :, :] - features[rows, None, :]
+    return (points[None, :, :] - points[rows, None, :]).to(dtype)
 
 
-def _distances(rows: slice, features: Tensor) -> Tensor:
+def _distances(dtype: torch.dtype, rows: slice, points: Tensor) -> Tensor:
     """[R, B] from each of some rows to every row."""
-    squares = _differences(rows, features).square().sum(dim=-1)
+    squares = _differences(rows, points, dtype).square().sum(dim=-1)
     apart = squares != 0
     # The root's gradient at 0 is infinite, so the root never sees a 0.
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
@@ -145,20 +170,22 @@ def _distances(rows: slice, features: Tensor) -> Tensor:
 
 def _relative_distances(features: Tensor) -> Tensor:
     """[B, B] distances over the mean of the positive ones; all 0 where there is none."""
-    distances = torch.cat(_in_rounds(_distances, features.shape[1], features))
+    points = _coordinates(features)
+    rounds = _in_rounds(partial(_distances, features.dtype), points.shape[1], points)
+    distances = torch.cat(rounds)
     num_positive = (distances != 0).sum()
     mean = distances.sum() / num_positive.clamp(min=1)
     return distances / torch.where(num_positive > 0, mean, 1.0)
 
 
-def _angle_difference(rows: slice, student: Tensor, teacher: Tensor) -> Tensor:
+def _angle_difference(dtype: torch.dtype, rows: slice, student: Tensor, teacher: Tensor) -> Tensor:
     """Sum of the smooth L1 over all angles at some rows."""
     return functional.smooth_l1_loss(
-        _cosines(rows, student), _cosines(rows, teacher), reduction="sum"
+        _cosines(rows, student, dtype), _cosines(rows, teacher, dtype), reduction="sum"
     )
 
 
-def _cosines(rows: slice, features: Tensor) -> Tensor:
+def _cosines(rows: slice, points: Tensor, dtype: torch.dtype) -> Tensor:
     """[R, B, B] cosines of the angles at each of some rows."""
-    directions = unit_vectors(_differences(rows, features))
+    directions = unit_vectors(_differences(rows, points, dtype))
     return directions @ directions.transpose(1, 2)

@@ -30,6 +30,8 @@ def pretrain(
     settings: TeacherSettings,
     out: Path,
     *,
+    name: str = "digits_teacher",
+    command: str = "genkt pretrain",
     device: torch.device | str = "cpu",
     report: StepReport | None = None,
 ) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def pretrain(
 
     Args:
         out: run folder; an interrupted run continues from its ``state.pt``.
+        name, command: what the card calls it, and how it says to repeat the training.
         report: told the steps done and the loss, once a step.
 
     Returns:
@@ -48,6 +51,10 @@ def pretrain(
     teacher, seconds = train_teacher(settings, out, device=device, report=report)
     directory = save_teacher(teacher, out / "teacher")
     facts: dict[str, Any] = {
+        "name": name,
+        "command": command,
+        "layers": list(settings.layers),
+        "channels": list(settings.channels),
         "num_parameters": teacher.num_parameters,
         "steps": settings.steps,
         "batch_size": settings.batch_size,
@@ -85,6 +92,8 @@ def card_text(figures: dict[str, Any]) -> str:
         lines.append(f"| {title} | {cells} |")
     return _CARD.format(
         millions=figures["num_parameters"] / 1e6,
+        narrow=min(figures["channels"]),
+        wide=max(figures["channels"]),
         table="\n".join(lines),
         plain=upstream["plain"],
         mixed=upstream["on_photos"],
@@ -111,23 +120,25 @@ def hardware(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {threads} of {os.cpu_count()} cores"
 
 
-_FACTS = ("steps", "batch_size", "seed", "seconds", "hardware", "date", "torch")
+_FACTS = (
+    "name", "command", "layers", "steps", "batch_size", "seed", "seconds", "hardware", "date", "torch",
+)  # fmt: skip
 
 _CARD = """---
 license: apache-2.0
 library_name: timm
 tags: [image-classification]
 ---
-# digits_teacher
+# {name}
 
-The teacher of genkt's built-in tasks: a timm ResNet (BasicBlock, [2, 2, 2, 2], 32-256 channels,
+A teacher of genkt's built-in tasks: a timm ResNet (BasicBlock, {layers}, {narrow}-{wide} channels,
 {millions:.1f} M parameters, fp16) that tells 47 classes of handwritten-looking glyphs apart, on
 plain grounds and on photographs. **It never saw a real digit.**
 
 ```python
 import timm
 
-model = timm.create_model("local-dir:checkpoints/digits_teacher", pretrained=True).eval()
+model = timm.create_model("local-dir:checkpoints/{name}", pretrained=True).eval()
 ```
 
 ## Figures
@@ -141,8 +152,9 @@ new crops of the photographs (47 classes; 0 and O, 9 and g, 5 and S often look t
 `figures.json` holds every number; a test measures them again.
 
 ## Training
-Command: `genkt pretrain` (settings: `configs/pretrain.yaml`), {steps} steps of {batch_size} glyphs,
-seed {seed}, {seconds} seconds on {hardware} (shared), torch {torch}, {date}.
+Command: `{command}`
+(other settings: `configs/pretrain.yaml`), {steps} steps of {batch_size} glyphs, seed {seed},
+{seconds} seconds on {hardware} (shared), torch {torch}, {date}.
 
 - **Glyphs**: digits and letters of fonts that matplotlib ships, re-stroked along their skeleton
   with random pens, warped (affine and elastic), framed by their ink, scanned coarsely, blurred,
