@@ -121,7 +121,8 @@ def hardware(device: torch.device) -> str:
 
 
 _FACTS = (
-    "name", "command", "layers", "steps", "batch_size", "seed", "seconds", "hardware", "date", "torch",
+    "name", "command", "layers", "steps", "batch_size", "seed", "seconds", "hardware", "date",
+    "torch",
 )  # fmt: skip
 
 _CARD = """---
