@@ -52,7 +52,9 @@ def transfer(
         teacher: the same, or a list of names or modules.
         transfer_set: a name of ``configs/transfer_set``, a dict with such a name and its settings,
             or a ``TransferSet``; the parts of a mix share every batch, labels are not read.
-        settings: any other top-level key; dicts set inner keys: ``train={"steps": 200}``.
+        settings: any other top-level key; dicts set inner keys: ``train={"steps": 200}``. The
+            students are trained in this process unless ``executor="auto"`` or ``"pool"`` is given;
+            a script that does so must start under ``if __name__ == "__main__"``.
 
     Returns:
         The student (a ``Backbone``), the report, and the run folder.
@@ -206,7 +208,10 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
         all_words = GIVEN_SPLITS + all_words
     if given.transfer_set is not None:
         all_words += ["transfer_set=saved", f"transfer_set.root={quote(IN_PYTHON)}"]
-    found = decided(all_words + list(words), given.data, given.student, given.teachers)
+    all_words += words
+    if not any(word.startswith("executor=") for word in all_words):
+        all_words.insert(0, "executor=inline")  # a script need not guard itself from being imported
+    found = decided(all_words, given.data, given.student, given.teachers)
     for line in found.told:
         logging.getLogger("genkt").warning(line)
     given = replace(given, data=given.data or found.splits)

@@ -40,12 +40,13 @@ def run_in_pool(
         UserError: ``MOST_DEATHS`` processes died of one task.
         Exception: what a task raised; the others have been stopped.
     """
-    pool = _Pool(deque(tasks), min(num_workers or _places(on_gpu), len(tasks)), progress)
+    pool = _Pool(deque(tasks), min(num_workers or num_places(on_gpu=on_gpu), len(tasks)), progress)
     with _ended(pool.workers):
         pool.run()
 
 
-def _places(on_gpu: bool) -> int:
+def num_places(*, on_gpu: bool) -> int:
+    """GPUs of this machine where tasks compute ``on_gpu`` and there are some, else cores."""
     import torch
 
     gpus = torch.cuda.device_count() if on_gpu else 0

@@ -77,6 +77,9 @@ IN_PROCESS = ("auto", "inline")
 HERE = ExecutorSettings("auto", None, None)
 """This process, or the processes of its launch."""
 
+INLINE = ExecutorSettings("inline", None, None)
+"""This process."""
+
 
 def processes_of(settings: ExecutorSettings) -> Processes:
     """The processes that share the work under these settings.

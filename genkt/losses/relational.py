@@ -139,7 +139,8 @@ def _coordinates(features: Tensor) -> Tensor:
         group = torch.unique(wide, dim=0, return_inverse=True)[1]
         first = (group[:, None] == group).int().argmax(dim=1)
     points = wide @ basis
-    return points + (points[first] - points).detach()
+    equal: Tensor = points + (points[first] - points).detach()
+    return equal
 
 
 def _in_rounds(function: Callable[..., Tensor], width: int, *features: Tensor) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from genkt.recipes.stages import train_supervised
 from genkt.training.checkpoint import save_weights
 from genkt.training.stage import Record
 from genkt.types import CellResult, Cost, Prediction
+
+logger = logging.getLogger("genkt")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
             _save(cell, directory)
             _tidy(session, draw, directory)
         session.fabric.barrier()
+        logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * cell.result.accuracy)
     return load_cell(session, directory)
 
 

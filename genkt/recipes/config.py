@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS
 from genkt.recipes.data_config import DataSettings, label_faults
@@ -120,6 +121,7 @@ class TransferConfig:
     dry_run: bool
     smoke: bool
     device: Literal["auto", "cpu", "cuda"]
+    executor: ExecutorSettings
     cache: str | None
     cache_dtype: Literal["float16", "float32"]
     train: TrainSettings

@@ -25,6 +25,7 @@ from genkt.recipes.recipe_config import IrfRecipe, StagedRecipe
 from genkt.recipes.run_folder import RunFolder, StageLog
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, RetrievedSet
+from genkt.recipes.side_by_side import num_processes
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
@@ -192,8 +193,9 @@ def _text(session: Session, measured: _Measured) -> str:
     adapted = config.adaptation in ("fine_tune", "better", "irf") and bool(session.teachers)
     views = _num_images(session) * max(1, session.views.num_views)
     num_caches = config.draws if adapted else 1
-    seconds = config.draws * (arms * steps + searched) * measured.per_step
-    seconds += config.draws * config.adapt.steps * measured.per_adapt_step
+    rounds = 1 + math.ceil((config.draws - 1) / num_processes(config))
+    seconds = rounds * (arms * steps + searched) * measured.per_step
+    seconds += rounds * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
     seconds += config.draws * made * measured.per_made
     seconds += config.draws * len(draw.labelled) * measured.per_represented

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from genkt.io import read_json, write_json, write_text
 from genkt.training.stage import Record
 from genkt.types import UserError
@@ -107,7 +109,7 @@ class RunFolder:
 
     def cell(self, draw: int, arm: str) -> Path:
         """Where one student of the run keeps its state and results."""
-        return self.path / "draws" / str(draw) / arm
+        return cell_folder(self.path, draw, arm)
 
     def _is_run(self) -> bool:
         return (self.path / "run.json").is_file()
@@ -139,6 +141,11 @@ class RunFolder:
             )
 
 
+def cell_folder(out: str | Path, draw: int, arm: str) -> Path:
+    """Where the run in ``out`` keeps one student."""
+    return Path(out) / "draws" / str(draw) / arm
+
+
 def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(a, dict) and isinstance(b, dict):
         if a.get("name") != b.get("name"):  # another choice: its own settings say nothing more
@@ -154,12 +161,20 @@ def _shown(value: Any) -> str:
 
 
 class RunLog:
-    """``metrics.jsonl`` and TensorBoard events of a run; both stay consistent when it resumes."""
+    """``metrics.jsonl`` and TensorBoard events of a run; both stay consistent when it resumes.
+
+    Several processes may write to it, each of other students.
+    """
 
     def __init__(self, folder: Path, *, enabled: bool = True) -> None:
         self.path = folder / "metrics.jsonl"
+        self.lock = FileLock(folder / ".metrics.lock")
         self.events = folder / "tensorboard"
         self.enabled = enabled
+
+    def end(self) -> None:
+        """Nobody writes any more: remove what kept writers apart."""
+        Path(self.lock.lock_file).unlink(missing_ok=True)
 
     def stage(self, draw: int, arm: str) -> StageLog:
         """The log of one student's stages."""
@@ -180,10 +195,11 @@ class StageLog:
             return
         key = {"draw": self.draw, "arm": self.arm, "stage": stage}
         if self.log.path.is_file():
-            lines = self.log.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if not _again(line, key, step)]
-            if len(kept) < len(lines):
-                write_text(self.log.path, "".join(line + "\n" for line in kept))
+            with self.log.lock:
+                lines = self.log.path.read_text(encoding="utf-8").splitlines()
+                kept = [line for line in lines if not _again(line, key, step)]
+                if len(kept) < len(lines):
+                    write_text(self.log.path, "".join(line + "\n" for line in kept))
         from torch.utils.tensorboard import SummaryWriter
 
         self.close()
@@ -196,7 +212,7 @@ class StageLog:
             return
         line = json.dumps({"draw": self.draw, "arm": self.arm, **record})
         self.log.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log.path, "a", encoding="utf-8") as stream:
+        with self.log.lock, open(self.log.path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         for name, value in record.items():
             if isinstance(value, float) and self._writer is not None:

@@ -18,7 +18,7 @@ from genkt.io import atomic_path, cache_home, derive_seed, fingerprint_ids
 from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell, run_cell
-from genkt.recipes.config import TransferConfig
+from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
 from genkt.recipes.distance import upstream_distance
 from genkt.recipes.generated import check_generators, make_images, needed_generators
@@ -33,6 +33,7 @@ from genkt.recipes.session import (
     student_factory,
     teacher_factories,
 )
+from genkt.recipes.side_by_side import show_finished, threads, threads_each, train_others
 from genkt.report.build import ReportData, build_report, text_summary
 from genkt.training.fabric import make_fabric
 from genkt.types import UserError
@@ -66,6 +67,11 @@ class Given:
     teachers: Sequence[Backbone] | None = None
     transfer_set: TransferSet | None = None
 
+    def found_by_name(self, config: TransferConfig) -> bool:
+        """Whether another process can load all of it by the settings."""
+        models = self.student is None and self.teachers is None and self.transfer_set is None
+        return models and getattr(config.data, "root", None) != IN_PYTHON
+
 
 def run_transfer(
     config: TransferConfig, plain: dict[str, Any], *, command: str, given: Given | None = None
@@ -93,7 +99,8 @@ def run_transfer(
         make_images(session)
         upstream_distance(session)
         session.release_generators()
-        cells = _run_cells(session)
+        shared = (given or Given()).found_by_name(config)
+        cells = _run_cells(session, plain, shared=shared)
         chosen = _chosen_draw(session, cells)
         student = _restored(session, cells[config.main_arm][chosen])
         if session.fabric.is_global_zero and not finished:
@@ -101,6 +108,7 @@ def run_transfer(
         data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
             build_report(data, folder.path)
+            session.log.end()
             logger.info("finished in %.0f s", time.perf_counter() - started)
         session.fabric.barrier()
     finally:
@@ -234,21 +242,48 @@ def _chosen(teachers: Sequence[Backbone], name: str, stage: DistilStage) -> list
     return [teachers[index] for index in stage.teachers]
 
 
-def _run_cells(session: Session) -> dict[str, list[Cell]]:
-    """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
+def _run_cells(session: Session, plain: dict[str, Any], *, shared: bool) -> dict[str, list[Cell]]:
+    """Every arm on every draw; arms of one draw share labels, order, views and first weights.
+
+    Args:
+        shared: other processes can load all that the run needs.
+    """
     config = session.config
-    arms = config.arms
-    cells: dict[str, list[Cell]] = {arm: [] for arm in arms}
+    cells: dict[str, list[Cell]] = {arm: [] for arm in config.arms}
     show = None if session.fabric.is_global_zero else True
-    with tqdm(total=config.draws * len(arms), desc="students", disable=show) as bar:
+    started = time.perf_counter()
+    with (
+        threads(threads_each(config)),
+        tqdm(total=config.draws * len(config.arms), desc="students", disable=show) as bar,
+    ):
         for index in range(config.draws):
-            draw = session.pool.draws[index]
-            for arm in arms:
-                cell = run_cell(session, draw, arm)
+            if index == 1 and shared:
+                train_others(config, plain, time.perf_counter() - started, bar)
+            for arm, cell in train_draw(session, index, bar).items():
                 cells[arm].append(cell)
-                logger.info("draw %d, %s: %.1f %%", index, arm, 100 * cell.result.accuracy)
-                bar.update()
     return cells
+
+
+def train_draw(session: Session, index: int, bar: tqdm[Any] | None = None) -> dict[str, Cell]:
+    """Every arm on one draw; what is there is read.
+
+    Args:
+        index: place of the draw in the run, 0 the first.
+    """
+    draw, cells = session.pool.draws[index], {}
+    for arm in session.config.arms:
+        cells[arm] = run_cell(session, draw, arm)
+        if bar is not None:
+            show_finished(session.config, bar)
+    return cells
+
+
+def reopened(config: TransferConfig, plain: dict[str, Any]) -> Session:
+    """The session of a run that another process has begun, with the images it has made."""
+    session = open_session(config, RunFolder(config.out, plain, overwrite=False), Given())
+    make_images(session)
+    session.release_generators()
+    return session
 
 
 def _chosen_draw(session: Session, cells: dict[str, list[Cell]]) -> int:

@@ -37,13 +37,16 @@ def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
         raise UserError("train.precision: fp16 needs a CUDA device; on the CPU use bf16 or fp32")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
+    devices: int | list[int] = local
+    if world_size == 1 and device == "cuda":  # a worker of a pool has a GPU of its own
+        devices = [int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()]
     plugins: list[Any] = [_Autocast(_AMP[precision], device)] if precision in _AMP else []
     if world_size == 1:  # else Fabric would follow a batch script's SLURM_NTASKS without any srun
         plugins.append(LightningEnvironment())
     fabric = Fabric(
         accelerator=device,
         strategy="ddp" if world_size > 1 else "auto",
-        devices=local,
+        devices=devices,
         num_nodes=max(1, world_size // local),
         plugins=plugins,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from genkt.execution.tasks import Progress
+from genkt.execution.tasks import INLINE, Progress
 from genkt.io import read_json, write_json
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.run_folder import RunFolder
@@ -149,5 +149,6 @@ def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
 def as_arm(config: TransferConfig, home: Path, name: str) -> TransferConfig:
     """The transfer of one arm: in its folder, with no baseline of its own."""
     return replace(
-        config, out=str(home / ARMS / name), baseline=False, overwrite=False, dry_run=False
-    )
+        config, out=str(home / ARMS / name), baseline=False, overwrite=False, dry_run=False,
+        executor=INLINE,
+    )  # fmt: skip
