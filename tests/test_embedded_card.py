@@ -1,4 +1,4 @@
-"""The shipped teacher's figures are what its card says, and the ways they are measured."""
+"""The shipped teachers' figures are what their cards say, and the ways they are measured."""
 
 from __future__ import annotations
 
@@ -26,27 +26,37 @@ from genkt.recipes.embedded_card import (
 )
 from genkt.recipes.pretrain import card_text
 
-HOME = Path(resource("checkpoints")) / "digits_teacher"
+CHECKPOINTS = Path(resource("checkpoints"))
+SHIPPED = ("digits_teacher", "digits_teacher_small")
 
 
-@pytest.fixture(scope="module")
-def figures() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((HOME / "figures.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module", params=SHIPPED)
+def figures(request: pytest.FixtureRequest) -> dict[str, Any]:
+    text = (CHECKPOINTS / request.param / "figures.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Backbone:
-    return load_model(ModelSpec("genkt:digits_teacher")).freeze()
+def teacher(figures: dict[str, Any]) -> Backbone:
+    return load_model(ModelSpec(f"genkt:{figures['name']}")).freeze()
 
 
-def test_the_card_states_the_figures(figures: dict[str, Any]) -> None:
-    assert (HOME / "README.md").read_text(encoding="utf-8") == card_text(figures)
-    assert (HOME / "model.safetensors").stat().st_size < 5.8e6
+def test_the_card_states_the_figures(figures: dict[str, Any], teacher: Backbone) -> None:
+    home = CHECKPOINTS / figures["name"]
+    assert (home / "README.md").read_text(encoding="utf-8") == card_text(figures)
+    assert teacher.num_parameters == figures["num_parameters"]
+    assert (home / "model.safetensors").stat().st_size < 2.1 * figures["num_parameters"]
 
 
-def test_timm_loads_the_folder() -> None:
-    model = timm.create_model(f"local-dir:{HOME}", pretrained=True).eval()
+def test_all_that_is_shipped_is_small() -> None:
+    sizes = [path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()]
+    assert sum(sizes) < 12e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_timm_loads_the_folder(name: str) -> None:
+    model = timm.create_model(f"local-dir:{CHECKPOINTS / name}", pretrained=True).eval()
     assert model.pretrained_cfg["license"] == "apache-2.0"
     assert len(model.pretrained_cfg["label_names"]) == model.num_classes == 47
     assert model(torch.zeros(1, *model.pretrained_cfg["input_size"])).shape == (1, 47)
@@ -72,7 +82,8 @@ def test_upstream_figures_are_met(
     assert upstream_accuracy(teacher, on_photos=on_photos) == pytest.approx(stated, abs=0.5)
 
 
-def test_fine_tuning_learns_the_few_images_and_leaves_the_teacher(teacher: Backbone) -> None:
+def test_fine_tuning_learns_the_few_images_and_leaves_the_teacher() -> None:
+    teacher = load_model(ModelSpec("genkt:digits_teacher")).freeze()
     before = teacher.fingerprint()
     rows = [int(np.flatnonzero(digits().train.labels == label)[0]) for label in (0, 1, 2, 3)]
     images, labels = pixels(digits().train.select(rows), teacher), torch.tensor([0, 1, 2, 3])
