@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from genkt.io import write_json
+from genkt.io import read_json, write_json
 from genkt.recipes.present import versions
 
 
@@ -81,12 +81,23 @@ def paired(
     }
 
 
+def known(name: str) -> dict[str, Any]:
+    """The figures that an earlier run of a benchmark left; none where there was none."""
+    path = _results(name)
+    found: dict[str, Any] = read_json(path)["results"] if path.is_file() else {}
+    return found
+
+
+def _results(name: str) -> Path:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Path(__file__).parent / "results" / f"{name}-{device}.json"
+
+
 def report(name: str, results: dict[str, Any], goals: dict[str, str]) -> None:
     """Print the figures and write ``benchmarks/results/NAME-DEVICE.json``."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     value = {"benchmark": name, "goals": goals, "results": results, "versions": versions(),
              "threads": torch.get_num_threads()}  # fmt: skip
-    path = Path(__file__).parent / "results" / f"{name}-{device}.json"
+    path = _results(name)
     write_json(path, value)
     print(json.dumps(results, indent=2))
     print(f"goals: {goals}\nwritten: {path}")

@@ -103,6 +103,11 @@ def test_dropout_is_drawn_once() -> None:
     torch.testing.assert_close(backbone.classify(out.features), out.logits)
 
 
+def test_volo_fits_without_its_auxiliary_classifier() -> None:
+    model = timm.create_model("volo_d1_224", img_size=32, num_classes=3, use_aux_head=False)
+    assert Backbone(model, transform_of(model), "volo").num_classes == 3
+
+
 @pytest.mark.parametrize(
     ("name", "args", "size", "message"),
     [
