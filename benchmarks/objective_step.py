@@ -7,8 +7,8 @@ their optimizer), B = the same step of plain fine-tuning on the same rows; ViT-S
 as wide as a ViT-L (1024 features, 100 classes), batch 128. On a CPU the images are 64x64 instead of
 224x224: the objectives cost the same (but cosine_patch, whose maps are 4x4), the student less, so
 the ratio is harder to keep low. crd compares with 511 negatives, as there are 512 images; the slow
-weights of mcl are not part of it (its loss is that of logit_kd). Where methods are named, the figures
-of the others stay as they stand in the results.
+weights of mcl are not part of it (its loss is that of logit_kd). Where methods are named, the
+figures of the others stay as they stand in the results.
 """
 
 from __future__ import annotations
