@@ -33,8 +33,8 @@ views, allocation, a quarter of it all Python. A call costs twice what it costs 
 in part for cold data: weights and caches (3.5 to 5 MB a step) do not stay in a second-level cache
 of 2 MB, from outside of which a product with 0.25 MB of weights takes 18 us instead of 13. Views
 made beforehand for every position gained 0 to 5 % in float32. ``torch.compile`` (frozen weights,
-30 s to compile) of a step over all positions, masked, takes 0.84 ms. bfloat16 halves the bytes, but a
-oneDNN call takes 17 us where float32 takes 5 to 14: for a network of this size choose float32.
+30 s to compile) of a step over all positions, masked, takes 0.84 ms. bfloat16 halves the bytes, but
+a oneDNN call takes 17 us where float32 takes 5 to 14: for a network of this size choose float32.
 More rows at once help: the cost of a call is shared.
 
 ``--device cuda`` has no baseline: it prints the time of a step beside the floor that reading the
