@@ -19,7 +19,13 @@ from genkt.models.load import ModelSpec, load_model
 from genkt.recipes import side_by_side
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.run_folder import RunLog
-from genkt.recipes.side_by_side import DrawsTask, num_processes, threads_each, train_others
+from genkt.recipes.side_by_side import (
+    DrawsTask,
+    beside_others,
+    num_processes,
+    threads_each,
+    train_others,
+)
 from genkt.training.stage import Record
 
 FILES = ("student.safetensors", "probabilities.npy")
@@ -80,6 +86,10 @@ def test_students_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert threads_each(config(tmp_path, "executor=inline")) is None
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user has decided
     assert threads_each(two) is None
+    auto = config(tmp_path, "executor=pool", "executor.num_workers=4", "train.num_workers=auto")
+    monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 10)
+    assert beside_others(auto).train.num_workers == 1  # 10 cores, 4 processes of 2
+    assert beside_others(two).train.num_workers == two.train.num_workers == 0
     before = torch.get_num_threads()
     with side_by_side.threads(before + 1):
         assert torch.get_num_threads() == before + 1

@@ -74,7 +74,7 @@ class DrawsTask:
             contextlib.redirect_stderr(stream),
             threads(threads_each(self.config)),
         ):
-            session = reopened(self.config, self.plain)
+            session = reopened(beside_others(self.config), self.plain)
             handler = log_to_file(log)
             try:
                 for index in self.draws:
@@ -122,6 +122,14 @@ def threads_each(config: TransferConfig) -> int | None:
     if processes == 1 or _on_gpu(config) or "OMP_NUM_THREADS" in os.environ:
         return None
     return max(1, num_places(on_gpu=False) // processes)
+
+
+def beside_others(config: TransferConfig) -> TransferConfig:
+    """The settings in one of several processes: its own share of the cores loads its images."""
+    if config.train.num_workers != "auto":
+        return config
+    spare = max(0, num_places(on_gpu=False) // num_processes(config) - 1)
+    return replace(config, train=replace(config.train, num_workers=spare))
 
 
 @contextlib.contextmanager
