@@ -17,6 +17,7 @@ from genkt.cli.evaluate import EvaluateConfig
 from genkt.cli.words import quote
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
+from genkt.execution.tasks import INLINE
 from genkt.models.backbone import Backbone, transform_of
 from genkt.recipes.analysis.config import AnalyzeConfig
 from genkt.recipes.analysis.run import Analysis, run_analysis
@@ -209,13 +210,14 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
     if given.transfer_set is not None:
         all_words += ["transfer_set=saved", f"transfer_set.root={quote(IN_PYTHON)}"]
     all_words += words
-    if not any(word.startswith("executor=") for word in all_words):
-        all_words.insert(0, "executor=inline")  # a script need not guard itself from being imported
     found = decided(all_words, given.data, given.student, given.teachers)
     for line in found.told:
         logging.getLogger("genkt").warning(line)
     given = replace(given, data=given.data or found.splits)
-    return read_config(TransferConfig, "transfer", found.words), given
+    config = read_config(TransferConfig, "transfer", found.words)
+    if not any(word.startswith(("executor=", "executor.")) for word in all_words):
+        config = replace(config, executor=INLINE)  # a script need not guard itself
+    return config, given
 
 
 def _shown(words: Sequence[str], named: dict[str, Any], function: str = "transfer") -> str:

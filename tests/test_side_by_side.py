@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +35,7 @@ from genkt.recipes.side_by_side import (
 )
 from genkt.training.stage import Record
 
+STEPS = ["train.steps=30"]
 FILES = ("student.safetensors", "probabilities.npy")
 
 
@@ -35,27 +43,71 @@ def config(home: Path, *words: str) -> TransferConfig:
     return read_config(TransferConfig, "transfer", transfer_words(home, "draws=5", *words)[1:])
 
 
+def assert_same_students(home: Path, other: Path, number: int) -> None:
+    """Equal bits, and one record a step of each."""
+    places = sorted(path.parent for path in (home / "draws").glob("*/*/result.json"))
+    assert len(places) == number
+    for place in places:
+        for name in FILES:
+            found = (other / place.relative_to(home) / name).read_bytes()
+            assert (place / name).read_bytes() == found, place / name
+    one, two = (sorted(records(folder)) for folder in (home, other))
+    assert one == two and one
+
+
+def records(home: Path) -> list[tuple[Any, ...]]:
+    lines = (home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for line in lines]
+    return [(line["draw"], line["arm"], line["stage"], line["step"]) for line in found]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three draws in this process; others share its images."""
+    home = tmp_path_factory.mktemp("alone")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert run(*transfer_words(home, "draws=3", "executor=inline", *STEPS)).code == 0
+    finally:
+        torch.set_num_threads(threads)
+    return home
+
+
+def pool_words(alone: Path, out: Path) -> list[str]:
+    pool = ["executor=pool", "executor.num_workers=2"]
+    return [*transfer_words(alone, "draws=3", *pool, *STEPS), f"out={out}"]
+
+
 def test_processes_give_the_students_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the test command sets it
-    pool = ["executor=pool", "executor.num_workers=2", f"out={tmp_path / 'pool'}"]
-    assert run(*transfer_words(tmp_path, "draws=3", *pool)).code == 0
-    alone = ["executor=inline", f"out={tmp_path / 'inline'}"]
-    assert run(*transfer_words(tmp_path, "draws=3", *alone)).code == 0
-    for place in sorted((tmp_path / "inline" / "draws").glob("*/*/result.json")):
-        for name in FILES:
-            one, other = (
-                place.parent / name,
-                tmp_path / "pool" / place.relative_to(tmp_path / "inline").with_name(name),
-            )
-            assert one.read_bytes() == other.read_bytes(), one
-    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("pool", "inline")]
-    assert len(lines[0].splitlines()) == len(lines[1].splitlines()) > 0
+    assert run(*pool_words(alone, tmp_path / "pool")).code == 0
+    assert_same_students(alone / "run", tmp_path / "pool", 6)
     said = (tmp_path / "pool" / "train.log").read_text(encoding="utf-8")
     for draw in range(3):
         assert said.count(f"draw {draw}, stl: ") == said.count(f"draw {draw}, logit_kd: ") == 1
-    assert not (tmp_path / "pool" / ".metrics.lock").exists()
+    assert not [path for path in (tmp_path / "pool").rglob("*.lock")]
+
+
+def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
+    alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "genkt", *pool_words(alone, out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("draws/[12]/*/*")):  # a draw of another process has begun
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "report.json").exists()
+    again = subprocess.run(command, env=environment, capture_output=True, timeout=180, check=False)
+    assert again.returncode == 0, again.stderr
+    assert_same_students(alone / "run", out, 6)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,8 @@ class TransferConfig:
             UserError: one line a fault.
         """
         faults = label_faults(self.data) + _stage_faults(self)
+        if self.executor.name == "ray":
+            faults.append("executor: expected auto | pool | inline for a transfer, got ray")
         if faults:
             raise UserError("\n".join(faults))
 

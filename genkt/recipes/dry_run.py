@@ -25,7 +25,7 @@ from genkt.recipes.recipe_config import IrfRecipe, StagedRecipe
 from genkt.recipes.run_folder import RunFolder, StageLog
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, RetrievedSet
-from genkt.recipes.side_by_side import num_processes
+from genkt.recipes.side_by_side import num_worth, threads, threads_each
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session
@@ -62,8 +62,10 @@ def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None 
         folder = RunFolder(Path(temporary) / "run", plain, overwrite=False)
         session = open_session(config, folder, given or Given())
         session.cache_home = Path(temporary) / "cache"
-        measured = _measure(session)
-    return _text(session, measured)
+        shared = (given or Given()).found_by_name(config)
+        with threads(threads_each(config) if shared else None):
+            measured = _measure(session)
+    return _text(session, measured, shared=shared)
 
 
 def _measure(session: Session) -> _Measured:
@@ -181,7 +183,7 @@ def _num_images(session: Session) -> int:
     return len(session.pool.images) + session.config.draws * _num_made(session)
 
 
-def _text(session: Session, measured: _Measured) -> str:
+def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
     config, draw, made = session.config, session.pool.draws[0], _num_made(session)
     draw = replace(draw, transfer=np.concatenate([draw.transfer, np.zeros(made, np.int64)]))
     if isinstance(config.recipe, IrfRecipe):
@@ -193,8 +195,10 @@ def _text(session: Session, measured: _Measured) -> str:
     adapted = config.adaptation in ("fine_tune", "better", "irf") and bool(session.teachers)
     views = _num_images(session) * max(1, session.views.num_views)
     num_caches = config.draws if adapted else 1
-    rounds = 1 + math.ceil((config.draws - 1) / num_processes(config))
-    seconds = rounds * (arms * steps + searched) * measured.per_step
+    a_draw = (arms * steps + searched) * measured.per_step
+    processes = num_worth(config, config.draws - 1, a_draw) if shared else 1
+    rounds = 1 + math.ceil((config.draws - 1) / processes)
+    seconds = rounds * a_draw
     seconds += rounds * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
     seconds += config.draws * made * measured.per_made
@@ -217,7 +221,8 @@ def _text(session: Session, measured: _Measured) -> str:
             if session.teachers and config.teacher.outputs == "cached"
             else "  teachers   " + ("online" if session.teachers else "none"),
             f"  time       about {_duration(seconds)} on {session.fabric.device}",
-            f"  memory     about {measured.peak_bytes / 1e9:.1f} GB",
+            f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
+            + (f" in each of {processes + 1} processes" if processes > 1 else ""),
             f"  disk       about {disk / 1e6:.0f} MB ({free / 1e9:.0f} GB free)",
         ]
     )

@@ -25,6 +25,8 @@ _FREE = {
 }  # fmt: skip
 """Settings that may change between the start of a run and its continuation."""
 
+_METRICS_LOCK = ".metrics.lock"
+
 
 class RunFolder:
     """One run's folder: claimed by a configuration, continued by the same one, then finished.
@@ -111,6 +113,17 @@ class RunFolder:
         """Where one student of the run keeps its state and results."""
         return cell_folder(self.path, draw, arm)
 
+    def draw_lock(self, draw: int) -> FileLock:
+        """Held while a draw's students are trained; a killed process may leave one at work."""
+        path = self.path / "draws" / f".{draw}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    def end(self) -> None:
+        """Nobody writes any more: remove what kept writers apart."""
+        for path in (self.path / _METRICS_LOCK, *(self.path / "draws").glob(".*.lock")):
+            path.unlink(missing_ok=True)
+
     def _is_run(self) -> bool:
         return (self.path / "run.json").is_file()
 
@@ -168,13 +181,9 @@ class RunLog:
 
     def __init__(self, folder: Path, *, enabled: bool = True) -> None:
         self.path = folder / "metrics.jsonl"
-        self.lock = FileLock(folder / ".metrics.lock")
+        self.lock = FileLock(folder / _METRICS_LOCK)
         self.events = folder / "tensorboard"
         self.enabled = enabled
-
-    def end(self) -> None:
-        """Nobody writes any more: remove what kept writers apart."""
-        Path(self.lock.lock_file).unlink(missing_ok=True)
 
     def stage(self, draw: int, arm: str) -> StageLog:
         """The log of one student's stages."""

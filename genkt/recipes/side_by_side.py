@@ -3,8 +3,10 @@
 A draw's students are small and hardly use a second core, so on a CPU several draws are trained at
 once, each on its share of the cores; on a machine with several GPUs, each on one of them. The
 first draw is always trained by the run itself: it fills the caches that all draws read, and tells
-whether the others are worth starting processes for. Whether they are trained here or there, one
-student has the same number of threads, so the figures are the same.
+whether the others are worth starting processes for. Whether they are then trained here or there,
+one student has the same number of threads, so the figures are the same. Another executor, number
+of processes or of draws may share the cores otherwise, which rounds sums otherwise, unless
+OMP_NUM_THREADS is set.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from genkt.execution.run import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.run_folder import cell_folder, log_to_file
+from genkt.types import UserError
 
 WORTH_SECONDS = 20.0
 """Time that other processes must save; each takes about five seconds to start."""
@@ -64,7 +67,11 @@ class DrawsTask:
         return num_finished(self.config, self.draws) == self.size
 
     def run(self, progress: Progress) -> None:
-        """Train what is missing; what libraries print goes to the run's log."""
+        """Train what is missing; what libraries print goes to the run's log.
+
+        Args:
+            progress: told of each student; raises where the run that started this is gone.
+        """
         from genkt.recipes.transfer import reopened, train_draw
 
         log = Path(self.config.out) / "train.log"
@@ -78,7 +85,7 @@ class DrawsTask:
             handler = log_to_file(log)
             try:
                 for index in self.draws:
-                    train_draw(session, index)
+                    train_draw(session, index, lambda: progress(1))
             finally:
                 logger.removeHandler(handler)
                 handler.close()
@@ -99,8 +106,7 @@ def num_processes(config: TransferConfig) -> int:
     """Processes that may train draws at once; 1: this one alone.
 
     Args:
-        config: its executor says whether: inline never, pool and ray at once, auto where it
-            saves time.
+        config: its executor says whether: inline never, pool always, auto where it saves time.
     """
     executor = config.executor
     if executor.name == "inline" or launched().world_size > 1 or config.draws < 3:
@@ -143,30 +149,49 @@ def threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:
+    """Processes to start for some draws; 1: none, the run trains them itself.
+
+    Args:
+        missing: draws that are to be trained.
+        seconds: that one of them takes, without what all draws have in common.
+    """
+    processes = max(1, min(num_processes(config), missing))
+    saved = seconds * (missing - missing / processes)
+    return 1 if config.executor.name == "auto" and saved < WORTH_SECONDS else processes
+
+
 def train_others(
     config: TransferConfig, plain: dict[str, Any], seconds: float, bar: tqdm[Any]
 ) -> None:
     """Train all draws but the first in other processes, where that is asked for or saves time.
 
     Args:
-        seconds: that the first draw took; about 0 where it was there.
-        bar: of students.
+        seconds: see ``num_worth``.  bar: of students.
+
+    Raises:
+        UserError: as a task says; with executor=auto the run goes on by itself.
     """
     missing = [
         draw for draw in range(1, config.draws)
         if num_finished(config, [draw]) < len(config.arms)
     ]  # fmt: skip
-    processes, executor = min(num_processes(config), len(missing)), config.executor
-    if processes < 2:
+    processes = num_worth(config, len(missing), seconds)
+    if processes == 1:
         return
-    if executor.name == "auto":
-        if seconds * (len(missing) - len(missing) / processes) < WORTH_SECONDS:
-            return
-        executor = ExecutorSettings("pool", processes, None)
     there = replace(config, overwrite=False)
     tasks = [DrawsTask(there, plain, tuple(missing[i::processes])) for i in range(processes)]
-    with _watched(config, bar):
-        run_tasks(tasks, executor, description="students", on_gpu=_on_gpu(config), progress=False)
+    logger.info("the other draws in %d processes", processes)
+    try:
+        with _watched(config, bar):
+            run_tasks(
+                tasks, ExecutorSettings("pool", processes, None), description="students",
+                on_gpu=_on_gpu(config), progress=False,
+            )  # fmt: skip
+    except UserError as error:
+        if config.executor.name != "auto":
+            raise
+        logger.warning("%s; this process goes on alone (executor=inline never starts any)", error)
 
 
 @contextlib.contextmanager

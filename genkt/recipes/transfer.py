@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def run_transfer(
         data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
             build_report(data, folder.path)
-            session.log.end()
+            folder.end()
             logger.info("finished in %.0f s", time.perf_counter() - started)
         session.fabric.barrier()
     finally:
@@ -251,37 +252,58 @@ def _run_cells(session: Session, plain: dict[str, Any], *, shared: bool) -> dict
     config = session.config
     cells: dict[str, list[Cell]] = {arm: [] for arm in config.arms}
     show = None if session.fabric.is_global_zero else True
-    started = time.perf_counter()
+    if not shared and config.executor.name == "pool":
+        logger.warning(
+            "executor=pool: other processes cannot load objects given in Python; this one does "
+            "the work"
+        )
     with (
-        threads(threads_each(config)),
+        threads(threads_each(config) if shared else None),
         tqdm(total=config.draws * len(config.arms), desc="students", disable=show) as bar,
     ):
         for index in range(config.draws):
             if index == 1 and shared:
-                train_others(config, plain, time.perf_counter() - started, bar)
-            for arm, cell in train_draw(session, index, bar).items():
+                seconds = sum(_own_seconds(found[0]) for found in cells.values())
+                train_others(config, plain, seconds, bar)
+            trained = train_draw(session, index, lambda: show_finished(config, bar))
+            for arm, cell in trained.items():
                 cells[arm].append(cell)
     return cells
 
 
-def train_draw(session: Session, index: int, bar: tqdm[Any] | None = None) -> dict[str, Cell]:
-    """Every arm on one draw; what is there is read.
+_IN_COMMON = ("teachers", "synthesize", "retrieve", "re-represent")
+"""Stages that may have worked for all draws."""
+
+
+def _own_seconds(cell: Cell) -> float:
+    """What its training took, whenever that was."""
+    return sum(cost.seconds for name, cost in cell.stages.items() if name not in _IN_COMMON)
+
+
+def train_draw(session: Session, index: int, told: Callable[[], None]) -> dict[str, Cell]:
+    """Every arm on one draw; what is there is read, and what another process is at is waited for.
 
     Args:
         index: place of the draw in the run, 0 the first.
+        told: called after each student.
     """
     draw, cells = session.pool.draws[index], {}
-    for arm in session.config.arms:
-        cells[arm] = run_cell(session, draw, arm)
-        if bar is not None:
-            show_finished(session.config, bar)
+    first = session.fabric.is_global_zero  # the other processes of a launch follow it
+    with session.folder.draw_lock(index) if first else contextlib.nullcontext():
+        for arm in session.config.arms:
+            cells[arm] = run_cell(session, draw, arm)
+            told()
     return cells
 
 
 def reopened(config: TransferConfig, plain: dict[str, Any]) -> Session:
     """The session of a run that another process has begun, with the images it has made."""
-    session = open_session(config, RunFolder(config.out, plain, overwrite=False), Given())
-    make_images(session)
+    before, logger.disabled = logger.disabled, True  # the run has said it all
+    try:
+        session = open_session(config, RunFolder(config.out, plain, overwrite=False), Given())
+        make_images(session)
+    finally:
+        logger.disabled = before
     session.release_generators()
     return session
 

@@ -42,7 +42,7 @@ def facts(data: ReportData) -> str:
             tiles.append((bytes_text(student.size_bytes), "student on disk"))
     total = sum((cell.cost for cell in data.cells), Cost())
     if total.seconds:
-        memory = f", peak memory {bytes_text(total.peak_memory_bytes)}"
+        memory = f", peak memory of a process {bytes_text(total.peak_memory_bytes)}"
         words = "of work for all arms and draws" + (memory if total.peak_memory_bytes else "")
         tiles.append((duration(total.seconds), words))
     cells = "".join(
