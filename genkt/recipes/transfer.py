@@ -34,7 +34,13 @@ from genkt.recipes.session import (
     student_factory,
     teacher_factories,
 )
-from genkt.recipes.side_by_side import show_finished, threads, threads_each, train_others
+from genkt.recipes.side_by_side import (
+    num_finished,
+    show_finished,
+    threads,
+    threads_each,
+    train_others,
+)
 from genkt.report.build import ReportData, build_report, text_summary
 from genkt.training.fabric import make_fabric
 from genkt.types import UserError
@@ -287,10 +293,11 @@ def train_draw(session: Session, index: int, told: Callable[[], None]) -> dict[s
         index: place of the draw in the run, 0 the first.
         told: called after each student.
     """
-    draw, cells = session.pool.draws[index], {}
+    draw, cells, config = session.pool.draws[index], {}, session.config
+    missing = num_finished(config, [index]) < len(config.arms)
     first = session.fabric.is_global_zero  # the other processes of a launch follow it
-    with session.folder.draw_lock(index) if first else contextlib.nullcontext():
-        for arm in session.config.arms:
+    with session.folder.draw_lock(index) if first and missing else contextlib.nullcontext():
+        for arm in config.arms:
             cells[arm] = run_cell(session, draw, arm)
             told()
     return cells
