@@ -8,8 +8,8 @@ with gradient 0.
 B rows lie in a space of at most B dimensions: wider features are first written in a basis of it,
 which keeps distances and angles and makes their differences B / D as wide.
 
-Differences are formed for some rows at a time. Where that takes several rounds, each is computed
-again for its gradient instead of kept, so that memory stays at a few times ``MOST_NUMBERS``.
+Angles are formed at some rows at a time. Where that takes several rounds, each is computed again
+for its gradient instead of kept, so that memory stays at a few times ``MOST_NUMBERS``.
 """
 
 from __future__ import annotations
@@ -161,19 +161,12 @@ def _differences(rows: slice, points: Tensor, dtype: torch.dtype) -> Tensor:
     return (points[None, :, :] - points[rows, None, :]).to(dtype)
 
 
-def _distances(dtype: torch.dtype, rows: slice, points: Tensor) -> Tensor:
-    """[R, B] from each of some rows to every row."""
-    squares = _differences(rows, points, dtype).square().sum(dim=-1)
-    apart = squares != 0
-    # The root's gradient at 0 is infinite, so the root never sees a 0.
-    return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
-
-
 def _relative_distances(features: Tensor) -> Tensor:
     """[B, B] distances over the mean of the positive ones; all 0 where there is none."""
     points = _coordinates(features)
-    rounds = _in_rounds(partial(_distances, features.dtype), points.shape[1], points)
-    distances = torch.cat(rounds)
+    # From differences, not from products: 0, without gradient, between equal rows.
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = distances.to(features.dtype)
     num_positive = (distances != 0).sum()
     mean = distances.sum() / num_positive.clamp(min=1)
     return distances / torch.where(num_positive > 0, mean, 1.0)
