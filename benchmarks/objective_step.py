@@ -146,6 +146,8 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", help="of these alone")
     parser.add_argument("--pairs", type=int, help="of steps a method; 15 on a CPU, 100 on a GPU")
     options = parser.parse_args()
+    if unknown := [name for name in options.methods if name not in METHODS]:
+        parser.error(f"expected methods of {', '.join(METHODS)}, got {', '.join(unknown)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, pairs = (224, 100) if device == "cuda" else (64, 15)
     results: dict[str, Any] = {"input_size": size}

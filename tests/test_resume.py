@@ -39,6 +39,8 @@ class Tell:
 
 
 def _child(case: Case, pipe: Connection) -> None:
+    # Loader processes of a fork server would outlive this one: they look whether that one is there.
+    multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     dataclasses.replace(case, log=Tell(pipe)).run()
     pipe.send(("end", 0))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from tiny import run, transfer_words
 from tqdm import tqdm
@@ -25,7 +26,7 @@ from genkt.execution.tasks import ExecutorSettings
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes import side_by_side
 from genkt.recipes.config import TransferConfig
-from genkt.recipes.run_folder import RunLog
+from genkt.recipes.run_folder import RunFolder, RunLog
 from genkt.recipes.side_by_side import (
     DrawsTask,
     beside_others,
@@ -34,6 +35,7 @@ from genkt.recipes.side_by_side import (
     train_others,
 )
 from genkt.training.stage import Record
+from genkt.types import UserError
 
 STEPS = ["train.steps=30"]
 FILES = ("student.safetensors", "probabilities.npy")
@@ -180,6 +182,65 @@ def test_who_trains_what(
     else:
         assert [task.draws for task in started[0][0]] == expected
         assert started[0][1].name == "pool"
+
+
+@pytest.mark.parametrize("executor", ["auto", "pool"])
+def test_auto_goes_on_alone_where_processes_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    executor: str,
+) -> None:  # fmt: skip
+    def dead(*_: Any, **__: Any) -> None:
+        raise UserError("draws 1, 3: 3 processes died of it")
+
+    monkeypatch.setattr(side_by_side, "run_tasks", dead)
+    monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 2)
+    given = config(tmp_path, f"executor={executor}", f"out={tmp_path / 'run'}")
+    with tqdm(total=10, disable=True) as bar:
+        if executor == "pool":
+            with pytest.raises(UserError, match="3 processes died"):
+                train_others(given, {}, 60.0, bar)
+        else:
+            train_others(given, {}, 60.0, bar)
+            assert "3 processes died of it; this process goes on alone" in caplog.text
+
+
+def test_ray_does_not_train_draws(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"executor: expected auto \| pool \| inline"):
+        config(tmp_path, "executor=ray")
+
+
+def test_a_draw_that_another_process_is_at_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path / "run", {}, overwrite=False)
+    order: list[str] = []
+
+    def second() -> None:
+        with folder.draw_lock(1):
+            order.append("second")
+
+    waiter = threading.Thread(target=second)
+    with folder.draw_lock(1):
+        waiter.start()
+        while "draw 1: another process is training it" not in caplog.text:
+            time.sleep(0.01)
+        order.append("first")
+    waiter.join()
+    assert order == ["first", "second"]
+    with folder.draw_lock(2):  # others are free
+        pass
+
+
+def test_objects_are_trained_here_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import genkt
+
+    model = timm.create_model("resnet18", layers=[1] * 4, channels=[8, 8, 16, 16], num_classes=3)
+    words = [word for word in transfer_words(tmp_path)[1:] if not word.startswith("student")]
+    result = genkt.transfer(*words, "executor=pool", "draws=3", "method=stl", student=model)
+    assert len(result.report.cells) == 3
+    assert "executor=pool: other processes cannot load objects given in Python" in caplog.text
 
 
 def test_objects_stay_in_their_process(tmp_path: Path) -> None:

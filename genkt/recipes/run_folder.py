@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from genkt.io import read_json, write_json, write_text
 from genkt.training.stage import Record
@@ -26,6 +27,8 @@ _FREE = {
 """Settings that may change between the start of a run and its continuation."""
 
 _METRICS_LOCK = ".metrics.lock"
+
+logger = logging.getLogger("genkt")
 
 
 class RunFolder:
@@ -113,11 +116,21 @@ class RunFolder:
         """Where one student of the run keeps its state and results."""
         return cell_folder(self.path, draw, arm)
 
-    def draw_lock(self, draw: int) -> FileLock:
-        """Held while a draw's students are trained; a killed process may leave one at work."""
+    @contextlib.contextmanager
+    def draw_lock(self, draw: int) -> Iterator[None]:
+        """Held while a draw's students are trained; a killed run may have left a process at it."""
         path = self.path / "draws" / f".{draw}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.warning("draw %d: another process is training it, waiting for it", draw)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def end(self) -> None:
         """Nobody writes any more: remove what kept writers apart."""
@@ -252,7 +265,6 @@ def log_to_file(path: Path | None) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("genkt")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     return handler
