@@ -23,6 +23,7 @@ from genkt.api import _read
 from genkt.cli.app import read_config
 from genkt.execution.pool import num_places
 from genkt.execution.tasks import ExecutorSettings
+from genkt.generative import precision
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes import side_by_side
 from genkt.recipes.config import TransferConfig
@@ -67,12 +68,8 @@ def records(home: Path) -> list[tuple[Any, ...]]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three draws in this process; others share its images."""
     home = tmp_path_factory.mktemp("alone")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with precision.threads(1):
         assert run(*transfer_words(home, "draws=3", "executor=inline", *STEPS)).code == 0
-    finally:
-        torch.set_num_threads(threads)
     return home
 
 
@@ -145,7 +142,7 @@ def test_students_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert beside_others(auto).train.num_workers == 1  # 10 cores, 4 processes of 2
     assert beside_others(two).train.num_workers == two.train.num_workers == 0
     before = torch.get_num_threads()
-    with side_by_side.threads(before + 1):
+    with precision.threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

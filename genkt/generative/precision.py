@@ -24,13 +24,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread_each() -> Iterator[int]:
-    """Every operation on the CPU takes one thread: more of them would round its sums differently.
+def threads(number: int | None) -> Iterator[int]:
+    """So many threads share an operation on the CPU, which rounds its sums; None: as before.
 
-    Yields how many threads there are for several operations at once.
+    Yields how many there were before: with one each, so many operations may run at once.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number or before)
     try:
         yield before
     finally:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from genkt.generative.decoder import Decoder, Decoding, Precision
-from genkt.generative.precision import full_precision, one_thread_each
+from genkt.generative.precision import full_precision, threads
 from genkt.types import Range, UserError
 
 ONE_THREAD = {"float32": 2e8, "bfloat16": 8e8}
@@ -231,7 +231,7 @@ def _fewest_threads(decoder: Decoder, rows: int) -> contextlib.AbstractContextMa
     """One thread where a step is so short that waking a second one takes longer."""
     work = rows * decoder.num_weights
     if decoder.device.type == "cpu" and work < ONE_THREAD[decoder.precision]:
-        return one_thread_each()
+        return threads(1)
     return contextlib.nullcontext()
 
 

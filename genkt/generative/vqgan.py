@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genkt.generative.precision import full_precision, one_thread_each
+from genkt.generative.precision import full_precision, threads
 from genkt.io import atomic_folder, fingerprint_tensors
 from genkt.types import UserError
 
@@ -130,7 +130,7 @@ class VQGAN(nn.Module):
         with full_precision(tokens.device):
             if tokens.device.type != "cpu":
                 return torch.cat([self._decode_together(part) for part in parts])
-            with one_thread_each() as num_threads:
+            with threads(1) as num_threads:
                 pixels = parts[0].shape[1:].numel() * self.downsampling**2 * _TOGETHER
                 workers = max(1, min(num_threads, len(parts), _PIXELS // pixels))
                 with ThreadPoolExecutor(workers) as pool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from genkt.generative.precision import threads
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
@@ -25,7 +26,7 @@ from genkt.recipes.recipe_config import IrfRecipe, StagedRecipe
 from genkt.recipes.run_folder import RunFolder, StageLog
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, RetrievedSet
-from genkt.recipes.side_by_side import num_worth, threads, threads_each
+from genkt.recipes.side_by_side import num_worth, threads_each
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.teachers import prepare_teachers
 from genkt.recipes.transfer import Given, open_session

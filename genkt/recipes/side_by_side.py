@@ -27,6 +27,7 @@ from genkt.execution.pool import num_places
 from genkt.execution.ranks import launched
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
+from genkt.generative.precision import threads
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.run_folder import cell_folder, log_to_file
 from genkt.types import UserError
@@ -136,17 +137,6 @@ def beside_others(config: TransferConfig) -> TransferConfig:
         return config
     spare = max(0, num_places(on_gpu=False) // num_processes(config) - 1)
     return replace(config, train=replace(config.train, num_workers=spare))
-
-
-@contextlib.contextmanager
-def threads(number: int | None) -> Iterator[None]:
-    """Operations on the CPU are shared by so many threads meanwhile; None: as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:

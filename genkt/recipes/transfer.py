@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
+from genkt.generative.precision import threads
 from genkt.io import atomic_path, cache_home, derive_seed, fingerprint_ids
 from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
 from genkt.models.backbone import Backbone
@@ -37,7 +38,6 @@ from genkt.recipes.session import (
 from genkt.recipes.side_by_side import (
     num_finished,
     show_finished,
-    threads,
     threads_each,
     train_others,
 )

@@ -97,17 +97,15 @@ class ArmTask:
                 self._train(log)
 
     def _train(self, log: Path) -> None:
-        import torch
-
+        from genkt.generative.precision import threads
         from genkt.recipes.transfer import run_transfer
 
-        started, threads = time.perf_counter(), torch.get_num_threads()
-        torch.set_num_threads(1)
-        reason = None
+        started, reason = time.perf_counter(), None
         with (
             open(log, "a", encoding="utf-8") as stream,
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
+            threads(1),
         ):
             try:
                 run_transfer(self.config, asdict(self.config), command=self.command)
@@ -116,8 +114,6 @@ class ArmTask:
             except Exception as error:  # the other arms go on; the traceback is in the log
                 traceback.print_exc()
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())} (see {log})"
-            finally:
-                torch.set_num_threads(threads)
         self.end(reason, time.perf_counter() - started)
 
     def end(self, reason: str | None, seconds: float) -> None:
