@@ -17,6 +17,7 @@ from genkt.data.views import (
     ImageTransform,
     ViewDataset,
     ViewSpec,
+    _border_color,
     render_view,
     view_index_for,
 )
@@ -151,6 +152,16 @@ def test_rotation_turns_counter_clockwise_about_the_centre_and_fills_with_the_gr
     assert all(view[20, 20, 0] == 250 for view in views)  # the centre stays
     upright = [v for v in views if v[2, 20, 0] > 200 and v[38, 20, 0] > 200]
     assert upright and not any(v[20, 0, 0] > 200 for v in upright)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), size=st.tuples(*[st.integers(2, 9)] * 2))
+def test_the_ground_is_the_median_of_the_border(seed: int, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    edge = np.ones(size, dtype=bool)
+    edge[1:-1, 1:-1] = False
+    median = np.median(pixels[edge], axis=0).astype(int)
+    assert _border_color(Image.fromarray(pixels)) == tuple(median)
 
 
 def test_translation_moves_by_at_most_its_share() -> None:
@@ -305,7 +316,7 @@ def test_every_model_gets_the_same_view_at_its_own_size() -> None:
     assert torch.equal(columns[1][1], dataset[3, 2][1])
 
 
-def test_finite_views_are_decoded_once_and_fresh_ones_every_time() -> None:
+def test_views_are_decoded_once() -> None:
     images, opener = counting(image_set())
     dataset = ViewDataset(images, ALL, [PLAIN])
     keys = [(i, v) for i in range(6) for v in range(4)]
@@ -314,10 +325,15 @@ def test_finite_views_are_decoded_once_and_fresh_ones_every_time() -> None:
     assert torch.equal(dataset.batch(keys)[0], first)
     assert torch.equal(dataset[5, 3][0], first[-1])
     assert opener.num_opened == 6
-    fresh = ViewDataset(images, ViewSpec(num_views=0, hflip=True), [PLAIN])
-    for _ in range(2):
-        fresh[0, 0]
-    assert opener.num_opened == 8
+    opener.num_opened = 0
+    spec = ViewSpec(num_views=0, rotate_degrees=20.0)
+    fresh = ViewDataset(images, spec, [PLAIN])
+    for epoch in range(3):
+        (pixels,) = fresh.batch([(5, epoch), (0, epoch), (5, epoch + 3)])
+        for row, key in enumerate([(5, epoch), (0, epoch), (5, epoch + 3)]):
+            alone = ViewDataset(images, spec, [PLAIN], memory_bytes=0)
+            assert torch.equal(pixels[row], alone[key][0])  # what is kept is not drawn upon
+    assert opener.num_opened == 2 + 9 and not fresh._kept
 
 
 def test_memory_limit_is_kept() -> None:
@@ -326,6 +342,14 @@ def test_memory_limit_is_kept() -> None:
     for _ in range(3):
         for index in range(6):
             dataset[index, 0]
+    assert opener.num_opened == 6 + 4 + 4
+    opener.num_opened = 0
+    sides = [image.size for image in map(images.load, range(6))]
+    room = sum(4 * width * height for width, height in sides[:2])
+    fresh = ViewDataset(images, ViewSpec(num_views=0, hflip=True), [PLAIN], memory_bytes=room)
+    opener.num_opened = 0
+    for epoch in range(3):
+        fresh.batch([(index, epoch) for index in range(6)])
     assert opener.num_opened == 6 + 4 + 4
 
 
