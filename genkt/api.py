@@ -24,7 +24,8 @@ from genkt.recipes.analysis.run import Analysis, run_analysis
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.evaluation import Evaluation
 from genkt.recipes.evaluation import evaluate as run_evaluation
-from genkt.recipes.transfer import Given, TransferResult, run_transfer
+from genkt.recipes.opening import Given
+from genkt.recipes.transfer import TransferResult, run_transfer
 from genkt.types import UserError
 
 Model = Backbone | nn.Module

@@ -17,10 +17,10 @@ from genkt.cli.app import read_config
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.generated import make_images
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
+from genkt.recipes.opening import Given, open_session
 from genkt.recipes.recipe_config import BASELINE, IrfArm
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
-from genkt.recipes.transfer import Given, open_session
 
 
 def irf_words(home: Path, *more: str) -> list[str]:

@@ -17,10 +17,10 @@ from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.opening import Given, open_session
 from genkt.recipes.recipe_config import StagedRecipe
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
-from genkt.recipes.transfer import Given, open_session
 from genkt.training.soup import average_weights
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})

@@ -9,9 +9,9 @@ import pytest
 
 from genkt.cli.app import read_config
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.opening import Given, open_session
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
-from genkt.recipes.transfer import Given, open_session
 
 
 def opened(out: Path, *words: str) -> Session:

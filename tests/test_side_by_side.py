@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import timm
 import torch
-from tiny import run, transfer_words
-from tqdm import tqdm
+from test_generated import NUM_MADE, digg_words
+from tiny import run, transfer_words, tree
 
 from genkt.api import _read
 from genkt.cli.app import read_config
@@ -25,15 +25,19 @@ from genkt.execution.pool import num_places
 from genkt.execution.tasks import ExecutorSettings
 from genkt.generative import precision
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes import side_by_side
+from genkt.recipes import run_folder, side_by_side
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.irf import SETTINGS, same_training
+from genkt.recipes.opening import Given, open_session
 from genkt.recipes.run_folder import RunFolder, RunLog
+from genkt.recipes.session import Session
 from genkt.recipes.side_by_side import (
-    DrawsTask,
+    StudentTask,
     beside_others,
     num_processes,
+    student_tasks,
     threads_each,
-    train_others,
+    work_ahead,
 )
 from genkt.training.stage import Record
 from genkt.types import UserError
@@ -113,13 +117,42 @@ def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
     ("words", "number"),
     [
         (["executor=pool", "executor.num_workers=3"], 3),
-        (["executor=pool", "executor.num_workers=9"], 4),  # the first draw is trained by the run
-        (["executor=pool", "executor.num_workers=3", "draws=2"], 1),
+        (["executor=pool", "executor.num_workers=9"], 5),  # one a draw
+        (["executor=pool", "executor.num_workers=3", "draws=1"], 1),
         (["executor=inline"], 1),
     ],
 )
 def test_how_many_processes(tmp_path: Path, words: list[str], number: int) -> None:
     assert num_processes(config(tmp_path, *words)) == number
+
+
+def test_no_student_waits_for_another(tmp_path: Path) -> None:
+    tasks = student_tasks(config(tmp_path, "draws=2"), {})
+    names = [task.name for task in tasks]  # the first fills the caches
+    assert names == ["draw 0, logit_kd", "draw 0, stl", "draw 1, stl", "draw 1, logit_kd"]
+    tasks = student_tasks(config(tmp_path, "draws=2", "recipe=irf"), {})
+    kinds = [same_training(task.arm) == task.arm for task in tasks if task.arm in SETTINGS]
+    assert kinds == sorted(kinds, reverse=True) and not all(kinds)
+
+
+def test_sets_and_students_are_those_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with precision.threads(1):
+        assert run(*digg_words(tmp_path, "executor=inline")).code == 0
+    words = ["executor=pool", "executor.num_workers=2", f"out={tmp_path / 'pool'}"]
+    ran = run(*digg_words(tmp_path, *words, f"cache={tmp_path / 'other'}"))
+    assert ran.code == 0, ran.err
+    assert_same_students(tmp_path / "run", tmp_path / "pool", 4)
+    one, two = (tree(tmp_path / name / "transfer_sets") for name in ("run", "pool"))
+    texts = {name for name in one if one[name] != two[name]}  # what names the folder, and times
+    assert one.keys() == two.keys() and len(one) - len(texts) > 2 * NUM_MADE
+    assert {Path(name).suffix for name in texts} <= {".json", ".log", ".yaml", ".html", ".md"}
+    assert len(list((tmp_path / "other").glob("*"))) == len(list((tmp_path / "cache").glob("*")))
+    said = (tmp_path / "pool" / "train.log").read_text(encoding="utf-8")
+    assert said.count(f"{NUM_MADE} images in ") == 2
+    assert not [path for path in (tmp_path / "pool").rglob("*.lock")]
 
 
 def test_the_processes_of_a_launch_train_every_student_together(
@@ -148,37 +181,51 @@ def test_students_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("executor", "seconds", "finished", "expected"),
+    ("executor", "seconds", "left", "processes"),
     [
-        ("auto", 0.1, [], None),  # nothing to save
-        ("auto", 60.0, [], [(1, 3), (2, 4)]),
-        ("auto", 60.0, [1, 2, 3], None),  # one draw is left: nobody to share with
-        ("pool", 0.0, [2], [(1, 4), (3,)]),
-        ("inline", 60.0, [], None),
+        ("auto", 0.1, 10, None),  # nothing to save
+        ("auto", 30.0, 10, 2),
+        ("auto", 30.0, 1, None),  # nobody to share with
+        ("pool", 0.0, 3, 2),
+        ("inline", 60.0, 10, None),
     ],
 )
 def test_who_trains_what(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, seconds: float,
-    finished: list[int], expected: list[tuple[int, ...]] | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, seconds: float, left: int,
+    processes: int | None,
 ) -> None:  # fmt: skip
-    started: list[tuple[list[DrawsTask], ExecutorSettings]] = []
+    started: list[tuple[list[StudentTask], ExecutorSettings]] = []
     monkeypatch.setattr(
         side_by_side, "run_tasks", lambda tasks, executor, **_: started.append((tasks, executor))
     )
-    monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 2)
-    given = config(tmp_path, f"executor={executor}", f"out={tmp_path / 'run'}")
-    for draw in finished:
-        for arm in given.arms:
-            place = tmp_path / "run" / "draws" / str(draw) / arm
-            place.mkdir(parents=True)
-            (place / "result.json").touch()
-    with tqdm(total=10, disable=True) as bar:
-        train_others(given, {}, seconds, bar)
-    if expected is None:
+    session = planned(tmp_path, executor, seconds, monkeypatch)
+    tasks = student_tasks(session.config, {})
+    for task in tasks[left:]:
+        place = tmp_path / "run" / "draws" / str(task.draw) / task.arm
+        place.mkdir(parents=True)
+        (place / "result.json").touch()
+    work_ahead(session, {})
+    if processes is None:
         assert not started
     else:
-        assert [task.draws for task in started[0][0]] == expected
-        assert started[0][1].name == "pool"
+        assert [task for task in started[0][0] if not task.is_done()] == tasks[:left]
+        assert started[0][1] == ExecutorSettings("pool", processes, None)
+
+
+def planned(home: Path, executor: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A run of five draws on two cores, whose students take so long."""
+    monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 2)
+    monkeypatch.setattr(side_by_side, "_seconds_a_student", lambda session: seconds)
+    given = config(home, f"executor={executor}", f"out={home / 'run'}")
+    return open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
+
+
+def test_the_time_of_a_student_is_measured(tmp_path: Path) -> None:
+    given = config(tmp_path, "train.steps=50")
+    session = open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
+    before = torch.random.get_rng_state()
+    assert 0.005 < side_by_side._seconds_a_student(session) < 60  # 600 images of 24 pixels
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("executor", ["auto", "pool"])
@@ -187,18 +234,16 @@ def test_auto_goes_on_alone_where_processes_fail(
     executor: str,
 ) -> None:  # fmt: skip
     def dead(*_: Any, **__: Any) -> None:
-        raise UserError("draws 1, 3: 3 processes died of it")
+        raise UserError("draw 1, stl: 3 processes died of it")
 
     monkeypatch.setattr(side_by_side, "run_tasks", dead)
-    monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 2)
-    given = config(tmp_path, f"executor={executor}", f"out={tmp_path / 'run'}")
-    with tqdm(total=10, disable=True) as bar:
-        if executor == "pool":
-            with pytest.raises(UserError, match="3 processes died"):
-                train_others(given, {}, 60.0, bar)
-        else:
-            train_others(given, {}, 60.0, bar)
-            assert "3 processes died of it; this process goes on alone" in caplog.text
+    session = planned(tmp_path, executor, 60.0, monkeypatch)
+    if executor == "pool":
+        with pytest.raises(UserError, match="3 processes died"):
+            work_ahead(session, {})
+    else:
+        work_ahead(session, {})
+        assert "3 processes died of it; this process goes on alone" in caplog.text
 
 
 def test_ray_does_not_train_draws(tmp_path: Path) -> None:
@@ -206,26 +251,29 @@ def test_ray_does_not_train_draws(tmp_path: Path) -> None:
         config(tmp_path, "executor=ray")
 
 
-def test_a_draw_that_another_process_is_at_is_waited_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_part_that_another_process_is_at_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(run_folder, "_QUIET_SECONDS", 0.1)
     folder = RunFolder(tmp_path / "run", {}, overwrite=False)
     order: list[str] = []
 
     def second() -> None:
-        with folder.draw_lock(1):
+        with folder.lock("draw 1, stl"):
             order.append("second")
 
     waiter = threading.Thread(target=second)
-    with folder.draw_lock(1):
+    with folder.lock("draw 1, stl"):
         waiter.start()
-        while "draw 1: another process is training it" not in caplog.text:
+        while "draw 1, stl: another process is at it" not in caplog.text:
             time.sleep(0.01)
         order.append("first")
     waiter.join()
     assert order == ["first", "second"]
-    with folder.draw_lock(2):  # others are free
+    with folder.lock("draw 2, stl"):  # others are free
         pass
+    folder.end()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_objects_are_trained_here_and_that_is_said(

@@ -31,7 +31,8 @@ def run(words: list[str]) -> None:
             return train(smoke.config)
 
     def train(config: TransferConfig) -> float:
-        from genkt.recipes.transfer import Given, describe, run_transfer
+        from genkt.recipes.opening import Given
+        from genkt.recipes.transfer import describe, run_transfer
 
         given = Given(data=found.splits)
         if config.dry_run:

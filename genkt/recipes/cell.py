@@ -19,7 +19,7 @@ from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe, StagedRecipe
-from genkt.recipes.run_folder import StageLog
+from genkt.recipes.run_folder import RESULT, StageLog
 from genkt.recipes.search import FOLDER
 from genkt.recipes.session import Session, draw_seed
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
@@ -43,24 +43,34 @@ class Cell:
 
 
 def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
-    """Train one arm on one draw, or load it where an earlier start finished it."""
+    """Train one arm on one draw, or load it where an earlier start or another process did."""
     directory = session.folder.cell(draw.index, arm)
-    if not (directory / "result.json").is_file():
-        log = session.log.stage(draw.index, arm)
-        recipe = session.config.recipe
-        if isinstance(recipe, IrfRecipe):
-            cell = _run_setting(session, recipe, draw, arm, directory, log)
-        elif arm == BASELINE:
-            cell = _run_baseline(session, recipe, draw, directory, log)
-        else:
-            cell = _run_recipe(session, recipe, draw, arm, directory, log)
-        log.close()
-        if session.fabric.is_global_zero:
-            _save(cell, directory)
-            _tidy(session, draw, directory)
-        session.fabric.barrier()
-        logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * cell.result.accuracy)
+    if not _is_there(directory):
+        with session.alone(f"draw {draw.index}, {arm}"):
+            if not _is_there(directory):  # nobody finished it meanwhile
+                _train_cell(session, draw, arm, directory)
     return load_cell(session, directory)
+
+
+def _is_there(directory: Path) -> bool:
+    return (directory / RESULT).is_file()
+
+
+def _train_cell(session: Session, draw: Draw, arm: str, directory: Path) -> None:
+    log = session.log.stage(draw.index, arm)
+    recipe = session.config.recipe
+    if isinstance(recipe, IrfRecipe):
+        cell = _run_setting(session, recipe, draw, arm, directory, log)
+    elif arm == BASELINE:
+        cell = _run_baseline(session, recipe, draw, directory, log)
+    else:
+        cell = _run_recipe(session, recipe, draw, arm, directory, log)
+    log.close()
+    if session.fabric.is_global_zero:
+        _save(cell, directory)
+        _tidy(session, draw, directory)
+    session.fabric.barrier()
+    logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * cell.result.accuracy)
 
 
 def _run_baseline(
@@ -169,14 +179,14 @@ def _save(cell: Cell, directory: Path) -> None:
     with atomic_path(directory / "probabilities.npy") as path, open(path, "wb") as stream:
         np.save(stream, cell.prediction.probabilities.numpy())
     stages = {name: asdict(cost) for name, cost in cell.stages.items()}
-    write_json(directory / "result.json", {"result": asdict(cell.result), "stages": stages})
+    write_json(directory / RESULT, {"result": asdict(cell.result), "stages": stages})
 
 
 def load_cell(session: Session, directory: Path) -> Cell:
     """Read a finished cell back."""
     from safetensors.torch import load_file
 
-    saved: dict[str, Any] = read_json(directory / "result.json")
+    saved: dict[str, Any] = read_json(directory / RESULT)
     values = saved["result"]
     values["cost"] = Cost(**values["cost"])
     test = session.pool.splits.parts["test"]

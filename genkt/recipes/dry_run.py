@@ -20,8 +20,9 @@ from genkt.recipes.config import TransferConfig
 from genkt.recipes.course import Course
 from genkt.recipes.data import Draw, Pool
 from genkt.recipes.distillation import distil_steps
-from genkt.recipes.generated import HOME, make_images, synthesizes
+from genkt.recipes.generated import HOME, make_images, num_made, planned_draw
 from genkt.recipes.irf import SETTINGS, train_setting
+from genkt.recipes.opening import Given, open_session
 from genkt.recipes.recipe_config import IrfRecipe, StagedRecipe
 from genkt.recipes.run_folder import RunFolder, StageLog
 from genkt.recipes.session import Session
@@ -29,8 +30,6 @@ from genkt.recipes.set_config import DiggSet, RetrievedSet
 from genkt.recipes.side_by_side import num_worth, threads_each
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.teachers import prepare_teachers
-from genkt.recipes.transfer import Given, open_session
-from genkt.retrieval.ordering import multiplied
 from genkt.types import Cost
 
 _STEPS = 4
@@ -88,16 +87,16 @@ def _measure(session: Session) -> _Measured:
     if "feature_map" in session.config.needs:
         columns += sum(math.prod(model.map_shape) for model in teachers.models)
     row_bytes = bytes_each * columns if teachers.stores else 0
-    num_made = sum(len(own.found) for own in small.sets)
+    few_made = sum(len(own.found) for own in small.sets)
     represented, retrieves = small.represented, small.retriever is not None
     return _Measured(
         per_step=cost.seconds / cost.steps,
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
         per_view=cached / num_cached if teachers.stores else 0.0,
-        per_made=0.0 if retrieves else sum(own.seconds for own in small.sets) / max(1, num_made),
+        per_made=0.0 if retrieves else sum(own.seconds for own in small.sets) / max(1, few_made),
         per_represented=represented.seconds / len(represented.rows) if represented else 0.0,
         cache_bytes=round(row_bytes * _num_images(session) * num_views),
-        made_bytes=_size(small.folder.path / HOME) // _CACHED_IMAGES * _num_made(session),
+        made_bytes=_size(small.folder.path / HOME) // _CACHED_IMAGES * num_made(session),
         student_bytes=4 * student.num_parameters,
         peak_bytes=cost.peak_memory_bytes,
     )
@@ -164,29 +163,13 @@ def _first_beta(options: MethodOptions) -> MethodOptions:
     return with_beta(options, candidates[0]) if candidates else options
 
 
-def _num_made(session: Session) -> int:
-    """Transfer images that a draw synthesizes or retrieves."""
-    settings = session.config.transfer_set
-    if session.retriever is not None and isinstance(settings, RetrievedSet):
-        queries = len(session.pool.draws[0].labelled)
-        return settings.num_images or multiplied(queries, settings.multiplier or 1)
-    if not synthesizes(session.config) or not isinstance(settings, DiggSet):
-        return 0
-    sources = len(session.pool.draws[0].labelled)
-    if settings.sources == "all":
-        splits = session.pool.splits
-        sources = len(splits.train) + len(splits.unlabelled or ())
-    return settings.num_images or sources * settings.num_masks * settings.samples_per_mask
-
-
 def _num_images(session: Session) -> int:
     """Images of the pool once every draw has made its own."""
-    return len(session.pool.images) + session.config.draws * _num_made(session)
+    return len(session.pool.images) + session.config.draws * num_made(session)
 
 
 def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
-    config, draw, made = session.config, session.pool.draws[0], _num_made(session)
-    draw = replace(draw, transfer=np.concatenate([draw.transfer, np.zeros(made, np.int64)]))
+    config, draw, made = session.config, planned_draw(session), num_made(session)
     if isinstance(config.recipe, IrfRecipe):
         steps, searched = config.recipe.steps, 0
     else:
@@ -197,12 +180,12 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
     views = _num_images(session) * max(1, session.views.num_views)
     num_caches = config.draws if adapted else 1
     a_draw = (arms * steps + searched) * measured.per_step
-    processes = num_worth(config, config.draws - 1, a_draw) if shared else 1
-    rounds = 1 + math.ceil((config.draws - 1) / processes)
-    seconds = rounds * a_draw
+    processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
+    seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
+    rounds = math.ceil(config.draws / processes)
     seconds += rounds * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
-    seconds += config.draws * made * measured.per_made
+    seconds += rounds * made * measured.per_made
     seconds += config.draws * len(draw.labelled) * measured.per_represented
     disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
     disk += config.draws * measured.made_bytes
@@ -223,7 +206,7 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
             else "  teachers   " + ("online" if session.teachers else "none"),
             f"  time       about {_duration(seconds)} on {session.fabric.device}",
             f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
-            + (f" in each of {processes + 1} processes" if processes > 1 else ""),
+            + (f" in each of {processes} processes" if processes > 1 else ""),
             f"  disk       about {disk / 1e6:.0f} MB ({free / 1e9:.0f} GB free)",
         ]
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from genkt.recipes.data import Draw
 from genkt.recipes.data_config import EmbeddedData
 from genkt.recipes.irf import SETTINGS
 from genkt.recipes.recipe_config import IrfRecipe
-from genkt.recipes.represented import OwnSet, Represented, beside, timed_set
+from genkt.recipes.represented import OwnSet, Represented, beside, seconds_file, timed_set
 from genkt.recipes.retrieval.config import store_home, warn_of_characters
 from genkt.recipes.retrieved import Retriever
 from genkt.recipes.session import Session
@@ -29,6 +32,7 @@ from genkt.recipes.synthesis.settings import (
     MethodSettings,
     SynthesisSettings,
 )
+from genkt.retrieval.ordering import multiplied
 
 logger = logging.getLogger("genkt")
 
@@ -85,6 +89,35 @@ def check_generators(session: Session) -> None:
     check_models(settings, session.generator(transfer_set.generator), None)
 
 
+def set_is_made(config: TransferConfig, draw: int) -> bool:
+    """Whether a draw's own set is there as a whole."""
+    return seconds_file(Path(config.out) / HOME / str(draw)).is_file()
+
+
+def num_made(session: Session) -> int:
+    """Transfer images that a draw synthesizes or retrieves."""
+    settings = session.config.transfer_set
+    if session.retriever is not None and isinstance(settings, RetrievedSet):
+        queries = len(session.pool.draws[0].labelled)
+        return settings.num_images or multiplied(queries, settings.multiplier or 1)
+    if not synthesizes(session.config) or not isinstance(settings, DiggSet):
+        return 0
+    sources = len(session.pool.draws[0].labelled)
+    if settings.sources == "all":
+        splits = session.pool.splits
+        sources = len(splits.train) + len(splits.unlabelled or ())
+    return settings.num_images or sources * settings.num_masks * settings.samples_per_mask
+
+
+def planned_draw(session: Session) -> Draw:
+    """The first draw with as many transfer images as it will have, before they are made."""
+    draw = session.pool.draws[0]
+    if session.sets:
+        return draw
+    made = np.zeros(num_made(session), np.int64)
+    return replace(draw, transfer=np.concatenate([draw.transfer, made]))
+
+
 def _retriever(session: Session, settings: RetrievedSet) -> Retriever:
     """A dry run looks at a part of the gallery, and leaves nothing in the user's cache."""
     if session.config.dry_run:
@@ -95,15 +128,15 @@ def _retriever(session: Session, settings: RetrievedSet) -> Retriever:
 
 
 def make_images(session: Session) -> None:
-    """Make, or find again, all that the run's generator must make; the pool grows by it."""
-    if synthesizes(session.config) or session.retriever is not None:
-        session.sets = tuple(_own_set(session, draw) for draw in session.pool.draws)
+    """Make, or find again, all images of the run's own; the pool grows by them, once."""
+    if (synthesizes(session.config) or session.retriever is not None) and not session.sets:
+        session.sets = tuple(own_set(session, draw) for draw in session.pool.draws)
         session.pool = session.pool.with_sets([own.found.images for own in session.sets])
-    if session.config.re_represents:
+    if session.config.re_represents and session.represented is None:
         session.represented = _represent(session)
 
 
-def _own_set(session: Session, draw: Draw) -> OwnSet:
+def own_set(session: Session, draw: Draw) -> OwnSet:
     """A draw's transfer set, made from nothing but what this draw may know."""
     settings = session.config.transfer_set
     if session.retriever is not None:
@@ -165,7 +198,9 @@ def _made(
             command=f"part of {session.folder.path}",
         )  # fmt: skip
 
-    return timed_set(make, directory, processes)
+    made = seconds_file(directory).is_file()
+    with nullcontext() if made else session.alone(f"transfer set {name}"):
+        return timed_set(make, directory, processes)
 
 
 def _settings(method: MethodSettings, seed: int, batch_size: int) -> SynthesisSettings:

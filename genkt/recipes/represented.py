@@ -37,11 +37,16 @@ def timed_set(make: Callable[[], TransferSet], directory: Path, processes: Proce
     """
     started = time.perf_counter()
     found = make()
-    took = directory.with_suffix(".json")  # reading a finished set again takes no part in the cost
+    took = seconds_file(directory)  # reading a finished set again takes no part in the cost
     if not took.is_file() and processes.rank == 0:
         write_json(took, {"seconds": time.perf_counter() - started})
     processes.meet()
     return OwnSet(found, float(read_json(took)["seconds"]))
+
+
+def seconds_file(directory: Path) -> Path:
+    """Where ``timed_set`` notes what a set took, once it is there as a whole."""
+    return directory.with_suffix(".json")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,13 @@ _FREE = {
 }  # fmt: skip
 """Settings that may change between the start of a run and its continuation."""
 
+RESULT = "result.json"
+"""The file of a student that is written last."""
+
 _METRICS_LOCK = ".metrics.lock"
+_LOCKS = ".locks"
+_QUIET_SECONDS = 10.0
+"""How long a process waits for another before it says so."""
 
 logger = logging.getLogger("genkt")
 
@@ -117,15 +123,19 @@ class RunFolder:
         return cell_folder(self.path, draw, arm)
 
     @contextlib.contextmanager
-    def draw_lock(self, draw: int) -> Iterator[None]:
-        """Held while a draw's students are trained; a killed run may have left a process at it."""
-        path = self.path / "draws" / f".{draw}.lock"
+    def lock(self, name: str) -> Iterator[None]:
+        """Held while one part of the run is made; several processes may make parts of it.
+
+        Args:
+            name: of the part, for a message as well.
+        """
+        path = self.path / _LOCKS / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.warning("draw %d: another process is training it, waiting for it", draw)
+            lock.acquire(timeout=_QUIET_SECONDS)
+        except Timeout:  # a killed run may have left a process at it
+            logger.warning("%s: another process is at it, waiting for it", name)
             lock.acquire()
         try:
             yield
@@ -134,8 +144,8 @@ class RunFolder:
 
     def end(self) -> None:
         """Nobody writes any more: remove what kept writers apart."""
-        for path in (self.path / _METRICS_LOCK, *(self.path / "draws").glob(".*.lock")):
-            path.unlink(missing_ok=True)
+        (self.path / _METRICS_LOCK).unlink(missing_ok=True)
+        shutil.rmtree(self.path / _LOCKS, ignore_errors=True)
 
     def _is_run(self) -> bool:
         return (self.path / "run.json").is_file()

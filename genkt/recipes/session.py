@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,6 +141,10 @@ class Session:
             base = self.teachers[index](None, self.config.seed)
             self._bases[index] = base.freeze().to(self.fabric.device)
         return self._bases[index]
+
+    def alone(self, part: str) -> AbstractContextManager[None]:
+        """Hold others off a part of the run; the processes of one launch make it together."""
+        return self.folder.lock(part) if self.fabric.is_global_zero else nullcontext()
 
     def release_generators(self) -> None:
         """Free their memory: nothing is made once training has begun."""

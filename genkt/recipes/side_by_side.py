@@ -1,12 +1,10 @@
-"""Label draws side by side: other processes train their students, the run's own reads them back.
+"""A run's parts side by side: other processes make its sets and train its students.
 
-A draw's students are small and hardly use a second core, so on a CPU several draws are trained at
-once, each on its share of the cores; on a machine with several GPUs, each on one of them. The
-first draw is always trained by the run itself: it fills the caches that all draws read, and tells
-whether the others are worth starting processes for. Whether they are then trained here or there,
-one student has the same number of threads, so the figures are the same. Another executor, number
-of processes or of draws may share the cores otherwise, which rounds sums otherwise, unless
-OMP_NUM_THREADS is set.
+A draw's students are small and hardly use a second core, so on a CPU several are trained at once,
+each on its share of the cores; on a machine with several GPUs, each on one of them. The run itself
+then finds everything done, and would do what they left. Wherever a student is trained, it has the
+same number of threads, so the figures are the same. Another executor, number of processes or of
+draws may share the cores otherwise, which rounds sums otherwise, unless OMP_NUM_THREADS is set.
 """
 
 from __future__ import annotations
@@ -15,7 +13,8 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,53 +27,52 @@ from genkt.execution.ranks import launched
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
 from genkt.generative.precision import threads
+from genkt.recipes.cell import run_cell
 from genkt.recipes.config import TransferConfig
-from genkt.recipes.run_folder import cell_folder, log_to_file
+from genkt.recipes.generated import (
+    make_images,
+    own_set,
+    planned_draw,
+    set_is_made,
+    synthesizes,
+)
+from genkt.recipes.irf import SETTINGS, same_training
+from genkt.recipes.opening import reopened
+from genkt.recipes.recipe_config import BASELINE, IrfRecipe
+from genkt.recipes.run_folder import RESULT, cell_folder, log_to_file
+from genkt.recipes.session import Session
+from genkt.recipes.stage_kinds import baseline_steps
 from genkt.types import UserError
 
 WORTH_SECONDS = 20.0
 """Time that other processes must save; each takes about five seconds to start."""
 
 _POLL_SECONDS = 0.5
+_TIMED_IMAGES = 8
 
 logger = logging.getLogger("genkt")
 
 
 @dataclass(frozen=True)
-class DrawsTask:
-    """Some draws of a run, for a process of its own.
+class RunTask:
+    """A part of a run, for a process of its own; what libraries print goes to the run's log.
 
     Args:
         config, plain: as ``run_transfer`` was given them.
-        draws: by their place in the run, 0 the first.
+        draw: by its place in the run, 0 the first.
     """
 
     config: TransferConfig
     plain: dict[str, Any]
-    draws: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return f"draws {', '.join(map(str, self.draws))}"
+    draw: int
 
     @property
     def size(self) -> int:
-        """Students."""
-        return len(self.draws) * len(self.config.arms)
-
-    def is_done(self) -> bool:
-        """Whether all students are there."""
-        return num_finished(self.config, self.draws) == self.size
+        """One part."""
+        return 1
 
     def run(self, progress: Progress) -> None:
-        """Train what is missing; what libraries print goes to the run's log.
-
-        Args:
-            progress: told of each student; raises where the run that started this is gone.
-        """
-        from genkt.recipes.transfer import reopened, train_draw
-
+        """Make the part, unless it is there."""
         log = Path(self.config.out) / "train.log"
         with (
             open(log, "a", encoding="utf-8") as stream,
@@ -82,38 +80,106 @@ class DrawsTask:
             contextlib.redirect_stderr(stream),
             threads(threads_each(self.config)),
         ):
-            session = reopened(beside_others(self.config), self.plain)
+            session = _session(self.config, self.plain)
             handler = log_to_file(log)
             try:
-                for index in self.draws:
-                    train_draw(session, index, lambda: progress(1))
+                self.make(session)
             finally:
                 logger.removeHandler(handler)
                 handler.close()
 
-
-def num_finished(config: TransferConfig, draws: Iterable[int]) -> int:
-    """Students of these draws that are there."""
-    places = [cell_folder(config.out, draw, arm) for draw in draws for arm in config.arms]
-    return sum((place / "result.json").is_file() for place in places)
+    def make(self, session: Session) -> None:
+        """What is to be done, in an open run."""
+        raise NotImplementedError
 
 
-def show_finished(config: TransferConfig, bar: tqdm[Any]) -> None:
-    """Bring a bar up to the students that are there, whoever trained them."""
-    bar.update(num_finished(config, range(config.draws)) - bar.n)
+@dataclass(frozen=True)
+class SetTask(RunTask):
+    """Synthesize a draw's transfer set."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"transfer set of draw {self.draw}"
+
+    def is_done(self) -> bool:
+        """Whether the set is there."""
+        return set_is_made(self.config, self.draw)
+
+    def make(self, session: Session) -> None:
+        """Make it from what its draw may know."""
+        own_set(session, session.pool.draws[self.draw])
+
+
+@dataclass(frozen=True)
+class StudentTask(RunTask):
+    """Train one arm on one draw."""
+
+    arm: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"draw {self.draw}, {self.arm}"
+
+    def is_done(self) -> bool:
+        """Whether the student is there."""
+        return (cell_folder(self.config.out, self.draw, self.arm) / RESULT).is_file()
+
+    def make(self, session: Session) -> None:
+        """Wait for sets that other processes are at, then train."""
+        make_images(session)
+        session.release_generators()
+        run_cell(session, session.pool.draws[self.draw], self.arm)
+
+
+_opened: dict[str, Session] = {}
+"""The run that this process works for, by its folder: opened once for all its parts."""
+
+
+def _session(config: TransferConfig, plain: dict[str, Any]) -> Session:
+    if config.out not in _opened:
+        _opened[config.out] = reopened(beside_others(config), plain)
+    return _opened[config.out]
+
+
+def set_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[SetTask]:
+    """The sets that a run synthesizes."""
+    draws = range(config.draws) if synthesizes(config) else ()
+    return [SetTask(config, plain, draw) for draw in draws]
+
+
+def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[StudentTask]:
+    """All students, in an order in which none waits for what another is making.
+
+    The first fills the caches that the others read; meanwhile baselines need no teacher. Those
+    that only take another's weights come last.
+    """
+
+    def order(task: StudentTask) -> tuple[bool, ...]:
+        return (
+            (task.draw, task.arm) != (0, config.main_arm),
+            task.arm in SETTINGS and same_training(task.arm) != task.arm,
+            task.arm != BASELINE,
+        )
+
+    every = [
+        StudentTask(config, plain, draw, arm) for draw in range(config.draws) for arm in config.arms
+    ]
+    return sorted(every, key=order)
 
 
 def num_processes(config: TransferConfig) -> int:
-    """Processes that may train draws at once; 1: this one alone.
+    """Processes that may work for the run at once; 1: this one alone.
 
     Args:
         config: its executor says whether: inline never, pool always, auto where it saves time.
     """
     executor = config.executor
-    if executor.name == "inline" or launched().world_size > 1 or config.draws < 3:
+    if executor.name == "inline" or launched().world_size > 1:
         return 1
     wanted = executor.num_workers or num_places(on_gpu=_on_gpu(config))
-    return max(1, min(wanted, config.draws - 1))
+    return min(wanted, config.draws)
 
 
 def _on_gpu(config: TransferConfig) -> bool:
@@ -140,43 +206,64 @@ def beside_others(config: TransferConfig) -> TransferConfig:
 
 
 def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:
-    """Processes to start for some draws; 1: none, the run trains them itself.
+    """Processes to start for some students; 1: none, the run trains them itself.
 
     Args:
-        missing: draws that are to be trained.
-        seconds: that one of them takes, without what all draws have in common.
+        missing: students that are to be trained.
+        seconds: that one of them takes.
     """
     processes = max(1, min(num_processes(config), missing))
     saved = seconds * (missing - missing / processes)
     return 1 if config.executor.name == "auto" and saved < WORTH_SECONDS else processes
 
 
-def train_others(
-    config: TransferConfig, plain: dict[str, Any], seconds: float, bar: tqdm[Any]
-) -> None:
-    """Train all draws but the first in other processes, where that is asked for or saves time.
+def _seconds_a_student(session: Session) -> float:
+    """An estimate from two steps of a few blank images, of which the second counts."""
+    recipe, train = session.config.recipe, session.config.train
+    if isinstance(recipe, IrfRecipe):
+        num_images = recipe.steps * recipe.batch_size
+    else:
+        num_images = baseline_steps(session, planned_draw(session), recipe) * train.batch_size
+    student = session.student(session.num_classes, 0).to(session.fabric.device)
+    student.train()
+    blank = torch.zeros(
+        _TIMED_IMAGES, 3, *student.transform.input_size, device=session.fabric.device
+    )
+    seconds = 0.0
+    with torch.random.fork_rng(), threads(threads_each(session.config)):
+        for _ in range(2):
+            started = time.perf_counter()
+            student(blank).features.sum().backward()
+            next(student.parameters()).sum().item()  # a GPU is waited for
+            seconds = time.perf_counter() - started
+    return num_images / _TIMED_IMAGES * seconds
 
-    Args:
-        seconds: see ``num_worth``.  bar: of students.
+
+def work_ahead(session: Session, plain: dict[str, Any]) -> None:
+    """Have other processes do what is missing, where that is asked for or saves time.
 
     Raises:
         UserError: as a task says; with executor=auto the run goes on by itself.
     """
-    missing = [
-        draw for draw in range(1, config.draws)
-        if num_finished(config, [draw]) < len(config.arms)
-    ]  # fmt: skip
-    processes = num_worth(config, len(missing), seconds)
-    if processes == 1:
+    config = session.config
+    if num_processes(config) == 1:
         return
     there = replace(config, overwrite=False)
-    tasks = [DrawsTask(there, plain, tuple(missing[i::processes])) for i in range(processes)]
-    logger.info("the other draws in %d processes", processes)
+    students = student_tasks(there, plain)
+    missing = [task for task in students if not task.is_done()]
+    measured = _seconds_a_student(session) if config.executor.name == "auto" and missing else 0.0
+    processes = num_worth(config, len(missing), measured)
+    if processes == 1:
+        return
+    sets = set_tasks(there, plain)
+    if not sets:
+        make_images(session)  # for all draws at once
+    logger.info("%d processes do the work", processes)
     try:
-        with _watched(config, bar):
+        with _bars(("transfer sets", sets), ("students", students)):
             run_tasks(
-                tasks, ExecutorSettings("pool", processes, None), description="students",
-                on_gpu=_on_gpu(config), progress=False,
+                [*sets, *students], ExecutorSettings("pool", processes, None),
+                description="parts", on_gpu=_on_gpu(config), progress=False,
             )  # fmt: skip
     except UserError as error:
         if config.executor.name != "auto":
@@ -185,13 +272,16 @@ def train_others(
 
 
 @contextlib.contextmanager
-def _watched(config: TransferConfig, bar: tqdm[Any]) -> Iterator[None]:
-    """The bar follows what other processes do."""
+def _bars(*parts: tuple[str, list[SetTask] | list[StudentTask]]) -> Iterator[None]:
+    """Bars that follow what other processes do; one stands still until the one above is full."""
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(_POLL_SECONDS):
-            show_finished(config, bar)
+        for title, tasks in parts:
+            with tqdm(total=len(tasks), desc=title, disable=None if tasks else True) as bar:
+                while bar.n < len(tasks) and not stop.is_set():
+                    stop.wait(_POLL_SECONDS)
+                    bar.update(sum(task.is_done() for task in tasks) - bar.n)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -1,0 +1,161 @@
+"""Opening a run: its data and models, checked against the settings before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from genkt.data.composition import TransferSet
+from genkt.data.splits import Splits
+from genkt.io import cache_home, derive_seed
+from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
+from genkt.models.backbone import Backbone
+from genkt.recipes.config import IN_PYTHON, TransferConfig
+from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
+from genkt.recipes.generated import check_generators
+from genkt.recipes.recipe_config import DistilStage
+from genkt.recipes.run_folder import RunFolder, RunLog
+from genkt.recipes.session import (
+    ModelFactory,
+    Session,
+    module_factory,
+    shape_of,
+    student_factory,
+    teacher_factories,
+)
+from genkt.training.fabric import make_fabric
+from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects given in Python instead of settings; None: the settings count."""
+
+    data: Splits | None = None
+    student: Backbone | None = None
+    teachers: Sequence[Backbone] | None = None
+    transfer_set: TransferSet | None = None
+
+    def found_by_name(self, config: TransferConfig) -> bool:
+        """Whether another process can load all of it by the settings."""
+        models = self.student is None and self.teachers is None and self.transfer_set is None
+        return models and getattr(config.data, "root", None) != IN_PYTHON
+
+
+def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Session:
+    """Read the data and check that models, method and data fit, before any training.
+
+    Raises:
+        UserError: the first thing that does not fit.
+    """
+    if config.smoke:
+        raise UserError("smoke: expected false; only genkt transfer on the command line makes one")
+    splits = given.data or load_splits(config.data, config.seed)
+    if config.adaptation == "better" and "validation" not in splits.parts:
+        raise UserError(
+            "teacher.adapt: better compares on validation images, the data have none; give a val "
+            "folder, data.validation_fraction above 0, or adapt=linear_probe"
+        )
+    if "test" not in splits.parts:
+        raise UserError("no test images: give a test folder, or data.test_fraction above 0")
+    if config.train.select == "best" and "validation" not in splits.parts:
+        raise UserError(
+            "train.select: best needs validation images, the data have none; give a val folder, "
+            "data.validation_fraction above 0, or train.select=last"
+        )
+    student = module_factory(given.student) if given.student else student_factory(config.student)
+    teachers = (
+        [module_factory(model) for model in given.teachers]
+        if given.teachers is not None
+        else teacher_factories(config.teacher)
+    )
+    if not config.needs:
+        teachers = []
+    session = Session(
+        config=config,
+        fabric=make_fabric(config.train.precision, config.device),
+        pool=_pool(config, splits, given.transfer_set),
+        folder=folder,
+        log=RunLog(folder.path),
+        cache_home=Path(config.cache).expanduser() if config.cache else cache_home(),
+        views=stored_views(config),
+        student=student,
+        teachers=teachers,
+    )
+    check_generators(session)
+    session.log.enabled = session.fabric.is_global_zero and not config.dry_run
+    _check_views(session)
+    _check_fit(session, student, teachers)
+    return session
+
+
+def reopened(config: TransferConfig, plain: dict[str, Any]) -> Session:
+    """The session of a run that another process has opened, and said all about."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        return open_session(config, RunFolder(config.out, plain, overwrite=False), Given())
+    finally:
+        logger.disabled = before
+
+
+def _pool(config: TransferConfig, splits: Splits, given: TransferSet | None) -> Pool:
+    pool = build_pool(replace(config, transfer_set=config.read_set), splits, given)
+    for note in pool.notes:
+        logger.warning(note)
+    return pool
+
+
+def _check_views(session: Session) -> None:
+    teachers_cached = session.teachers and session.config.teacher.outputs == "cached"
+    if session.views.num_views == 0 and teachers_cached:
+        raise UserError(
+            "data.views.num_views=0 makes fresh views every epoch, which a cache cannot hold: "
+            "give a number of stored views, or teacher.outputs=online"
+        )
+
+
+def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[ModelFactory]) -> None:
+    """Build every model and the objective once, so that a misfit shows before training."""
+    config = session.config
+    seed = derive_seed(config.seed, "check")
+    model = student(session.num_classes, seed)
+    heads = None if config.adaptation == "none" else session.num_classes
+    built = [factory(heads, seed) for factory in teachers]
+    for name, stage in config.distil_stages.items():
+        options = stage.method or config.method
+        if beta_candidates(options):
+            options = with_beta(options, 1.0)
+        chosen = _chosen(built, name, stage)
+        if METHODS[options.name].objective.needs_frozen:
+            chosen = [model, *chosen]
+        objective = build_objective(
+            options,
+            student_width=model.width,
+            student_map_width=model.map_width,
+            num_classes=session.num_classes,
+            teachers=[shape_of(each) for each in chosen],
+        )
+        num_rows = stage.settings(config.train).batch_size
+        if num_rows < objective.min_batch:
+            key = "train" if stage.batch_size is None else f"recipe.stages.{name}"
+            raise UserError(
+                f"{key}.batch_size: method {options.name} needs at least {objective.min_batch} "
+                f"rows, got {num_rows}"
+            )
+
+
+def _chosen(teachers: Sequence[Backbone], name: str, stage: DistilStage) -> list[Backbone]:
+    """The teachers that a stage names by their numbers, or all."""
+    if not isinstance(stage.teachers, list):
+        return list(teachers)
+    if wrong := [index for index in stage.teachers if not 0 <= index < len(teachers)]:
+        raise UserError(
+            f"recipe.stages.{name}.teachers: expected numbers of the {len(teachers)} teachers, "
+            f"counted from 0, got {wrong[0]}"
+        )
+    return [teachers[index] for index in stage.teachers]
