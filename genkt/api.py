@@ -54,9 +54,9 @@ def transfer(
         teacher: the same, or a list of names or modules.
         transfer_set: a name of ``configs/transfer_set``, a dict with such a name and its settings,
             or a ``TransferSet``; the parts of a mix share every batch, labels are not read.
-        settings: any other top-level key; dicts set inner keys: ``train={"steps": 200}``. The
-            students are trained in this process unless ``executor="auto"`` or ``"pool"`` is given;
-            a script that does so must start under ``if __name__ == "__main__"``.
+        settings: any other top-level key; dicts set inner keys: ``train={"steps": 200}``. All work
+            is done in this process unless ``executor="auto"`` or ``"pool"`` is given; a script
+            that does so must start under ``if __name__ == "__main__"``.
 
     Returns:
         The student (a ``Backbone``), the report, and the run folder.

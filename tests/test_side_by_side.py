@@ -1,4 +1,4 @@
-"""Label draws in processes of their own: the same students, wherever they are trained."""
+"""Sets and students made by several processes: the same, wherever they are made."""
 
 from __future__ import annotations
 
@@ -70,26 +70,39 @@ def records(home: Path) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three draws in this process; others share its images."""
+    """A run of two draws, each with a set of its own, in this process; others share its images."""
     home = tmp_path_factory.mktemp("alone")
     with precision.threads(1):
-        assert run(*transfer_words(home, "draws=3", "executor=inline", *STEPS)).code == 0
+        assert run(*digg_words(home, "executor=inline", *STEPS)).code == 0
     return home
 
 
 def pool_words(alone: Path, out: Path) -> list[str]:
-    pool = ["executor=pool", "executor.num_workers=2"]
-    return [*transfer_words(alone, "draws=3", *pool, *STEPS), f"out={out}"]
+    pool = ["executor=pool", "executor.num_workers=2", f"cache={out.with_name('cache')}"]
+    return [*digg_words(alone, *pool, *STEPS), f"out={out}"]
 
 
-def test_processes_give_the_students_of_one(
+def assert_same_sets(home: Path, other: Path) -> None:
+    """Equal pictures, tokens and records; texts name the folder or hold times."""
+    one, two = (tree(folder / "transfer_sets") for folder in (home, other))
+    texts = {name for name in one if one[name] != two.get(name)}
+    assert one.keys() == two.keys() and len(one) - len(texts) > 2 * NUM_MADE
+    assert {Path(name).suffix for name in texts} <= {".json", ".log", ".yaml", ".html", ".md"}
+
+
+def test_processes_give_the_sets_and_students_of_one(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the test command sets it
-    assert run(*pool_words(alone, tmp_path / "pool")).code == 0
-    assert_same_students(alone / "run", tmp_path / "pool", 6)
+    ran = run(*pool_words(alone, tmp_path / "pool"))
+    assert ran.code == 0, ran.err
+    assert_same_students(alone / "run", tmp_path / "pool", 4)
+    assert_same_sets(alone / "run", tmp_path / "pool")
+    stores, others = (list((home / "cache").glob("*")) for home in (alone, tmp_path))
+    assert {path.name for path in stores} == {path.name for path in others}
     said = (tmp_path / "pool" / "train.log").read_text(encoding="utf-8")
-    for draw in range(3):
+    assert said.count(f"{NUM_MADE} images in ") == 2
+    for draw in range(2):
         assert said.count(f"draw {draw}, stl: ") == said.count(f"draw {draw}, logit_kd: ") == 1
     assert not [path for path in (tmp_path / "pool").rglob("*.lock")]
 
@@ -101,16 +114,17 @@ def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
     command = [sys.executable, "-m", "genkt", *pool_words(alone, out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(out.glob("draws/[12]/*/*")):  # a draw of another process has begun
+    deadline = time.monotonic() + 300
+    while not list(out.glob("transfer_sets/*/run.json")):  # a set has begun
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "report.json").exists()
-    again = subprocess.run(command, env=environment, capture_output=True, timeout=180, check=False)
+    again = subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
-    assert_same_students(alone / "run", out, 6)
+    assert_same_students(alone / "run", out, 4)
+    assert_same_sets(alone / "run", out)
 
 
 @pytest.mark.parametrize(
@@ -133,26 +147,6 @@ def test_no_student_waits_for_another(tmp_path: Path) -> None:
     tasks = student_tasks(config(tmp_path, "draws=2", "recipe=irf"), {})
     kinds = [same_training(task.arm) == task.arm for task in tasks if task.arm in SETTINGS]
     assert kinds == sorted(kinds, reverse=True) and not all(kinds)
-
-
-def test_sets_and_students_are_those_of_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with precision.threads(1):
-        assert run(*digg_words(tmp_path, "executor=inline")).code == 0
-    words = ["executor=pool", "executor.num_workers=2", f"out={tmp_path / 'pool'}"]
-    ran = run(*digg_words(tmp_path, *words, f"cache={tmp_path / 'other'}"))
-    assert ran.code == 0, ran.err
-    assert_same_students(tmp_path / "run", tmp_path / "pool", 4)
-    one, two = (tree(tmp_path / name / "transfer_sets") for name in ("run", "pool"))
-    texts = {name for name in one if one[name] != two[name]}  # what names the folder, and times
-    assert one.keys() == two.keys() and len(one) - len(texts) > 2 * NUM_MADE
-    assert {Path(name).suffix for name in texts} <= {".json", ".log", ".yaml", ".html", ".md"}
-    assert len(list((tmp_path / "other").glob("*"))) == len(list((tmp_path / "cache").glob("*")))
-    said = (tmp_path / "pool" / "train.log").read_text(encoding="utf-8")
-    assert said.count(f"{NUM_MADE} images in ") == 2
-    assert not [path for path in (tmp_path / "pool").rglob("*.lock")]
 
 
 def test_the_processes_of_a_launch_train_every_student_together(

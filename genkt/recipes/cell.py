@@ -45,15 +45,16 @@ class Cell:
 def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
     """Train one arm on one draw, or load it where an earlier start or another process did."""
     directory = session.folder.cell(draw.index, arm)
-    if not _is_there(directory):
+    if not _is_there(session, directory):
         with session.alone(f"draw {draw.index}, {arm}"):
-            if not _is_there(directory):  # nobody finished it meanwhile
+            if not _is_there(session, directory):  # nobody finished it meanwhile
                 _train_cell(session, draw, arm, directory)
     return load_cell(session, directory)
 
 
-def _is_there(directory: Path) -> bool:
-    return (directory / RESULT).is_file()
+def _is_there(session: Session, directory: Path) -> bool:
+    """As the first process of a launch sees it: all of them must go the same way."""
+    return session.fabric.broadcast((directory / RESULT).is_file())
 
 
 def _train_cell(session: Session, draw: Draw, arm: str, directory: Path) -> None:

@@ -52,10 +52,10 @@ class Course:
     def teachers(self) -> TeacherSet:
         """The draw's teachers, adapted and cached when first asked for."""
         if self._teachers is None:
-            started = time.perf_counter()
+            started, waited = time.perf_counter(), self.session.waited
             self._teachers, cost = prepare_teachers(self.session, self.draw, self.log)
             if self._teachers.models:  # all counts: forward passes into the cache, probes, training
-                spent = max(cost.seconds, time.perf_counter() - started)
-                self.costs["teachers"] = replace(cost, seconds=spent)
+                worked = time.perf_counter() - started - (self.session.waited - waited)
+                self.costs["teachers"] = replace(cost, seconds=max(cost.seconds, worked))
             self.extras |= self._teachers.facts()
         return self._teachers

@@ -128,12 +128,22 @@ def _retriever(session: Session, settings: RetrievedSet) -> Retriever:
 
 
 def make_images(session: Session) -> None:
-    """Make, or find again, all images of the run's own; the pool grows by them, once."""
+    """Make, or find again, all images of the run's own."""
+    represent(session)
+    make_sets(session)
+
+
+def represent(session: Session) -> None:
+    """Reconstruct, once, the labelled images that some stage trains on."""
+    if session.config.re_represents and session.represented is None:
+        session.represented = _represent(session)
+
+
+def make_sets(session: Session) -> None:
+    """Every draw's own transfer set; the pool grows by them, once."""
     if (synthesizes(session.config) or session.retriever is not None) and not session.sets:
         session.sets = tuple(own_set(session, draw) for draw in session.pool.draws)
         session.pool = session.pool.with_sets([own.found.images for own in session.sets])
-    if session.config.re_represents and session.represented is None:
-        session.represented = _represent(session)
 
 
 def own_set(session: Session, draw: Draw) -> OwnSet:

@@ -103,6 +103,7 @@ class Session:
         sets: the transfer set that every draw made or retrieved, where the run does that.
         retriever: retrieves them.
         represented: the labelled images and their reconstructions, where a stage needs them.
+        waited: seconds for other processes that were filling a cache.
     """
 
     config: TransferConfig
@@ -118,6 +119,7 @@ class Session:
     sets: tuple[OwnSet, ...] = ()
     retriever: Retriever | None = None
     represented: Represented | None = None
+    waited: float = 0.0
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
     _bases: dict[int, Backbone] = field(default_factory=dict)
     _generators: dict[str, Generator] = field(default_factory=dict)

@@ -14,7 +14,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from genkt.recipes.cell import run_cell
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.generated import (
     make_images,
+    make_sets,
     own_set,
     planned_draw,
     set_is_made,
@@ -54,7 +56,7 @@ logger = logging.getLogger("genkt")
 
 
 @dataclass(frozen=True)
-class RunTask:
+class RunTask(ABC):
     """A part of a run, for a process of its own; what libraries print goes to the run's log.
 
     Args:
@@ -88,9 +90,9 @@ class RunTask:
                 logger.removeHandler(handler)
                 handler.close()
 
+    @abstractmethod
     def make(self, session: Session) -> None:
         """What is to be done, in an open run."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,11 @@ def _session(config: TransferConfig, plain: dict[str, Any]) -> Session:
     return _opened[config.out]
 
 
+def num_finished(config: TransferConfig) -> int:
+    """Students that are there."""
+    return sum(task.is_done() for task in student_tasks(config, {}))
+
+
 def set_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[SetTask]:
     """The sets that a run synthesizes."""
     draws = range(config.draws) if synthesizes(config) else ()
@@ -150,7 +157,7 @@ def set_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[SetTask]:
 
 
 def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[StudentTask]:
-    """All students, in an order in which none waits for what another is making.
+    """All students, in an order in which hardly one waits for what another is making.
 
     The first fills the caches that the others read; meanwhile baselines need no teacher. Those
     that only take another's weights come last.
@@ -224,19 +231,20 @@ def _seconds_a_student(session: Session) -> float:
         num_images = recipe.steps * recipe.batch_size
     else:
         num_images = baseline_steps(session, planned_draw(session), recipe) * train.batch_size
-    student = session.student(session.num_classes, 0).to(session.fabric.device)
+    device = session.fabric.device
+    cuda = [device] if device.type == "cuda" else []
+    student = session.student(session.num_classes, 0).to(device)
     student.train()
-    blank = torch.zeros(
-        _TIMED_IMAGES, 3, *student.transform.input_size, device=session.fabric.device
-    )
+    number = train.batch_size if cuda else _TIMED_IMAGES  # a GPU takes as long for a few
+    blank = torch.zeros(number, 3, *student.transform.input_size, device=device)
     seconds = 0.0
-    with torch.random.fork_rng(), threads(threads_each(session.config)):
+    with torch.random.fork_rng(devices=cuda), threads(threads_each(session.config)):
         for _ in range(2):
             started = time.perf_counter()
             student(blank).features.sum().backward()
             next(student.parameters()).sum().item()  # a GPU is waited for
             seconds = time.perf_counter() - started
-    return num_images / _TIMED_IMAGES * seconds
+    return num_images / number * seconds
 
 
 def work_ahead(session: Session, plain: dict[str, Any]) -> None:
@@ -257,7 +265,8 @@ def work_ahead(session: Session, plain: dict[str, Any]) -> None:
         return
     sets = set_tasks(there, plain)
     if not sets:
-        make_images(session)  # for all draws at once
+        make_sets(session)  # a gallery is searched for all draws by one process
+    session.release_generators()
     logger.info("%d processes do the work", processes)
     try:
         with _bars(("transfer sets", sets), ("students", students)):
@@ -272,16 +281,22 @@ def work_ahead(session: Session, plain: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _bars(*parts: tuple[str, list[SetTask] | list[StudentTask]]) -> Iterator[None]:
-    """Bars that follow what other processes do; one stands still until the one above is full."""
+def _bars(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
+    """Bars that follow what other processes do, one after the other."""
     stop = threading.Event()
+
+    def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:
+        done = sum(task.is_done() for task in tasks)
+        if done == len(tasks) or stop.is_set():
+            return
+        with tqdm(total=len(tasks), initial=done, desc=title, disable=None) as bar:
+            while bar.n < len(tasks) and not stop.is_set():
+                stop.wait(_POLL_SECONDS)
+                bar.update(sum(task.is_done() for task in tasks) - bar.n)
 
     def watch() -> None:
         for title, tasks in parts:
-            with tqdm(total=len(tasks), desc=title, disable=None if tasks else True) as bar:
-                while bar.n < len(tasks) and not stop.is_set():
-                    stop.wait(_POLL_SECONDS)
-                    bar.update(sum(task.is_done() for task in tasks) - bar.n)
+            follow(title, tasks)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

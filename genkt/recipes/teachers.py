@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -220,14 +222,18 @@ def _cached(
     outputs: list[OutputName] = ["features", "logits"]
     if trained_on and "feature_map" in session.config.needs:
         outputs.append("feature_map")
-    return cache_outputs(
-        teacher,
-        images,
-        views,
-        home,
-        outputs=outputs,
-        dtype=session.config.cache_dtype,
-        device=session.fabric.device,
-        num_workers=session.workers,
-        precision=AUTOCAST[session.config.train.precision],
-    )
+    started = time.perf_counter()
+    of_all = home == session.cache_home
+    with session.alone("teacher outputs") if of_all else nullcontext():
+        session.waited += time.perf_counter() - started
+        return cache_outputs(
+            teacher,
+            images,
+            views,
+            home,
+            outputs=outputs,
+            dtype=session.config.cache_dtype,
+            device=session.fabric.device,
+            num_workers=session.workers,
+            precision=AUTOCAST[session.config.train.precision],
+        )

@@ -17,12 +17,12 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.cell import Cell, run_cell
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.distance import upstream_distance
-from genkt.recipes.generated import make_images, needed_generators
+from genkt.recipes.generated import make_sets, needed_generators, represent
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.present import report_data
 from genkt.recipes.run_folder import RunFolder, log_to_file
 from genkt.recipes.session import Session
-from genkt.recipes.side_by_side import threads_each, work_ahead
+from genkt.recipes.side_by_side import num_finished, threads_each, work_ahead
 from genkt.report.build import ReportData, build_report, text_summary
 
 logger = logging.getLogger("genkt")
@@ -69,10 +69,11 @@ def run_transfer(
     handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
     try:
         shared = _shared(config, given or Given())
+        represent(session)
+        upstream_distance(session)
         if shared:
             work_ahead(session, plain)
-        make_images(session)
-        upstream_distance(session)
+        make_sets(session)
         session.release_generators()
         with threads(threads_each(config) if shared else None):
             cells = _run_cells(session)
@@ -128,7 +129,8 @@ def _run_cells(session: Session) -> dict[str, list[Cell]]:
     """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
     cells: dict[str, list[Cell]] = {arm: [] for arm in session.config.arms}
     total = len(cells) * session.config.draws
-    show = None if session.fabric.is_global_zero else True
+    done = num_finished(session.config)
+    show = None if session.fabric.is_global_zero and done < total else True
     with tqdm(total=total, desc="students", disable=show) as bar:
         for draw in session.pool.draws:
             for arm, found in cells.items():
