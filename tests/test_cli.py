@@ -39,6 +39,21 @@ def test_every_page_is_light_and_fast() -> None:
         assert f"usage: genkt {name}" in found.stdout
 
 
+_RUN = """
+import sys
+import genkt.recipes.transfer
+import lightning_fabric.utilities.imports as found
+unused = ("torchmetrics", "transformers", "torchvision", "matplotlib", "scipy.stats", "diffusers")
+print([name for name in unused if name in sys.modules], found._TORCHMETRICS_GREATER_EQUAL_1_0_0)
+import torchmetrics
+"""
+
+
+def test_a_run_imports_only_what_it_uses() -> None:
+    found = subprocess.run([sys.executable, "-c", _RUN], capture_output=True, text=True, check=True)
+    assert found.stdout == "[] True\n"  # lightning still knows that torchmetrics is there
+
+
 def test_python_dash_m_works_from_anywhere(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "genkt", "--version"]
     found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)

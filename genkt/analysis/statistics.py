@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtri, stdtr, stdtrit
 
 from genkt.types import Interval, UserError
 
@@ -67,7 +66,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
         return PairedDifference(mean, math.nan, math.nan, math.nan, n)
     error = float(differences.std(ddof=1)) / math.sqrt(n)
     reach = _t_quantile(n) * error
-    p_value = float(2 * student_t.sf(abs(mean) / error, n - 1))
+    p_value = float(2 * stdtr(n - 1, -abs(mean) / error))
     return PairedDifference(mean, mean - reach, mean + reach, p_value, n)
 
 
@@ -109,7 +108,7 @@ def wilson_interval(num_right: int, num_samples: int) -> tuple[float, float]:
             f"Wilson interval: expected 0 <= right answers <= samples and at least one sample, "
             f"got {num_right} of {num_samples}"
         )
-    z = float(norm.ppf(0.975))
+    z = float(ndtri(0.975))
     share = num_right / num_samples
     shrink = 1 + z * z / num_samples
     centre = (share + z * z / (2 * num_samples)) / shrink
@@ -119,7 +118,7 @@ def wilson_interval(num_right: int, num_samples: int) -> tuple[float, float]:
 
 
 def _t_quantile(n: int) -> float:
-    return float(student_t.ppf(0.975, n - 1))
+    return float(stdtrit(n - 1, 0.975))
 
 
 def _finite(values: Sequence[float]) -> np.ndarray:

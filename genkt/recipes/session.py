@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from genkt.data.cache import OutputStore
 from genkt.data.images import ImageSet
@@ -30,6 +29,7 @@ from genkt.recipes.retrieved import Retriever
 from genkt.recipes.run_folder import RunFolder, RunLog
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.evaluate import predict
+from genkt.training.lightning import Fabric
 from genkt.training.probe import Rows
 from genkt.training.settings import TrainSettings
 from genkt.types import Prediction, UserError

@@ -8,11 +8,9 @@ import sys
 from typing import Any, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from genkt.io import did_you_mean
+from genkt.training.lightning import Fabric, LightningEnvironment, MixedPrecision
 from genkt.training.settings import Precision
 from genkt.types import UserError
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -21,6 +20,7 @@ from genkt.training.checkpoint import load_state, remove_leftovers, save_state, 
 from genkt.training.distiller import Distiller, teacher_outputs, trainable
 from genkt.training.fabric import peak_memory
 from genkt.training.identity import stage_identity
+from genkt.training.lightning import Fabric
 from genkt.training.optim import build_optimizer, lr_factor, set_lr_factor
 from genkt.training.stage import Record, Stage
 from genkt.types import Batch, Cost, UserError
