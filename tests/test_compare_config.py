@@ -80,7 +80,12 @@ def test_later_words_take_the_place_of_earlier_ones() -> None:
 
 
 @pytest.mark.parametrize("name", Words().choices("study"))
-def test_every_study_that_ships_can_be_run(name: str) -> None:
+def test_every_study_that_ships_can_be_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for made_before in ("composed_digg", "composed_retrieved"):
+        (tmp_path / "runs" / made_before).mkdir(parents=True)
     more = ["methods=[logit_kd,aft]", "transfer_sets=[digg,unlabelled]"]
     found = read_comparison([f"study={name}", *(more if name == "product" else [])])
     plan = make_plan(found.config.study, found.arms, Path("x"))
@@ -151,6 +156,14 @@ def test_a_dry_run_lists_the_arms_and_writes_nothing(tmp_path: Path) -> None:
     assert ran.code == 0 and "2 arms x 2 draws = 4 students" in ran.out
     assert "0 of 2" in ran.out and "transfer_set=unlabelled" in ran.out
     assert tree(tmp_path) == before
+
+
+def test_sets_that_are_not_there_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    arms = {**STUDY["arms"], "real": ["transfer_set=mix", "transfer_set.parts=[made,unlabeled]"]}
+    ran = run(*compare_words(tmp_path, arms=arms))
+    assert ran.code == 2 and not (tmp_path / "out").exists()
+    assert "arm real: transfer_set.parts: no such folder: made\n" in ran.err
+    assert "no such folder: unlabeled. Did you mean unlabelled?" in ran.err
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_genkt_cache_takes_a_mix(home: Path, tmp_path: Path) -> None:
         (["transfer_set.max_images=0"], "transfer_set.max_images"),
         (["transfer_set.parts=[]"], "transfer_set.parts: expected different places"),
         (["transfer_set.parts=[labelled,labelled]"], "transfer_set.parts: expected different"),
-        (["transfer_set.parts=[labelled,nowhere]"], "transfer_set.parts: nowhere: does not exist"),
+        (["transfer_set.parts=[labelled,nowhere]"], "transfer_set.parts: no such folder: nowhere"),
         (["transfer_set.parts=[labeled]"], "Did you mean labelled?"),
         (["transfer_set.share=[1]"], "Did you mean transfer_set.shares"),
     ],

@@ -22,6 +22,7 @@ from genkt.cli.words import (
 )
 from genkt.io import did_you_mean
 from genkt.recipes.config import IN_PYTHON
+from genkt.recipes.transfer_images import OWN_PARTS
 from genkt.types import UserError
 
 Config = TypeVar("Config")
@@ -122,7 +123,8 @@ _FILES = (
     "student.weights", "teacher.weights", "data.label_list", "data.train", "data.validation",
     "data.test", "weights",
 )  # fmt: skip
-_FOLDERS = ("data.root", "data.unlabelled", "transfer_set.root", "recipe.upstream")
+_PLACES = ("transfer_set.root", "transfer_set.parts")
+_FOLDERS = ("data.root", "data.unlabelled", *_PLACES, "recipe.upstream")
 _NO_FOLDERS = (IN_PYTHON, "auto", "glyphs")
 _OTHER_PLACE = re.compile(r"^\w{2,}:|[*?\[{]|\.tar$")
 """Places of images that are no folder: hf:NAME, torchvision:NAME:ROOT, patterns, tars."""
@@ -138,13 +140,15 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 continue
             if key == "data.root" and "dataset" in plain["data"]:
                 continue  # torchvision may make it
-            if key == "transfer_set.root" and _OTHER_PLACE.search(path):
+            if key in _PLACES and (path in OWN_PARTS or _OTHER_PLACE.search(path)):
                 continue  # no folder: opened, and its faults told, with the data
             found = Path(path).expanduser()
             if key == "data.unlabelled" and "train" in plain["data"] and found.is_file():
                 continue  # a list of files
             if not found.exists():
-                faults.append(f"{key}: no such {_kind(key)}: {path}{_near(found)}")
+                own = OWN_PARTS if key == "transfer_set.parts" else ()
+                hint = did_you_mean(path, own, most=1) or _near(found)
+                faults.append(f"{key}: no such {_kind(key)}: {path}{hint and '.'}{hint}")
             elif found.is_dir() != (key in _FOLDERS):
                 faults.append(f"{key}: expected a {_kind(key)}: {path}")
     return faults
