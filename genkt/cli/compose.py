@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 from typing import Any
 
 from genkt.cli.words import MODEL_GROUPS, Words, hydra_words, parse_override, split_word
@@ -71,14 +73,14 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        groups = dict(_hydra_config(primary, words, []).hydra.runtime.choices)
+        groups = dict(_base(primary, words, []).hydra.runtime.choices)
         lost = {split[0] for word in overrides if (split := _choice_fault(word, groups, words))}
         for word in overrides:
             if fault := _choice_fault(word, groups, words):
                 faults.append(fault[1])
         good = [word for word in overrides if not _choice_fault(word, groups, words)]
         choosing = [word for word in good if _group_of(word) in groups]
-        base = _hydra_config(primary, words, choosing)
+        base = _base(primary, words, choosing)
         setting = [word for word in good if _group_of(word) not in groups]
         # settings of a group whose choice is not known cannot be judged
         setting = [word for word in setting if _group_of(word) not in lost]
@@ -114,6 +116,18 @@ def hydra_engine(words: Words) -> Any:
         )
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2("genkt", search)
+
+
+def _base(primary: str, words: Words, choosing: list[str]) -> Any:
+    """The configuration that choices give, only to be read; of genkt's own files composed once."""
+    if len(words.homes) > 1:
+        return _hydra_config(primary, words, choosing)
+    return _own_base(primary, tuple(choosing))
+
+
+@functools.lru_cache(maxsize=256)  # a comparison reads a hundred settings of a few choices
+def _own_base(primary: str, choosing: tuple[str, ...]) -> Any:
+    return _hydra_config(primary, Words(), list(choosing))
 
 
 def _hydra_config(primary: str, words: Words, overrides: list[str]) -> Any:
@@ -195,7 +209,7 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
         return True
     if isinstance(node, DictConfig) and last in list(node.keys()):
         return False
-    plain = OmegaConf.to_container(_without_hydra(base.copy()), resolve=False)
+    plain = OmegaConf.to_container(_without_hydra(copy.deepcopy(base)), resolve=False)
     known = [*_keys(plain), *(name for name in groups if not name.startswith("hydra"))]
     faults.append(f"{key}: unknown setting.{_key_hint(key, known, node)}")
     return True
