@@ -251,7 +251,7 @@ def test_paths_that_are_not_there(root: Path, tmp_path: Path) -> None:
     words = ["data=split_list", f"data.root={root}", f"data.train={tmp_path / 'trian.csv'}"]
     ran = run("transfer", *words, f"data.test={root}", "data.unlabelled=[nowhere]")
     assert ran.code == 2
-    assert f"data.train: no such file: {tmp_path / 'trian.csv'} Did you mean {train}?" in ran.err
+    assert f"data.train: no such file: {tmp_path / 'trian.csv'}. Did you mean {train}?" in ran.err
     assert f"data.test: expected a file: {root}" in ran.err
     assert "data.unlabelled: no such folder: nowhere" in ran.err
     ran = run("transfer", "data=split_list", f"data.root={root}")
