@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +87,29 @@ def _plain(value: Any) -> Any:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def held(path: str | Path, told: str, *, quiet_seconds: float = 0.0) -> Iterator[float]:
+    """Hold a lock file, which is released when its holder dies; yields the seconds waited for it.
+
+    Args:
+        told: the warning for a process that waits for another.
+        quiet_seconds: how long it waits before it says so.
+    """
+    from filelock import FileLock, Timeout
+
+    started, lock = time.perf_counter(), FileLock(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=quiet_seconds)
+    except Timeout:
+        logging.getLogger("genkt").warning(told)
+        lock.acquire()
+    try:
+        yield time.perf_counter() - started
+    finally:
+        lock.release()
 
 
 def fingerprint(*parts: bytes | str | Mapping[str, Any] | list[Any]) -> str:

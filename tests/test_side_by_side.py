@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -26,7 +27,9 @@ from genkt.execution.tasks import ExecutorSettings
 from genkt.generative import precision
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes import run_folder, side_by_side
+from genkt.recipes.cell import run_cell
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.course import Course
 from genkt.recipes.irf import SETTINGS, same_training
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.run_folder import RunFolder, RunLog
@@ -214,12 +217,52 @@ def planned(home: Path, executor: str, seconds: float, monkeypatch: pytest.Monke
     return open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
 
 
-def test_the_time_of_a_student_is_measured(tmp_path: Path) -> None:
-    given = config(tmp_path, "train.steps=50")
-    session = open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
+def opened(home: Path, *words: str) -> Session:
+    given = config(home, *words)
+    return open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
+
+
+def test_the_time_of_a_student_is_that_of_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(tmp_path, "train.steps=50", "finetune.steps=14", "train.batch_size=12")
     before = torch.random.get_rng_state()
-    assert 0.005 < side_by_side._seconds_a_student(session) < 60  # 600 images of 24 pixels
+    ticks = itertools.count()  # a second from one look at the clock to the next
+    monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: float(next(ticks)))
+    assert side_by_side._seconds_a_student(session) == (50 + 14) * 12 / 8  # 8 images a second
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_launch_goes_the_way_of_its_first_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(tmp_path, "draws=1")
+    monkeypatch.setattr(session.fabric, "broadcast", lambda there: True)  # it sees the student
+    with pytest.raises(FileNotFoundError, match=r"result\.json"):
+        run_cell(session, session.pool.draws[0], "stl")  # so this one reads it, trains nothing
+
+
+def test_waiting_for_a_cache_is_no_work_on_teachers(tmp_path: Path) -> None:
+    session = opened(tmp_path, "draws=1")
+    draw = session.pool.draws[0]
+    course = Course(
+        session, draw, tmp_path, session.log.stage(0, "logit_kd"), session.student(3, 0)
+    )
+    taken, seconds = threading.Event(), 3.0
+
+    def other() -> None:
+        with session.folder.lock("teacher outputs"):
+            taken.set()
+            time.sleep(seconds)
+
+    holder = threading.Thread(target=other)
+    holder.start()
+    taken.wait()
+    started = time.perf_counter()
+    course.teachers()
+    elapsed = time.perf_counter() - started
+    holder.join()
+    assert elapsed > seconds - 0.5 and course.costs["teachers"].seconds < elapsed - seconds + 0.5
 
 
 @pytest.mark.parametrize("executor", ["auto", "pool"])

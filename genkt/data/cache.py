@@ -25,14 +25,13 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from genkt.data.store_files import (
@@ -53,7 +52,7 @@ from genkt.data.store_files import (
     write_signed,
 )
 from genkt.data.views import ViewSpec
-from genkt.io import fingerprint, fingerprint_ids
+from genkt.io import fingerprint, fingerprint_ids, held
 from genkt.types import ModelOutput, UserError
 
 __all__ = [
@@ -105,21 +104,10 @@ def store_path(home: Path, identity: Mapping[str, Any]) -> Path:
     return home / fingerprint(identity)
 
 
-@contextmanager
-def store_lock(home: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+def store_lock(home: Path, identity: Mapping[str, Any]) -> AbstractContextManager[float]:
     """Hold the store's lock; a second process waits here. Released when its holder dies."""
     path = store_path(home, identity).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("another process is computing %s; waiting for it", path.stem)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return held(path, f"another process is computing {path.stem}; waiting for it")
 
 
 class OutputStore:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from genkt.data.composition import TransferSet
 from genkt.data.scan import map_in_threads
@@ -27,10 +24,8 @@ from genkt.data.transfer_set_files import (
     remove_leftovers,
     shard_facts,
 )
-from genkt.io import fingerprint, read_json, write_json
+from genkt.io import fingerprint, held, read_json, write_json
 from genkt.types import UserError
-
-logger = logging.getLogger("genkt")
 
 _CLAIM = "run.json"
 _LOCK = ".lock"
@@ -55,7 +50,7 @@ def save_set(
     }
     _refuse_others(root, claim)
     root.mkdir(parents=True, exist_ok=True)
-    with _alone(root):
+    with held(root / _LOCK, f"another process is writing {root}; waiting for it"):
         _refuse_others(root, claim)
         if (root / HEADER).is_file():
             return read_transfer_set(root)
@@ -66,21 +61,6 @@ def save_set(
                 rows = range(shard * shard_size, min((shard + 1) * shard_size, len(found)))
                 _write_shard(found, root, shard, rows, files, progress)
         return write_header(root, full)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the folder's lock; a second process waits here. Released when its holder dies."""
-    lock = FileLock(root / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("another process is writing %s; waiting for it", root)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _header(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from genkt.io import read_json, write_json, write_text
+from genkt.io import held, read_json, write_json, write_text
 from genkt.training.stage import Record
 from genkt.types import UserError
 
@@ -122,25 +122,16 @@ class RunFolder:
         """Where one student of the run keeps its state and results."""
         return cell_folder(self.path, draw, arm)
 
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> AbstractContextManager[float]:
         """Held while one part of the run is made; several processes may make parts of it.
+
+        A killed run may have left a process at one.
 
         Args:
             name: of the part, for a message as well.
         """
-        path = self.path / _LOCKS / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=_QUIET_SECONDS)
-        except Timeout:  # a killed run may have left a process at it
-            logger.warning("%s: another process is at it, waiting for it", name)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        told = f"{name}: another process is at it, waiting for it"
+        return held(self.path / _LOCKS / f"{name}.lock", told, quiet_seconds=_QUIET_SECONDS)
 
     def end(self) -> None:
         """Nobody writes any more: remove what kept writers apart."""

@@ -144,9 +144,12 @@ class Session:
             self._bases[index] = base.freeze().to(self.fabric.device)
         return self._bases[index]
 
-    def alone(self, part: str) -> AbstractContextManager[None]:
-        """Hold others off a part of the run; the processes of one launch make it together."""
-        return self.folder.lock(part) if self.fabric.is_global_zero else nullcontext()
+    def alone(self, part: str) -> AbstractContextManager[float]:
+        """Hold others off a part of the run; the processes of one launch make it together.
+
+        Gives the seconds waited for another.
+        """
+        return self.folder.lock(part) if self.fabric.is_global_zero else nullcontext(0.0)
 
     def release_generators(self) -> None:
         """Free their memory: nothing is made once training has begun."""

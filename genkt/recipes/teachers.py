@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -222,10 +221,9 @@ def _cached(
     outputs: list[OutputName] = ["features", "logits"]
     if trained_on and "feature_map" in session.config.needs:
         outputs.append("feature_map")
-    started = time.perf_counter()
     of_all = home == session.cache_home
-    with session.alone("teacher outputs") if of_all else nullcontext():
-        session.waited += time.perf_counter() - started
+    with session.alone("teacher outputs") if of_all else nullcontext(0.0) as waited:
+        session.waited += waited
         return cache_outputs(
             teacher,
             images,
