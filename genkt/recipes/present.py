@@ -15,6 +15,7 @@ import torch
 
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.cell import Cell
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Draw
@@ -211,6 +212,7 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if "validation" in session.pool.splits.parts:
         notes.append("The exported student is the draw that did best on the validation images.")
+    notes += average_notes(session)
     notes += _generator_notes(session)
     if not isinstance(config.recipe, IrfRecipe):
         notes += _stage_notes(session)

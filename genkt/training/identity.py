@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from genkt.io import fingerprint, fingerprint_ids, fingerprint_tensors
+from genkt.training.averages import AVERAGE_RULE
 from genkt.training.probe import Rows
 from genkt.training.stage import Stage
 
@@ -32,11 +33,19 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
             "images": fingerprint_ids(dataset.images.ids),
             "views": [dataset.spec.as_dict(), *(t.as_dict() for t in dataset.transforms)],
             "plan": [plan.batch_size, plan.labelled_per_batch, plan.seed],
+            **_averages(stage),
         },
         batches.labels.tobytes(),
         plan.labelled.tobytes(),
         plan.transfer.tobytes(),
     )
+
+
+def _averages(stage: Stage) -> dict[str, list[object]]:
+    """How the weights that count follow the trained ones, where they do."""
+    if rule := stage.momentum:
+        return {"momentum": [rule.decay, rule.every]}
+    return {} if stage.settings.ema is None else {"average": [AVERAGE_RULE]}
 
 
 def _rows(stage: Stage) -> np.ndarray:
