@@ -151,10 +151,11 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
         settings = stage.settings(config.train)
         num_rows = settings.batch_size // settings.accumulate
         if num_rows < objective.min_batch:
+            parts = f" in each of {settings.accumulate} micro-batches (train.accumulate)"
             raise UserError(
                 f"{_batch_key(name, stage)}: method {options.name} needs at least "
-                f"{objective.min_batch} rows in each of the {settings.accumulate} micro-batches "
-                f"(train.accumulate), got {num_rows}"
+                f"{objective.min_batch} rows{parts if settings.accumulate > 1 else ''}, "
+                f"got {num_rows}"
             )
     _check_batch_norm(session, model, built)
 

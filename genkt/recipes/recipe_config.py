@@ -27,7 +27,9 @@ IrfArm = Literal["linear_probe", "lp_ft", "rec_rec", "rec_rec_on_rec", "mixed", 
 """See ``genkt.recipes.irf.SETTINGS``."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
-_TAKEN_BY_RUN = re.compile(r"teachers|search|synthesize|retrieve|re-represent|adapt-teacher\d+.*")
+_TAKEN_BY_RUN = re.compile(
+    r"teachers|search|synthesize|retrieve|re-represent|adapt-teacher\d+(-deliver|-calibrate)?"
+)
 """What stands beside the stages in a student's costs, folder and log."""
 _TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+")
 """What stands beside the students in the folder of a draw."""

@@ -140,7 +140,8 @@ def _approach(slow: Iterable[Tensor], fast: Iterable[Tensor], share: float) -> N
             targets.append(theirs)
         else:
             mine.copy_(theirs)
-    torch._foreach_lerp_(means, targets, share)
+    if means:
+        torch._foreach_lerp_(means, targets, share)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

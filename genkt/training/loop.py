@@ -197,7 +197,9 @@ class _Run:
                 f"train.accumulate={accumulate}"
             )
         num_rows = self.settings.batch_size
-        smallest = max(self.stage.objective.min_batch, rows_for_batch_norm(self.stage.student))
+        student, smallest = self.stage.student, self.stage.objective.min_batch
+        if not student.frozen:  # a linear probe's batch norm stands still
+            smallest = max(smallest, rows_for_batch_norm(student))
         if num_rows // accumulate < smallest:
             raise UserError(
                 f"out of memory even with micro-batches of {num_rows // (accumulate // 2)} images "

@@ -17,11 +17,11 @@ def rows_for_batch_norm(model: Backbone) -> int:
     """2 where a batch norm would see a single value a channel of one picture, else 1.
 
     Batch norm cannot train on one value. Maps of more than a pixel give it several, so this depends
-    on the size of the model's input; a frozen model uses the statistics that it has. Costs a
-    forward pass of two blank pictures; nothing of the model changes.
+    on the size of the model's input. Costs a forward pass of two blank pictures; nothing of the
+    model changes.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if model.frozen or not layers:
+    if not layers:
         return 1
     fewest: list[int] = []
 
@@ -54,11 +54,12 @@ def rows_fault(
         num_parts: micro-batches of a step in each of them.
     """
     rows = settings.batch_size // world_size // num_parts
-    if rows >= 2 or rows >= rows_for_batch_norm(model):
+    if rows >= 2 or model.frozen or rows >= rows_for_batch_norm(model):
         return ""
-    shared = f" in each of {world_size} processes" if world_size > 1 else ""
+    shared = f" of each of {world_size} processes" if world_size > 1 else ""
+    parts = f" in each of {num_parts} micro-batches (train.accumulate)" if num_parts > 1 else ""
+    instead = ", or a smaller train.accumulate" if num_parts > 1 else ""
     return (
-        f"{key}: the batch norm of {model.name} needs at least 2 images in each of the {num_parts} "
-        f"micro-batches (train.accumulate){shared}, got {rows}; give at least "
-        f"{2 * world_size * num_parts}" + (", or less train.accumulate" if num_parts > 1 else "")
+        f"{key}: the batch norm of {model.name} needs at least 2 images{parts}{shared}, got {rows}; "
+        f"give at least {2 * world_size * num_parts}{instead}"
     )
