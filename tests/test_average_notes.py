@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import Ran, run, transfer_words
 
-MCL = ["method=mcl", "method.decay=0.5", "method.every=2"]
+MCL = ["method=mcl", "method.decay=0.5", "method.every=2", "baseline=false", "finetune.steps=0"]
 
 
 def notes_of(home: Path) -> list[str]:

@@ -60,6 +60,6 @@ def rows_fault(
     parts = f" in each of {num_parts} micro-batches (train.accumulate)" if num_parts > 1 else ""
     instead = ", or a smaller train.accumulate" if num_parts > 1 else ""
     return (
-        f"{key}: the batch norm of {model.name} needs at least 2 images{parts}{shared}, got {rows}; "
-        f"give at least {2 * world_size * num_parts}{instead}"
+        f"{key}: the batch norm of {model.name} needs at least 2 images{parts}{shared}, "
+        f"got {rows}; give at least {2 * world_size * num_parts}{instead}"
     )
