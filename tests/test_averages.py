@@ -168,10 +168,10 @@ class Line(nn.Module):
         self.head = nn.Linear(3, 1, dtype=torch.float64)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(images.mean(dim=(2, 3)).double())
+        return self.head(images.mean(dim=(2, 3)).double())  # type: ignore[no-any-return]
 
 
-def line() -> tuple[Backbone, nn.Parameter]:
+def line() -> tuple[Backbone, Tensor]:
     model = Line()
     return Backbone(model, TRANSFORM, "line"), model.head.weight
 

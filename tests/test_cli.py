@@ -149,7 +149,7 @@ def test_what_only_data_and_models_show_leaves_nothing_behind(tmp_path: Path) ->
         (["data.labels_per_class=null"], "all training images are labelled and there are no"),
         (["train.select=best", "data.validation_fraction=0"], "train.select: best needs validat"),
         (["data.test_fraction=0", "data.validation_fraction=0"], "no test images"),
-        (own_validation(tmp_path), "these have a validation part"),
+        (own_validation(tmp_path), "no validation part of their own, and these have one"),
         (["method=aft", "method.beta=1", "train.batch_size=2", "train.labelled_per_batch=1"],
          "train.batch_size: method aft needs at least 3 rows"),
         (["data.views.num_views=0"], "data.views.num_views=0 makes fresh views every epoch"),

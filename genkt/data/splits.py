@@ -19,16 +19,12 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's parts; ``unlabelled`` holds pictures that came without any class.
-
-    ``carved`` names the parts that were taken out of ``train``, as the data came without them.
-    """
+    """A data set's parts; ``unlabelled`` holds pictures that came without any class."""
 
     train: ImageSet
     validation: ImageSet | None = None
     test: ImageSet | None = None
     unlabelled: ImageSet | None = None
-    carved: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("validation", "test"):
@@ -285,15 +281,11 @@ def carve_missing(
     rest = 1.0
     if test_fraction and splits.test is None and splits.validation is None:
         kept, held = holdout(splits.train, test_fraction, seed, "test")
-        splits = _with_part(splits, "test", kept, held)
+        splits = replace(splits, train=splits.train.select(kept), test=splits.train.select(held))
         rest -= test_fraction
     if validation_fraction and splits.validation is None:
         kept, held = holdout(splits.train, validation_fraction / rest, seed, "validation")
-        splits = _with_part(splits, "validation", kept, held)
+        splits = replace(
+            splits, train=splits.train.select(kept), validation=splits.train.select(held)
+        )
     return splits
-
-
-def _with_part(splits: Splits, name: str, kept: np.ndarray, held: np.ndarray) -> Splits:
-    """The splits with a part taken out of train."""
-    train, part = splits.train.select(kept), splits.train.select(held)
-    return replace(splits, train=train, carved=(*splits.carved, name), **{name: part})

@@ -6,7 +6,7 @@ from typing import Literal
 
 from genkt.data.splits import Splits
 from genkt.recipes.config import IN_PYTHON
-from genkt.recipes.data_config import DataSettings, SplitListData, TorchvisionData
+from genkt.recipes.data_config import CarvedData, DataSettings, SplitListData, TorchvisionData
 
 Part = Literal["test", "validation"]
 
@@ -23,12 +23,13 @@ def how_to_get(part: Part, data: DataSettings, splits: Splits) -> str:
     if getattr(data, "root", None) == IN_PYTHON:
         return f"give Splits with a {part} part"
     own = _own(part, data)
-    if part == "test" and "validation" in splits.parts and "validation" not in splits.carved:
-        return (
-            f"give {own}; data.test_fraction counts only where the data have neither a test nor a "
-            "validation part, and these have a validation part"
-        )
-    return f"give {own}, or data.{part}_fraction above 0"
+    if part == "validation" or "validation" not in splits.parts:
+        return f"give {own}, or data.{part}_fraction above 0"
+    rule = "data.test_fraction counts only where the data have no validation part of their own"
+    # Not carved with these settings: the validation part is the data's own.
+    if isinstance(data, CarvedData) and (data.test_fraction or not data.validation_fraction):
+        return f"give {own}; {rule}, and these have one"
+    return f"give {own}, or data.test_fraction above 0 ({rule})"
 
 
 def _own(part: Part, data: DataSettings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -37,14 +37,16 @@ def newest_share(num_updates: int, decay: float) -> float:
     return max(1 - decay, 9 / (num_updates + 8))
 
 
-def average_lists(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def average_lists(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """The same average for ``torch.optim.swa_utils.AveragedModel``, as its ``multi_avg_fn``.
 
     torch copies the first weights itself, and gives the number of those that went before.
     """
 
     @torch.no_grad()
-    def update(slow: list[Tensor], fast: list[Tensor], num_before: Tensor | int) -> None:
+    def update(slow: Sequence[Tensor], fast: Sequence[Tensor], num_before: Tensor | int) -> None:
         _approach(slow, fast, newest_share(int(num_before) + 1, decay))
 
     return update
