@@ -13,7 +13,8 @@ import pytest
 from conftest import HOSTILE
 from tiny import picture, run, tree
 
-from genkt.recipes.inference import export_onnx, load_classifier, load_student
+from genkt.recipes.inference import load_classifier, load_student
+from genkt.recipes.onnx_export import export_onnx
 from genkt.types import UserError
 
 
