@@ -7,13 +7,21 @@ import logging
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
 
 from genkt.data.class_names import several_classes, sorted_classes
 from genkt.data.images import Skipped, concat
-from genkt.data.listing import Listing, check_usable, existing_folder, looks_like_image, scan, walk
+from genkt.data.listing import (
+    Listing,
+    check_usable,
+    entries_of,
+    existing_folder,
+    looks_like_image,
+    scan,
+    walk,
+)
 from genkt.data.scan import check_skipped
 from genkt.data.splits import Splits, carve_missing, check_classes
 from genkt.data.tables import Row, read_rows
@@ -65,10 +73,10 @@ def read_split_list(
     """Read images by lists of them: CSV rows ``filename,class``, relative to one folder.
 
     A header may name the columns, in any order, beside others; semicolons and tabs separate them
-    too; a name with a comma stands in quotes. Empty lines do not count, nor do lines that start
-    with ``#``, but where a file is called so. Classes are those of the training list, ordered as
-    numbers where all are whole numbers, else as texts; "3.0" is "3". What an image file is, and how
-    it is checked, is as in ``read_folder``.
+    too; a name with a comma stands in quotes, one may lack the file's ending. Empty lines do not
+    count, nor do lines that start with ``#``, but where a file is called so. Classes are those of
+    the training list, ordered as numbers where all are whole numbers, else as texts; "3.0" is "3".
+    What an image file is, and how it is checked, is as in ``read_folder``.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -136,11 +144,14 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
         return (path := _path(name, root)) is not None and os.path.isfile(root / path)
 
     found = read_rows(file, _WHAT, known=known, labelled=labelled)
+    complete = _Endings(root)
     several = several_classes(row.class_name for row in found) if labelled else {}
     rows: dict[str, _Row] = {}
     faults: list[str] = []
     for each in found:
         row = _row(each, root, labelled, several)
+        if isinstance(row, _Row):
+            row = replace(row, path=complete(row.path))
         if isinstance(row, _Row) and row.path in rows:
             row = f"'{row.path}' comes twice, first in line {rows[row.path].line}"
         if isinstance(row, _Row):
@@ -155,7 +166,40 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     if not rows:
         columns = "filename,class" if labelled else "filename"
         raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
+    if complete.completed:
+        first, *_ = complete.completed
+        told = (_WHAT, file, len(complete.completed), first)
+        logger.warning("%s %s: names without the file's ending: %d, the first is read as %s", *told)
     return _List(file, tuple(rows.values()))
+
+
+class _Endings:
+    """Completes names that lack the file's ending where one image alone is called so."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[str, dict[str, list[str]]] = {}
+        self.completed: list[str] = []
+
+    def __call__(self, path: str) -> str:
+        if looks_like_image(path) or os.path.lexists(self._root / path):
+            return path
+        folder, name = posixpath.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = self._images(folder)
+        found = self._folders[folder].get(name, [])
+        if len(found) != 1:
+            return path
+        self.completed.append(posixpath.join(folder, found[0]))
+        return self.completed[-1]
+
+    def _images(self, folder: str) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        place = self._root / folder
+        for entry in entries_of(place) if place.is_dir() else ():
+            if looks_like_image(entry.name):
+                names.setdefault(os.path.splitext(entry.name)[0], []).append(entry.name)
+        return names
 
 
 def _row(row: Row, root: Path, labelled: bool, several: Mapping[str, str]) -> _Row | str:

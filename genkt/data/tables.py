@@ -97,10 +97,10 @@ def split_lines(text: str, fits: Callable[[Sequence[str]], bool]) -> list[Line]:
     """The lines that hold something, cut at commas, semicolons or tabs.
 
     The separator is the first of them under which most rows have two cells or more and the first
-    row fits; a line ``sep=;`` at the start, which Excel reads, names it.
+    or second row fits; a line ``sep=;`` at the start, which Excel reads, names it.
 
     Args:
-        fits: whether the cells of a first row are as they should be.
+        fits: whether the cells of a row are as they should be.
 
     Raises:
         csv.Error: quotes that do not close.
@@ -116,7 +116,7 @@ def split_lines(text: str, fits: Callable[[Sequence[str]], bool]) -> list[Line]:
             continue
         rows = [line.cells for line in lines if not line.text.startswith("#")]
         wide = sum(len(cells) > 1 for cells in rows)
-        if 2 * wide > len(rows) and len(rows[0]) > 1 and fits(rows[0]):
+        if 2 * wide > len(rows) and len(rows[0]) > 1 and any(map(fits, rows[:2])):
             return lines
     return _cut(text, _SEPARATORS[0])
 
@@ -207,8 +207,8 @@ def _without_comments(
     rows = [line for line in comments if looks_like_image(line.cells[0])]
     if rows:
         logger.warning(
-            "%s: %d lines that start with # are comments, %d of them name images (the first in "
-            "line %d: %s); one counts as a row where a file is called so, # included",
+            "%s: lines that start with # and are comments: %d, of which %d name images (the first "
+            "in line %d: %s); one counts as a row where a file is called so, # included",
             place, len(comments), len(rows), rows[0].number, rows[0].cells[0],
         )  # fmt: skip
     return kept
@@ -265,4 +265,6 @@ def _tell_renamed(rows: Sequence[Row], columns: Columns, place: str) -> None:
     renamed = [(cell, name) for cell, name in renamed if cell != name]
     if renamed:
         cell, name = renamed[0]
-        logger.warning("%s: %d classes like %s are read as %s", place, len(renamed), cell, name)
+        logger.warning(
+            "%s: classes like %s are read as %s, in rows: %d", place, cell, name, len(renamed)
+        )

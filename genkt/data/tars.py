@@ -167,7 +167,8 @@ def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: Ima
         for member, reason in tar.remarks:
             remarks.setdefault(reason, []).append(f"{file}/{member}")
     for reason, members in remarks.items():
-        logger.warning("%s: %d members: %s (first: %s)", place, len(members), reason, members[0])
+        count = "1 member" if len(members) == 1 else f"{len(members)} members"
+        logger.warning("%s: %s: %s (first: %s)", place, count, reason, members[0])
     without = np.flatnonzero(images.labels == UNLABELLED)
     if images.classes and len(without):
         logger.warning(
