@@ -143,7 +143,7 @@ def test_unlabelled_places(root: Path, tmp_path: Path, caplog: pytest.LogCapture
         unlabelled=[
             tmp_path / "more",
             write(tmp_path / "pool.csv", "filename", "a0.png", "a2.png"),
-            write(tmp_path / "pool2.csv", "filename,class", "a3.png,whatever", "a2.png,x"),
+            write(tmp_path / "pool2.csv", "fold,filename,class", "1,a3.png,whatever", "2,a2.png,x"),
             root,
         ],
     )
@@ -310,6 +310,9 @@ NIH = "Image Index,Finding Labels,Follow-up #,Patient ID,"
         ["LABEL,IMAGE_PATH", "x,a0.png", "y,b0.png"],
         ["filename,class,", "a0.png,x,", "b0.png,y,"],
         ["sep=;", "a0.png;x", "b0.png;y"],
+        ["a0.png x", "b0.png y"],
+        ["a0;x", "b0;y"],
+        ["file|label", "a0.png|x", "b0.png|y"],
         ["a0.png,x\r", "b0.png,y\r"],
         ["class_id,class_name,img", "7,x,a0.png", "8,y,b0.png"],
     ],
@@ -347,7 +350,7 @@ def test_encodings_that_do_not_are_refused(encoding: str, root: Path, tmp_path: 
         (["split,fold,label", "1,2,x"], "expected a header with a column of names"),
         (["Bild;Klasse", "a0.png;x", "b0.png;y"], "expected a header .* got Bild"),
         (["filename,class", "a0.png,x", "a, b.png,y"], "line 3: 3 columns, the header has 2"),
-        (["a0.png x", "b0.png y"], "'a0.png x' has no class; columns are separated by commas"),
+        (["a0.png x", "b0.png"], "'a0.png x' has no class; columns are separated by commas"),
         (["a0.png,x|y", "b0.png,y"], r"line 1: 'x\|y' names 2 classes, expected one an image"),
         (['a0.png,"x, y"', "b0.png,y", "b1.png,x"], "line 1: 'x, y' names 2 classes"),
     ],
@@ -371,14 +374,22 @@ def test_numbers_are_one_class_however_they_are_typed(
     assert "3.0 are read as 3, in rows: 2" in said
 
 
+def test_names_with_a_bar_are_classes_but_told(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = read(root, write(tmp_path / "t.csv", "a0.png,x|z", "b0.png,y"))
+    assert splits.classes == ("x|z", "y")
+    assert "one class an image is expected; 1 are like 'x|z'" in caplog.text
+
+
 def test_what_is_ignored_is_told_once(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [NIH, "a0.png,x,0,1,", "b0,y,0,2,"]
     read(root, write(tmp_path / "t.csv", *rows))
     columns, endings = [record.message for record in caplog.records]
-    assert "Image Index and Finding Labels, ignored 2 others (Follow-up #, Patient ID)" in columns
-    assert "without the file's ending: 1, the first is read as b0.png" in endings
+    assert "Image Index and Finding Labels, ignored 2 (Follow-up #, Patient ID)" in columns
+    assert "without the file's ending: 1, the first is b0.png" in endings
 
 
 def test_names_that_start_with_a_hash(

@@ -6,7 +6,6 @@ as it stands otherwise: "03" is not "3", as two folders of these names are two c
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +17,6 @@ CLASS_COLUMNS = (
 )  # fmt: skip
 """What a column or key that holds the class is called (see ``plain_key``), the surest first."""
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _WHOLE = re.compile(r"[+-]?\d{1,300}")
 _POINT = re.compile(r"([+-]?\d{1,300})\.0+")
 _NUMBER = r"[+-]?\d+(?:\.\d*)?"
@@ -33,15 +31,6 @@ _PRINTED = re.compile(  # 3 and 'cat' as numpy, torch and Python print them
 def plain_key(key: str) -> str:
     """A column's name without case, spaces and signs: "Finding Labels" is "findinglabels"."""
     return re.sub(r"[\W_]+", "", key).casefold()
-
-
-def decode_text(data: bytes) -> str:
-    """A text in UTF-8, or in UTF-16 with a byte order mark.
-
-    Raises:
-        UnicodeDecodeError: it is in neither.
-    """
-    return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
 
 
 def class_name(value: Any) -> str:
@@ -135,3 +124,9 @@ def several_classes(names: Iterable[str]) -> dict[str, str]:
             if len(parts) > 1 and enough(part in known for part in parts):
                 found[name] = f"'{name}' names {len(parts)} classes, expected one an image"
     return found
+
+
+def with_bars(names: Iterable[str]) -> list[str]:
+    """Names that a bar divides: each may mean several classes, which nothing else says."""
+    divided = (name for name in set(names) if "|" in name)
+    return sorted(name for name in divided if all(part.strip() for part in name.split("|")))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
 
-from genkt.data.class_names import several_classes, sorted_classes
+from genkt.data.class_names import several_classes, sorted_classes, with_bars
 from genkt.data.images import Skipped, concat
 from genkt.data.listing import (
     Listing,
@@ -140,37 +140,47 @@ def read_split_list(
 def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     """The rows of a list file; every faulty line is counted, the first few are named."""
 
+    complete = _Endings(root)
+
     def known(name: str) -> bool:
-        return (path := _path(name, root)) is not None and os.path.isfile(root / path)
+        path = _path(name, root)
+        return path is not None and os.path.isfile(root / complete(path))
 
     found = read_rows(file, _WHAT, known=known, labelled=labelled)
-    complete = _Endings(root)
     several = several_classes(row.class_name for row in found) if labelled else {}
     rows: dict[str, _Row] = {}
     faults: list[str] = []
+    completed: list[str] = []
     for each in found:
         row = _row(each, root, labelled, several)
-        if isinstance(row, _Row):
-            row = replace(row, path=complete(row.path))
+        if isinstance(row, _Row) and (path := complete(row.path)) != row.path:
+            completed.append(path)
+            row = replace(row, path=path)
         if isinstance(row, _Row) and row.path in rows:
             row = f"'{row.path}' comes twice, first in line {rows[row.path].line}"
         if isinstance(row, _Row):
             rows[row.path] = row
         else:
             faults.append(f"line {each.line.number}: {row}")
+    _check_faults(file, faults)
+    if not rows:
+        columns = "filename,class" if labelled else "filename"
+        raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
+    if barred := with_bars(row.class_name for row in rows.values()):
+        told = (_WHAT, file, len(barred), barred[0])
+        logger.warning("%s %s: one class an image is expected; %d are like '%s'", *told)
+    if completed:
+        lacking = (_WHAT, file, len(completed), completed[0])
+        logger.warning("%s %s: names without the file's ending: %d, the first is %s", *lacking)
+    return _List(file, tuple(rows.values()))
+
+
+def _check_faults(file: Path, faults: Sequence[str]) -> None:
     if faults:
         shown = "; ".join(faults[:_MOST_FAULTS])
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise UserError(f"{_WHAT} {file}, {count}: {shown}{more}")
-    if not rows:
-        columns = "filename,class" if labelled else "filename"
-        raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
-    if complete.completed:
-        first, *_ = complete.completed
-        told = (_WHAT, file, len(complete.completed), first)
-        logger.warning("%s %s: names without the file's ending: %d, the first is read as %s", *told)
-    return _List(file, tuple(rows.values()))
 
 
 class _Endings:
@@ -179,7 +189,6 @@ class _Endings:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folders: dict[str, dict[str, list[str]]] = {}
-        self.completed: list[str] = []
 
     def __call__(self, path: str) -> str:
         if looks_like_image(path) or os.path.lexists(self._root / path):
@@ -188,10 +197,7 @@ class _Endings:
         if folder not in self._folders:
             self._folders[folder] = self._images(folder)
         found = self._folders[folder].get(name, [])
-        if len(found) != 1:
-            return path
-        self.completed.append(posixpath.join(folder, found[0]))
-        return self.completed[-1]
+        return posixpath.join(folder, found[0]) if len(found) == 1 else path
 
     def _images(self, folder: str) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}

@@ -5,14 +5,16 @@ A table is read where that is certain, else refused in one line that says what w
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genkt.data.class_names import CLASS_COLUMNS, class_of_text, decode_text, plain_key
+from genkt.data.class_names import CLASS_COLUMNS, class_of_text, plain_key
 from genkt.data.listing import looks_like_image
 from genkt.types import UserError
 
@@ -26,6 +28,7 @@ NAME_COLUMNS = (
 """What a column that names the image is called (see ``plain_key``), the surest first."""
 
 _SEPARATORS = ",;\t"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,15 @@ class Columns:
         return [column for column in others if column]
 
 
+def decode_text(data: bytes) -> str:
+    """A text in UTF-8, or in UTF-16 with a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is in neither.
+    """
+    return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+
+
 def read_text(file: Path, what: str) -> str:
     """The text of a file in UTF-8, or in UTF-16 with a byte order mark.
 
@@ -93,7 +105,9 @@ def read_text(file: Path, what: str) -> str:
     return text
 
 
-def split_lines(text: str, fits: Callable[[Sequence[str]], bool]) -> list[Line]:
+def split_lines(
+    text: str, fits: Callable[[Sequence[str]], bool], *, two: bool = False
+) -> list[Line]:
     """The lines that hold something, cut at commas, semicolons or tabs.
 
     The separator is the first of them under which most rows have two cells or more and the first
@@ -101,6 +115,8 @@ def split_lines(text: str, fits: Callable[[Sequence[str]], bool]) -> list[Line]:
 
     Args:
         fits: whether the cells of a row are as they should be.
+        two: every row must have two cells, so that bars and spaces may separate them too, where
+            they make two of every row.
 
     Raises:
         csv.Error: quotes that do not close.
@@ -109,14 +125,16 @@ def split_lines(text: str, fits: Callable[[Sequence[str]], bool]) -> list[Line]:
     named = first.strip(" \r").removeprefix("sep=")
     if named != first.strip(" \r") and named and named in _SEPARATORS:
         return _cut("\n" + rest, named)
-    for separator in _SEPARATORS:
+    for separator in _SEPARATORS + "| " * two:
         try:
             lines = _cut(text, separator)
         except csv.Error:
             continue
         rows = [line.cells for line in lines if not line.text.startswith("#")]
-        wide = sum(len(cells) > 1 for cells in rows)
-        if 2 * wide > len(rows) and len(rows[0]) > 1 and any(map(fits, rows[:2])):
+        most = 2 * sum(len(cells) > 1 for cells in rows) > len(rows)
+        if separator in "| ":
+            most = bool(rows) and all(len(cells) == 2 for cells in rows)
+        if most and len(rows[0]) > 1 and any(map(fits, rows[:2])):
             return lines
     return _cut(text, _SEPARATORS[0])
 
@@ -181,11 +199,11 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
         return find_columns(cells) is not None or looks_like_image(cells[0]) or known(cells[0])
 
     try:
-        lines = split_lines(read_text(file, what), fits)
+        lines = split_lines(read_text(file, what), fits, two=labelled)
     except csv.Error as error:
         raise UserError(f"{place}: {error}") from error
     lines = _without_comments(lines, known, place)
-    columns = find_columns(lines[0].cells) if lines and not known(lines[0].text) else None
+    columns = find_columns(lines[0].cells) if lines else None
     if columns is not None:
         del lines[0]
         _check_columns(columns, labelled, place)
@@ -221,7 +239,7 @@ def _check_columns(columns: Columns, labelled: bool, place: str) -> None:
         shown = ", ".join(ignored[:5]) + ", ..." * (len(ignored) > 5)
         read = [columns.header[at] for at in (columns.name, columns.label) if at is not None]
         logger.warning(
-            "%s: read the columns %s, ignored %d others (%s)",
+            "%s: read the columns %s, ignored %d (%s)",
             place, " and ".join(read), len(ignored), shown,
         )  # fmt: skip
 
@@ -231,8 +249,10 @@ def _is_unknown_header(lines: Sequence[Line], known: Callable[[str], bool]) -> b
     if len(lines) < 2:
         return False
     first, *others = [line.cells[0] for line in lines]
-    named = looks_like_image(first) or known(first) or known(lines[0].text)
-    return not named and all(map(looks_like_image, others))
+    named = any(map(looks_like_image, re.split(r"[;|\s]", first)))
+    return not (named or known(first) or known(lines[0].text)) and all(
+        map(looks_like_image, others)
+    )
 
 
 def _refuse_header(cells: Sequence[str], place: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.data.class_names import class_in, class_name, decode_text
+from genkt.data.class_names import class_in, class_name
 from genkt.data.file_index import (
     WORTH,
     file_facts,
@@ -32,6 +32,7 @@ from genkt.data.file_index import (
     write_columns,
 )
 from genkt.data.listing import looks_like_image
+from genkt.data.tables import decode_text
 from genkt.types import UserError
 
 RULES = 2

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from genkt.data.class_names import several_classes, sorted_classes
+from genkt.data.class_names import several_classes, sorted_classes, with_bars
 from genkt.data.file_index import examine_bytes, forget, index_of
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.data.openers import BLOCK_ROWS
@@ -175,8 +175,12 @@ def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: Ima
             "%s: %d of %d images have no class, they count as unlabelled (first: %s)",
             place, len(without), len(images), images.ids[without[0]].rpartition("#")[0],
         )  # fmt: skip
-    for reason in list(several_classes(images.classes).values())[:1]:
-        logger.warning("%s: %s; it is taken for a class of its own", place, reason)
+    several = sorted({*several_classes(images.classes), *with_bars(images.classes)})
+    if several:
+        logger.warning(
+            "%s: expected one class an image; taken for one of their own: %d like '%s'",
+            place, len(several), several[0],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
