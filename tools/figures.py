@@ -158,13 +158,15 @@ def evidence() -> dict[str, Any]:
     contrasts = []
     for name, arm, against in CONTRASTS:
         stored = _difference(name, arm, against)
+        data = _arm(name, arm)["config"]["data"]
         contrasts.append(
             {
                 "study": name,
                 "source": source(name),
                 "arm": arm,
                 "against": against,
-                "labels_per_class": _arm(name, arm)["config"]["data"]["labels_per_class"],
+                "data": data["name"],
+                "labels_per_class": data["labels_per_class"],
                 "num_draws": stored["num_draws"],
                 "mean_points": stored["mean_points"],
                 "low_points": stored["low_points"],

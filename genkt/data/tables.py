@@ -9,7 +9,6 @@ import codecs
 import csv
 import io
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,14 +244,12 @@ def _check_columns(columns: Columns, labelled: bool, place: str) -> None:
 
 
 def _is_unknown_header(lines: Sequence[Line], known: Callable[[str], bool]) -> bool:
-    """Whether the first row alone names no image."""
-    if len(lines) < 2:
+    """Whether the first row has two cells and it alone names no image."""
+    if len(lines) < 2 or len(lines[0].cells) < 2:
         return False
     first, *others = [line.cells[0] for line in lines]
-    named = any(map(looks_like_image, re.split(r"[;|\s]", first)))
-    return not (named or known(first) or known(lines[0].text)) and all(
-        map(looks_like_image, others)
-    )
+    named = looks_like_image(first) or known(first) or known(lines[0].text)
+    return not named and all(map(looks_like_image, others))
 
 
 def _refuse_header(cells: Sequence[str], place: str) -> None:

@@ -140,11 +140,8 @@ def choose(facts: Facts) -> Choice:
 
 
 def _gain(arm: str, facts: Facts) -> str:
-    """How an arm stood against plain fine-tuning; with how few labels, where this run has more."""
+    """How an arm stood against plain fine-tuning, and on what."""
     measured = contrast("transfer_sets", arm, "stl")
-    if facts.labels_per_class <= measured.labels_per_class:
-        return str(measured)
-    return (
-        f"{measured}; measured with {measured.labels_per_class} labels a class, you have "
-        f"{facts.labels_per_class:.3g}"
-    )
+    labels = facts.labels_per_class
+    here = f", you have {labels:.3g}" if labels > measured.labels_per_class else ""
+    return f"{measured}, on {measured.data} with {measured.labels_per_class} labels a class{here}"

@@ -24,7 +24,7 @@ class Contrast:
     Args:
         study, arm, against: names in ``configs/study``.
         difference: over the label draws.
-        labels_per_class: of the study.
+        data, labels_per_class: that it was measured on.
         date: of the measurement.
     """
 
@@ -32,6 +32,7 @@ class Contrast:
     arm: str
     against: str
     difference: PairedDifference
+    data: str
     labels_per_class: int
     date: str
 
@@ -53,8 +54,10 @@ def contrast(study: str, arm: str, against: str) -> Contrast:
         found["mean_points"], found["low_points"], found["high_points"],
         found["p_value"], found["num_draws"],
     )  # fmt: skip
-    return Contrast(**names, difference=difference,
-                    labels_per_class=found["labels_per_class"], date=found["date"])  # fmt: skip
+    return Contrast(
+        **names, difference=difference, data=found["data"],
+        labels_per_class=found["labels_per_class"], date=found["date"],
+    )  # fmt: skip
 
 
 def share_of_gains(method: str) -> str:
