@@ -158,7 +158,7 @@ def test_labels_that_are_lost_are_told_once_a_reason(
     assert len(told) == 5 and sum("1 member: " in each for each in told) == 4
     for member, reason in (
         ("x1.json", "'label' is true or false"), ("x2.json", "no key that names a class"),
-        ("lone.cls", "of no image"), ("3.cls", "names another class"),
+        ("lone.cls", "no image takes it"), ("3.cls", "names another class"),
     ):  # fmt: skip
         assert any(member in each and reason in each for each in told), member
     assert "2 of 72 images have no class" in told[4] and "x1.png" in told[4]
@@ -191,6 +191,13 @@ def test_hostile_classes_are_named(tmp_path: Path, data: bytes) -> None:
     images = read_tars([write_tar(tmp_path / "x.tar", [*members, ("3.json", data)])], max_skipped=1)
     assert len(images) == 64 and images.classes == ()
     assert [each.reason for each in images.skipped] == ["names no class: damaged"]
+
+
+def test_a_label_in_another_encoding_is_named(tmp_path: Path) -> None:
+    members = [("a.png", png(0)), ("b.png", png(1)), ("a.cls", b"caf\xe9"), ("b.cls", b"tea")]
+    images = read_tars([write_tar(tmp_path / "x.tar", members)], max_skipped=1)
+    assert images.labels.tolist() == [-1, 0] and images.classes == ("tea",)
+    assert [each.reason for each in images.skipped] == ["names no class: not UTF-8 text"]
 
 
 def test_numbers_of_equal_value_have_one_order(tmp_path: Path) -> None:

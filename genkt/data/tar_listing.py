@@ -98,6 +98,8 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
             data = os.pread(stream.fileno(), member.size, member.offset_data)
             try:
                 labels.add(name, _class_of(data, kind.lower()))
+            except UnicodeDecodeError:
+                listing.notes.append((name, "names no class: not UTF-8 text"))
             except (json.JSONDecodeError, UnicodeError, RecursionError):
                 listing.notes.append((name, "names no class: damaged"))
             except ValueError as error:
@@ -134,7 +136,7 @@ class _Labels:
         named = self._named[kind.lower()]
         if stem in named and named[stem].name != name:
             self.remarks.append(
-                (member, "a second one of this name names another class: it counts")
+                (member, "a second one of this name names another class, which counts")
             )
         named[stem] = _Label(member, name, reason)
 
@@ -147,9 +149,7 @@ class _Labels:
         for kind, named in self._named.items():
             for label in named.values():
                 if label not in used and (label.name or kind == ".cls"):
-                    self.remarks.append(
-                        (label.member, "a class of no image that has no nearer one")
-                    )
+                    self.remarks.append((label.member, "names a class, but no image takes it"))
         return found
 
     def _nearest(self, image: str, used: set[_Label], lost: dict[_Label, None]) -> str:
