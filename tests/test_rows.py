@@ -54,7 +54,7 @@ def test_the_smallest_micro_batch_is_the_whole_part(rows: int, parts: int) -> No
 
 @pytest.mark.parametrize(
     ("batch_size", "world_size", "num_parts", "least"),
-    [(1, 1, 1, 2), (12, 1, 12, 24), (5, 1, 3, 6), (4, 4, 1, 8), (12, 2, 4, 16)],
+    [(1, 1, 1, 2), (12, 1, 12, 24), (5, 1, 3, 6), (4, 4, 1, 8), (12, 2, 4, 16), (2, 1, 3, 6)],
 )
 def test_single_rows_are_told_with_what_would_do(
     batch_size: int, world_size: int, num_parts: int, least: int

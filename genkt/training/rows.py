@@ -54,7 +54,7 @@ def rows_fault(
         num_parts: micro-batches of a step in each of them.
     """
     rows = settings.batch_size // world_size // num_parts
-    if rows >= 2 or model.frozen or rows >= rows_for_batch_norm(model):
+    if rows >= 2 or model.frozen or rows_for_batch_norm(model) == 1:
         return ""
     shared = f" of each of {world_size} processes" if world_size > 1 else ""
     parts = f" in each of {num_parts} micro-batches (train.accumulate)" if num_parts > 1 else ""
