@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_file
+from genkt.data.formats import IMAGE_SUFFIXES
 from genkt.data.images import ImageSet, Skipped, decode
-from genkt.data.listing import IMAGE_SUFFIXES
 from genkt.data.scan import map_in_threads
 from genkt.types import UNLABELLED, UserError
 

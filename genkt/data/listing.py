@@ -12,20 +12,10 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_files, forget, index_of
+from genkt.data.formats import IMAGE_SUFFIXES
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.io import did_you_mean
 from genkt.types import UserError
-
-# What looks like a picture by its name; some (HEIC) only decode with a Pillow plugin: better to
-# name them as skipped than to overlook them.
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heif", ".icns",
-        ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
-        ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi",
-        ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
-    }
-)  # fmt: skip
 
 
 @dataclass
