@@ -161,6 +161,8 @@ def _upright(image: Image.Image, orientation: int, profile: bytes | None = None)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         rgb = _deep_grey(image, profile)
     elif image.has_transparency_data:
+        if image.mode == "La":  # from which Pillow converts to LA only
+            image = image.convert("LA")
         colours = image.convert("RGBA")
         rgb = Image.new("RGB", image.size, "white")
         rgb.paste(_opaque(image, colours, profile), mask=colours.getchannel("A"))
@@ -176,7 +178,7 @@ def _opaque(image: Image.Image, colours: Image.Image, profile: bytes | None) -> 
     """The colours of a picture with transparency, before they are laid onto white."""
     if profile is None:
         return colours
-    is_grey = image.mode in ("1", "L", "LA", "La")
+    is_grey = image.mode in ("1", "L", "LA")
     return to_srgb(colours.getchannel("R") if is_grey else colours.convert("RGB"), profile)
 
 

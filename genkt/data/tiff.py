@@ -19,8 +19,9 @@ from genkt.data.levels import eight_bits
 
 _SUBFILE, _OLD_SUBFILE, _BITS, _SUB_IFDS, _SAMPLE_FORMAT = 254, 255, 258, 330, 339
 _PLANAR, _COLOUR_MAP, _SUBSAMPLING, _PROFILE, _DNG = 284, 320, 530, 34675, 50706
+_EXTRA_SAMPLES, _FILL_ORDER = 338, 266
 _PHOTOMETRIC, _ORIENTATION = 262, 274
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNSIGNED = 1
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -95,7 +96,12 @@ def is_misread(image: Image.Image) -> bool:
         # Pillow turns it once more.
         return max(bits) == 8 or (compressed and getattr(tags, "prefix", b"II") == b"MM")
     if tags.get(_PLANAR, 1) == 2 and len(bits) > 1:
-        return image.mode not in ("RGB", "RGBA", "CMYK") or (not compressed and max(bits) > 8)
+        if not compressed:
+            return image.mode != "CMYK" or max(bits) > 8
+        has_alpha = image.mode == "RGBA" and tags.get(_EXTRA_SAMPLES) is None
+        return has_alpha or image.mode not in ("L", "RGB", "RGBA", "CMYK")
+    if tags.get(_FILL_ORDER, 1) == 2 and not compressed:  # Pillow names raw modes it has not
+        return tags.get(_PHOTOMETRIC) == (_PALETTE if max(bits) < 8 else _WHITE_IS_ZERO)
     uncompressed_colour = tags.get(_PHOTOMETRIC) == _YCBCR and not compressed
     return uncompressed_colour and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
 
@@ -164,7 +170,8 @@ def _pixels(page: Any) -> NDArray[Any]:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and page.imagewidth * page.imagelength > 2 * limit:  # as Pillow has it
         raise UnreadableImage(f"{page.imagewidth} x {page.imagelength} pixels are too many")
-    if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or page.dtype is None:
+    known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
+    if page.photometric not in known or page.dtype is None:
         raise UnreadableImage(f"{_kind(page)} is not a kind that genkt reads")
     try:
         pixels: NDArray[Any] = page.asarray()
@@ -181,6 +188,9 @@ def _pixels(page: Any) -> NDArray[Any]:
 
 def _picture(pixels: NDArray[Any], page: Any) -> Image.Image:
     """[H, W, samples] of any number type as a picture of mode L, RGB, LA or RGBA."""
+    if page.photometric == _PALETTE:
+        levels = np.moveaxis(page.colormap[:, pixels[..., 0].astype(np.intp)], 0, -1) // 256
+        return Image.fromarray(levels.astype(np.uint8))
     colours = 3 if page.photometric == _RGB else 1
     if pixels.ndim != 3 or pixels.shape[2] < colours or pixels.dtype.kind not in "uif":
         raise UnreadableImage(f"{_kind(page)} is not a kind that genkt reads")
@@ -188,7 +198,7 @@ def _picture(pixels: NDArray[Any], page: Any) -> Image.Image:
     full = 2.0**bits - 1 if pixels.dtype.kind == "u" and bits <= 16 else None
     inverted = page.photometric == _WHITE_IS_ZERO
     shown = eight_bits(pixels[..., :colours], full=full, inverted=inverted)
-    extra = int(page.extrasamples[0]) if page.extrasamples else 0
+    extra = _extra_of(pixels, page)
     if extra not in (_ASSOCIATED, _UNASSOCIATED):
         return Image.fromarray(shown if colours == 3 else shown[..., 0])
     if full is None or (inverted and extra == _ASSOCIATED):
@@ -198,3 +208,10 @@ def _picture(pixels: NDArray[Any], page: Any) -> Image.Image:
         straight = shown * (255.0 / np.maximum(alpha, 1))
         shown = np.rint(np.minimum(straight, 255.0)).astype(np.uint8)
     return Image.fromarray(np.concatenate([shown, alpha], axis=2))
+
+
+def _extra_of(pixels: NDArray[Any], page: Any) -> int:
+    """What the first sample after the colours is; a fourth one without a name is transparency."""
+    if page.extrasamples:
+        return int(page.extrasamples[0])
+    return _UNASSOCIATED if page.photometric == _RGB and pixels.shape[2] == 4 else 0
