@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tiff_cases import bits_of
 
+RED, LIME, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255,) * 3, (0, 0, 0)
 _ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
 _ADAM7_LAST = (0, 1, 1, 2)
 
@@ -76,6 +77,11 @@ def bmp_of(
     info += b"".join(bytes([blue, green, red, 0]) for red, green, blue in palette)
     offset = 14 + len(info)
     return b"BM" + struct.pack("<IHHI", offset + len(body), 0, 0, offset) + info + body
+
+
+def run_length_bmp(stream: bytes, bits: int, palette: Sequence[tuple[int, int, int]]) -> bytes:
+    """One row of 4 pixels, run-length coded."""
+    return bmp_of([stream], 4, bits, palette=palette, compression=1 if bits == 8 else 2, height=1)
 
 
 Colours = Sequence[tuple[int, int, int]]

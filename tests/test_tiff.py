@@ -266,14 +266,6 @@ def test_tiff(name: str) -> None:
             close(got, kind.look(values.astype(float)), kind.within, layout)
 
 
-def page_of(values: Any, bits: int, photometric: int, data: bytes, **more: Any) -> t.Page:
-    """A page of [H, W] samples in one strip; ``more`` are further tags by name."""
-    height, width = np.asarray(values).shape[:2]
-    tags = {t.WIDTH: width, t.HEIGHT: height, t.BITS: bits, t.SAMPLES: 1, t.COMPRESSION: 1}
-    tags |= {t.PHOTOMETRIC: photometric, t.ROWS_PER_STRIP: height}
-    return tags | {getattr(t, name): value for name, value in more.items()}, [data]
-
-
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("fill_order", [1, 2])
@@ -288,7 +280,7 @@ def test_few_bits(photometric: int, bits: int, fill_order: int, codec: str, orde
     data = encode(b"".join(t.bits_of(row, bits) for row in values.tolist()))
     if fill_order == 2:
         data = t.reversed_bits(data)
-    page = page_of(
+    page = t.page_of(
         values, bits, photometric, data, COMPRESSION=number, FILL_ORDER=fill_order, **table
     )
     data = t.tiff_of(page, order=order)
@@ -306,7 +298,9 @@ def test_few_bits(photometric: int, bits: int, fill_order: int, codec: str, orde
 
 
 def test_a_palette_of_bytes_is_not_black() -> None:
-    page = page_of([[0, 1]], 8, PALETTE, bytes([0, 1]), COLOUR_MAP=[9, 200] + [0] * 254 + [7] * 512)
+    page = t.page_of(
+        [[0, 1]], 8, PALETTE, bytes([0, 1]), COLOUR_MAP=[9, 200] + [0] * 254 + [7] * 512
+    )
     close(shown(t.tiff_of(page)), [[[9, 7, 7], [200, 7, 7]]], 0)
 
 
@@ -316,7 +310,7 @@ def test_bits_that_fill_no_bytes(bits: int, order: str) -> None:
     top = 2**bits - 1
     values = [0, 1, top // 2 + 1, top]
     for photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        page = page_of([values], bits, photometric, t.bits_of(values, bits))
+        page = t.page_of([values], bits, photometric, t.bits_of(values, bits))
         data = t.tiff_of(page, order=order)
         if not (HAS_IMAGECODECS or (bits == 12 and photometric == BLACK_IS_ZERO and order == "<")):
             with pytest.raises(UnreadableImage, match=IMAGECODECS):
@@ -334,7 +328,7 @@ def test_horizontal_differences(dtype: str, order: str) -> None:
     differences = np.diff(values, axis=1, prepend=np.zeros((4, 1), dtype))
     data = zlib.compress(differences.astype(np.dtype(dtype).newbyteorder(order)).tobytes())
     bits = 8 * values.dtype.itemsize
-    page = page_of(values, bits, BLACK_IS_ZERO, data, COMPRESSION=8, PREDICTOR=2)
+    page = t.page_of(values, bits, BLACK_IS_ZERO, data, COMPRESSION=8, PREDICTOR=2)
     expected = values[..., None] * (255 / np.iinfo(dtype).max)
     close(shown(t.tiff_of(page, order=order)), expected, 0.5001)
 
@@ -343,7 +337,7 @@ def test_float_differences() -> None:
     values = np.random.default_rng(1).random((4, 6)).astype("<f4")
     planes = values.astype(">f4").view("u1").reshape(4, 6, 4).transpose(0, 2, 1).reshape(4, 24)
     data = zlib.compress(np.diff(planes, axis=1, prepend=np.zeros((4, 1), "u1")).tobytes())
-    page = page_of(values, 32, BLACK_IS_ZERO, data, COMPRESSION=8, PREDICTOR=3, SAMPLE_FORMAT=3)
+    page = t.page_of(values, 32, BLACK_IS_ZERO, data, COMPRESSION=8, PREDICTOR=3, SAMPLE_FORMAT=3)
     close(shown(t.tiff_of(page)), values[..., None] * 255, 0.5001)
 
 
@@ -367,66 +361,7 @@ def test_jpeg_in_tiff(mode: str) -> None:
 
 def test_subsampled_colour_without_compression_is_left_out() -> None:
     values = np.full((2, 2, 3), 128)
-    page = page_of(values, 8, YCBCR, bytes([90, 91, 92, 93, 200, 40]), SAMPLES=3)
+    page = t.page_of(values, 8, YCBCR, bytes([90, 91, 92, 93, 200, 40]), SAMPLES=3)
     page[0][t.BITS] = (8, 8, 8)  # type: ignore[index]
     with pytest.raises(UnreadableImage, match=r"YCBCR.*not a kind"):
         decode(t.tiff_of(page))
-
-
-# --- pages ------------------------------------------------------------------------------------
-
-
-def grey_page(level: int, **more: Any) -> t.Page:
-    return page_of([[level]], 8, BLACK_IS_ZERO, bytes([level]), **more)
-
-
-def deep_page(level: int, **more: Any) -> t.Page:
-    """A page that only the second reader knows."""
-    return page_of([[level]], 16, WHITE_IS_ZERO, bytes([255 - level] * 2), **more)
-
-
-@pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize(
-    ("pages", "level"),
-    [
-        ([grey_page(10), grey_page(20)], 10),
-        ([grey_page(10, SUBFILE_TYPE=1), grey_page(20)], 20),
-        ([grey_page(10, OLD_SUBFILE=2), grey_page(20, OLD_SUBFILE=1)], 20),
-        ([grey_page(10, SUBFILE_TYPE=4), grey_page(20, SUBFILE_TYPE=2), grey_page(30)], 20),
-        ([grey_page(10, SUBFILE_TYPE=1)], 10),
-        ([grey_page(10, SUBFILE_TYPE=1), deep_page(20)], 20),
-        ([deep_page(10, SUBFILE_TYPE=1), grey_page(20)], 20),
-        ([deep_page(10), grey_page(20)], 10),
-    ],
-)
-def test_the_first_page_of_full_resolution_counts(
-    pages: list[t.Page], level: int, order: str
-) -> None:
-    close(shown(t.tiff_of(*pages, order=order)), level, 0)
-
-
-@pytest.mark.parametrize("tag", ["SUB_IFDS", "DNG"])
-@pytest.mark.parametrize("page", [grey_page, deep_page])
-def test_the_preview_of_camera_raw_is_not_shown(page: Any, tag: str) -> None:
-    with pytest.raises(UnreadableImage, match="camera raw"):
-        decode(t.tiff_of(page(10, SUBFILE_TYPE=1, **{tag: 8}), order=">"))
-
-
-def test_the_page_that_a_caller_opened_counts() -> None:
-    data = t.tiff_of(grey_page(10), page_of([[7]], 8, 1, b"\x07", SAMPLE_FORMAT=2), grey_page(30))
-    with Image.open(io.BytesIO(data)) as image:
-        for page, level in enumerate([10, 7, 30]):
-            image.seek(page)
-            assert decode(image).getpixel((0, 0)) == (level,) * 3
-        image.seek(1)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_of_the_second_reader(orientation: int) -> None:
-    values = np.array([[0, 50, 100], [150, 200, 250]])
-    stored = (255 - values).astype("u1").repeat(2).tobytes()
-    deep = t.tiff_of(page_of(values, 16, WHITE_IS_ZERO, stored, ORIENTATION=orientation), order=">")
-    plain = t.tiff_of(
-        page_of(values, 8, BLACK_IS_ZERO, values.astype("u1").tobytes(), ORIENTATION=orientation)
-    )
-    assert np.array_equal(shown(deep), shown(plain))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 274, 277, 278, 279
@@ -61,6 +62,14 @@ def tiff_of(*pages: Page, order: str = "<", big: bool = False) -> bytes:
         link = len(out)
         out += bytes(word)
     return bytes(out)
+
+
+def page_of(values: Sequence[Any], bits: int, photometric: int, data: bytes, **more: Any) -> Page:
+    """A page of [H, W] samples of fewer than 4 bytes in one strip; ``more``: tags by name."""
+    height, width = len(values), len(values[0])
+    tags = {WIDTH: width, HEIGHT: height, BITS: bits, SAMPLES: 1, COMPRESSION: 1}
+    tags |= {PHOTOMETRIC: photometric, ROWS_PER_STRIP: height}
+    return tags | {globals()[name]: value for name, value in more.items()}, [data]
 
 
 def lzw(data: bytes) -> bytes:
