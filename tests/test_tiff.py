@@ -18,6 +18,7 @@ import pytest
 import tiff_cases as t
 from numpy.typing import NDArray
 from PIL import Image
+from profile_cases import srgb_of_lab
 
 from genkt.data.decode import decode
 from genkt.data.formats import UnreadableImage
@@ -107,28 +108,10 @@ def ycc(values: Floats) -> Floats:
     return np.clip(np.stack(rgb, axis=-1), 0, 255)
 
 
-def srgb_of_xyz50(xyz: Floats) -> Floats:
-    """Levels of [.., 3] XYZ under D50 (Bradford), http://www.brucelindbloom.com."""
-    matrix = np.array(
-        [
-            [3.1338561, -1.6168667, -0.4906146],
-            [-0.9787684, 1.9161415, 0.0334540],
-            [0.0719453, -0.2289914, 1.4052427],
-        ]
-    )
-    linear = np.clip(xyz @ matrix.T, 0, 1)
-    curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    levels: Floats = 255.0 * curve
-    return levels
-
-
 def lab(values: Floats) -> Floats:
     light = values[..., 0] * 100 / 255
     a, b = (np.where(each > 127, each - 256, each) for each in (values[..., 1], values[..., 2]))
-    fy = (light + 16) / 116
-    f = np.stack([fy + a / 500, fy, fy - b / 200], axis=-1)
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
-    return srgb_of_xyz50(xyz * np.array([0.9642, 1.0, 0.8249]))
+    return srgb_of_lab(np.stack([light, a, b], axis=-1))
 
 
 def no_lzw(order: str, codec: str, planes: int) -> str:
