@@ -26,7 +26,7 @@ from genkt.data.tiff import (
     go_to_page,
     is_misread,
     is_tiff,
-    mend_palette,
+    mended_palette,
     profile_of,
     read_tiff,
     tags_of,
@@ -124,7 +124,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.format == "TIFF":
         profile = profile_of(image)
-        mend_palette(image)
+        image = mended_palette(image)
     if level is not None:
         image = image.copy()  # the caller's own picture stays as it is
         image.info["transparency"] = level

@@ -70,7 +70,7 @@ class Plugin:
 
 
 HEIC = Plugin("HEIC", "pillow-heif", "pillow_heif", "register_heif_opener")
-AVIF = Plugin("AVIF", "pillow>=11.3", "PIL.AvifImagePlugin")
+AVIF = Plugin("AVIF", '"pillow>=11.3"', "PIL.AvifImagePlugin")
 JPEG_XL = Plugin("JPEG XL", "pillow-jxl-plugin", "pillow_jxl")
 
 
@@ -96,7 +96,7 @@ def unknown_reason(data: bytes) -> str:
     if plugin := plugin_for(data):
         if plugin.registered():
             return f"damaged, or a kind of {plugin.kind} that {plugin.package} cannot read"
-        return f'{plugin.kind} needs a package: pip install "{plugin.package}"'
+        return f"{plugin.kind} needs a package: pip install {plugin.package}"
     return "not a picture that Pillow can open"
 
 

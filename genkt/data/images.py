@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +14,7 @@ from PIL import Image
 
 from genkt.data.decode import decode as decode
 from genkt.data.formats import UnreadableImage as UnreadableImage
-from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of
+from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
 from genkt.types import UNLABELLED, UserError
 
 
@@ -22,6 +24,36 @@ class Skipped:
 
     path: str
     reason: str
+
+
+def reasons_text(skipped: Sequence[Skipped], most: int = 3) -> str:
+    """Why files are left out, each reason once with how many, the most frequent first.
+
+    >>> files = [Skipped("a.jpg", "empty file"), Skipped("b.heic", "HEIC needs a package")]
+    >>> reasons_text([*files, Skipped("c.heic", "HEIC needs a package")])
+    'b.heic and 1 more (HEIC needs a package), a.jpg (empty file)'
+    """
+    groups: dict[str, list[Skipped]] = {}
+    for entry in skipped:  # "... after byte 17" and "... after byte 90" are one reason
+        groups.setdefault(re.sub(r"\d+", "0", entry.reason), []).append(entry)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    shown = [
+        f"{same[0].path}{f' and {len(same) - 1:,} more' if same[1:] else ''} ({same[0].reason})"
+        for same in ordered[:most]
+    ]
+    if rest := sum(map(len, ordered[most:])):
+        shown.append(f"and {rest:,} for other reasons")
+    return ", ".join(shown)
+
+
+def left_out_text(skipped: Sequence[Skipped]) -> str:
+    """How many files were left out, and why.
+
+    >>> left_out_text([Skipped("a.jpg", "empty file")])
+    '1 file was left out: a.jpg (empty file)'
+    """
+    files = "file was" if len(skipped) == 1 else "files were"
+    return f"{len(skipped):,} {files} left out: {reasons_text(skipped)}"
 
 
 def content_hash(data: bytes) -> str:
@@ -102,6 +134,11 @@ class ImageSet:
     def blocks(self) -> NDArray[np.int64] | None:
         """[N] the block of storage that each sample lies in; None where any order reads as fast."""
         return blocks_of(self.open_item, self.items)
+
+    @property
+    def decoding(self) -> int:
+        """The ``DECODING`` since which these ids name these pixels."""
+        return decoding_of(self.open_item)
 
     def class_counts(self) -> dict[str, int]:
         """Labelled samples of each class, in class order."""
@@ -198,6 +235,7 @@ def overlap(a: ImageSet, b: ImageSet) -> list[tuple[str, str]]:
 @dataclass(frozen=True)
 class _ArrayOpener:
     images: NDArray[np.uint8]
+    decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         return Image.fromarray(self.images[item])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from genkt.data.file_index import examine_files, forget, index_of
 from genkt.data.formats import IMAGE_SUFFIXES
-from genkt.data.images import ImageSet, Skipped, content_hash, decode
+from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
 from genkt.io import did_you_mean
 from genkt.types import UserError
 
@@ -148,13 +148,12 @@ def check_usable(parts: Mapping[str, ImageSet], place: str) -> None:
     empty = [name for name, count in parts["train"].class_counts().items() if not count]
     if empty:
         names = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        why = _first_skipped(parts["train"])
+        why = _why_none(parts["train"])
         raise UserError(f"{place}: classes without a usable training image: {names}{why}")
     for name, part in parts.items():
         if not len(part):
-            raise UserError(f"{place}: the {name} part has no usable images{_first_skipped(part)}")
+            raise UserError(f"{place}: the {name} part has no usable images{_why_none(part)}")
 
 
-def _first_skipped(images: ImageSet) -> str:
-    first = images.skipped[:1]
-    return "".join(f" (first unusable file: {each.path}: {each.reason})" for each in first)
+def _why_none(images: ImageSet) -> str:
+    return f" ({left_out_text(images.skipped)})" if images.skipped else ""

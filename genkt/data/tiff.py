@@ -94,24 +94,32 @@ def is_misread(image: Image.Image) -> bool:
     if first_number(tags, _SAMPLE_FORMAT, _UNSIGNED) != _UNSIGNED:
         # Signed bytes are taken for unsigned; libtiff turns the order of big-endian bytes, and
         # Pillow turns it once more.
-        return max(bits) == 8 or (compressed and getattr(tags, "prefix", b"II") == b"MM")
-    if tags.get(_PLANAR, 1) == 2 and len(bits) > 1:
+        is_big = getattr(tags, "prefix", b"II") == b"MM"
+        return bool(max(bits) == 8 or (compressed and is_big))
+    planar = first_number(tags, _PLANAR, 1)
+    if planar == 2 and len(bits) > 1:
         if not compressed:
-            return image.mode != "CMYK" or max(bits) > 8
+            return bool(image.mode != "CMYK" or max(bits) > 8)
         has_alpha = image.mode == "RGBA" and tags.get(_EXTRA_SAMPLES) is None
         return has_alpha or image.mode not in ("L", "RGB", "RGBA", "CMYK")
-    if tags.get(_FILL_ORDER, 1) == 2 and not compressed:  # Pillow names raw modes it has not
-        return tags.get(_PHOTOMETRIC) == (_PALETTE if max(bits) < 8 else _WHITE_IS_ZERO)
-    uncompressed_colour = tags.get(_PHOTOMETRIC) == _YCBCR and not compressed
-    return uncompressed_colour and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
+    if (
+        first_number(tags, _FILL_ORDER, 1) == 2 and not compressed
+    ):  # Pillow names raw modes it has not
+        odd = _PALETTE if max(bits) < 8 else _WHITE_IS_ZERO
+        return first_number(tags, _PHOTOMETRIC, 0) == odd
+    halved = tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
+    return halved and not compressed and first_number(tags, _PHOTOMETRIC, 0) == _YCBCR
 
 
-def mend_palette(image: Image.Image) -> None:
+def mended_palette(image: Image.Image) -> Image.Image:
     """Undo Pillow's division by 256 where a program wrote a palette of bytes, not of 16 bits."""
     colours = tags_of(image).get(_COLOUR_MAP, ())
-    if image.mode in ("P", "PA") and colours and max(colours) < 256:
-        table = np.array(colours, np.uint8).reshape(3, -1).T
-        image.putpalette(table.tobytes())
+    if image.mode not in ("P", "PA") or not colours or max(colours) > 255:
+        return image
+    table = np.array(colours, np.uint8).reshape(3, -1).T
+    image = image.copy()
+    image.putpalette(table.tobytes())
+    return image
 
 
 def read_tiff(data: bytes, number: int | None = None) -> tuple[Image.Image, int, bytes | None]:
@@ -178,9 +186,7 @@ def _pixels(page: Any) -> NDArray[Any]:
     except (ValueError, KeyError, NotImplementedError) as error:
         if "imagecodecs" not in str(error):
             raise
-        raise UnreadableImage(
-            f'{_kind(page)} needs a package: pip install "imagecodecs"'
-        ) from error
+        raise UnreadableImage(f"{_kind(page)} needs a package: pip install imagecodecs") from error
     if pixels.ndim == 2:
         return pixels[..., None]
     return np.moveaxis(pixels, 0, -1) if page.planarconfig == 2 else pixels
