@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from source_cases import picture_folder
 
+from genkt.data.decode import DECODING
+from genkt.data.folders import read_unlabelled
 from genkt.data.images import concat, from_arrays, overlap
 from genkt.types import UserError
 
@@ -15,9 +19,6 @@ from genkt.types import UserError
 def toy(count: int = 6, seed: int = 0, prefix: str = "toy") -> Any:
     pixels = np.random.default_rng(seed).integers(0, 256, (count, 4, 4), dtype=np.uint8)
     return from_arrays(pixels, np.arange(count) % 2, ("cat", "dog"), prefix)
-
-
-# --- ImageSet ---------------------------------------------------------------------------------
 
 
 def test_ids_follow_the_pixels() -> None:
@@ -59,6 +60,13 @@ def test_concat_opens_the_right_pictures_even_nested_and_pickled() -> None:
     for index, (part, place) in enumerate(expected):
         assert joined.ids[index] == part.ids[place]
         assert np.array_equal(np.asarray(joined.load(index)), np.asarray(part.load(place)))
+
+
+def test_a_set_knows_how_its_pictures_are_decoded(tmp_path: Path) -> None:
+    files = read_unlabelled(picture_folder(tmp_path, range(3)))
+    assert toy().decoding == 1 and files.decoding == DECODING > 1
+    assert concat(toy(), files).decoding == DECODING and concat(toy(), toy(2, 5, "b")).decoding == 1
+    assert files.select([0]).decoding == DECODING == pickle.loads(pickle.dumps(files)).decoding
 
 
 def test_concat_refuses_other_classes() -> None:

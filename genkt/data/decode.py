@@ -48,6 +48,7 @@ _ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_STARTS_TO_CHECK = frozenset({b"BM", b"II", b"MM", b"FU", b"\0\0"})  # BMP, camera raw
 _GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17, "L": 1}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 
@@ -85,10 +86,10 @@ def decode(source: str | Path | bytes | Image.Image) -> Image.Image:
 
 
 def _decoded(data: bytes) -> Image.Image:
-    if maker := raw_maker(data):  # most hold a preview that Pillow would open
-        raise UnreadableImage(raw_reason(maker))
+    if data[:2] in _STARTS_TO_CHECK:
+        data = _checked(data)
     try:
-        return _opened(mended_bmp(data) if is_bmp(data) else data)
+        return _opened(data)
     except UnidentifiedImageError as error:
         if is_tiff(data):
             return _upright(*read_tiff(data))
@@ -97,6 +98,13 @@ def _decoded(data: bytes) -> Image.Image:
             with contextlib.suppress(UnidentifiedImageError):
                 return _opened(data)
         raise UnreadableImage(unknown_reason(data)) from error
+
+
+def _checked(data: bytes) -> bytes:
+    """The bytes for Pillow, of which it would show something else or only a preview."""
+    if maker := raw_maker(data):
+        raise UnreadableImage(raw_reason(maker))
+    return mended_bmp(data) if is_bmp(data) else data
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -144,8 +152,10 @@ def _bytes_of(image: Image.Image) -> bytes:
 def _transparent_level(image: Image.Image) -> Any:
     """The transparent colour of a PNG in the levels of its pixels, where Pillow has another."""
     key = image.info.get("transparency")
+    if key is None or image.format != "PNG":
+        return None
     tile = next(iter(getattr(image, "tile", ())), None)
-    if key is None or image.format != "PNG" or tile is None:
+    if tile is None:  # loaded: nothing tells how many bits a level had
         return None
     raw_mode = tile[3] if isinstance(tile[3], str) else tile[3][0]
     if raw_mode == "RGB;16B":  # the pixels have lost the bits that it would be compared with

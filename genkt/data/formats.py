@@ -32,6 +32,7 @@ _RAW_STARTS = {
 }  # fmt: skip
 _register_lock = threading.Lock()
 _tried: dict[str, bool] = {}
+_readable: list[list[str]] = [[], []]
 
 
 class UnreadableImage(UserError):
@@ -78,7 +79,11 @@ def readable_formats() -> list[str]:
     """The formats that Pillow and its registered plugins may try."""
     Image.preinit()
     Image.init()  # does nothing after its first call
-    return [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    known, readable = _readable
+    if known != Image.ID:  # the first time, and when a plugin was registered
+        readable = [name for name in Image.ID if name not in _REFUSED_FORMATS]
+        _readable[:] = list(Image.ID), readable
+    return readable
 
 
 def plugin_for(data: bytes) -> Plugin | None:
@@ -102,7 +107,7 @@ def unknown_reason(data: bytes) -> str:
 
 def raw_maker(data: bytes) -> str:
     """Whose camera raw an encoded picture is, "" for another format."""
-    if data[8:10] == b"CR" or b"crx " in _brands(data):
+    if (data[:4] == b"II*\0" and data[8:10] == b"CR") or b"crx " in _brands(data):
         return "Canon"
     return next((name for start, name in _RAW_STARTS.items() if data.startswith(start)), "")
 

@@ -102,9 +102,8 @@ def is_misread(image: Image.Image) -> bool:
             return bool(image.mode != "CMYK" or max(bits) > 8)
         has_alpha = image.mode == "RGBA" and tags.get(_EXTRA_SAMPLES) is None
         return has_alpha or image.mode not in ("L", "RGB", "RGBA", "CMYK")
-    if (
-        first_number(tags, _FILL_ORDER, 1) == 2 and not compressed
-    ):  # Pillow names raw modes it has not
+    if first_number(tags, _FILL_ORDER, 1) == 2 and not compressed:
+        # Pillow names raw modes here that it does not have.
         odd = _PALETTE if max(bits) < 8 else _WHITE_IS_ZERO
         return first_number(tags, _PHOTOMETRIC, 0) == odd
     halved = tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1)
