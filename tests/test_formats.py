@@ -117,7 +117,7 @@ def test_left_out_files_are_grouped_by_reason() -> None:
     )
     assert left_out_text(broken[:1]) == "1 file was left out: a.jpg (truncated (7 bytes))"
     others = [Skipped("p", reason) for reason in ("a", "b", "c", "d", "e")]
-    assert left_out_text(others).endswith("p (c), and 2 for other reasons")
+    assert left_out_text(others).endswith("p (c) and 2 more")
 
 
 @pytest.mark.usefixtures("no_plugins")

@@ -208,7 +208,7 @@ def test_missing_files_are_counted_and_guessed(root: Path, tmp_path: Path) -> No
     assert "a1.jpg (no such file, did you mean a1.png?)" in message
     assert "c7.png (no such file, did you mean deep/in/c7.png?)" in message
     assert "zzzzz.tif and 1 more (no such file)" in message
-    assert message.endswith("and 1 for other reasons")
+    assert message.endswith(") and 1 more")
     splits = read(root, train, max_skipped=5)
     assert len(splits.train) == 2 and len(splits.skipped) == 5
     assert splits.skipped[-1].reason == "no such file"

@@ -41,9 +41,8 @@ def reasons_text(skipped: Sequence[Skipped], most: int = 3) -> str:
         f"{same[0].path}{f' and {len(same) - 1:,} more' if same[1:] else ''} ({same[0].reason})"
         for same in ordered[:most]
     ]
-    if rest := sum(map(len, ordered[most:])):
-        shown.append(f"and {rest:,} for other reasons")
-    return ", ".join(shown)
+    rest = sum(map(len, ordered[most:]))
+    return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
 
 
 def left_out_text(skipped: Sequence[Skipped]) -> str:

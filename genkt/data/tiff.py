@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -133,16 +134,27 @@ def read_tiff(data: bytes, number: int | None = None) -> tuple[Image.Image, int,
     import tifffile  # slow to load, and rarely needed
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = list(file.pages)
-        full = [page for page in pages if not _is_passed_over(_Numbered(page))]
-        page = (full or pages)[0] if number is None else pages[number]
+        page = _page_that_counts(file.pages) if number is None else file.pages[number]
+        tags = _Numbered(page)
+        shown = _picture(_pixels(page), page)
+        return shown, first_number(tags, _ORIENTATION, 1), tags.get(_PROFILE)
+
+
+def _page_that_counts(pages: Iterable[Any]) -> Any:
+    """As ``go_to_page``, of the pages of tifffile."""
+    passed_over = []
+    for page in pages:
         tags = _Numbered(page)
         if tags.get(_DNG) is not None:
             raise UnreadableImage(raw_reason("DNG"))
-        if not full and any(_Numbered(page).get(_SUB_IFDS) for page in pages):
-            raise UnreadableImage(raw_reason(""))
-        shown = _picture(_pixels(page), page)
-        return shown, first_number(tags, _ORIENTATION, 1), tags.get(_PROFILE)
+        if not _is_passed_over(tags):
+            return page
+        passed_over.append(page)
+    if not passed_over:
+        raise UnreadableImage("TIFF without a page")
+    if any(_Numbered(page).get(_SUB_IFDS) is not None for page in passed_over):
+        raise UnreadableImage(raw_reason(""))
+    return passed_over[0]
 
 
 class _Numbered:
