@@ -77,7 +77,7 @@ def ink_profile(corners: NDArray[np.int64]) -> bytes:
     table = b"mft1" + struct.pack(">IBBBB", 0, 4, 3, 2, 0)
     table += struct.pack(">9i", *(65536 * int(i % 4 == 0) for i in range(9)))
     table += line * 4 + corners.astype("u1").tobytes() + line * 3
-    return _profile(b"scnr", b"CMYK", b"Lab ", {b"A2B0": table})
+    return _profile(b"scnr", b"CMYK", b"Lab ", {b"A2B0": table, b"A2B1": table})
 
 
 def _profile(kind: bytes, space: bytes, connection: bytes, tags: Mapping[bytes, bytes]) -> bytes:

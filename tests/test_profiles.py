@@ -36,6 +36,7 @@ ADOBE_PROFILE = matrix_profile(ADOBE, gamma(ADOBE_GAMMA)[0])
 SRGB_PROFILES = {
     "LittleCMS's": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
     "by hand": matrix_profile(SRGB, srgb_curve()[0]),
+    "rounded": matrix_profile(np.round(SRGB, 4).tolist(), srgb_curve()[0]),
 }
 
 
@@ -122,10 +123,19 @@ def test_a_cmyk_profile_is_applied(kind: str) -> None:
         assert off(decode(data), expected) <= 3, inks
 
 
+def test_the_blackest_ink_is_black() -> None:
+    corners = np.full((2, 2, 2, 2, 3), 128)
+    corners[..., 0] = 255 - 13 * np.indices((2, 2, 2, 2)).sum(0) ** 2  # L from 255 to 47
+    image = Image.new("CMYK", (8, 8), (255,) * 4)
+    data = encoded(image, "TIFF", icc_profile=ink_profile(corners))
+    assert off(decode(data), 0) <= 2 and srgb_of_lab(np.array([47 * 100 / 255, 0, 0])).min() > 40
+
+
 @pytest.mark.parametrize("name", SRGB_PROFILES)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
 def test_a_picture_in_srgb_keeps_its_bits(mode: str, name: str) -> None:
     image = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (3, 1, 3)))
+    image = Image.fromarray(np.vstack([np.asarray(image), colours()[:3].repeat(11, 1)[:, :256]]))
     image = image.convert(mode)
     data = encoded(image, "PNG", icc_profile=SRGB_PROFILES[name])
     assert np.array_equal(np.asarray(decode(data)), np.asarray(decode(encoded(image, "PNG"))))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiff_cases as t
 from PIL import Image
+from profile_cases import gamma, grey_profile, srgb_of_xyz50
 
 from genkt.data.decode import decode
 from genkt.data.formats import UnreadableImage
@@ -37,6 +38,7 @@ def deep_page(level: int, **more: Any) -> t.Page:
         ([grey_page(10), grey_page(20)], 10),
         ([grey_page(10, SUBFILE_TYPE=1), grey_page(20)], 20),
         ([grey_page(10, OLD_SUBFILE=2), grey_page(20, OLD_SUBFILE=1)], 20),
+        ([grey_page(10, SUBFILE_TYPE=0, OLD_SUBFILE=2), grey_page(20)], 10),
         ([grey_page(10, SUBFILE_TYPE=4), grey_page(20, SUBFILE_TYPE=2), grey_page(30)], 20),
         ([grey_page(10, SUBFILE_TYPE=1)], 10),
         ([grey_page(10, SUBFILE_TYPE=1), deep_page(20)], 20),
@@ -64,6 +66,16 @@ def test_the_page_that_a_caller_opened_counts() -> None:
             image.seek(page)
             assert decode(image).getpixel((0, 0)) == (level,) * 3
         image.seek(1)
+
+
+def test_the_profile_is_that_of_the_page() -> None:
+    dark = grey_profile(gamma(1.0)[0])
+    expected = srgb_of_xyz50(np.array([100 / 255 * 0.9642, 100 / 255, 100 / 255 * 0.8249]))
+    for page in (grey_page, deep_page):  # of both readers
+        got = shown(t.tiff_of(page(100, PROFILE=dark), order=">"))
+        assert np.abs(got - expected).max() <= 2
+    thumbnail = grey_page(10, SUBFILE_TYPE=1, PROFILE=dark)
+    assert (shown(t.tiff_of(thumbnail, grey_page(100))) == 100).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

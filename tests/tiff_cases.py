@@ -10,12 +10,12 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 274, 277, 278, 279
 SUBFILE_TYPE, PLANAR, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_LENGTH = 254, 284, 317, 320, 322, 323
 TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 324, 325, 338, 339, 530
-OLD_SUBFILE, SUB_IFDS, DNG = 255, 330, 50706
+OLD_SUBFILE, SUB_IFDS, PROFILE, DNG = 255, 330, 34675, 50706
 LONG_TAGS = frozenset(
     {SUBFILE_TYPE, STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES, SUB_IFDS}
 )
 
-Page = tuple[Mapping[int, int | Sequence[int]], Sequence[bytes]]
+Page = tuple[Mapping[int, int | bytes | Sequence[int]], Sequence[bytes]]
 """The tags of a page but those that say where its data is, and its strips or tiles."""
 
 
@@ -48,6 +48,8 @@ def tiff_of(*pages: Page, order: str = "<", big: bool = False) -> bytes:
         for tag, value in sorted(tags.items()):
             values = [value] if isinstance(value, int) else list(value)
             kind, letter = (4, "I") if tag in LONG_TAGS else (3, "H")
+            if isinstance(value, bytes):
+                kind, letter = 7, "B"
             data = struct.pack(f"{order}{len(values)}{letter}", *values)
             if len(data) > word:
                 out += bytes(len(out) % 2)

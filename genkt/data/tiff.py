@@ -7,8 +7,9 @@ Pillow stays the first.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -62,29 +63,37 @@ def profile_of(image: Image.Image) -> bytes | None:
 
 
 def go_to_page(image: Image.Image) -> None:
-    """Go to the first page of full resolution that is no mask; where there is none, to the first.
+    """Go to the page that counts: the first of full resolution that is no mask, else the first.
 
     Raises:
         UnreadableImage: camera raw, whose pages are previews.
+        UnidentifiedImageError: a page before it is of a kind that Pillow does not know.
     """
-    has_parts, page = False, 0
-    while True:
-        tags = tags_of(image)
+    image.seek(_number_of_page(_pages_of(image)))
+
+
+def _pages_of(image: Image.Image) -> Iterator[Tags]:
+    for number in itertools.count(1):
+        yield tags_of(image)
+        try:
+            image.seek(number)
+        except EOFError:
+            return
+        except SyntaxError as error:
+            raise UnidentifiedImageError(str(error)) from error
+
+
+def _number_of_page(pages: Iterable[Tags]) -> int:
+    has_parts = False
+    for number, tags in enumerate(pages):
         if tags.get(_DNG) is not None:
             raise UnreadableImage(raw_reason("DNG"))
         if not _is_passed_over(tags):
-            return
+            return number
         has_parts = has_parts or tags.get(_SUB_IFDS) is not None
-        page += 1
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        except SyntaxError as error:  # a page that Pillow does not know
-            raise UnidentifiedImageError(str(error)) from error
-    if has_parts:
+    if has_parts:  # the picture itself is in them
         raise UnreadableImage(raw_reason(""))
-    image.seek(0)
+    return 0
 
 
 def is_misread(image: Image.Image) -> bool:
@@ -134,27 +143,12 @@ def read_tiff(data: bytes, number: int | None = None) -> tuple[Image.Image, int,
     import tifffile  # slow to load, and rarely needed
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = _page_that_counts(file.pages) if number is None else file.pages[number]
+        if number is None:
+            number = _number_of_page(map(_Numbered, file.pages))
+        page = file.pages[number]
         tags = _Numbered(page)
         shown = _picture(_pixels(page), page)
         return shown, first_number(tags, _ORIENTATION, 1), tags.get(_PROFILE)
-
-
-def _page_that_counts(pages: Iterable[Any]) -> Any:
-    """As ``go_to_page``, of the pages of tifffile."""
-    passed_over = []
-    for page in pages:
-        tags = _Numbered(page)
-        if tags.get(_DNG) is not None:
-            raise UnreadableImage(raw_reason("DNG"))
-        if not _is_passed_over(tags):
-            return page
-        passed_over.append(page)
-    if not passed_over:
-        raise UnreadableImage("TIFF without a page")
-    if any(_Numbered(page).get(_SUB_IFDS) is not None for page in passed_over):
-        raise UnreadableImage(raw_reason(""))
-    return passed_over[0]
 
 
 class _Numbered:
