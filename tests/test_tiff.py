@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tiff_cases as t
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from profile_cases import srgb_of_lab
@@ -198,7 +200,13 @@ def samples_of(kind: Kind) -> NDArray[Any]:
     return values
 
 
-def tiff_in(kind: Kind, values: NDArray[Any], layout: tuple[str, str, int, bool, bool]) -> bytes:
+def tiff_in(
+    kind: Kind,
+    values: NDArray[Any],
+    layout: tuple[str, str, int, bool, bool],
+    cut: Callable[[bytes], bytes] = bytes,
+) -> bytes:
+    """The samples in one layout; ``cut`` damages the last strip or tile."""
     order, codec, planes, tiled, big = layout
     height, width, count = values.shape
     number, encode = CODECS[codec]
@@ -212,17 +220,18 @@ def tiff_in(kind: Kind, values: NDArray[Any], layout: tuple[str, str, int, bool,
     if kind.photometric == YCBCR:
         tags[t.SUBSAMPLING] = (1, 1)
     stored = values.astype(values.dtype.newbyteorder(order))  # type: ignore[call-overload]
-    parts = [stored] if planes == 1 else [stored[..., i : i + 1] for i in range(count)]
+    planes_of = [stored] if planes == 1 else [stored[..., i : i + 1] for i in range(count)]
     if tiled:
         tags |= {t.TILE_WIDTH: 16, t.TILE_LENGTH: 16}
         below, beside = -height % 16, -width % 16
-        wide = [np.pad(part, [(0, below), (0, beside), (0, 0)]) for part in parts]
+        wide = [np.pad(part, [(0, below), (0, beside), (0, 0)]) for part in planes_of]
         corners = list(itertools.product(range(0, height, 16), range(0, width, 16)))
         chunks = [part[y : y + 16, x : x + 16] for part in wide for y, x in corners]
     else:
         tags[t.ROWS_PER_STRIP] = 4
-        chunks = [part[y : y + 4] for part in parts for y in range(0, height, 4)]
-    return t.tiff_of((tags, [encode(chunk.tobytes()) for chunk in chunks]), order=order, big=big)
+        chunks = [part[y : y + 4] for part in planes_of for y in range(0, height, 4)]
+    parts = [encode(chunk.tobytes()) for chunk in chunks]
+    return t.tiff_of((tags, [*parts[:-1], cut(parts[-1])]), order=order, big=big)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow, of a big-endian BigTIFF
@@ -247,6 +256,41 @@ def test_tiff(name: str) -> None:
         else:
             assert not reason, layout
             close(got, kind.look(values.astype(float)), kind.within, layout)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("name", ["signed 8", "RGB 32", "float 64"])
+def test_a_part_that_lacks_is_not_filled_in(name: str) -> None:
+    kind = TIFF[name]
+    for layout in LAYOUTS:
+        whole = tiff_in(kind, samples_of(kind), layout)
+        if layout[1] == "lzw" or (layout[2] == 2 and kind.samples == 1):
+            continue
+        for damaged in (
+            tiff_in(kind, samples_of(kind), layout, cut=lambda chunk: b""),
+            tiff_in(kind, samples_of(kind), layout, cut=lambda chunk: chunk[:-9]),
+        ):
+            assert decode(whole)
+            with pytest.raises(UnreadableImage):
+                decode(damaged)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 400), st.sampled_from(["signed 8", "RGB 32"]))
+def test_damaged_bytes_give_a_picture_or_a_reason(noise: bytes, at: int, name: str) -> None:
+    values = samples_of(TIFF[name])[:5, :5]
+    data = bytearray(tiff_in(TIFF[name], values, (">", "deflate", 1, False, False)))
+    data[at : at + len(noise)] = noise
+    try:
+        assert decode(bytes(data)).mode == "RGB"
+    except UnreadableImage as error:
+        assert "\n" not in str(error)
+
+
+def test_a_decompression_bomb_is_refused_by_the_second_reader() -> None:
+    page = t.page_of([[1]], 16, WHITE_IS_ZERO, b"\0\0", WIDTH=60_000, HEIGHT=60_000)
+    with pytest.raises(UnreadableImage, match="too many"):
+        decode(t.tiff_of(page, order=">"))
 
 
 @pytest.mark.parametrize("order", "<>")

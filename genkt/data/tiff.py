@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, cast
 
@@ -186,6 +187,9 @@ def _pixels(page: Any) -> NDArray[Any]:
     known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
     if page.photometric not in known or page.dtype is None:
         raise UnreadableImage(f"{_kind(page)} is not a kind that genkt reads")
+    parts = [count for count in page.databytecounts if count]
+    if len(parts) < math.prod(page.chunked):  # tifffile would fill in zeros
+        raise UnreadableImage(f"damaged TIFF: {len(parts)} of {math.prod(page.chunked)} parts")
     try:
         pixels: NDArray[Any] = page.asarray()
     except (ValueError, KeyError, NotImplementedError) as error:
