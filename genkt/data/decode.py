@@ -36,7 +36,7 @@ DECODING = 2
 """Rises when the same bytes become other pixels: what was computed of the old ones is not served.
 
 1: colour profiles were not applied, nor was the transparent level of 2- and 4-bit grey PNG, and
-some TIFF were read wrongly.
+some TIFF and BMP were read wrongly.
 """
 
 _ORIENTATIONS = {
