@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
 from genkt.data.store_files import StoreError, decoding_key, read_signed, write_signed
-from genkt.io import atomic_path, fingerprint, fingerprint_ids, read_json, write_json
+from genkt.io import (
+    atomic_path,
+    fingerprint,
+    fingerprint_ids,
+    make_folder,
+    read_json,
+    write_json,
+)
 from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
@@ -123,7 +130,7 @@ class EmbeddingStore:
             shard_size: images of a shard.
         """
         path = self.path / "plans" / f"{fingerprint_ids([*ids, str(shard_size)])}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with FileLock(self.path / ".lock"):
             self._remove_leftovers()
             if not (self.path / "store.json").is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import Counter
@@ -25,6 +24,7 @@ from genkt.recipes.recipe_config import BASELINE, IrfRecipe
 from genkt.recipes.retrieval.card import leaks_text
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet
+from genkt.recipes.snippets import student_snippet
 from genkt.recipes.stage_kinds import ACCURACY
 from genkt.report.data import ModelSummary, ReportData, SplitSummary
 from genkt.report.sheets import pick_samples
@@ -69,7 +69,7 @@ def report_data(
         command=command,
         versions=versions(),
         config=session.folder.config,
-        snippet=snippet(session.folder.path, student),
+        snippet=student_snippet(session.folder.path, student),
         notes=_notes(session, cells[method]),
         **_irf_names(config),
     )
@@ -81,33 +81,6 @@ def _irf_names(config: TransferConfig) -> dict[str, Any]:
         return {}
     names = {arm: setting.name for arm, setting in SETTINGS.items()}
     return {"arm_names": names, "subject": "Model transferred by IRF"}
-
-
-def snippet(out: Path, student: Backbone) -> str:
-    """Code that loads the exported student and, where it is timm's, predicts one image."""
-    folder = (out / "student").resolve()
-    if not student.is_timm:
-        return "\n".join(
-            [
-                "from safetensors.torch import load_file",
-                "# model: built by your own code, as the student you gave",
-                f"model.load_state_dict(load_file({str(folder / 'model.safetensors')!r}))",
-            ]
-        )
-    name = json.dumps(f"local-dir:{folder}", ensure_ascii=False)
-    return "\n".join(
-        [
-            "import timm, torch",
-            "from PIL import Image",
-            f"model = timm.create_model({name}, pretrained=True).eval()",
-            "config = timm.data.resolve_model_data_config(model)",
-            "transform = timm.data.create_transform(**config, is_training=False)",
-            'image = transform(Image.open("IMAGE.png").convert("RGB"))',
-            "probabilities = model(image[None]).softmax(dim=1)[0]",
-            'names = model.pretrained_cfg["label_names"]',
-            "print(names[probabilities.argmax()], probabilities.max().item())",
-        ]
-    )
 
 
 def versions() -> dict[str, str]:

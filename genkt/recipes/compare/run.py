@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from genkt.execution.ranks import launched
+from genkt.io import make_folder
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.compare.plan import ArmSettings, Plan, make_plan
@@ -54,7 +55,7 @@ def run_compare(
     """
     _checked(config, settings)
     home = Path(config.out)
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     try:
         with FileLock(home / ".lock", timeout=0):
             tried = _tried(config, settings)

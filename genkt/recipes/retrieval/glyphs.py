@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.images import ImageSet, content_hash
-from genkt.io import atomic_path, derive_seed, fingerprint
+from genkt.io import atomic_path, derive_seed, fingerprint, make_folder
 from genkt.recipes.retrieval.settings import GLYPHS, GlyphSettings
 from genkt.recipes.upstream import GlyphUpstream
 from genkt.types import UNLABELLED
@@ -52,7 +52,7 @@ def glyph_gallery(settings: GlyphSettings, home: Path) -> ImageSet:
     """
     name = fingerprint(asdict(settings), metadata.version("genkt"))
     path = home / f"{GLYPHS}-{name}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             with atomic_path(path) as temporary:
