@@ -266,7 +266,7 @@ def test_hostile_and_special_members_are_named_and_skipped(tmp_path: Path) -> No
         "good.json": "names no class: damaged",
     }
     assert not any((tmp_path.parent / name).exists() for name in ("up.png", "root.png"))
-    with pytest.raises(UserError, match=r"10 of 11 .* max_skipped=0.05 allows 1.*and 7 more$"):
+    with pytest.raises(UserError, match=r"10 of 11 .* max_skipped=0.05 allows 1.* and \d more$"):
         read_tars([path])
 
 

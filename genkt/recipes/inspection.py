@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from genkt.data.composition import TransferSet
+from genkt.data.images import reasons_text
 from genkt.data.scan import map_in_threads
 from genkt.data.transfer_set import FORMAT, is_transfer_set, read_transfer_set
 from genkt.data.transfer_set_files import HEADER, read_records, shard_facts, shard_name
@@ -167,8 +168,7 @@ def _facts(found: TransferSet) -> dict[str, str]:
     if copies:
         facts["copies"] = f"{copies:,} images have the same content as an earlier one"
     if skipped := found.images.skipped:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
-        facts["left out"] = f"{len(skipped)} files (first: {first})"
+        facts["left out"] = f"{len(skipped):,}: {reasons_text(skipped)}"
     return facts
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from genkt.data.store_files import decoding_key
 from genkt.io import fingerprint, fingerprint_ids, fingerprint_tensors
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.probe import Rows
@@ -31,6 +32,7 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
             "teachers": [_sampled(store, _rows(stage)) for store in batches.stores]
             + [teacher.fingerprint() for teacher in stage.online],
             "images": fingerprint_ids(dataset.images.ids),
+            **decoding_key(dataset.images.decoding),
             "views": [dataset.spec.as_dict(), *(t.as_dict() for t in dataset.transforms)],
             "plan": [plan.batch_size, plan.labelled_per_batch, plan.seed],
             **_averages(stage),
