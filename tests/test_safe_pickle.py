@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genkt.generative.safe_pickle import read_tensors
+from genkt.models.tensor_files import read_tensors
 from genkt.types import UserError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.5, -2.0])}
@@ -103,7 +103,7 @@ def test_lightning_and_plain_files_give_their_tensors(tmp_path: Path) -> None:
 _IMPORTS = """
 import sys
 sys.path.insert(0, {decoys!r})
-from genkt.generative.safe_pickle import read_tensors
+from genkt.models.tensor_files import read_tensors
 print(sorted(read_tensors({path!r})))
 print([name for name in ("pytorch_lightning", "lightning", "omegaconf") if name in sys.modules])
 """

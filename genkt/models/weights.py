@@ -1,0 +1,164 @@
+"""From what a file holds to a model's weights; what was taken and left out is said."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterable
+
+from torch import nn
+
+from genkt.models.fit import Fitted, Target, head_names, values_fault
+from genkt.models.places import Place, places
+from genkt.models.tensor_files import odd_tensor
+from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
+
+_SAID: dict[str, str] = {}
+"""What the last load of a file said, by the file: a run loads its models many times."""
+
+
+def load_weights(
+    model: nn.Module, content: object, source: str, *, name: str, keep_head: bool
+) -> None:
+    """Find a model's weights in what a file holds, and load them.
+
+    The dict and the prefix are found by their content: whatever holds every weight that the model
+    needs, apart from its head. Where several do, averaged weights (EMA, DINO's teacher) go before
+    ``state_dict`` and ``model``, and these before others; a student or a momentum encoder comes
+    last. Names of other repositories are mapped by timm's own filter of the model's family, and
+    tables of positions are resized as timm does. Buffers that are no statistics are the model's
+    own where the file lacks them. What lies outside the model's parts (decoders, mask tokens,
+    projectors, other heads) is left out. All this is said in one line of the ``genkt`` logger.
+
+    Args:
+        content: see ``read_content``.  source: the file, for messages.
+        name: of the model, for messages.
+        keep_head: give the model as many classes as the weights have.
+
+    Raises:
+        UserError: no weights, weights of another architecture, or values that are not numbers.
+    """
+    target = Target(model)
+    candidates = places(content, target.wanted, target.parts)
+    if not candidates:
+        raise UserError(f"{source}: {_no_tensors(content)}")
+    place, fitted = _first_fit(target, candidates, source, name)
+    if fault := odd_tensor(fitted.tensors) or values_fault(target, fitted):
+        raise UserError(f"{source}: {fault}")
+    if keep_head:
+        _fit_head(model, fitted)
+    expected = model.state_dict()
+    tensors = {k: v for k, v in fitted.tensors.items() if v.shape == expected[k].shape}
+    model.load_state_dict(tensors, strict=False)
+    others = [other for other in candidates if other is not place and _is_twin(place, other)]
+    _say(source, _told(place, others, fitted, _new_head(model, fitted, tensors)))
+
+
+def weights_notes(files: Iterable[str | None]) -> list[str]:
+    """What was said of these files when they were last loaded; nothing of a plain load."""
+    sources = dict.fromkeys(f'weights "{file}"' for file in files if file)
+    return [_SAID[source] for source in sources if source in _SAID]
+
+
+def _first_fit(
+    target: Target, candidates: list[Place], source: str, name: str
+) -> tuple[Place, Fitted]:
+    """The best place that fits.
+
+    Raises:
+        UserError: none does; the one that comes closest says why.
+    """
+    closest, state = None, candidates[0].state
+    for place in candidates:
+        found = target.fit(place.state)
+        if isinstance(found, Fitted):
+            return place, found
+        if closest is None or found.badness < closest.badness:
+            closest, state = found, place.state
+    fault = odd_tensor(state) or f"not of {name}: {closest}"
+    raise UserError(f"{source}: {fault}")
+
+
+def _no_tensors(content: object) -> str:
+    """What there is in place of named tensors."""
+    start = "expected named tensors, alone or under state_dict or model, got"
+    if not isinstance(content, dict):
+        return f"{start} a {type(content).__name__}"
+    if not content:
+        return f"{start} none"
+    if "param_groups" in content or any("optim" in str(key) for key in content):
+        return f"{start} the state of an optimizer alone; give the checkpoint of the model"
+    key = next(iter(content))
+    return f"{start} a {type(content[key]).__name__} at {ascii(key)[:80].strip(chr(39))}"
+
+
+def _fit_head(model: nn.Module, fitted: Fitted) -> None:
+    """Give the model as many classes as the weights have."""
+    tensors = fitted.tensors
+    sizes = {tensors[name].shape[0] for name in head_names(model) if name in tensors}
+    if len(sizes) == 1 and sizes != {model.num_classes}:
+        model.reset_classifier(sizes.pop())  # type: ignore[operator]
+
+
+def _is_twin(place: Place, other: Place) -> bool:
+    """Whether another place holds the same network."""
+    elsewhere = (place.container, place.prefix) != (other.container, other.prefix)
+    return elsewhere and len(other.state.keys() & place.state.keys()) >= 0.9 * len(place.state)
+
+
+def _new_head(model: nn.Module, fitted: Fitted, loaded: Iterable[str]) -> tuple[str, bool]:
+    """What is said of a head that the weights did not give, and whether they had none."""
+    head = head_names(model)
+    if not head or head <= set(loaded):
+        return "", False
+    classes = f"its head of {model.num_classes} classes is new"
+    if head.isdisjoint(fitted.tensors):
+        return f"{classes}, the file has none", True
+    shape = {tuple(fitted.tensors[name].shape) for name in head if name in fitted.tensors}
+    return f"{classes}, that of the file has {max(sizes[0] for sizes in shape)}", False
+
+
+def _told(
+    place: Place, others: list[Place], fitted: Fitted, head: tuple[str, bool]
+) -> tuple[str, bool]:
+    """One line on a load, "" for a plain one, and whether it is more than a formality."""
+    parts = []
+    if place.container or place.prefix:
+        parts.append(f"taken from {place}")
+    if others:
+        parts.append(f"also there: {', '.join(map(str, others[:3]))}")
+    if fitted.renamed:
+        parts.append(f"{fitted.renamed} names mapped as timm does")
+    if fitted.resized:
+        parts.append(f"resized {_some(fitted.resized)}")
+    if fitted.filled:
+        parts.append(f"{len(fitted.filled)} buffers filled by the model ({_some(fitted.filled)})")
+    if fitted.left_out:
+        parts.append(f"{len(fitted.left_out)} tensors left out ({_some(fitted.left_out)})")
+    if place.outside:
+        parts.append(f"{place.outside} tensors without the prefix left out")
+    if head[0]:
+        parts.append(head[0])
+    matters = bool(others or fitted.resized or fitted.left_out or head[1])
+    return "; ".join(parts), matters
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _say(source: str, told: tuple[str, bool]) -> None:
+    """Once a file, by the process that speaks for a run."""
+    text, matters = told
+    if not text:
+        _SAID.pop(source, None)
+        return
+    line = f"{source}: {text}"
+    first = _SAID.get(source) != line
+    _SAID[source] = line
+    speaks = multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0"
+    if first and speaks:
+        logger.log(logging.WARNING if matters else logging.INFO, line)
