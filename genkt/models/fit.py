@@ -23,7 +23,7 @@ _FILTERS = (
 """What timm calls the function that maps the names of a family's first repository to its own."""
 
 _STATISTICS = ("running_mean", "running_var")
-_NO_WEIGHT = re.compile(
+NO_WEIGHT = re.compile(
     r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask|"
     r"total_ops|total_params)$"
 )
@@ -51,13 +51,18 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Misfit:
-    """Why tensors are not a model's weights: names of each kind."""
+    """Why tensors are not a model's weights: names of each kind.
+
+    Args:
+        size: how many tensors the model has.
+        free: names that the file has and the model does not.
+    """
 
     missing: list[str]
     unknown: list[str]
     shapes: list[str]
     size: int
-    hint: str
+    free: list[str]
 
     @property
     def badness(self) -> int:
@@ -70,8 +75,18 @@ class Misfit:
         return (
             f"{len(self.missing)} of {self.size} tensors missing, {len(self.unknown)} unknown, "
             f"{len(self.shapes)} of another shape (first: {first})"
-            + (f".{self.hint}" if self.hint else "")
+            + self._closest()
         )
+
+    def _closest(self) -> str:
+        """What the file has in place of the first that is missing."""
+        if any("patch_embeddings.projection" in name for name in self.free):
+            return (
+                ". These are names of Hugging Face's transformers, which timm does not map; take "
+                "timm's own copy of these weights"
+            )
+        close = did_you_mean(self.missing[0], self.free) if self.missing else ""
+        return close.replace(" Did you mean", ". The file has").removesuffix("?")
 
 
 class Target:
@@ -136,13 +151,10 @@ class Target:
         shapes: list[str],
     ) -> Misfit:
         described = [
-            f"{k}, expected {_shape(self.expected[k])}, got {_shape(state[k])}" for k in shapes
+            f"{k} {_shape(state[k])} instead of {_shape(self.expected[k])}" for k in shapes
         ]
-        hint = ""
-        if missing and (free := [name for name in state if name not in self.expected]):
-            hint = did_you_mean(missing[0], free).replace(" Did you mean", " The file has")
-            hint = hint.replace("?", ".").removesuffix(".")
-        return Misfit(missing, unknown, described, len(self.expected), hint)
+        free = [name for name in state if name not in self.expected]
+        return Misfit(missing, unknown, described, len(self.expected), free)
 
     def _is_part(self, name: str) -> bool:
         """Whether a tensor that the model does not know belongs to the network it stands for.
@@ -151,7 +163,7 @@ class Target:
         Decoders, mask tokens, projectors, auxiliary and other heads do not enter the features.
         """
         first, _, rest = name.partition(".")
-        if _NO_WEIGHT.search(name) or name in self._buffers:
+        if NO_WEIGHT.search(name) or name in self._buffers:
             return False
         if first in self._heads or "mask" in first or first.lower().startswith("aux"):
             return False

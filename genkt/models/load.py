@@ -158,7 +158,10 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
 
 def _read_otherwise(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
     """A folder whose weights stand beside objects that timm does not read past."""
-    content = read_content(timm_name.removeprefix("local-dir:"))
+    try:
+        content = read_content(timm_name.removeprefix("local-dir:"))
+    except UserError as error:
+        raise UserError(f'model "{spec.name}": cannot be built: {error}') from error
     model = _create(timm_name, replace(spec, pretrained=False), args)
     keep_head = "num_classes" not in args
     load_weights(model, content, f'model "{spec.name}"', name=spec.name, keep_head=keep_head)

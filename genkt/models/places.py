@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-AVERAGED = (
-    "state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "teacher",
-    "target_encoder",
-)  # fmt: skip
+FIRST = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""The dicts that timm takes, in its order."""
+
+AVERAGED = ("ema_state_dict", "ema_model", "ema", "teacher", "target_encoder")
 """Names of what its authors evaluate, where a checkpoint holds it beside the trained network."""
 
-USUAL = ("state_dict", "model_state_dict", "model")
 TRAINED = (
     "student", "encoder_k", "momentum_encoder", "momentum_backbone", "momentum_network",
     "target_network",
@@ -46,15 +45,11 @@ class Place:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """What is tried first: averaged weights, then the usual names, then others."""
-        words = [*self.container, *self.prefix.split(".")]
-        for number, name in enumerate(AVERAGED):
-            if name in words:
-                return 0, number
-        if any(name in words for name in TRAINED):
-            return 2, 0
-        usual = [number for number, name in enumerate(USUAL) if name in self.container]
-        return 1, min(usual, default=len(USUAL))
+        """What is tried first: timm's dicts in its order; among equals, averaged weights."""
+        outer = self.container[0] if self.container else ""
+        words = {*self.container, *self.prefix.split(".")}
+        averaged = 0 if words.intersection(AVERAGED) else 2 if words.intersection(TRAINED) else 1
+        return FIRST.index(outer) if outer in FIRST else len(FIRST), averaged
 
 
 def containers(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:

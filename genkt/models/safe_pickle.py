@@ -147,7 +147,8 @@ def _stubbed(name: str) -> bool:
 def _names_in_pickle(stream: BinaryIO) -> Iterator[str]:
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name == "GLOBAL":
-            yield str(argument).replace(" ", ".")
+            module, _, name = str(argument).partition(" ")
+            yield f"{'builtins' if module == '__builtin__' else module}.{name}"
 
 
 @contextlib.contextmanager

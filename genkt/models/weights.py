@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from genkt.models.fit import Fitted, Target, head_names, values_fault
+from genkt.models.fit import NO_WEIGHT, Fitted, Target, head_names, values_fault
 from genkt.models.places import Place, places
 from genkt.models.tensor_files import odd_tensor
 from genkt.types import UserError
@@ -26,8 +26,9 @@ def load_weights(
     """Find a model's weights in what a file holds, and load them.
 
     The dict and the prefix are found by their content: whatever holds every weight that the model
-    needs, apart from its head. Where several do, averaged weights (EMA, DINO's teacher) go before
-    ``state_dict`` and ``model``, and these before others; a student or a momentum encoder comes
+    needs, apart from its head. Where several do, timm's dicts come first, in its order
+    (``state_dict_ema``, ``model_ema``, ``state_dict``, ``model``); among others, or within one,
+    averaged weights (``ema``, DINO's ``teacher``) do, and a student or a momentum encoder comes
     last. Names of other repositories are mapped by timm's own filter of the model's family, and
     tables of positions are resized as timm does. Buffers that are no statistics are the model's
     own where the file lacks them. What lies outside the model's parts (decoders, mask tokens,
@@ -137,13 +138,18 @@ def _told(
     if fitted.filled:
         parts.append(f"{len(fitted.filled)} buffers filled by the model ({_some(fitted.filled)})")
     if fitted.left_out:
-        parts.append(f"{len(fitted.left_out)} tensors left out ({_some(fitted.left_out)})")
+        parts.append(f"{_tensors(len(fitted.left_out))} left out ({_some(fitted.left_out)})")
     if place.outside:
-        parts.append(f"{place.outside} tensors without the prefix left out")
+        parts.append(f"{_tensors(place.outside)} without the prefix left out")
     if head[0]:
         parts.append(head[0])
-    matters = bool(others or fitted.resized or fitted.left_out or head[1])
+    weights = [name for name in fitted.left_out if not NO_WEIGHT.search(name)]
+    matters = bool(others or fitted.resized or weights or head[1])
     return "; ".join(parts), matters
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor{'s' * (count != 1)}"
 
 
 def _some(names: list[str]) -> str:
