@@ -74,8 +74,7 @@ class Misfit:
         first = "; ".join(f"{kind} {', '.join(names[:3])}" for kind, names in kinds if names)
         return (
             f"{len(self.missing)} of {self.size} tensors missing, {len(self.unknown)} unknown, "
-            f"{len(self.shapes)} of another shape (first: {first})"
-            + self._closest()
+            f"{len(self.shapes)} of another shape (first: {first})" + self._closest()
         )
 
     def _closest(self) -> str:
