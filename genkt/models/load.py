@@ -14,7 +14,7 @@ from torch import nn
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
-from genkt.models.tensor_files import read_content
+from genkt.models.tensor_files import read_content, reason
 from genkt.models.weights import load_weights
 from genkt.types import UserError
 
@@ -138,14 +138,14 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
     except TypeError as error:
         raise UserError(f'model "{spec.name}": timm does not take these args: {error}') from error
     except (SafetensorError, pickle.UnpicklingError) as error:
-        raise UserError(f'model "{spec.name}": its weights are damaged: {_line(error)}') from error
+        raise UserError(f'model "{spec.name}": its weights are damaged: {reason(error)}') from error
     except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
         if pretrained and timm_name.startswith("local-dir:") and _ADVICE in str(error):
             return _read_otherwise(timm_name, spec, args)
         local = not pretrained or timm_name.startswith("local-dir:")
         if local or not isinstance(error, OSError):
             raise UserError(
-                f'model "{spec.name}": cannot be built: {_line(error)}. Check its args; where it '
+                f'model "{spec.name}": cannot be built: {reason(error)}. Check its args; where it '
                 "has no weights of its own, set pretrained=false."
             ) from error
         raise UserError(
@@ -166,12 +166,6 @@ def _read_otherwise(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn
     keep_head = "num_classes" not in args
     load_weights(model, content, f'model "{spec.name}"', name=spec.name, keep_head=keep_head)
     return model
-
-
-def _line(error: Exception) -> str:
-    if _ADVICE in str(error):
-        return "its file holds objects that are no tensors"
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
 
 
 def _declared_transform(model: nn.Module, name: str) -> ImageTransform:

@@ -178,7 +178,7 @@ def _refusal(path: Path, names: list[str]) -> UserError:
     )
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = 160) -> str:
     """One short line without control characters: the text may be a stranger's."""
     first = next(iter(text.strip().splitlines()), "") or "no reason given"
-    return first.encode("unicode_escape").decode()[:160].rstrip(". ")
+    return first.encode("unicode_escape").decode()[:most].rstrip(". ")

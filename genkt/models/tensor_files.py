@@ -57,7 +57,7 @@ def read_content(path: str | Path) -> object:
     Raises:
         UserError: no such file, another kind of file (it is named), damaged, or refused.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         if path.is_dir():
             path = _inside(path)
@@ -67,13 +67,15 @@ def read_content(path: str | Path) -> object:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged or hostile file raises anything
-        raise UserError(f"{path}: not a readable checkpoint: {_reason(error)}") from error
+        raise UserError(f"{path}: not a readable checkpoint: {reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
-    """The first line of an error; advice of torch's that genkt does not offer is left out."""
-    text = printable(str(error))
-    return _EXPECTED if "weights_only" in text or "add_safe_globals" in text else text
+def reason(error: Exception) -> str:
+    """The first line of an error, without the advice of libraries to run what a file holds."""
+    advised = any(word in str(error) for word in ("weights_only", "safe_globals", "allow_pickle"))
+    if advised:
+        return "it holds objects that are no tensors, or it is damaged"
+    return printable(str(error) or type(error).__name__, most=400)
 
 
 def _read_file(path: Path) -> object:

@@ -16,8 +16,10 @@ from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
 
-_SAID: dict[str, str] = {}
-"""What the last load of a file said, by the file: a run loads its models many times."""
+_SAID: dict[str, list[str]] = {}
+"""By file: what its last load said, then what was said of heads: a run loads it many times."""
+
+_LOGGED: set[str] = set()
 
 
 def load_weights(
@@ -55,13 +57,13 @@ def load_weights(
     tensors = {k: v for k, v in fitted.tensors.items() if v.shape == expected[k].shape}
     model.load_state_dict(tensors, strict=False)
     others = [other for other in candidates if other is not place and _is_twin(place, other)]
-    _say(source, _told(place, others, fitted, _new_head(model, fitted, tensors)))
+    _say(source, _told(place, others, fitted), _new_head(model, fitted, tensors))
 
 
 def weights_notes(files: Iterable[str | None]) -> list[str]:
     """What was said of these files when they were last loaded; nothing of a plain load."""
     sources = dict.fromkeys(f'weights "{file}"' for file in files if file)
-    return [_SAID[source] for source in sources if source in _SAID]
+    return [f"{source}: {text}" for source in sources for text in _SAID.get(source, []) if text]
 
 
 def _first_fit(
@@ -122,9 +124,7 @@ def _new_head(model: nn.Module, fitted: Fitted, loaded: Iterable[str]) -> tuple[
     return f"{classes}, that of the file has {max(sizes[0] for sizes in shape)}", False
 
 
-def _told(
-    place: Place, others: list[Place], fitted: Fitted, head: tuple[str, bool]
-) -> tuple[str, bool]:
+def _told(place: Place, others: list[Place], fitted: Fitted) -> tuple[str, bool]:
     """One line on a load, "" for a plain one, and whether it is more than a formality."""
     parts = []
     if place.container or place.prefix:
@@ -141,10 +141,8 @@ def _told(
         parts.append(f"{_tensors(len(fitted.left_out))} left out ({_some(fitted.left_out)})")
     if place.outside:
         parts.append(f"{_tensors(place.outside)} without the prefix left out")
-    if head[0]:
-        parts.append(head[0])
     weights = [name for name in fitted.left_out if not NO_WEIGHT.search(name)]
-    matters = bool(others or fitted.resized or weights or head[1])
+    matters = bool(others or fitted.resized or weights or place.outside)
     return "; ".join(parts), matters
 
 
@@ -156,15 +154,15 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _say(source: str, told: tuple[str, bool]) -> None:
+def _say(source: str, load: tuple[str, bool], head: tuple[str, bool]) -> None:
     """Once a file, by the process that speaks for a run."""
-    text, matters = told
-    if not text:
-        _SAID.pop(source, None)
-        return
-    line = f"{source}: {text}"
-    first = _SAID.get(source) != line
-    _SAID[source] = line
+    if _SAID.get(source, [""])[0] != load[0]:
+        _SAID[source] = [load[0]]
+    said = _SAID.setdefault(source, [load[0]])
+    said += [head[0]] if head[0] not in said else []
     speaks = multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0"
-    if first and speaks:
-        logger.log(logging.WARNING if matters else logging.INFO, line)
+    for text, matters in (load, head):
+        line = f"{source}: {text}"
+        if text and speaks and line not in _LOGGED:
+            _LOGGED.add(line)
+            logger.log(logging.WARNING if matters else logging.INFO, line)

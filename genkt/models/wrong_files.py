@@ -21,7 +21,6 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "an image (PNG)"),
     (b"\xff\xd8\xff", "an image (JPEG)"),
     (b"GIF8", "an image (GIF)"),
-    (b"BM", "an image (BMP)"),
     (b"II*\x00", "an image (TIFF)"),
     (b"MM\x00*", "an image (TIFF)"),
     (b"%PDF", "a PDF"),
@@ -55,6 +54,8 @@ def wrong_kind(path: Path) -> str | None:
         return None
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "an image (WebP)"
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
+        return "an image (BMP)"
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
