@@ -123,6 +123,13 @@ def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
         assert all(torch.equal(found[key], WEIGHTS[key]) for key in WEIGHTS)
 
 
+def test_the_dicts_that_timm_takes_are_seen_through(tmp_path: Path) -> None:
+    for name in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        other = {"model": {"b": torch.zeros(1)}} if name != "model" else {}
+        (tmp_path / "x.pth").write_bytes(torch_bytes({**other, name: WEIGHTS, "epoch": 3}))
+        assert read_tensors(tmp_path / "x.pth").keys() == WEIGHTS.keys()
+
+
 def test_folders_as_hugging_face_lays_them_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a folder; expected a file.*it holds nothing"):
         read_content(tmp_path)

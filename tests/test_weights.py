@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 from timm.models import adapt_input_conv  # type: ignore[attr-defined]
 from timm.models.swin_transformer import checkpoint_filter_fn as swin_filter
+from tiny import run
 from torch import Tensor, nn
 from training_cases import assert_same
 
@@ -139,6 +140,10 @@ def counted(state: State) -> object:
     return state | {"total_ops": torch.zeros(1), "layer1.total_params": torch.zeros(1)}
 
 
+def counters_odd(state: State) -> object:
+    return state | {"bn1.num_batches_tracked": torch.zeros(1, dtype=torch.int64)}
+
+
 def dinov2(state: State) -> object:
     """The repository's names: registers apart, a class place in the table, a mask token."""
     own = dict(state)
@@ -178,7 +183,8 @@ PUBLISHED: list[tuple[str, Callable[[State], object], str]] = [
     ("resnet18", lightning, 'under "model.net."; 1 tensor without the prefix left out'),
     ("resnet18", counters_lost, "13 buffers filled by the model"),
     ("resnet18", counted, "2 tensors left out .total_ops"),
-    ("vit_small_patch14_reg4_dinov2", dinov2, "1 names mapped as timm does"),
+    ("resnet18", counters_odd, "1 buffer filled by the model .bn1.num_batches_tracked"),
+    ("vit_small_patch14_reg4_dinov2", dinov2, "1 name mapped as timm does"),
     ("deit3_small_patch16_224", deit3, "4 names mapped as timm does"),
     ("swin_tiny_patch4_window7_224", swin, r"relative_position_index\)"),
     ("convnext_tiny", convnext, "taken from model_ema; also there: model; 56 names mapped"),
@@ -392,3 +398,12 @@ def test_a_folder_that_timm_does_not_read_is_read_past_its_settings(tmp_path: Pa
     content = {"state_dict": source.model.state_dict(), "best": np.float64(0.5)}
     torch.save(content, tmp_path / "pytorch_model.bin")
     assert load_model(ModelSpec(f"local-dir:{tmp_path}")).fingerprint() == source.fingerprint()
+
+
+def test_the_commands_take_a_folder_and_name_a_wrong_file(tmp_path: Path) -> None:
+    words = ("evaluate", "model=genkt:digits_teacher")
+    ran = run(*words, f"weights={tmp_path}")
+    assert ran.code == 2 and "pytorch_model.bin" in ran.err and "holds nothing" in ran.err
+    (tmp_path / "x.pth").write_text("<html>Please sign in</html>")
+    ran = run(*words, f"weights={tmp_path / 'x.pth'}")
+    assert ran.code == 2 and "a web page" in ran.err

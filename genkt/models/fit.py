@@ -120,7 +120,7 @@ class Target:
 
     def _fit(self, state: Mapping[str, Tensor], raw: Mapping[str, Tensor]) -> Fitted | Misfit:
         fillable = self._buffers.difference(self.wanted)
-        shaped = {k for k in state if k in self.expected and _same_shape(state[k], self, k)}
+        shaped = {k for k in state if k in self.expected and self._has_shape(k, state[k])}
         other = [k for k in state if k in self.expected and k not in shaped]
         shapes = [k for k in other if k not in self.head and k not in fillable]
         missing = [k for k in self.wanted if k not in state]
@@ -155,6 +155,9 @@ class Target:
         free = [name for name in state if name not in self.expected]
         return Misfit(missing, unknown, described, len(self.expected), free)
 
+    def _has_shape(self, name: str, value: Tensor) -> bool:
+        return value.shape == self.expected[name].shape
+
     def _is_part(self, name: str) -> bool:
         """Whether a tensor that the model does not know belongs to the network it stands for.
 
@@ -185,7 +188,7 @@ class Target:
         """Position tables and first convolutions in the model's shape, by timm's functions."""
         changed = dict(state)
         for name in self.expected.keys() & changed.keys():
-            if not _same_shape(changed[name], self, name):
+            if not self._has_shape(name, changed[name]):
                 resized = _resize(name, changed[name], self.expected[name], self.model)
                 if resized is not None:
                     changed[name] = resized
@@ -253,10 +256,6 @@ def _left_out(
     gone = [k for k, v in raw.items() if k not in state and id(v) not in used]
     buffers = [k for k in state if k not in tensors and k not in extra]
     return [*extra, *buffers, *([] if fused else gone)]
-
-
-def _same_shape(value: Tensor, target: Target, name: str) -> bool:
-    return value.shape == target.expected[name].shape
 
 
 def _shape(value: Tensor) -> str:

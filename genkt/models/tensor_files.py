@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genkt.models.places import FIRST
 from genkt.models.safe_pickle import printable, read_torch
 from genkt.models.wrong_files import cut_off, is_npz, is_safetensors, wrong_kind
 from genkt.types import UserError
@@ -36,7 +37,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: as ``read_content``; the tensors may stand under ``state_dict``, as Lightning puts
-            them.
+            them, or another of timm's names (``FIRST``).
 
     Returns:
         Name to dense tensor, on the CPU, in the file's precision.
@@ -173,16 +174,18 @@ def odd_tensor(state: Mapping[str, Tensor]) -> str | None:
 
 
 def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    state = content
+    if isinstance(content, dict):
+        state = next((content[k] for k in FIRST if isinstance(content.get(k), dict)), content)
     if not isinstance(state, dict) or not state:
         raise UserError(
-            f"{path}: expected named tensors, alone or under state_dict, got "
+            f"{path}: expected named tensors, alone or under state_dict or model, got "
             f"{'none' if state == {} else 'a ' + type(state).__name__}"
         )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(
-                f"{path}: expected named tensors, alone or under state_dict, got a "
+                f"{path}: expected named tensors, alone or under state_dict or model, got a "
                 f"{type(value).__name__} at {printable(str(name))}"
             )
     if fault := odd_tensor(state):

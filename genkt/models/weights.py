@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from torch import nn
 
@@ -132,22 +132,24 @@ def _told(place: Place, others: list[Place], fitted: Fitted) -> tuple[str, bool]
     if others:
         parts.append(f"also there: {', '.join(map(str, others[:3]))}")
     if fitted.renamed:
-        parts.append(f"{fitted.renamed} names mapped as timm does")
+        parts.append(f"{_count(range(fitted.renamed), 'name')} mapped as timm does")
     if fitted.resized:
         parts.append(f"resized {_some(fitted.resized)}")
     if fitted.filled:
-        parts.append(f"{len(fitted.filled)} buffers filled by the model ({_some(fitted.filled)})")
+        parts.append(
+            f"{_count(fitted.filled, 'buffer')} filled by the model ({_some(fitted.filled)})"
+        )
     if fitted.left_out:
-        parts.append(f"{_tensors(len(fitted.left_out))} left out ({_some(fitted.left_out)})")
+        parts.append(f"{_count(fitted.left_out, 'tensor')} left out ({_some(fitted.left_out)})")
     if place.outside:
-        parts.append(f"{_tensors(place.outside)} without the prefix left out")
+        parts.append(f"{_count(range(place.outside), 'tensor')} without the prefix left out")
     weights = [name for name in fitted.left_out if not NO_WEIGHT.search(name)]
     matters = bool(others or fitted.resized or weights or place.outside)
     return "; ".join(parts), matters
 
 
-def _tensors(count: int) -> str:
-    return f"{count} tensor{'s' * (count != 1)}"
+def _count(things: Sized, kind: str) -> str:
+    return f"{len(things)} {kind}{'s' * (len(things) != 1)}"
 
 
 def _some(names: list[str]) -> str:
