@@ -407,3 +407,21 @@ def test_the_commands_take_a_folder_and_name_a_wrong_file(tmp_path: Path) -> Non
     (tmp_path / "x.pth").write_text("<html>Please sign in</html>")
     ran = run(*words, f"weights={tmp_path / 'x.pth'}")
     assert ran.code == 2 and "a web page" in ran.err
+
+
+def test_names_of_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    path = written(tmp_path, {"a\x1b[2J": RESNET | {"decoder.\r\x07": torch.zeros(1)}})
+    loaded("resnet18", path)
+    notes = weights_notes([str(path)])
+    assert "1 tensor left out" in notes[0] and all(note.isprintable() for note in notes)
+    written(tmp_path, RESNET | {"layer1.\x1b[2J\n": torch.zeros(1)})
+    with pytest.raises(UserError, match="1 unknown") as refused:
+        loaded("resnet18", path)
+    assert str(refused.value).isprintable()
+
+
+def test_a_head_of_no_shape_is_a_new_head(tmp_path: Path) -> None:
+    path = written(tmp_path, RESNET | {"fc.weight": torch.zeros(()), "fc.bias": torch.zeros(())})
+    for num_classes in (3, None):
+        loaded("resnet18", path, num_classes)
+    assert "the file has none" in weights_notes([str(path)])[-1]

@@ -128,7 +128,8 @@ class Target:
         unknown = [k for k in extra if self._is_part(k)]
         if missing or unknown or shapes:
             return self._misfit(state, missing, unknown, shapes)
-        tensors = {k: v for k, v in state.items() if k in shaped or k in self.head}
+        heads = {k for k in self.head & state.keys() if state[k].ndim == self.expected[k].ndim}
+        tensors = {k: v for k, v in state.items() if k in shaped or k in heads}
         made = [k for k in self.expected if k not in tensors and k not in self.head]
         return Fitted(
             tensors,

@@ -11,6 +11,7 @@ from torch import nn
 
 from genkt.models.fit import NO_WEIGHT, Fitted, Target, head_names, values_fault
 from genkt.models.places import Place, places
+from genkt.models.safe_pickle import printable
 from genkt.models.tensor_files import odd_tensor
 from genkt.types import UserError
 
@@ -50,7 +51,7 @@ def load_weights(
         raise UserError(f"{source}: {_no_tensors(content)}")
     place, fitted = _first_fit(target, candidates, source, name)
     if fault := odd_tensor(fitted.tensors) or values_fault(target, fitted):
-        raise UserError(f"{source}: {fault}")
+        raise UserError(f"{source}: {printable(fault)}")
     if keep_head:
         _fit_head(model, fitted)
     expected = model.state_dict()
@@ -81,7 +82,7 @@ def _first_fit(
             return place, found
         if closest is None or found.badness < closest.badness:
             closest, state = found, place.state
-    fault = odd_tensor(state) or f"not of {name}: {closest}"
+    fault = odd_tensor(state) or f"not of {name}: {printable(str(closest), most=1000)}"
     raise UserError(f"{source}: {fault}")
 
 
@@ -145,7 +146,7 @@ def _told(place: Place, others: list[Place], fitted: Fitted) -> tuple[str, bool]
         parts.append(f"{_count(range(place.outside), 'tensor')} without the prefix left out")
     weights = [name for name in fitted.left_out if not NO_WEIGHT.search(name)]
     matters = bool(others or fitted.resized or weights or place.outside)
-    return "; ".join(parts), matters
+    return printable("; ".join(parts), most=1000) if parts else "", matters
 
 
 def _count(things: Sized, kind: str) -> str:
