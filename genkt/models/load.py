@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
+from genkt.models.heads import heads_of
 from genkt.types import UserError
 
 SHIPPED_PREFIX = "genkt:"
@@ -188,15 +189,16 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def _head_names(model: nn.Module) -> set[str]:
     """The classifier's weights, as the model's state dict calls them."""
-    classifier = model.get_classifier()  # type: ignore[operator]
-    parts = classifier if isinstance(classifier, tuple) else (classifier,)
-    head = {id(parameter) for part in parts for parameter in part.parameters()}
+    head = {id(parameter) for part in heads_of(model) for parameter in part.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in head}
 
 
 def _fit_head(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Give the model as many classes as the weights have."""
-    sizes = {state[name].shape[0] for name in _head_names(model) if name in state}
+    # Not every weight of a head has a row a class: some normalise its input first.
+    expected = model.state_dict()
+    rows = [n for n in _head_names(model) if expected[n].shape[0] == model.num_classes]
+    sizes = {state[name].shape[0] for name in rows if name in state}
     if len(sizes) == 1 and sizes != {model.num_classes}:
         model.reset_classifier(sizes.pop())  # type: ignore[operator]
 
