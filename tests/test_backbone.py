@@ -226,6 +226,21 @@ def test_exported_students_come_back_from_timm(tmp_path: Path) -> None:
     torch.testing.assert_close(theirs, own.normalize(own.to_uint8(picture)[None])[0])
 
 
+def test_weights_that_two_parts_share_are_exported(tmp_path: Path) -> None:
+    sizes = {"serial_depths": [1] * 4, "parallel_depth": 1, "img_size": 32}
+    model = timm.create_model("coat_tiny", num_classes=3, **sizes)
+    assert len(list(model.parameters())) < len(list(model.named_parameters(remove_duplicate=False)))
+    backbone = Backbone(model, transform(32), "coat").eval()
+    backbone.export(tmp_path)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert torch.equal(again(noise(32)), backbone(noise(32)).logits)
+    plain = TinyNet()
+    plain.more = plain.head  # type: ignore[assignment]
+    Backbone(plain, TRANSFORM, "plain").export(tmp_path / "plain")
+    saved = load_file(tmp_path / "plain" / "model.safetensors")
+    assert torch.equal(saved["more.weight"], plain.head.weight)
+
+
 def test_an_exported_plain_module_is_its_weights(tmp_path: Path) -> None:
     tiny_net().export(tmp_path / "student")
     assert_same(

@@ -185,9 +185,10 @@ def test_without_classes_the_features_are_the_output(family: str) -> None:
     assert model.width == width and model.classifier_parameters() == []
 
 
-def test_weights_of_other_classes_bring_their_heads(tmp_path: Path) -> None:
-    name, _, args, _ = FAMILIES["levit"]
-    backbone, images = built("levit")
+@pytest.mark.parametrize("family", ["levit", "repvit", "crossvit"])
+def test_weights_of_other_classes_bring_their_heads(family: str, tmp_path: Path) -> None:
+    name, _, args, _ = FAMILIES[family]
+    backbone, images = built(family)
     backbone.export(tmp_path)
     weights = str(tmp_path / "model.safetensors")
     loaded = load_model(ModelSpec(name, weights=weights, args=args)).eval()

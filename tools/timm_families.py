@@ -256,8 +256,8 @@ def _page(rows: list[Row], command: str) -> str:
         "Of every module of `timm.models`, and of every class of model in it, the smallest member: "
         f"{len(taken)} of {len(rows)} classes are taken, {len(whole)} of {len(families)} modules "
         "with all of theirs. Random weights, 3 classes, the model's own input size or at most "
-        f"{CHEAP} pixels where it allows that, the centre of the picture where its own crop mode is "
-        "one that genkt does not have. Taken means: genkt's logits and timm's agree, a training "
+        f"{CHEAP} pixels where it allows that, the middle of the picture where its own crop mode "
+        "is not one of genkt's. Taken means: genkt's logits and timm's agree, a training "
         "step moves every weight of the classifier, and timm loads the exported folder with the "
         "same outputs. Features are the width of the vector that enters the classifier; a model "
         "with several heads has all their vectors side by side.",

@@ -76,7 +76,10 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
         torch.manual_seed(derive_seed(seed, "weights"))
         model = _create(timm_name, spec, args)
         if state is not None and num_classes is None:
-            _fit_head(model, state)
+            classes = _classes_of(model, state)
+            # Built again: some models' reset_classifier leaves out a head that their args gave.
+            if classes != model.num_classes:
+                model = _create(timm_name, spec, {**args, "num_classes": classes})
     if state is not None:
         _load_state(model, state, spec)
     backbone = Backbone(model, _declared_transform(model, spec.name), spec.name)
@@ -193,14 +196,14 @@ def _head_names(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in head}
 
 
-def _fit_head(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give the model as many classes as the weights have."""
-    # Not every weight of a head has a row a class: some normalise its input first.
+def _classes_of(model: nn.Module, state: dict[str, Tensor]) -> int:
+    """How many classes the weights have; the model's own number where they do not say."""
+    own: int = model.num_classes  # type: ignore[assignment]
     expected = model.state_dict()
-    rows = [n for n in _head_names(model) if expected[n].shape[0] == model.num_classes]
+    # Not every weight of a head has a row a class: some normalise its input first.
+    rows = [name for name in _head_names(model) if expected[name].shape[0] == own]
     sizes = {state[name].shape[0] for name in rows if name in state}
-    if len(sizes) == 1 and sizes != {model.num_classes}:
-        model.reset_classifier(sizes.pop())  # type: ignore[operator]
+    return sizes.pop() if len(sizes) == 1 else own
 
 
 def _load_state(model: nn.Module, state: dict[str, Tensor], spec: ModelSpec) -> None:
