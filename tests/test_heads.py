@@ -26,7 +26,7 @@ from genkt.types import UserError
 
 SAM = {"img_size": 64, "window_size": 2, "global_attn_indexes": (0,), "neck_chans": 8}
 FAMILIES: dict[str, tuple[str, int, dict[str, object], int]] = {
-    "levit": ("levit_128s", 224, {"depth": (1, 1, 1)}, 384),
+    "levit": ("levit_128s", 224, {"embed_dim": (32, 32, 48), "depth": (1, 1, 1)}, 48),
     "efficientformer": (
         "efficientformer_l1", 224, {"embed_dims": (4, 4, 8, 8), "depths": (1, 1, 1, 1)}, 8,
     ),
@@ -54,7 +54,10 @@ FAMILIES: dict[str, tuple[str, int, dict[str, object], int]] = {
         }, 8,
     ),
     "samvit": ("samvit_base_patch16", 64, {**SMALL, **SAM}, 8),
-    "repvit": ("repvit_m1", 64, {"distillation": True}, 384),
+    "repvit": (
+        "repvit_m1", 64,
+        {"distillation": True, "embed_dim": (8, 8, 16, 16), "depth": (1, 1, 1, 1)}, 16,
+    ),
 }  # fmt: skip
 
 
@@ -226,9 +229,28 @@ class Beside(Everywhere):
         return sum(head(vector) for head in self.heads) + tokens[:, 0, :3]  # type: ignore[return-value]
 
 
+class Half(Everywhere):
+    """Calls one of its two heads."""
+
+    def forward_head(self, tokens: Tensor) -> Tensor:
+        return self.heads[0](tokens.mean(dim=1))  # type: ignore[no-any-return]
+
+
+class Headless(Everywhere):
+    """Knows of no head."""
+
+    def get_classifier(self) -> None:  # type: ignore[override]
+        return None
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(Everywhere(), "a vector .* for each head, got"), (Beside(), "differs from model")],
+    [
+        (Everywhere(), "a vector .* for each head, got"),
+        (Beside(), "differs from model"),
+        (Half(), "from all 2 heads, got 1"),
+        (Headless(), "expected a classifier, it has none"),
+    ],
 )
 def test_heads_whose_vectors_are_not_all_are_refused(model: nn.Module, message: str) -> None:
     shape = ImageTransform((16, 16), HALF, HALF, "bilinear", 1.0)

@@ -87,7 +87,7 @@ def main() -> None:
         rows.append(row)
         print(f"{row.family:24} {row.model:42} {row.seconds:5.1f} s  {_verdict(row)}", flush=True)
     if options.write:
-        options.write.write_text(_page(rows, "python " + " ".join(sys.argv)), encoding="utf-8")
+        options.write.write_text(_page(rows, _command(options)), encoding="utf-8")
 
 
 def _read(path: Path | None) -> dict[str, Row]:
@@ -244,6 +244,11 @@ def _require_equal(what: str, found: Any, expected: torch.Tensor) -> None:
 
 def _verdict(row: Row) -> str:
     return f"refused: {row.refused}" if row.refused else "taken"
+
+
+def _command(options: argparse.Namespace) -> str:
+    chosen = "" if options.filter == "*" else f" --filter '{options.filter}'"
+    return f"python tools/timm_families.py{chosen} --write docs/families.md"
 
 
 def _page(rows: list[Row], command: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +83,17 @@ def join_heads(model: nn.Module, feature_map: object) -> JoinedHeads:
     vectors, reads, _ = _run(model, feature_map)
     widths = tuple(vector.shape[1] for vector in vectors)
     joined = JoinedHeads(widths, reads, _without_data(feature_map))
-    features = torch.cat(vectors, dim=1) if vectors else None
-    weights = () if features is None else _weights_between(model, joined, features)
-    return JoinedHeads(widths, reads, joined.like, weights)
+    if not vectors:
+        return joined
+    return replace(joined, weights=_weights_between(model, joined, torch.cat(vectors, dim=1)))
 
 
 def _run(model: nn.Module, feature_map: object) -> tuple[list[Tensor], tuple[int, ...], Tensor]:
     heads, seen = heads_of(model), dict[int, Tensor]()
     with _hooked(heads, [_kept(seen, place) for place in range(len(heads))]):
         logits = mean_of_heads(model.forward_head(feature_map))  # type: ignore[operator]
+    if 0 < len(seen) < len(heads):
+        raise ValueError(f"expected logits from all {len(heads)} heads, got {len(seen)} of them")
     different: list[Tensor] = []
     reads = []
     for _, vector in sorted(seen.items()):
