@@ -151,8 +151,9 @@ class Scaled(TinyNet):
     ],
 )
 def test_plain_modules_that_do_not_fit_are_refused(model: nn.Module, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         Backbone(model, TRANSFORM, "odd")
+    assert str(caught.value).count("model 'odd'") == 1
 
 
 def test_wrapping_leaves_modes_and_random_state_alone() -> None:

@@ -37,8 +37,8 @@ from genkt.models.load import ModelSpec, load_model
 from genkt.types import UserError
 
 NUM_CLASSES = 3
-CHEAP = 256
-"""Input sizes above this are made smaller where the model allows it."""
+LARGE, CHEAP = 256, 224
+"""Input sizes above the first are brought to the second where the model allows it."""
 
 
 @dataclass(frozen=True)
@@ -198,17 +198,17 @@ def _try(name: str) -> dict[str, Any]:
 
 
 def _built(name: str) -> Backbone:
-    """At its own input size, or at ``CHEAP`` where that is larger and the model allows it."""
+    """At its own input size, or at ``CHEAP`` where that is large and the model allows it."""
     config = get_pretrained_cfg(name)
     own = config.input_size[1:] if config else (224, 224)
-    small = (min(own[0], CHEAP), min(own[1], CHEAP))
     overlay: dict[str, Any] = {}
     if config and config.crop_mode not in (None, "", *CROP_MODES):
         overlay["crop_mode"] = "center"
     spec = ModelSpec(name, pretrained=False, transform=overlay)
-    if own != small:
-        smaller = replace(spec, transform={**overlay, "input_size": list(small)})
-        for args in ({"img_size": list(small)}, {}):
+    if max(own) > LARGE:
+        small = [CHEAP, CHEAP]
+        smaller = replace(spec, transform={**overlay, "input_size": small})
+        for args in ({"img_size": small}, {}):
             try:
                 return load_model(replace(smaller, args=args), num_classes=NUM_CLASSES)
             except (UserError, TypeError):  # refused, if at all, for what it is at its own size
@@ -260,9 +260,9 @@ def _page(rows: list[Row], command: str) -> str:
         "",
         "Of every module of `timm.models`, and of every class of model in it, the smallest member: "
         f"{len(taken)} of {len(rows)} classes are taken, {len(whole)} of {len(families)} modules "
-        "with all of theirs. Random weights, 3 classes, the model's own input size or at most "
-        f"{CHEAP} pixels where it allows that, the middle of the picture where its own crop mode "
-        "is not one of genkt's. Taken means: genkt's logits and timm's agree, a training "
+        "with all of theirs. Random weights, 3 classes, the model's own input size, above "
+        f"{LARGE} pixels {CHEAP} where it allows that; the middle of the picture where its own "
+        "crop mode is not one of genkt's. Taken means: genkt's logits and timm's agree, a training "
         "step moves every weight of the classifier, and timm loads the exported folder with the "
         "same outputs. Features are the width of the vector that enters the classifier; a model "
         "with several heads has all their vectors side by side.",

@@ -242,7 +242,7 @@ class Backbone(nn.Module):
         parameter = next(self.model.parameters(), None)
         if parameter is None:
             raise UserError(f"model {self.name!r}: expected a model with weights, it has none")
-        if self._is_timm and not heads_of(self.model):
+        if not (heads_of(self.model) if self._is_timm else [self._classifier()]):
             raise UserError(f"model {self.name!r}: expected a classifier, it has none")
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(1, 3, *self.transform.input_size, generator=generator)
