@@ -19,7 +19,8 @@ from genkt.data.views import ImageTransform
 from genkt.models.backbone import Backbone
 from genkt.models.heads import heads_of
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.inference import Classifier, export_onnx
+from genkt.recipes.inference import Classifier
+from genkt.recipes.onnx_export import export_onnx
 from genkt.training.distiller import trainable
 from genkt.training.probe import fit_head
 from genkt.types import UserError

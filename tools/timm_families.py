@@ -265,7 +265,8 @@ def _page(rows: list[Row], command: str) -> str:
         "crop mode is not one of genkt's. Taken means: genkt's logits and timm's agree, a training "
         "step moves every weight of the classifier, and timm loads the exported folder with the "
         "same outputs. Features are the width of the vector that enters the classifier; a model "
-        "with several heads has all their vectors side by side.",
+        "with several heads has all their vectors side by side, and answers with the mean of its "
+        "heads, in training too.",
         "",
         f"timm {timm.__version__}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}, "
         f"`{command}`",

@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         channels_last: lay images out channels last in memory (see ``ModelSpec``).
 
     Raises:
-        UserError: the model has no linear classifier that is found, or the check above fails.
+        UserError: no linear classifier is found in the model, or the check above fails.
 
     Example:
         >>> import timm
