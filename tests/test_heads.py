@@ -131,6 +131,22 @@ def test_the_weights_that_mix_the_heads_are_the_classifiers() -> None:
     assert all(any(p is weight for p in found) for weight in mixing)
 
 
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [("levit", (48, 4, 4)), ("deit, distilled", (16, 2, 2)), ("samvit", (8, 4, 4))],
+)
+def test_they_have_maps_where_timm_gives_one(family: str, shape: tuple[int, int, int]) -> None:
+    assert built(family)[0].map_shape == shape
+
+
+@pytest.mark.parametrize("family", ["crossvit", "efficientvim"])
+def test_maps_of_several_branches_are_no_map(family: str) -> None:
+    backbone, _ = built(family)
+    assert backbone.map_width is None
+    with pytest.raises(UserError, match="got list; choose another model"):
+        _ = backbone.map_shape
+
+
 @pytest.mark.parametrize("family", ["levit", "deit, distilled", "repvit"])
 def test_distilled_training_gives_the_mean_of_the_heads(family: str) -> None:
     backbone, images = built(family)

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from genkt.data.views import ImageTransform
 from genkt.io import fingerprint, fingerprint_tensors
 from genkt.models.feature_maps import spatial_map
-from genkt.models.heads import JoinedHeads, heads_of, join_heads, mean_of_heads, run_heads
+from genkt.models.heads import (
+    JoinedHeads,
+    heads_of,
+    join_heads,
+    mean_of_heads,
+    run_heads,
+    without_data,
+)
 from genkt.types import ModelOutput, UserError
 
 _HEAD_NAMES = ("fc", "head", "heads", "classifier")
@@ -66,7 +73,7 @@ class Backbone(nn.Module):
             hasattr(model, part) for part in ("forward_features", "forward_head", "get_classifier")
         )
         self.training = model.training
-        self._map_seen: Tensor | None = None
+        self._map_seen: object = None
         self._joined: JoinedHeads | None = None  # where there are several heads
         self._own_head: nn.Linear | None = None
         self.width, self.num_classes = self._check()
@@ -262,8 +269,7 @@ class Backbone(nn.Module):
                 "adds something after the classifier, which genkt does not support (where an arg "
                 "leaves it out, set it, as use_aux_head=false for volo)"
             )
-        seen = output.feature_map
-        self._map_seen = torch.empty_like(seen, device="meta") if torch.is_tensor(seen) else None
+        self._map_seen = without_data(output.feature_map)
         return output.features.shape[1], direct.shape[1]
 
     def _both_ways(self, images: Tensor) -> tuple[ModelOutput, Tensor, object]:

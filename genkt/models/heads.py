@@ -82,7 +82,7 @@ def join_heads(model: nn.Module, feature_map: object) -> JoinedHeads:
     """
     vectors, reads, _ = _run(model, feature_map)
     widths = tuple(vector.shape[1] for vector in vectors)
-    joined = JoinedHeads(widths, reads, _without_data(feature_map))
+    joined = JoinedHeads(widths, reads, without_data(feature_map))
     if not vectors:
         return joined
     return replace(joined, weights=_weights_between(model, joined, torch.cat(vectors, dim=1)))
@@ -146,16 +146,21 @@ def _given(part: Tensor) -> Callable[..., Tensor]:
     return hook
 
 
-def _without_data(feature_map: object) -> object:
+def without_data(feature_map: object) -> object:
+    """What ``forward_features`` gave, with its shapes and nothing else; None for what has none."""
     if isinstance(feature_map, (tuple, list)):
-        return [_without_data(part) for part in feature_map]
+        return _like(feature_map, [without_data(part) for part in feature_map])
     return torch.empty_like(feature_map, device="meta") if torch.is_tensor(feature_map) else None
 
 
 def _blank(like: object, features: Tensor) -> object:
     """Zeros of a feature map's shape for as many rows as the features have."""
-    if isinstance(like, list):
-        return [_blank(part, features) for part in like]
+    if isinstance(like, (tuple, list)):
+        return _like(like, [_blank(part, features) for part in like])
     if not isinstance(like, Tensor):
         return None
     return features.new_zeros(()).expand(len(features), *like.shape[1:])
+
+
+def _like(parts: object, new: list[object]) -> object:
+    return tuple(new) if isinstance(parts, tuple) else new
