@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from genkt.io import did_you_mean
+from genkt.models.heads import heads_of
 
 _FILTERS = (
     "checkpoint_filter_fn",
@@ -197,10 +198,8 @@ class Target:
 
 
 def head_names(model: nn.Module) -> set[str]:
-    """The classifier's weights, as the model's state dict calls them."""
-    classifier = model.get_classifier()  # type: ignore[operator]
-    parts = classifier if isinstance(classifier, tuple) else (classifier,)
-    head = {id(parameter) for part in parts for parameter in part.parameters()}
+    """The weights of the classifier, or of all heads, as the model's state dict calls them."""
+    head = {id(parameter) for part in heads_of(model) for parameter in part.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in head}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,9 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
         torch.manual_seed(derive_seed(seed, "weights"))
         model = _create(timm_name, spec, args)
         if spec.weights:
-            load_weights(
+            model = load_weights(
                 model, content, f'weights "{spec.weights}"', name=spec.name,
-                keep_head=num_classes is None,
+                rebuilt=_builder(timm_name, spec, args),
             )  # fmt: skip
     backbone = Backbone(model, _declared_transform(model, spec.name), spec.name)
     backbone.channels_last = spec.channels_last
@@ -162,10 +163,20 @@ def _read_otherwise(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn
         content = read_content(timm_name.removeprefix("local-dir:"))
     except UserError as error:
         raise UserError(f'model "{spec.name}": cannot be built: {error}') from error
-    model = _create(timm_name, replace(spec, pretrained=False), args)
-    keep_head = "num_classes" not in args
-    load_weights(model, content, f'model "{spec.name}"', name=spec.name, keep_head=keep_head)
-    return model
+    bare = replace(spec, pretrained=False)
+    return load_weights(
+        _create(timm_name, bare, args), content, f'model "{spec.name}"', name=spec.name,
+        rebuilt=_builder(timm_name, bare, args),
+    )  # fmt: skip
+
+
+def _builder(
+    timm_name: str, spec: ModelSpec, args: dict[str, Any]
+) -> Callable[[int], nn.Module] | None:
+    """What builds the model with so many classes; None where the user gave their number."""
+    if "num_classes" in args:
+        return None
+    return lambda classes: _create(timm_name, spec, {**args, "num_classes": classes})
 
 
 def _declared_transform(model: nn.Module, name: str) -> ImageTransform:

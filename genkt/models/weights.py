@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 
 from torch import nn
 
@@ -24,8 +24,9 @@ _LOGGED: set[str] = set()
 
 
 def load_weights(
-    model: nn.Module, content: object, source: str, *, name: str, keep_head: bool
-) -> None:
+    model: nn.Module, content: object, source: str, *, name: str,
+    rebuilt: Callable[[int], nn.Module] | None = None,
+) -> nn.Module:  # fmt: skip
     """Find a model's weights in what a file holds, and load them.
 
     The dict and the prefix are found by their content: whatever holds every weight that the model
@@ -40,7 +41,11 @@ def load_weights(
     Args:
         content: see ``read_content``.  source: the file, for messages.
         name: of the model, for messages.
-        keep_head: give the model as many classes as the weights have.
+        rebuilt: builds the model with so many classes, to have as many as the weights; None: its
+            own number stays. (Some models' ``reset_classifier`` leaves out a head.)
+
+    Returns:
+        The model, or the one that was built in its place.
 
     Raises:
         UserError: no weights, weights of another architecture, or values that are not numbers.
@@ -52,13 +57,14 @@ def load_weights(
     place, fitted = _first_fit(target, candidates, source, name)
     if fault := odd_tensor(fitted.tensors) or values_fault(target, fitted):
         raise UserError(f"{source}: {printable(fault)}")
-    if keep_head:
-        _fit_head(model, fitted)
+    if rebuilt is not None and (classes := _classes_of(model, fitted)) != model.num_classes:
+        model = rebuilt(classes)
     expected = model.state_dict()
     tensors = {k: v for k, v in fitted.tensors.items() if v.shape == expected[k].shape}
     model.load_state_dict(tensors, strict=False)
     others = [other for other in candidates if other is not place and _is_twin(place, other)]
     _say(source, _told(place, others, fitted), _new_head(model, fitted, tensors))
+    return model
 
 
 def weights_notes(files: Iterable[str | None]) -> list[str]:
@@ -99,12 +105,14 @@ def _no_tensors(content: object) -> str:
     return f"{start} a {type(content[key]).__name__} at {ascii(key)[:80].strip(chr(39))}"
 
 
-def _fit_head(model: nn.Module, fitted: Fitted) -> None:
-    """Give the model as many classes as the weights have."""
-    tensors = fitted.tensors
-    sizes = {tensors[name].shape[0] for name in head_names(model) if name in tensors}
-    if len(sizes) == 1 and sizes != {model.num_classes}:
-        model.reset_classifier(sizes.pop())  # type: ignore[operator]
+def _classes_of(model: nn.Module, fitted: Fitted) -> int:
+    """How many classes the weights have; the model's own number where they do not say."""
+    own: int = model.num_classes  # type: ignore[assignment]
+    expected = model.state_dict()
+    # Not every weight of a head has a row a class: some normalise its input first.
+    rows = [name for name in head_names(model) if expected[name].shape[0] == own]
+    sizes = {fitted.tensors[name].shape[0] for name in rows if name in fitted.tensors}
+    return sizes.pop() if len(sizes) == 1 else own
 
 
 def _is_twin(place: Place, other: Place) -> bool:

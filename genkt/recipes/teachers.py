@@ -21,7 +21,7 @@ from genkt.recipes.irf import SETTINGS, train_setting
 from genkt.recipes.run_folder import OUTPUTS, StageLog, teacher_folder
 from genkt.recipes.session import Session, TeacherSet, draw_seed, shape_of
 from genkt.recipes.stages import train_supervised
-from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head, install_head
+from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head
 from genkt.training.teacher import OutputName, Precision, cache_outputs
 from genkt.types import Cost, ModelOutput
 
@@ -119,7 +119,7 @@ def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
     model = base
     if online:
         model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
-        install_head(model, head)
+        model.answer_by(head)
         model.freeze().to(session.fabric.device)
     return _Found(
         model, None if online else ProbedStore(store, head), "linear_probe", accuracy,
