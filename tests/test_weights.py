@@ -191,7 +191,7 @@ PUBLISHED: list[tuple[str, Callable[[State], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "publish", "said"), PUBLISHED, ids=str)
+@pytest.mark.parametrize(("name", "publish", "said"), PUBLISHED, ids=lambda each: getattr(each, "__name__", str(each)))
 def test_published_checkpoints_compute_what_their_network_did(
     name: str, publish: Callable[[State], object], said: str, tmp_path: Path
 ) -> None:
@@ -228,7 +228,7 @@ def test_any_container_and_prefix_are_seen_through(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    load_weights(model, content, "x", name="resnet18", keep_head=False)
+    load_weights(model, content, "x", name="resnet18")
     assert_same(RESNET, model.state_dict())
 
 
@@ -247,7 +247,7 @@ def test_of_several_networks_the_documented_one_is_taken(
     if turned and first != "ema":  # these two are of one rank: the file's order counts
         content = dict(reversed(content.items()))
     model = network("resnet18")
-    load_weights(model, content, f"{first} {second} {turned}", name="x", keep_head=False)
+    load_weights(model, content, f"{first} {second} {turned}", name="x")
     assert_same(RESNET, model.state_dict())
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
