@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from genkt.data.names import canonical
 from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of
 from genkt.types import UNLABELLED, UserError
 
@@ -36,10 +37,16 @@ class UnreadableImage(UserError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out: its path and one short reason."""
+    """A file that was left out: its path and one short reason.
+
+    Args:
+        is_damage: it is one of the unusable files that ``max_skipped`` limits; False for files
+            that are no pictures of the data, such as thumbnails.
+    """
 
     path: str
     reason: str
+    is_damage: bool = True
 
 
 def decode(source: str | Path | bytes | Image.Image) -> Image.Image:
@@ -167,7 +174,7 @@ class ImageSet:
     Args:
         ids: N strings, ``relative/path#content-hash``.
         labels: [N] int64 in 0..C-1, ``UNLABELLED`` (-1) where the class is unknown.
-        classes: C names, or empty where nothing is labelled.
+        classes: C names, or empty where nothing is labelled; kept in Unicode's form NFC.
         items: [N] int64, what ``open_item`` needs beside the id.
         open_item: opens one picture; shared by every selection of this set.
         skipped: what was left out when the set was read.
@@ -187,7 +194,7 @@ class ImageSet:
     ) -> None:
         self.ids = tuple(ids)
         self.labels = np.array(labels, dtype=np.int64)
-        self.classes = tuple(classes)
+        self.classes = tuple(map(canonical, classes))
         self.items = np.array(items, dtype=np.int64)
         self.open_item = open_item
         self.skipped = tuple(skipped)

@@ -47,6 +47,7 @@ def check_skipped(
     """Refuse a set of ``total`` files of which too many cannot be used.
 
     Args:
+        skipped: what was left out; what is no damage does not count.
         max_skipped: a number of files (int), or a share of ``total`` (float 0..1, rounded up).
         place: what was read, for the message.
 
@@ -58,6 +59,7 @@ def check_skipped(
         raise UserError(
             f"max_skipped={max_skipped}: expected a whole number of files, or a share 0.0 to 1.0"
         )
+    skipped = [entry for entry in skipped if entry.is_damage]
     limit = math.ceil(max_skipped * total) if share else max_skipped
     if len(skipped) > limit:
         first = ", ".join(f"{entry.path} ({entry.reason})" for entry in skipped[:3])

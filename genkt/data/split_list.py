@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import logging
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,12 @@ from pathlib import Path, PurePath
 
 from genkt.data.images import Skipped, concat
 from genkt.data.listing import Listing, check_usable, existing_folder, looks_like_image, scan, walk
+from genkt.data.names import canonical, on_disk
 from genkt.data.scan import check_skipped
-from genkt.data.splits import Splits, carve_missing, check_classes
+from genkt.data.separation import finished
+from genkt.data.splits import Splits, check_classes
+from genkt.data.unlabelled import UnlabelledPlaces
 from genkt.types import UNLABELLED, UserError
-
-logger = logging.getLogger("genkt")
 
 _NAME_HEADS = ("file", "filename", "file_name", "filepath", "image", "image_id", "name", "path")
 _CLASS_HEADS = ("category", "class", "class_id", "class_name", "dx", "label", "target")
@@ -107,8 +107,10 @@ def read_split_list(
         extra = sorted({row.class_name for row in each.rows}.difference(classes))
         check_classes([*classes, *extra], classes, str(each.file))
     listings = {name: [_listing(root, each, classes)] for name, each in lists.items()}
+    notes: list[str] = []
     if unlabelled:
-        listings["unlabelled"] = _list_unlabelled(root, unlabelled, lists)
+        places = _list_unlabelled(root, unlabelled, listings)
+        listings["unlabelled"], notes = places.listings, places.notes
     every = [each for group in listings.values() for each in group]
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
@@ -120,8 +122,8 @@ def read_split_list(
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
-    return carve_missing(
-        Splits(**parts),
+    return finished(
+        Splits(**parts, notes=tuple(notes)),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,
@@ -184,7 +186,7 @@ def _row(line: int, row: list[str], root: Path, labelled: bool) -> _Row | str:
     path = posixpath.normpath(PurePath(name).as_posix()) if row[0] else ""
     if not row[0] or path == "." or path.startswith("../") or path == "..":
         return f"'{row[0]}' is no file below {root}"
-    return _Row(line, path, row[1] if labelled else "")
+    return _Row(line, on_disk(root, path), canonical(row[1]) if labelled else "")
 
 
 def _check_apart(lists: Mapping[str, _List]) -> None:
@@ -223,14 +225,10 @@ def _listing(root: Path, given: _List, classes: tuple[str, ...] = ()) -> Listing
 
 
 def _list_unlabelled(
-    root: Path, places: Sequence[str | Path], lists: Mapping[str, _List]
-) -> list[Listing]:
+    root: Path, places: Sequence[str | Path], listings: Mapping[str, Sequence[Listing]]
+) -> UnlabelledPlaces:
     """Images of folders and list files, each once, without those of the labelled lists."""
-    part_of = {
-        os.path.realpath(root / path): name for name, each in lists.items() for path in each.paths
-    }
-    taken: set[str] = set()
-    listings = []
+    found = UnlabelledPlaces.beside(listings)
     for place in places:
         path = Path(place).expanduser()
         if path.is_file():
@@ -238,21 +236,8 @@ def _list_unlabelled(
         else:
             listing = Listing(existing_folder(path))
             listing.add(listing.root, UNLABELLED)
-        full = [os.path.realpath(listing.root / each) for each in listing.paths]
-        named = [part_of[each] for each in full if each in part_of]
-        if named:
-            counts = ", ".join(f"{named.count(name)} {name}" for name in dict.fromkeys(named))
-            logger.warning("data.unlabelled: %s: left out what is listed (%s)", place, counts)
-        kept = [
-            each
-            for each, file in zip(listing.paths, full, strict=True)
-            if file not in part_of and file not in taken
-        ]
-        taken.update(full)
-        if not kept:
-            raise UserError(f"data.unlabelled: {place}: no images beside those that are listed")
-        listings.append(Listing(listing.root, (), kept, [UNLABELLED] * len(kept), listing.skipped))
-    return listings
+        found.add(listing, place)
+    return found
 
 
 def _leave_out_missing(root: Path, listings: Sequence[Listing]) -> list[Skipped]:
