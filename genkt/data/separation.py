@@ -9,7 +9,7 @@ import numpy as np
 
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits, carve_missing, group_keys, shown_names
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED
 
 HELD_OUT = ("test", "validation")
 """Parts whose pictures nothing may be trained on."""
@@ -21,38 +21,35 @@ _ORDER = (*HELD_OUT, "train", "unlabelled")
 def finished(
     splits: Splits, *, test_fraction: float, validation_fraction: float, seed: int
 ) -> Splits:
-    """The common end of all readers: parts without shared pictures, those that lack carved.
+    """The common end of all readers: parts without shared pictures, missing ones carved.
 
     Raises:
-        UserError: as ``separated`` and ``carve_missing``.
+        UserError: as ``carve_missing``.
     """
     apart = separated(splits)
+    if not len(apart.train):  # that is told, and refused where something is to be trained
+        return apart
     carved = carve_missing(
         apart, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed
     )
-    return replace(carved, notes=(*carved.notes, *_lacking(carved)))
+    return _with_notes(carved, _lacking(carved))
 
 
 def separated(splits: Splits) -> Splits:
-    """The parts without pictures that an earlier part has; what is left out is in ``notes``.
+    """The parts without pictures that an earlier part has; ``notes`` say what is left out.
 
     The order is test, validation, train, unlabelled. Pictures are the same where their content
-    is, byte for byte. A picture that is in several classes of one part has no right answer: it is
-    left out of that part. Copies inside a labelled part stay, as they do no harm there; of the
-    unlabelled ones the first stays. A part that nothing is left of is as if it had never been
-    there. Parts that share nothing come back as they are.
-
-    Raises:
-        UserError: a class loses its last training image.
+    is, byte for byte. Copies inside a labelled part stay, as they do no harm there; of unlabelled
+    ones the first stays. A picture that is in several classes stays too, and is named: its labels
+    may both be meant. A part that loses all images is as if it had never been there, but for
+    train. Parts that share nothing come back as they are.
     """
-    parts, notes = dict(splits.parts), list(splits.notes)
+    parts, notes = dict(splits.parts), list[str]()
     known: dict[str, _Owner] = {}
     looked_at: dict[str, ImageSet] = {}
     for name in _ORDER:
         if name not in parts:
             continue
-        if name != "unlabelled":
-            parts[name] = _without_several_classes(parts[name], name, notes)
         looked_at[name] = parts[name]
         owners = [
             known.setdefault(key, (name, index))
@@ -65,18 +62,17 @@ def separated(splits: Splits) -> Splits:
         ]
         notes += _shared(name, parts[name], out, looked_at)
         parts[name] = _without(parts[name], [index for index, _ in out])
-    before, after = splits.train.class_counts(), parts["train"].class_counts()
-    lost = [name for name, count in after.items() if before[name] and not count]
-    if lost:
-        raise UserError(
-            f"no training image of {shown_names(lost)} is left: {' '.join(notes)} "
-            "Take the copies out of the other parts"
-        )
+        notes += _several_classes(parts[name], name)
     empty = [name for name, images in splits.parts.items() if len(images) and not len(parts[name])]
-    if empty:
-        notes.append(f"Nothing is left of {' and '.join(empty)}: as if not there.")
-        parts = {name: images for name, images in parts.items() if name not in empty}
-    return Splits(**parts, notes=tuple(notes))
+    notes += [f"{name}: no other image is left." for name in empty]
+    gone = {name for name in empty if name != "train"}
+    parts = {name: images for name, images in parts.items() if name not in gone}
+    apart = Splits(**parts, notes=splits.notes)
+    return _with_notes(apart, [*notes, *_lacking(apart)])
+
+
+def _with_notes(splits: Splits, notes: Sequence[str]) -> Splits:
+    return replace(splits, notes=tuple(dict.fromkeys([*splits.notes, *notes])))
 
 
 def without_held_out(
@@ -139,12 +135,17 @@ class _Place:
 
 def _sentence(name: str, part: str, pairs: Sequence[tuple[_Place, _Place]]) -> str:
     mine, owner = pairs[0]
-    kind = "earlier ones" if part == name else f"{part} images"
-    what = "image is a copy" if len(pairs) == 1 else "images are copies"
-    text = f"{name}: {len(pairs):,} {what} of {kind} and left out (e.g. {mine.path} is {owner.path}"
+    count = len({there.index for _, there in pairs})
+    noun, verb = ("image", "is") if count == 1 else ("images", "are")
+    where = f"also in {name}" if part != name else "there more than once"
+    files = f"{len(pairs):,} file{'s' if len(pairs) > 1 else ''}"
+    text = (
+        f"{count:,} {part} {noun} {verb} {where}: {files} left out of {name} (e.g. {mine.path}, "
+        f"which is {owner.path}"
+    )
     other = [a for a, b in pairs if None not in (a.class_name, b.class_name) and _differ(a, b)]
     if other:
-        text += f"; {len(other):,} with another class there, e.g. {other[0].path}"
+        text += f"; {len(other):,} had another class, e.g. {other[0].path}"
     return f"{text})."
 
 
@@ -152,8 +153,8 @@ def _differ(one: _Place, other: _Place) -> bool:
     return one.class_name != other.class_name
 
 
-def _without_several_classes(images: ImageSet, name: str, notes: list[str]) -> ImageSet:
-    """Leave out pictures with several classes, as no answer is right; a note says which."""
+def _several_classes(images: ImageSet, name: str) -> list[str]:
+    """A sentence on pictures with several classes, of which a model can get only one right."""
     first: dict[str, _Place] = {}
     several: dict[str, tuple[_Place, _Place]] = {}
     keys = group_keys(images)
@@ -163,16 +164,13 @@ def _without_several_classes(images: ImageSet, name: str, notes: list[str]) -> I
         if _differ(one, place):
             several.setdefault(keys[index], (one, place))
     if not several:
-        return images
-    kept = [index for index, key in enumerate(keys) if key not in several]
-    one, other = next(iter(several.values()))
+        return []
     count = f"{len(several):,} picture{' is' if len(several) == 1 else 's are'}"
-    notes.append(
-        f"{name}: {count} in more than one class (e.g. {one.path}, {one.class_name}, is "
-        f"{other.path}, {other.class_name}); no answer is right, so all "
-        f"{len(images) - len(kept):,} files are left out."
-    )
-    return images.select(kept)
+    one, other = next(iter(several.values()))
+    return [
+        f"{name}: {count} in more than one class and kept there (e.g. {one.path}, "
+        f"{one.class_name}, is {other.path}, {other.class_name}); only one answer counts as right."
+    ]
 
 
 def _lacking(splits: Splits) -> list[str]:

@@ -129,7 +129,7 @@ def read_torchvision(
         for part in _recipe(name).parts
     }  # fmt: skip
     return finished(
-        Splits(**parts),
+        Splits(**parts, notes=()),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,

@@ -114,10 +114,14 @@ def _shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str
     return found
 
 
-def _copies_last(groups: dict[str, list[int]]) -> list[int]:
-    """One sample of every group, then the second ones, and so on."""
-    ranked = [pair for group in groups.values() for pair in enumerate(group)]
-    return [index for _, index in sorted(ranked, key=lambda pair: pair[0])]
+def _copies_last(groups: dict[str, list[int]], unsure: set[str]) -> list[int]:
+    """One sample of every group, then the second ones, and so on; unsure ones at the very end."""
+    ranked = [
+        (key in unsure, rank, index)
+        for key, group in groups.items()
+        for rank, index in enumerate(group)
+    ]
+    return [index for _, _, index in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def _check_fraction(name: str, value: float) -> None:
@@ -149,7 +153,8 @@ def draw_labels(
 
     The draw depends on the seed and the sample ids only, not on their order, and is nested: with
     one seed the samples of a small ``per_class`` or ``fraction`` are among those of a larger one.
-    A copy of a picture is drawn only when no other picture of its class is left.
+    A copy of a picture is drawn only when no other picture of its class is left, and a picture
+    that is in several classes comes last.
 
     Args:
         images: the training images.
@@ -170,7 +175,9 @@ def draw_labels(
         )
     if list_file is not None:
         return _divide(images, _read_list(images, Path(list_file).expanduser()))
-    classes = [_copies_last(groups) for groups in _shuffled_groups(images, seed, "labels")]
+    unsure = _in_several_classes(images)
+    groups = _shuffled_groups(images, seed, "labels")
+    classes = [_copies_last(each, unsure) for each in groups]
     if per_class is not None:
         _check_per_class(images, per_class)
         return _divide(images, [index for order in classes for index in order[:per_class]])

@@ -27,6 +27,8 @@ _FOLDERS = {
 }  # fmt: skip
 """Kind -> names of folders, in small letters unless they are always written large."""
 
+_FILES = ("desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db")
+
 _KIND_OF = {name: kind for kind, names in _FOLDERS.items() for name in names}
 
 MOST_COUNTED = 100_000
@@ -45,7 +47,7 @@ def folder_kind(name: str) -> str:
         return kind
     if name.lower().startswith(".trash-"):  # with the number of a user
         return "recycle bin"
-    return "hidden" if name.startswith(".") else ""
+    return "hidden" if name.startswith(".") and name.strip(".") else ""
 
 
 def file_kind(name: str) -> str:
@@ -58,7 +60,19 @@ def file_kind(name: str) -> str:
         return "resource fork"
     if name.startswith("SYNOPHOTO_THUMB_"):
         return "thumbnail"
+    if name.lower() in _FILES:
+        return "system"
     return "hidden" if name.startswith(".") else ""
+
+
+def is_system_path(path: str) -> bool:
+    """Whether a relative path leads to a system file, or into such a folder.
+
+    >>> is_system_path("a/@eaDir/7.jpg"), is_system_path("a/7.jpg")
+    (True, False)
+    """
+    *folders, name = path.split("/")
+    return bool(file_kind(name)) or any(map(folder_kind, folders))
 
 
 @dataclass
@@ -89,17 +103,17 @@ class SystemFiles:
         tally.names.append(name)
         tally.num_files += 1
 
-    def add_member(self, place: str, path: str) -> bool:
-        """Whether a path inside a tar is, or lies in, such a thing; if so it is counted."""
+    def add_member(self, place: str, path: str) -> None:
+        """A member of a tar that is a system file, or lies in such a folder.
+
+        Args:
+            place: the tar.  path: inside it.
+        """
         *folders, name = path.split("/")
         for depth, folder in enumerate(folders):
             if folder_kind(folder):
-                self.add_folder("/".join((place, *folders[: depth + 1])), folder, 1)
-                return True
-        if file_kind(name):
-            self.add_file(f"{place}/{path}", name)
-            return True
-        return False
+                return self.add_folder("/".join((place, *folders[: depth + 1])), folder, 1)
+        return self.add_file(f"{place}/{path}", name)
 
     def entries(self) -> list[Skipped]:
         """One entry a kind, in the order in which they were met."""
@@ -113,12 +127,11 @@ def _text(kind: str, is_folder: bool, tally: _Tally) -> str:
     names = list(dict.fromkeys(tally.names))
     more = ", ..." if len(names) > _MOST_NAMES else ""
     shown = ", ".join(names[:_MOST_NAMES]) + more
-    files = f"{tally.num_files:,} image file{'s' if tally.num_files > 1 else ''}"
-    if tally.num_files >= MOST_COUNTED:
-        files = f"at least {files}"
+    files = "image file" if tally.num_files == 1 else "image files"
+    number = f"{'at least ' * (tally.num_files >= MOST_COUNTED)}{tally.num_files:,}"
     if not is_folder:
-        return f"{files} left out as {kind} files ({shown})"
+        return f"{number} {kind} {files} ({shown})"
     count = len(tally.folders)
     where = f"in {count:,} {kind} folder{'s' if count > 1 else ''} ({shown})"
     advice = "rename it without the dot" if kind == "hidden" else "give it another name"
-    return f"{files} {where} left out; if the folder is yours, {advice}"
+    return f"{number} {files} {where}; if that is a folder of yours, {advice}"

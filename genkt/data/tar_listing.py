@@ -29,7 +29,12 @@ from genkt.data.file_index import (
     write_columns,
 )
 from genkt.data.listing import looks_like_image
+from genkt.data.names import canonical
+from genkt.data.system_files import is_system_path
 from genkt.types import UserError
+
+BESIDE = "a system file"
+"""Reason of a note on an image that lies beside the pictures, and is no damage."""
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 
@@ -55,6 +60,11 @@ class TarListing:
     hashes: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def num_damaged(self) -> int:
+        """Notes on members that are not only system files."""
+        return sum(reason != BESIDE for _, reason in self.notes)
+
 
 def list_tar(path: str) -> TarListing:
     """The listing of a tar, from its index where the tar is as it was, else from its headers.
@@ -64,11 +74,11 @@ def list_tar(path: str) -> TarListing:
     """
     known = _read_listing(path)
     if known is not None:
-        return known
+        return without_system_files(known)
     try:
         facts = file_facts([path])
         with open(path, "rb") as stream:
-            return _listed(path, stream, TarListing(facts))
+            return without_system_files(_listed(path, stream, TarListing(facts)))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from error
 
@@ -81,10 +91,13 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
         folder, base = posixpath.split(name)
         stem, _, extension = base.partition(".")
         is_class = extension.lower() in ("cls", "json")
-        if base.startswith(".") or not (is_class or looks_like_image(base)) or member.isdir():
+        is_class = is_class and not base.startswith(".")
+        if not (is_class or looks_like_image(base)) or member.isdir():
             continue
         key = posixpath.join(folder, stem)
         if reason := _refusal(member, name):
+            if base.startswith("."):
+                continue
             listing.notes.append((ascii(member.name)[1:-1], reason))
         elif is_class:
             data = os.pread(stream.fileno(), member.size, member.offset_data)
@@ -104,6 +117,24 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
     listing.classes = [classes.get(key, "") for key in keys]
     listing.hashes = [""] * len(keys)
     return listing
+
+
+def without_system_files(listing: TarListing) -> TarListing:
+    """The listing whose system files (``system_files``) are notes with ``BESIDE`` as reason."""
+    inside = [is_system_path(name) for name in listing.names]
+    if not any(inside):
+        return listing
+    moved = [(name, BESIDE) for name, out in zip(listing.names, inside, strict=True) if out]
+    kept = [row for row, out in enumerate(inside) if not out]
+    return TarListing(
+        listing.facts,
+        names=[listing.names[row] for row in kept],
+        offsets=[listing.offsets[row] for row in kept],
+        sizes=[listing.sizes[row] for row in kept],
+        classes=[listing.classes[row] for row in kept],
+        hashes=[listing.hashes[row] for row in kept],
+        notes=[*listing.notes, *moved],
+    )
 
 
 def _members(path: str, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
@@ -179,7 +210,7 @@ def _class_name(value: Any) -> str:
         return ""
     name = str(value).replace("\0", "")
     name.encode()  # JSON may hold halves of characters, which no file can
-    return name
+    return canonical(name)
 
 
 def write_listing(path: str, listing: TarListing) -> None:

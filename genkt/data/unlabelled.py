@@ -50,7 +50,7 @@ class UnlabelledPlaces:
             place: what it is of, as the user gave it.
 
         Raises:
-            UserError: it has no images beside those of the labelled parts.
+            UserError: all its images are in labelled parts.
         """
         real = real_paths(listing)
         files = list(zip(listing.paths, real, strict=True))
@@ -60,13 +60,13 @@ class UnlabelledPlaces:
             if file not in self.part_of and file not in self._taken:
                 kept.setdefault(file, path)
         if len(named) == len(files):
-            raise UserError(f"data.unlabelled: {place}: no images beside those that are listed")
+            raise UserError(f"data.unlabelled: {place}: no images but those of other parts")
         counts = [f"{named.count(name)} {name}" for name in dict.fromkeys(named)]
         if again := len(files) - len(named) - len(kept):
-            counts.append(f"{again} unlabelled already")
+            counts.append(f"{again} unlabelled")
         if counts:
-            text = f"data.unlabelled: {place}: left out what is listed ({', '.join(counts)})"
-            self.notes.append(text)
+            text = f"data.unlabelled: {place}: left out what is taken already"
+            self.notes.append(f"{text} ({', '.join(counts)}).")
         self._taken.update(kept)
         labels = [UNLABELLED] * len(kept)
         self.listings.append(

@@ -166,9 +166,12 @@ def _facts(found: TransferSet) -> dict[str, str]:
     copies = len(found) - len(found.deduplicate())
     if copies:
         facts["copies"] = f"{copies:,} images have the same content as an earlier one"
-    if skipped := found.images.skipped:
+    left_out = found.images.skipped
+    if skipped := [entry for entry in left_out if entry.is_damage]:
         first = f"{skipped[0].path}: {skipped[0].reason}"
         facts["left out"] = f"{len(skipped)} files (first: {first})"
+    if beside := [f"{entry.path}: {entry.reason}" for entry in left_out if not entry.is_damage]:
+        facts["beside"] = "; ".join(beside)
     return facts
 
 
