@@ -81,7 +81,7 @@ def test_lists_name_files_in_either_form(both_forms: Path) -> None:
     assert splits.test is not None and splits.test.ids[0].startswith(f"{NFC}.png#")
     expected = np.asarray(Image.open(root / NFD / f"{NFD}.png"))
     assert np.array_equal(np.asarray(splits.train.load(0)), expected)
-    assert on_disk(root, "none/ä.png") == "none/ä.png"
+    assert on_disk(root, "none/ä.png", {}) == "none/ä.png"
 
 
 def test_classes_of_tars(tmp_path: Path) -> None:

@@ -98,12 +98,11 @@ def read_folder(
     check_usable(parts, str(root))
     if places.listings:
         more = _scan_unlabelled(places.listings, max_skipped, num_threads, progress)
-        parts["unlabelled"] = concat(*[parts[name] for name in parts if name == "unlabelled"], more)
-    train = parts["train"]
-    parts["train"] = ImageSet(
-        train.ids, train.labels, train.classes, train.items, train.open_item,
-        (*train.skipped, *others),
-    )  # fmt: skip
+        pool = parts.get("unlabelled")
+        if pool is not None or len(more):
+            parts["unlabelled"] = more if pool is None else concat(pool, more)
+        others += more.skipped
+    parts["train"] = parts["train"].with_skipped(others)
     notes = [note for listing in listings.values() for note in listing.notes]
     return finished(
         Splits(**parts, notes=(*notes, *places.notes)),
@@ -111,6 +110,17 @@ def read_folder(
         validation_fraction=validation_fraction,
         seed=seed,
     )
+
+
+def read_classes(root: str | Path) -> ImageSet:
+    """The training images of such a folder, or all where it has no parts; nothing is carved.
+
+    Raises:
+        UserError: as ``read_folder``.
+    """
+    splits = read_folder(root, test_fraction=0.0, validation_fraction=0.0)
+    notes = [Skipped(str(root), note.rstrip("."), is_damage=False) for note in splits.notes]
+    return splits.train.with_skipped(notes)
 
 
 def read_unlabelled(

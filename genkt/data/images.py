@@ -280,6 +280,11 @@ class ImageSet:
         labels = np.full(len(self), UNLABELLED)
         return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
 
+    def with_skipped(self, skipped: Sequence[Skipped]) -> ImageSet:
+        """The same samples, and what else was left out."""
+        left_out = (*self.skipped, *skipped)
+        return ImageSet(self.ids, self.labels, self.classes, self.items, self.open_item, left_out)
+
 
 def concat(*sets: ImageSet) -> ImageSet:
     """All samples of the sets, in order.

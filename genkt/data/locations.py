@@ -251,6 +251,4 @@ def _without_repeats(images: ImageSet) -> ImageSet:
         else:
             seen.add(sample_id)
             kept.append(index)
-    part = images.select(kept)
-    skipped = (*images.skipped, *repeats)
-    return ImageSet(part.ids, part.labels, part.classes, part.items, part.open_item, skipped)
+    return images.select(kept).with_skipped(repeats)

@@ -20,19 +20,29 @@ def canonical(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def on_disk(root: Path, path: str) -> str:
-    """A relative path as the disk spells it, where only the Unicode form differs; else as it is."""
+def on_disk(root: Path, path: str, known: dict[str, dict[str, str]]) -> str:
+    """A relative path as the disk spells it, where only the Unicode form differs; else as it is.
+
+    Args:
+        known: folder -> canonical name -> name, of the folders that were listed for this.
+    """
     if path.isascii() or os.path.lexists(root / path):
         return path
     found = ""
     for part in path.split("/"):
-        folder = root / found
-        if os.path.lexists(folder / part):
-            name = part
-        else:
-            names = os.listdir(folder) if folder.is_dir() and os.access(folder, os.R_OK) else []
-            name = next((each for each in names if canonical(each) == canonical(part)), "")
-        if not name:
+        if not os.path.lexists(root / found / part):
+            if found not in known:
+                known[found] = {canonical(name): name for name in _names_in(root / found)}
+            part = known[found].get(canonical(part), "")
+        if not part:
             return path
-        found = posixpath.join(found, name)
+        found = posixpath.join(found, part)
     return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names in a folder; none where it cannot be listed, which whoever reads it tells."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

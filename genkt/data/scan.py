@@ -41,6 +41,20 @@ def map_in_threads(
                 yield result
 
 
+def left_out_notes(skipped: Sequence[Skipped], more: str = "") -> list[str]:
+    """One sentence on all damaged files, and one on each kind of system files.
+
+    Args:
+        more: said of the damaged ones too.
+    """
+    damaged = [entry for entry in skipped if entry.is_damage]
+    notes = [f"Left out: {e.path}: {e.reason}." for e in skipped if not e.is_damage]
+    if damaged:
+        first = f"{damaged[0].path}: {damaged[0].reason}"
+        notes.insert(0, f"{len(damaged)} files were left out (first: {first}){more}.")
+    return notes
+
+
 def check_skipped(
     skipped: Sequence[Skipped], total: int, max_skipped: int | float, place: str
 ) -> None:

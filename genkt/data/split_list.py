@@ -8,7 +8,7 @@ import io
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -110,7 +110,9 @@ def read_split_list(
     notes: list[str] = []
     if unlabelled:
         places = _list_unlabelled(root, unlabelled, listings)
-        listings["unlabelled"], notes = places.listings, places.notes
+        notes = places.notes
+        if any(each.paths for each in places.listings):
+            listings["unlabelled"] = places.listings
     every = [each for group in listings.values() for each in group]
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
@@ -144,9 +146,12 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     if cells and _is_header(cells[0][1]):
         del cells[0]
     rows: dict[str, _Row] = {}
+    spelled: dict[str, dict[str, str]] = {}
     faults: list[str] = []
     for line, row in cells:
         found = _row(line, row, root, labelled)
+        if isinstance(found, _Row):
+            found = replace(found, path=on_disk(root, found.path, spelled))
         if isinstance(found, _Row) and found.path in rows:
             found = f"'{found.path}' comes twice, first in line {rows[found.path].line}"
         if isinstance(found, _Row):
@@ -186,7 +191,7 @@ def _row(line: int, row: list[str], root: Path, labelled: bool) -> _Row | str:
     path = posixpath.normpath(PurePath(name).as_posix()) if row[0] else ""
     if not row[0] or path == "." or path.startswith("../") or path == "..":
         return f"'{row[0]}' is no file below {root}"
-    return _Row(line, on_disk(root, path), canonical(row[1]) if labelled else "")
+    return _Row(line, path, canonical(row[1]) if labelled else "")
 
 
 def _check_apart(lists: Mapping[str, _List]) -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from genkt.data.listing import Listing
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED
 
 
 @dataclass
@@ -48,9 +48,6 @@ class UnlabelledPlaces:
 
         Args:
             place: what it is of, as the user gave it.
-
-        Raises:
-            UserError: all its images are in labelled parts.
         """
         real = real_paths(listing)
         files = list(zip(listing.paths, real, strict=True))
@@ -59,8 +56,6 @@ class UnlabelledPlaces:
         for path, file in files:
             if file not in self.part_of and file not in self._taken:
                 kept.setdefault(file, path)
-        if len(named) == len(files):
-            raise UserError(f"data.unlabelled: {place}: no images but those of other parts")
         counts = [f"{named.count(name)} {name}" for name in dict.fromkeys(named)]
         if again := len(files) - len(named) - len(kept):
             counts.append(f"{again} unlabelled")

@@ -13,6 +13,7 @@ from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder
 from genkt.data.images import ImageSet, Skipped, concat, overlap
 from genkt.data.parts import PlainRecords, content_of, without_classes
+from genkt.data.scan import left_out_notes
 from genkt.data.separation import separated
 from genkt.data.sources import read_torchvision
 from genkt.data.split_list import read_split_list
@@ -322,11 +323,7 @@ def _warnings(pool: Pool) -> list[str]:
             f"{len(same)} test images are also training or transfer images "
             f"(e.g. {same[0][1]}): accuracies are too high by as much."
         )
-    if skipped := [entry for entry in pool.skipped if entry.is_damage]:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
-        notes.append(f"{len(skipped)} files were left out (first: {first}); the report lists them.")
-    beside = [entry for entry in pool.skipped if not entry.is_damage]
-    return notes + [f"Left out: {entry.path}: {entry.reason}." for entry in beside]
+    return notes + left_out_notes(pool.skipped, "; the report lists them")
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from genkt.data.images import ImageSet, concat
+from genkt.data.scan import left_out_notes
 from genkt.data.separation import without_held_out
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import ImageFiles
@@ -76,11 +77,8 @@ def check_generators(session: Session) -> None:
     transfer_set = session.config.transfer_set
     if retrieves(session.config) and isinstance(transfer_set, RetrievedSet):
         session.retriever = _retriever(session, transfer_set)
-        left_out = session.retriever.gallery.skipped
-        _tell(
-            session,
-            [f"Left out of the gallery: {entry.path}: {entry.reason}." for entry in left_out],
-        )
+        left_out = left_out_notes(session.retriever.gallery.skipped)
+        _tell(session, [f"gallery: {note}" for note in left_out])
         if not isinstance(session.config.data, EmbeddedData):
             warn_of_characters(transfer_set)
     if not synthesizes(session.config) or not isinstance(transfer_set, DiggSet):

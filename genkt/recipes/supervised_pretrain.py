@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genkt.data.folders import read_folder
+from genkt.data.folders import read_classes
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.locations import open_images
+from genkt.data.scan import left_out_notes
 from genkt.data.separation import without_held_out
 from genkt.data.transfer_set_files import HEADER
 from genkt.io import derive_seed
@@ -61,10 +62,11 @@ def pretrain_images(session: Session, draw: Draw, stage: PretrainStage) -> int:
 
 
 def _source(session: Session, stage: PretrainStage) -> tuple[ImageSet, tuple[str, ...]]:
-    """The stage's images without copies of test and validation images, and notes on those."""
+    """The stage's images without those of test and validation, and notes on what is left out."""
     images = source_images(stage.source, stage.num_images, session.config.seed)
     rows, notes = without_held_out(images, session.pool.splits, stage.source)
-    return images.select(rows) if notes else images, notes
+    left_out = tuple(f"{stage.source}: {note}" for note in left_out_notes(images.skipped))
+    return images.select(rows) if notes else images, (*left_out, *notes)
 
 
 def source_images(source: str, num_images: int, seed: int) -> ImageSet:
@@ -81,7 +83,7 @@ def source_images(source: str, num_images: int, seed: int) -> ImageSet:
         return _glyphs(num_images, derive_seed(seed, "source"))
     path = Path(source).expanduser()
     if path.is_dir() and not (path / HEADER).is_file():
-        images = read_folder(path, test_fraction=0.0, validation_fraction=0.0, seed=0).train
+        images = read_classes(path)
     else:
         images = open_images(source)
     rows = np.flatnonzero(images.labels != UNLABELLED)
