@@ -17,7 +17,7 @@ from test_pool import SPLITS, config_of, pool_of
 from genkt.data.composition import TransferSet
 from genkt.data.embedded import digits_on_photos
 from genkt.data.folders import read_folder
-from genkt.data.images import ImageSet, concat
+from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.parts import content_of
 from genkt.data.separation import finished, separated, without_held_out
 from genkt.data.splits import Splits, carve_missing, draw_labels, holdout
@@ -320,3 +320,11 @@ def test_places_of_unlabelled_images_count_once(tmp_path: Path) -> None:
     inside = read(root / "train")
     assert inside.unlabelled is not None and inside.unlabelled.ids == plain.unlabelled.ids
     assert "(8 train)" in inside.notes[0]
+
+
+def test_a_run_tells_notes_and_system_files_but_lists_damage_alone() -> None:
+    skipped = (Skipped("a/bad.png", "empty file"), Skipped("a/@eaDir", "9 files", is_damage=False))
+    told = replace(SPLITS, train=SPLITS.train.with_skipped(skipped), notes=("A note.",))
+    notes = pool_of("draws=1", splits=told).notes
+    assert notes[0] == "A note." and "Left out: a/@eaDir: 9 files." in notes
+    assert any(note.startswith("1 files were left out (first: a/bad.png") for note in notes)
