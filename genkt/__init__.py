@@ -22,6 +22,8 @@ _HOMES = {
     "load_generator": "genkt.generative.generator",
     "TransferSet": "genkt.data.transfer_set",
     "read_transfer_set": "genkt.data.transfer_set",
+    "load_classifier": "genkt.recipes.inference",
+    "Classifier": "genkt.recipes.inference",
     "load_model": "genkt.models.load",
     "ModelSpec": "genkt.models.load",
     "Backbone": "genkt.models.backbone",

@@ -9,11 +9,12 @@ import pytest
 import timm
 import torch
 from test_cli import save_teacher
-from tiny import CLASSES, transfer_words, write_images
+from tiny import CLASSES, picture, transfer_words, write_images
 from torch import nn
 
 import genkt
 from genkt.api import as_words
+from genkt.recipes.snippets import IMAGE
 from genkt.types import UserError
 
 SIZES: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
@@ -112,9 +113,13 @@ def test_a_module_that_is_not_timms(tmp_path: Path) -> None:
         **settings(tmp_path),
     )  # fmt: skip
     model = Plain()
-    exec(result.report.snippet, {"model": model})
+    picture(1, 2).save(tmp_path / "one.png")
+    code = result.report.snippet.replace(IMAGE, str(tmp_path / "one.png"))
+    space: dict[str, Any] = {"model": model}
+    exec(code, space)
     images = torch.rand(2, 3, 24, 24)
     assert torch.allclose(model(images), result.student(images).logits, atol=1e-6)
+    assert space["answer"].label in result.report.classes
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_retrieved_set(container: str, tmp_path: Path) -> None:
     assert page.count("<figure>") == 2 and "q/0.png" in page and "0.500 · 0.520" in page
     assert "http" not in page.replace("http-equiv", "")
     card = (tmp_path / "set" / "README.md").read_text()
-    assert f'TransferSet.open("{tmp_path / "set"}")' in card and "1 duplicates" in card
+    assert f"TransferSet.open({str(tmp_path / 'set')!r})" in card and "1 duplicates" in card
     # What the set has already stays as it is.
     (tmp_path / "set" / "README.md").write_text("mine")
     assert looked_at(tmp_path / "set").out == looked_at(tmp_path / "set", "examples=3").out

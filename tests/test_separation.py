@@ -327,4 +327,6 @@ def test_a_run_tells_notes_and_system_files_but_lists_damage_alone() -> None:
     told = replace(SPLITS, train=SPLITS.train.with_skipped(skipped), notes=("A note.",))
     notes = pool_of("draws=1", splits=told).notes
     assert notes[0] == "A note." and "Left out: a/@eaDir: 9 files." in notes
-    assert any(note.startswith("1 files were left out (first: a/bad.png") for note in notes)
+    assert any(
+        note.startswith("1 file was left out: a/bad.png (empty file); the report") for note in notes
+    )

@@ -94,7 +94,7 @@ def test_the_last_printed_lines_run_as_printed(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = run(*transfer_words(finished, "draws=2", "train.steps=12"))
-    code = ran.out[ran.out.index("import timm") :]
+    code = ran.out[ran.out.index("import genkt") :]
     monkeypatch.chdir(tmp_path)
     picture(1, 99).save("IMAGE.png")
     printed = io.StringIO()

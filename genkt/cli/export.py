@@ -24,12 +24,17 @@ class ExportConfig:
 def run(words: list[str]) -> None:
     """Write the ONNX file and say how close it is to torch."""
     config = read_config(ExportConfig, "export", with_positionals(words, "run"))
-    from genkt.recipes.inference import export_onnx, load_student
+    from genkt.io import output_file
+    from genkt.recipes.inference import load_student
+    from genkt.recipes.onnx_export import export_onnx
+    from genkt.recipes.snippets import onnx_snippet
 
-    path = Path(config.output or Path(config.run) / "student" / "model.onnx")
+    path = output_file(config.output or Path(config.run) / "student" / "model.onnx")
     done = export_onnx(
         load_student(config.run), path, opset=config.opset, tolerance=config.tolerance
     )
     shape = ", ".join(map(str, done.input_shape))
     print(f"{done.path}: images [batch, {shape}] -> logits")
     print(f"largest difference between onnxruntime and torch: {done.max_difference:.1e}")
+    student = str((Path(config.run) / "student").resolve())
+    print("", onnx_snippet(student, str(done.path.resolve())), sep="\n")

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, explained
 from genkt.types import UserError
 
 COMMANDS = {
@@ -34,6 +34,9 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EROFS,
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
+    errno.ELOOP,
+    errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 )
@@ -89,7 +92,7 @@ def _run(command: str, words: list[str]) -> int:
     except OSError as error:
         if debug or error.errno not in _NOT_OURS:
             raise
-        print(f"genkt {command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"genkt {command}: {explained(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_file
-from genkt.data.images import ImageSet, Skipped, decode
+from genkt.data.images import ImageSet, Skipped, decode, reasons_text
 from genkt.data.listing import walk
 from genkt.data.scan import map_in_threads
 from genkt.data.system_files import SystemFiles
@@ -48,8 +48,8 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
             ids.append(f"{file}#{digest}")
     skipped += beside.entries()
     if not ids:
-        reason = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise UserError(f"no readable image in {', '.join(map(str, paths))}{reason}")
+        why = f": {reasons_text(skipped)}" if skipped else ""
+        raise UserError(f"no readable image in {', '.join(map(str, paths))}{why}")
     labels = np.full(len(ids), UNLABELLED, dtype=np.int64)
     return ImageSet(ids, labels, (), np.arange(len(ids)), _PathOpener(), skipped)
 

@@ -116,6 +116,16 @@ class ImageTransform:
         ratio = min(height / target_height, width / target_width)
         return round(width / ratio), round(height / ratio)
 
+    def resizing(self) -> str:
+        """What ``to_uint8`` does, in words."""
+        height, width = self.input_size
+        size = " x ".join(str(math.floor(side / self.crop_pct)) for side in self.input_size)
+        kept = "" if self.crop_mode == "squash" else "keeping its proportions, until it covers "
+        return (
+            f"Resize it {kept or 'to '}{size} (height x width) by Pillow's {self.interpolation} "
+            f"filter; crop the middle {height} x {width}."
+        )
+
     def normalize(self, pixels: Tensor) -> Tensor:
         """float32 [B, 3, H, W], the model's input, from uint8 of that shape on the same device."""
         mean, std = _constants(self.mean, self.std, pixels.device)

@@ -1,8 +1,7 @@
-"""Finished models at work: load a run's student, predict images, evaluate, export to ONNX."""
+"""Finished models at work: load a run's student, predict images."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +10,96 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
-from genkt.data.images import ImageSet
+from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.io import atomic_path
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
 from genkt.training.evaluate import predict
-from genkt.types import ModelOutput, Prediction, UserError
+from genkt.types import UNLABELLED, Prediction, UserError
+
+Picture = str | Path | bytes | Image.Image
+"""An image file, its bytes, or an open picture."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of one picture.
+
+    Args:
+        label: the most probable class (its number, where the names are not known).
+        probability: of that class.
+        probabilities: [C] float32 of all classes, on the CPU.
+    """
+
+    label: str
+    probability: float
+    probabilities: Tensor
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model and the names of its classes (empty where unknown)."""
+    """A model and the names of its classes (empty where unknown).
+
+    Pictures are decoded and resized as in training, whatever they are: turned by their EXIF,
+    colours as sRGB, deep grey scaled, transparency laid onto white (``genkt.data.images.decode``).
+
+    >>> model = load_classifier("genkt:digits_teacher")
+    >>> blank = Image.new("L", (40, 40))
+    >>> model.prepare(blank).shape, model.predict([blank])[0].label in model.names
+    (torch.Size([1, 3, 32, 32]), True)
+    """
 
     model: Backbone
     classes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """C class names; numbers where the names are not known."""
+        return self.classes or tuple(map(str, range(self.model.num_classes)))
+
+    def prepare(self, pictures: Picture | Sequence[Picture]) -> Tensor:
+        """The model's input for some pictures: float32 [N, 3, H, W], normalised.
+
+        Raises:
+            UserError: a picture that is not there or cannot be decoded.
+        """
+        dataset = _rendered(self.model, _image_set(pictures))
+        (pixels,) = dataset.batch([(row, 0) for row in range(len(dataset))])
+        return self.model.normalize(pixels)
+
+    def predict(
+        self, pictures: Picture | Sequence[Picture], *, device: str = "cpu", batch_size: int = 64
+    ) -> list[Answer]:
+        """An answer for each picture; ``device`` is auto, cpu or cuda.
+
+        Raises:
+            UserError: a picture that is not there or cannot be decoded.
+        """
+        images = _image_set(pictures)
+        found = predict_images(self, images, device=device, batch_size=batch_size).probabilities
+        best = found.argmax(dim=1).tolist()
+        return [
+            Answer(self.names[place], float(row[place]), row)
+            for place, row in zip(best, found, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _PictureOpener:
+    pictures: tuple[Picture, ...]
+
+    def __call__(self, sample_id: str, item: int) -> Image.Image:
+        return decode(self.pictures[item])
+
+
+def _image_set(pictures: Picture | Sequence[Picture]) -> ImageSet:
+    given = (pictures,) if isinstance(pictures, Picture) else tuple(pictures)
+    ids = [f"picture {number}" for number in range(len(given))]
+    labels = np.full(len(ids), UNLABELLED)
+    return ImageSet(ids, labels, (), np.arange(len(ids)), _PictureOpener(given))
 
 
 def load_student(run: str | Path) -> Classifier:
@@ -54,13 +126,13 @@ def _student_of(folder: Path) -> str:
     raise UserError(f"run {folder}: {reason}")
 
 
-def load_classifier(name: str, weights: str | None = None) -> Classifier:
+def load_classifier(name: str | Path, weights: str | None = None) -> Classifier:
     """A run folder, an exported model's folder, or a timm, ``local-dir:`` or ``genkt:`` name.
 
     Raises:
         UserError: nothing of this name, or an unfinished run.
     """
-    return _with_own_head(model_name(name), weights)
+    return _with_own_head(model_name(str(name)), weights)
 
 
 def model_name(name: str) -> str:
@@ -98,10 +170,13 @@ def predict_images(
     classifier: Classifier, images: ImageSet, *, device: str = "cpu", batch_size: int = 64
 ) -> Prediction:
     """Class probabilities of every picture; ``device`` is auto, cpu or cuda."""
-    dataset = ViewDataset(images, FIXED_VIEW, [classifier.model.transform], memory_bytes=0)
     device = device_of(device)
     model = classifier.model.to(device)
-    return predict(model, dataset, device=device, batch_size=batch_size)
+    return predict(model, _rendered(model, images), device=device, batch_size=batch_size)
+
+
+def _rendered(model: Backbone, images: ImageSet) -> ViewDataset:
+    return ViewDataset(images, FIXED_VIEW, [model.transform], memory_bytes=0)
 
 
 def aligned_labels(classifier: Classifier, images: ImageSet) -> ImageSet:
@@ -141,88 +216,9 @@ def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.i
     return np.arange(len(classes), dtype=np.int64)
 
 
-class _Logits(nn.Module):
-    """Images to logits, which is what ONNX takes."""
-
-    def __init__(self, model: Backbone) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        output: ModelOutput = self.model(images)
-        assert output.logits is not None
-        return output.logits
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An ONNX file and how far its logits are from torch's on random images."""
-
-    path: Path
-    max_difference: float
-    input_shape: tuple[int, ...]
-
-
-def export_onnx(
-    classifier: Classifier, path: str | Path, *, opset: int = 18, tolerance: float = 1e-3
-) -> Exported:
-    """Write the model as ONNX (dynamic batch) and check it against torch with onnxruntime.
-
-    Input "images" [B, 3, H, W] float32, normalised as the file's metadata says (mean, std);
-    output "logits" [B, C].
-
-    Raises:
-        UserError: the onnx extra is not installed, or the two disagree by more than ``tolerance``.
-    """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'genkt[onnx]'") from error
-    path, model = Path(path), _Logits(classifier.model.freeze().cpu()).eval()
-    size = classifier.model.transform.input_size
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 3, *size, generator=generator)
-    with atomic_path(path) as temporary:
-        batch = torch.export.Dim("batch", min=1)
-        torch.onnx.export(
-            model, (images,), str(temporary), input_names=["images"], output_names=["logits"],
-            dynamic_shapes={"images": {0: batch}}, opset_version=opset, dynamo=True,
-            external_data=False, verbose=False,
-        )  # fmt: skip
-        graph = onnx.load(str(temporary))
-        _describe(graph, classifier)
-        onnx.save(graph, str(temporary))
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        difference = 0.0
-        for count in (1, 3):
-            found = session.run(None, {"images": images[:count].numpy()})[0]
-            with torch.inference_mode():
-                expected = model(images[:count]).numpy()
-            difference = max(difference, float(np.abs(found - expected).max()))
-        if not difference <= tolerance:
-            raise UserError(
-                f"export: onnxruntime differs from torch by {difference:.2g} "
-                f"(allowed {tolerance:g}); nothing was written"
-            )
-    return Exported(path, difference, tuple(images.shape[1:]))
-
-
-def _describe(graph: Any, classifier: Classifier) -> None:
-    """Put class names and the input transform into the file."""
-    import onnx
-
-    transform = classifier.model.transform.as_dict()
-    facts = {"classes": list(classifier.classes), **transform}
-    onnx.helper.set_model_props(graph, {k: json.dumps(v) for k, v in facts.items()})
-
-
 def top_classes(classifier: Classifier, prediction: Prediction, top: int) -> list[dict[str, Any]]:
     """One row an image: path, label, probability, and the ``top`` most probable classes."""
-    names: Sequence[str] = classifier.classes or [
-        str(index) for index in range(classifier.model.num_classes)
-    ]
+    names = classifier.names
     top = min(top, len(names))
     rows = []
     for sample_id, probabilities in zip(prediction.ids, prediction.probabilities, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections import Counter
@@ -15,6 +14,7 @@ import torch
 
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.cell import Cell
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Draw
@@ -25,6 +25,7 @@ from genkt.recipes.recipe_config import BASELINE, IrfRecipe
 from genkt.recipes.retrieval.card import leaks_text
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet
+from genkt.recipes.snippets import student_snippet
 from genkt.recipes.stage_kinds import ACCURACY
 from genkt.report.data import ModelSummary, ReportData, SplitSummary
 from genkt.report.sheets import pick_samples
@@ -69,7 +70,7 @@ def report_data(
         command=command,
         versions=versions(),
         config=session.folder.config,
-        snippet=snippet(session.folder.path, student),
+        snippet=student_snippet(session.folder.path, student),
         notes=_notes(session, cells[method]),
         **_irf_names(config),
     )
@@ -81,33 +82,6 @@ def _irf_names(config: TransferConfig) -> dict[str, Any]:
         return {}
     names = {arm: setting.name for arm, setting in SETTINGS.items()}
     return {"arm_names": names, "subject": "Model transferred by IRF"}
-
-
-def snippet(out: Path, student: Backbone) -> str:
-    """Code that loads the exported student and, where it is timm's, predicts one image."""
-    folder = (out / "student").resolve()
-    if not student.is_timm:
-        return "\n".join(
-            [
-                "from safetensors.torch import load_file",
-                "# model: built by your own code, as the student you gave",
-                f"model.load_state_dict(load_file({str(folder / 'model.safetensors')!r}))",
-            ]
-        )
-    name = json.dumps(f"local-dir:{folder}", ensure_ascii=False)
-    return "\n".join(
-        [
-            "import timm, torch",
-            "from PIL import Image",
-            f"model = timm.create_model({name}, pretrained=True).eval()",
-            "config = timm.data.resolve_model_data_config(model)",
-            "transform = timm.data.create_transform(**config, is_training=False)",
-            'image = transform(Image.open("IMAGE.png").convert("RGB"))',
-            "probabilities = model(image[None]).softmax(dim=1)[0]",
-            'names = model.pretrained_cfg["label_names"]',
-            "print(names[probabilities.argmax()], probabilities.max().item())",
-        ]
-    )
 
 
 def versions() -> dict[str, str]:
@@ -211,6 +185,7 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if "validation" in session.pool.splits.parts:
         notes.append("The exported student is the draw that did best on the validation images.")
+    notes += average_notes(session)
     notes += _generator_notes(session)
     if not isinstance(config.recipe, IrfRecipe):
         notes += _stage_notes(session)

@@ -133,7 +133,7 @@ _CARD = """# {title}
 ```python
 import genkt
 
-found = genkt.TransferSet.open("{where}")
+found = genkt.TransferSet.open({code})
 found.images.load(0)   # a Pillow image; found.record(0) tells where it comes from
 ```
 {layout}`contact_sheet.html` shows some of the images. To train a student on them:
@@ -157,19 +157,20 @@ def card_text(found: TransferSet, where: str, facts: Mapping[str, Any]) -> str:
         facts: lines of the inspection: name and text.
     """
     saved = found.stored is not None
-    lines = "".join(f"- **{name}**: {_inline(str(text))}\n" for name, text in facts.items())
+    lines = "".join(f"- **{name}**: {inline(str(text))}\n" for name, text in facts.items())
     return _CARD.format(
-        title=f"Transfer set: {len(found)} images" if saved else f"Images of {_inline(where)}",
+        title=f"Transfer set: {len(found)} images" if saved else f"Images of {inline(where)}",
         count=f"{len(found):,}",
         sources=", ".join(f"{n:,} {name}" for name, n in found.counts().items()),
         facts=lines,
-        where=_inline(where).replace('"', '\\"'),
+        where=inline(where),
+        code=repr(where),
         layout=_LAYOUT if saved else "",
         kind="saved" if saved else "folder",
     )
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """A text of somebody else's that stays within its line and is no markup."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return plain.replace("<", "&lt;").replace("`", "'")
@@ -191,7 +192,7 @@ def describe(found: TransferSet) -> str:
             f"sheet: {root / SHEET}",
             f"card:  {root / CARD}",
             "",
-            f'import genkt; found = genkt.TransferSet.open("{root}")',
+            f"import genkt; found = genkt.TransferSet.open({str(root)!r})",
             "found.images.load(0).show(); print(found.record(0))",
         ]
     )

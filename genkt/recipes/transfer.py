@@ -12,17 +12,20 @@ from typing import Any
 from tqdm import tqdm
 
 from genkt.generative.precision import threads
-from genkt.io import atomic_path, fingerprint_ids
+from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.cell import Cell, run_cell
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.distance import upstream_distance
 from genkt.recipes.generated import make_sets, needed_generators, represent
+from genkt.recipes.notices import announce
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.present import report_data
 from genkt.recipes.run_folder import RunFolder, log_to_file
 from genkt.recipes.session import Session
 from genkt.recipes.side_by_side import num_finished, threads_each, work_ahead
+from genkt.recipes.student_card import student_card
 from genkt.report.build import ReportData, build_report, text_summary
 
 logger = logging.getLogger("genkt")
@@ -68,6 +71,8 @@ def run_transfer(
     finished = folder.finished
     handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
     try:
+        for note in () if finished else average_notes(session):
+            announce(session, note)
         shared = _shared(config, given or Given())
         represent(session)
         upstream_distance(session)
@@ -84,6 +89,7 @@ def run_transfer(
         data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
             build_report(data, folder.path)
+            write_text(folder.path / "student" / "README.md", _card(session, data, student))
             folder.end()
             logger.info("finished in %.0f s", time.perf_counter() - started)
         session.fabric.barrier()
@@ -168,6 +174,11 @@ def _export(session: Session, student: Backbone, cell: Cell) -> None:
             target = session.folder.path / "checkpoints" / f"{name}.safetensors"
             with atomic_path(target) as temporary:
                 shutil.copyfile(path, temporary)
+
+
+def _card(session: Session, data: ReportData, student: Backbone) -> str:
+    teachers = [session.teacher(index) for index in range(len(session.teachers))]
+    return student_card(data, student, teachers)
 
 
 def describe(result: TransferResult) -> str:

@@ -187,13 +187,14 @@ def _loaded(described: str, device: str) -> tuple[Encoder, str]:
     return encoder, encoder.fingerprint()
 
 
-def identity_of(encoder: Encoder, crops: CropSpec | None) -> dict[str, Any]:
+def identity_of(encoder: Encoder, crops: CropSpec | None, decoding: int) -> dict[str, Any]:
     """What names an encoder's store of images, or of crops of them."""
     return embedding_identity(
         encoder=encoder.fingerprint(),
         width=encoder.width,
         transform=encoder.transform.as_dict(),
         crops=crops,
+        decoding=decoding,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,6 +17,7 @@ from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
+from genkt.disk import require_writable, size_text
 from genkt.execution.ranks import ALONE, Processes, device_here
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.generative.completer import ImageCompleter
@@ -233,8 +233,8 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
     if isinstance(settings.synthesis, InversionSettings):
         seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
     total = seconds / tried * plan.num_images / processes.world_size
-    home = Path(config.out).expanduser().resolve()
-    free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
+    disk = size / tried * plan.num_images
+    free = require_writable(config.out, disk, "the set")
     return "\n".join(
         [
             "dry run: everything fits; nothing was written",
@@ -244,8 +244,7 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
             f"  time       about {_duration(total)} on {device} x {processes.world_size}, "
             f"{tried / seconds:.1f} images/s each",
             f"  memory     about {peak_memory(device) / 1e9:.1f} GB",
-            f"  disk       about {size / tried * plan.num_images / 1e6:.1f} MB "
-            f"({free / 1e9:.0f} GB free)",
+            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
         ]
     )
 
