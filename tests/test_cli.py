@@ -176,7 +176,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file' / 'run'}"))
-    assert ran.code == 2 and len(ran.lines) == 1 and "cannot be created" in ran.err
+    assert ran.code == 2 and len(ran.lines) == 1 and "cannot be written" in ran.err
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file'}"))
     assert ran.code == 2 and "expected a folder, it is a file" in ran.err
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'images'}"))

@@ -27,6 +27,7 @@ from genkt.data.decode import DECODING
 from genkt.data.images import UnreadableImage, content_hash, decode
 from genkt.data.scan import map_in_threads
 from genkt.io import atomic_path, cache_home, fingerprint
+from genkt.types import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
             known = {**columns, "decoding": np.array([DECODING])}
             digest = np.frombuffer(_digest(known), np.uint8)
             np.savez(temporary, allow_pickle=False, **known, digest=digest)
-    except OSError as error:
+    except (OSError, UserError) as error:
         logger.warning("%s cannot be written (%s): images are read anew next time", path, error)
 
 

@@ -154,7 +154,7 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
         spec.name, spec.pretrained, spec.weights, spec.args or {}, spec.transform or {},
         spec.channels_last,
     )  # fmt: skip
-    if spec.weights is not None and not Path(spec.weights).is_file():
+    if spec.weights is not None and not Path(spec.weights).expanduser().exists():
         raise UserError(f"encoder.weights: no such file: {spec.weights}")
     return BackboneEncoder(load_model(model), device)
 
