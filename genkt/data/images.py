@@ -14,16 +14,23 @@ from PIL import Image
 
 from genkt.data.decode import decode as decode
 from genkt.data.formats import UnreadableImage as UnreadableImage
+from genkt.data.names import canonical
 from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
 from genkt.types import UNLABELLED, UserError
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out: its path and one short reason."""
+    """A file that was left out: its path and one short reason.
+
+    Args:
+        is_damage: it is one of the unusable files that ``max_skipped`` limits; False for files
+            that are no pictures of the data, such as thumbnails.
+    """
 
     path: str
     reason: str
+    is_damage: bool = True
 
 
 def reasons_text(skipped: Sequence[Skipped], most: int = 3) -> str:
@@ -75,7 +82,7 @@ class ImageSet:
     Args:
         ids: N strings, ``relative/path#content-hash``.
         labels: [N] int64 in 0..C-1, ``UNLABELLED`` (-1) where the class is unknown.
-        classes: C names, or empty where nothing is labelled.
+        classes: C names, or empty where nothing is labelled; kept in Unicode's form NFC.
         items: [N] int64, what ``open_item`` needs beside the id.
         open_item: opens one picture; shared by every selection of this set.
         skipped: what was left out when the set was read.
@@ -95,7 +102,7 @@ class ImageSet:
     ) -> None:
         self.ids = tuple(ids)
         self.labels = np.array(labels, dtype=np.int64)
-        self.classes = tuple(classes)
+        self.classes = tuple(map(canonical, classes))
         self.items = np.array(items, dtype=np.int64)
         self.open_item = open_item
         self.skipped = tuple(skipped)
@@ -185,6 +192,11 @@ class ImageSet:
         """The same samples as if nobody had labelled them; the class names stay."""
         labels = np.full(len(self), UNLABELLED)
         return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
+
+    def with_skipped(self, skipped: Sequence[Skipped]) -> ImageSet:
+        """The same samples, and what else was left out."""
+        left_out = (*self.skipped, *skipped)
+        return ImageSet(self.ids, self.labels, self.classes, self.items, self.open_item, left_out)
 
 
 def concat(*sets: ImageSet) -> ImageSet:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from genkt.data.images import ImageSet, Skipped, UnreadableImage, content_hash, decode
 from genkt.data.scan import check_skipped, map_in_threads
-from genkt.data.splits import Splits, carve_missing
+from genkt.data.separation import finished
+from genkt.data.splits import Splits
 from genkt.io import did_you_mean
 from genkt.types import UNLABELLED, UserError
 
@@ -128,8 +129,8 @@ def read_torchvision(
         )
         for part in _recipe(name).parts
     }  # fmt: skip
-    return carve_missing(
-        Splits(**parts),
+    return finished(
+        Splits(**parts, notes=()),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from genkt.data.names import canonical
 from genkt.data.views import ImageTransform
 from genkt.io import fingerprint, fingerprint_tensors
 from genkt.models.feature_maps import spatial_map
@@ -196,6 +197,12 @@ class Backbone(nn.Module):
     def is_timm(self) -> bool:
         """Whether ``export`` writes a folder that timm loads."""
         return hasattr(self.model, "pretrained_cfg")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names that its files give, as data spell them; none where they give none."""
+        names = getattr(self.model, "pretrained_cfg", {}).get("label_names") or ()
+        return tuple(canonical(name) for name in names)
 
     @property
     def num_parameters(self) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from genkt.data.composition import TransferSet
-from genkt.data.images import reasons_text
-from genkt.data.scan import map_in_threads
+from genkt.data.scan import left_out_notes, map_in_threads
 from genkt.data.transfer_set import FORMAT, is_transfer_set, read_transfer_set
 from genkt.data.transfer_set_files import HEADER, read_records, shard_facts, shard_name
 from genkt.disk import size_text
@@ -167,8 +166,8 @@ def _facts(found: TransferSet) -> dict[str, str]:
     copies = len(found) - len(found.deduplicate())
     if copies:
         facts["copies"] = f"{copies:,} images have the same content as an earlier one"
-    if skipped := found.images.skipped:
-        facts["left out"] = f"{len(skipped):,}: {reasons_text(skipped)}"
+    if notes := left_out_notes(found.images.skipped):
+        facts["left out"] = " ".join(notes)
     return facts
 
 

@@ -63,7 +63,7 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
     """
     if config.smoke:
         raise UserError("smoke: expected false; only genkt transfer on the command line makes one")
-    splits = given.data or load_splits(config.data, config.seed)
+    splits = load_splits(config.data, config.seed, given.data)
     if config.adaptation == "better" and "validation" not in splits.parts:
         raise UserError(
             "teacher.adapt: better compares on validation images, the data have none: "

@@ -67,7 +67,7 @@ def report_data(
         stages=_stages(cells[method]),
         after=_accuracy_after(cells[method]),
         splits=_split_summaries(session, draw),
-        skipped=[(entry.path, entry.reason) for entry in session.pool.skipped],
+        skipped=[(e.path, e.reason) for e in session.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
         config=session.folder.config,
