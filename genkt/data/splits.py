@@ -321,7 +321,7 @@ def carve_missing(
     holds before, 0 for none.
 
     Raises:
-        UserError: fractions below 0, or that leave nothing to train on.
+        UserError: fractions below 0, or that leave nothing to train on; nothing to carve.
     """
     for name, value in (
         ("test_fraction", test_fraction),
@@ -336,12 +336,25 @@ def carve_missing(
         )
     rest = 1.0
     if test_fraction and splits.test is None and splits.validation is None:
-        kept, held = holdout(splits.train, test_fraction, seed, "test")
+        kept, held = _carve(splits.train, "test", test_fraction, test_fraction, seed)
         splits = replace(splits, train=splits.train.select(kept), test=splits.train.select(held))
         rest -= test_fraction
     if validation_fraction and splits.validation is None:
-        kept, held = holdout(splits.train, validation_fraction / rest, seed, "validation")
+        share = validation_fraction / rest
+        kept, held = _carve(splits.train, "validation", validation_fraction, share, seed)
         splits = replace(
             splits, train=splits.train.select(kept), validation=splits.train.select(held)
         )
     return splits
+
+
+def _carve(
+    images: ImageSet, part: str, fraction: float, share: float, seed: int
+) -> tuple[Indices, Indices]:
+    """As ``holdout``; where nothing can be, the message names the setting."""
+    try:
+        return holdout(images, share, seed, part)
+    except UserError as error:
+        raise UserError(
+            f"{part}_fraction={fraction}: {error}; give more images, a {part} part, or 0"
+        ) from error
