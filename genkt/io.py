@@ -7,14 +7,24 @@ import hashlib
 import json
 import logging
 import os
+import platform
+import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genkt.types import DamagedError, UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TEMPORARY = re.compile(r"\..+?(?:\.([0-9a-f]{6})-(\d+))?\.[a-z0-9_]{8}(\.\w+)?")
+"""Names of half-written files: machine and process that write them (older ones say neither)."""
+
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 
 
 @contextlib.contextmanager
@@ -25,7 +35,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=temporary_prefix(path.name), suffix=path.suffix, dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -46,11 +58,59 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as name:
         yield Path(name)
         for file in sorted(Path(name).iterdir()):
             os.chmod(file, 0o666 & ~_umask())
             os.replace(file, path / file.name)
+
+
+def temporary_prefix(name: str) -> str:
+    """How the name of what will become ``name`` begins: it says which process writes it."""
+    return f".{name}.{_machine()}-{os.getpid()}."
+
+
+def _machine() -> str:
+    """6 hex digits of this machine and, in a container, its own count of processes."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return hashlib.blake2b(f"{platform.node()} {processes}".encode(), digest_size=3).hexdigest()
+
+
+def clear_dead_temporaries(folder: str | Path) -> None:
+    """Remove what killed writers left half written in ``folder`` (not below it).
+
+    Only what nobody can be writing: its process was one of this machine and has ended, or nothing
+    was written for a week.
+    """
+    with contextlib.suppress(OSError):  # no such folder, or one that is only read: nothing to do
+        for entry in list(os.scandir(folder)):
+            named = _TEMPORARY.fullmatch(entry.name)
+            if named is None or not _is_dead(entry, *named.groups()[:2]):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _is_dead(entry: os.DirEntry[str], machine: str | None, process: str | None) -> bool:
+    if machine == _machine() and process is not None:
+        return not is_alive(int(process))
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no number of a process
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -62,7 +122,8 @@ def _umask() -> int:
 def write_text(path: str | Path, text: str) -> Path:
     """Write ``text`` to ``path`` atomically and return the path."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name may hold bytes that are no text: JSON reads them back from such escapes.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 
@@ -84,9 +145,46 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"not serialisable: {type(value).__name__}")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+@contextlib.contextmanager
+def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[None]:
+    """Tell in one line that a file is damaged, whatever its content does to those who read it.
+
+    Args:
+        expected: what should be there, e.g. "the header of a transfer set".
+        remedy: what to do now.
+
+    Raises:
+        DamagedError: the block read what it could not use: no file, a folder, other content.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise damaged(path, expected, error.strerror or str(error), remedy) from error
+    except Exception as error:  # JSON, zip files, safetensors and what is built of them: anything
+        raise damaged(path, expected, _told(error), remedy) from error
+
+
+def damaged(path: str | Path, expected: str, found: str, remedy: str = "") -> DamagedError:
+    """The error of a file that is not what genkt wrote."""
+    return DamagedError(f"{path}: damaged, expected {expected} ({found}){remedy and f'; {remedy}'}")
+
+
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+
+
+def read_json(path: str | Path, expected: str = "JSON", remedy: str = "") -> Any:
+    """Read a JSON file that genkt wrote; see ``reading``.
+
+    Raises:
+        DamagedError: it is not there, cannot be read, or holds something else.
+    """
+    with reading(path, expected, remedy):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from genkt.files import read_tensors
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.training.averages import SlowWeights
@@ -314,7 +314,10 @@ class _Run:
         self._save_weights("last")
         self.fabric.barrier()
         if self.settings.select == "best" and self.progress.best >= 0:
-            best = load_file(self.stage.directory / "best.safetensors")
+            best = read_tensors(
+                self.stage.directory / "best.safetensors",
+                f"delete {self.state_path} to start this stage again",
+            )
             self.stage.student.model.load_state_dict(best)
         self.stage.student.eval()
 
