@@ -110,17 +110,22 @@ def run_synthesis(
     processes.meet()
     if folder.finished:
         return read_transfer_set(folder.path)
-    handler = log_to_file(folder.path / "synthesize.log" if processes.rank == 0 else None)
-    try:
-        work.make_shards(processes)
+    with folder.at_work():
+        handler = log_to_file(folder.path / "synthesize.log" if processes.rank == 0 else None)
+        try:
+            work.make_shards(processes)
+            if processes.rank == 0:
+                with folder.lock("finish"):
+                    if not folder.finished:  # by another command that made the same set
+                        work.finish(command)
+            processes.meet()
+            while not folder.finished:
+                time.sleep(_POLL_SECONDS)
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
         if processes.rank == 0:
-            work.finish(command)
-        processes.meet()
-        while not folder.finished:
-            time.sleep(_POLL_SECONDS)
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+            folder.end()
     return read_transfer_set(folder.path)
 
 
