@@ -169,7 +169,7 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not finished; repeat its command"):
         read_transfer_set(tmp_path)
     (tmp_path / "transfer_set.json").write_text("{")
-    with pytest.raises(UserError, match="not the header of a transfer set"):
+    with pytest.raises(UserError, match="damaged, expected the header of a transfer set"):
         read_transfer_set(tmp_path)
     (tmp_path / "transfer_set.json").write_text('{"format": 99}')
     with pytest.raises(UserError, match="format 99, this genkt reads 1"):

@@ -164,13 +164,14 @@ class _Run:
         self.log = RunLog(out)
         self.seconds: dict[str, float] = {}
         self._upstreams: dict[int, Upstream] = {}
+        self._training: VQGANTraining | None = None
 
     def open(self) -> None:
         """Read the upstream pictures and build what is trained on them; nothing is written."""
         settings = self.config.vqgan
         self.upstream(settings.batch_size)
         if settings.steps:
-            self._vqgan_training()
+            self._training = self._vqgan_training()
         elif settings.weights is not None:
             given_vqgan(settings.weights, self.config.size)
 
@@ -201,7 +202,8 @@ class _Run:
         if not settings.steps:
             assert settings.weights is not None
             return given_vqgan(settings.weights, config.size).to(self.device)
-        upstream, training = self.upstream(settings.batch_size), self._vqgan_training()
+        upstream = self.upstream(settings.batch_size)
+        training, self._training = self._training or self._vqgan_training(), None
         held_out = upstream.sample(512, config.seed + 1)
 
         def evaluate(step: int) -> dict[str, float]:

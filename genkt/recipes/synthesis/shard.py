@@ -109,11 +109,9 @@ class SynthesisTask:
         """
         if self.is_done():
             return
-        name = shard_name(self.shard)
+        path = Path(self.out) / LOCKS / f"shard {shard_name(self.shard)}.lock"
         told = f"{self.name}: another process is at it, waiting for it"
-        with held(
-            Path(self.out) / LOCKS / f"shard {name}.lock", told, quiet_seconds=_QUIET_SECONDS
-        ):
+        with held(path, told, quiet_seconds=_QUIET_SECONDS):
             if not self.is_done():  # nobody has made it meanwhile
                 self._make(progress)
 
