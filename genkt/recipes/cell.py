@@ -22,6 +22,7 @@ from genkt.recipes.search import FOLDER
 from genkt.recipes.session import Session, draw_seed
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.stages import train_supervised
+from genkt.stopping import part
 from genkt.training.stage import Record
 from genkt.types import CellResult, Cost, DamagedError
 
@@ -84,12 +85,13 @@ def _is_there(session: Session, directory: Path) -> bool:
 def _train_cell(session: Session, draw: Draw, arm: str, directory: Path) -> None:
     log = session.log.stage(draw.index, arm)
     recipe = session.config.recipe
-    if isinstance(recipe, IrfRecipe):
-        cell = _run_setting(session, recipe, draw, arm, directory, log)
-    elif arm == BASELINE:
-        cell = _run_baseline(session, recipe, draw, directory, log)
-    else:
-        cell = _run_recipe(session, recipe, draw, arm, directory, log)
+    with part(f"draw {draw.index}, {arm}"):
+        if isinstance(recipe, IrfRecipe):
+            cell = _run_setting(session, recipe, draw, arm, directory, log)
+        elif arm == BASELINE:
+            cell = _run_baseline(session, recipe, draw, directory, log)
+        else:
+            cell = _run_recipe(session, recipe, draw, arm, directory, log)
     log.close()
     if session.fabric.is_global_zero:
         save_cell(cell, directory)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from genkt.execution.ranks import Processes
 from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
 from genkt.io import held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
@@ -188,6 +189,15 @@ class RunFolder:
         """
         told = f"{name}: another process is at it, waiting for it"
         return held(self.path / LOCKS / f"{name}.lock", told, quiet_seconds=_QUIET_SECONDS)
+
+    def one_command(self, processes: Processes) -> AbstractContextManager[float]:
+        """Held by the first process of a launch: two commands do not make the same set at once.
+
+        Processes that meet in files alone share the work, and hold nobody off.
+        """
+        if processes.rank or processes.by_files:
+            return nullcontext(0.0)
+        return self.lock("set")
 
     def end(self) -> None:
         """Nobody writes any more: remove what kept writers apart."""

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from genkt.files import read_tensors
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
+from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.averages import SlowWeights
 from genkt.training.batches import split_batch, to_device
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
@@ -26,6 +27,8 @@ from genkt.training.stage import Record, Stage
 from genkt.types import Batch, Cost, UserError
 
 _MOST_UNCHECKED = 100
+_STEPS_BETWEEN_AGREEMENTS = 10
+"""Each is a sync point of all processes of a launch."""
 
 
 @dataclass
@@ -102,7 +105,7 @@ class _Run:
         pin_memory = self.fabric.device.type == "cuda"
         batches = self.stage.batches.iterate(progress.step, self.num_steps, pin_memory=pin_memory)
         self.module.train()
-        with self._bar() as bar:
+        with self._bar() as bar, deferring():
             while progress.step < self.num_steps:
                 asked = time.perf_counter()
                 batch = next(batches)
@@ -117,11 +120,26 @@ class _Run:
                     self._evaluate()
                 now = time.perf_counter()
                 progress.seconds = before + now - started
-                if last or now - saved > settings.save_seconds:
+                stops = self._stops()
+                if last or stops or now - saved > settings.save_seconds:
                     self._save()
                     saved = time.perf_counter()
+                if stops and not last:
+                    raise stop(f"at step {progress.step} of {self.stage.name}, state saved")
         self._finish()
         return self._cost(), progress.curve
+
+    def _stops(self) -> bool:
+        """Whether a signal asks to stop here; processes of a launch agree on it, now and then."""
+        if self.fabric.world_size == 1:
+            return stop_asked()
+        step = self.progress.step
+        if step % _STEPS_BETWEEN_AGREEMENTS and step < self.num_steps:
+            return False
+        asked = torch.tensor(float(stop_asked()), device=self.fabric.device)
+        total = self.fabric.all_reduce(asked, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return bool(total.item() > 0)
 
     def _step(self, batch: Batch) -> None:
         """One optimizer step; when memory runs out, again with micro-batches half the size."""

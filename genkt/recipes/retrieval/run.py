@@ -100,16 +100,24 @@ def run_retrieval(
         found = read_transfer_set(folder.path)
         _check_decisions(found, settings)
         return found
-    with folder.at_work():
-        handler = log_to_file(folder.path / "retrieve.log" if processes.rank == 0 else None)
-        try:
-            work.make(processes)
-            while not folder.finished:
-                time.sleep(_POLL_SECONDS)
-        finally:
-            logger.removeHandler(handler)
-            handler.close()
+    with folder.at_work(), folder.one_command(processes):
+        processes.meet()
+        if not folder.finished:  # by another command
+            _make(work, folder, processes)
+        if processes.rank == 0:
+            folder.end()
     return read_transfer_set(folder.path)
+
+
+def _make(work: Retrieval, folder: RunFolder, processes: Processes) -> None:
+    handler = log_to_file(folder.path / "retrieve.log" if processes.rank == 0 else None)
+    try:
+        work.make(processes)
+        while not folder.finished:
+            time.sleep(_POLL_SECONDS)
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _fingerprints(inputs: Inputs, embedder: Embedder) -> dict[str, str]:

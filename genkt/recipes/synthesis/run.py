@@ -110,23 +110,27 @@ def run_synthesis(
     processes.meet()
     if folder.finished:
         return read_transfer_set(folder.path)
-    with folder.at_work():
-        handler = log_to_file(folder.path / "synthesize.log" if processes.rank == 0 else None)
-        try:
-            work.make_shards(processes)
-            if processes.rank == 0:
-                with folder.lock("finish"):
-                    if not folder.finished:  # by another command that made the same set
-                        work.finish(command)
-            processes.meet()
-            while not folder.finished:
-                time.sleep(_POLL_SECONDS)
-        finally:
-            logger.removeHandler(handler)
-            handler.close()
+    with folder.at_work(), folder.one_command(processes):
+        processes.meet()
+        if not folder.finished:  # by another command
+            _make(work, folder, processes, command)
         if processes.rank == 0:
             folder.end()
     return read_transfer_set(folder.path)
+
+
+def _make(work: Synthesis, folder: RunFolder, processes: Processes, command: str) -> None:
+    handler = log_to_file(folder.path / "synthesize.log" if processes.rank == 0 else None)
+    try:
+        work.make_shards(processes)
+        if processes.rank == 0:
+            work.finish(command)
+        processes.meet()
+        while not folder.finished:
+            time.sleep(_POLL_SECONDS)
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _plain(settings: SynthesisSettings, plain: Mapping[str, Any] | None) -> dict[str, Any]:

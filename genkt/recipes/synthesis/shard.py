@@ -25,8 +25,6 @@ from genkt.execution.ranks import device_here
 from genkt.execution.tasks import Progress
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import fit_picture, load_generator
-from genkt.io import held
-from genkt.locks import LOCKS
 from genkt.models.backbone import Backbone
 from genkt.recipes.synthesis.filters import Screened, screen
 from genkt.recipes.synthesis.make import Made, make, make_inverted, mask_kind
@@ -38,7 +36,6 @@ from genkt.types import UNLABELLED
 INPAINTING = "inpainting:"
 """What stands before the name of a diffusers pipeline."""
 
-_QUIET_SECONDS = 10.0
 _WAITING = 16
 """Images a thread that may wait to be encoded."""
 
@@ -109,11 +106,11 @@ class SynthesisTask:
         """
         if self.is_done():
             return
-        path = Path(self.out) / LOCKS / f"shard {shard_name(self.shard)}.lock"
-        told = f"{self.name}: another process is at it, waiting for it"
-        with held(path, told, quiet_seconds=_QUIET_SECONDS):
-            if not self.is_done():  # nobody has made it meanwhile
-                self._make(progress)
+        try:
+            self._make(progress)
+        except FileNotFoundError:
+            if not self.is_done():  # else another process has made it, and tidied up
+                raise
 
     def _make(self, progress: Progress) -> None:
         settings, out = self.settings, Path(self.out)
@@ -125,7 +122,8 @@ class SynthesisTask:
             shard = _Shard(self, models, pool, writer)
             for count in shard.run():
                 progress(count)
-            shard.finish()
+            if not self.is_done():  # by a process that nobody knew to be alive
+                shard.finish()
 
 
 def load_completer(name: str, device: torch.device | str = "cpu") -> ImageCompleter:
