@@ -56,6 +56,10 @@ def main(words: list[str] | None = None) -> int:
         code = _dispatch(words)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         code = 0
+    except OSError as error:  # of a page that was printed; commands tell theirs
+        if error.errno not in _NOT_OURS:
+            raise
+        code = 2
     if fault := streams.flush():
         print(f"genkt: standard output cannot be written: {fault}", file=sys.stderr)
         return code or 2

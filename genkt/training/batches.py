@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
+from genkt.training.loading import loaded
 from genkt.training.probe import Rows
 from genkt.training.walk import Stream
 from genkt.types import Batch, ModelOutput, UserError
@@ -198,7 +199,9 @@ class Batches:
             for rows, *pictures in self._one_ahead(steps):
                 yield self._batch(rows, [p.pin_memory() if pin_memory else p for p in pictures])
             return
-        read = loaded(_StepRows(self), steps, self.num_workers, pin_memory=pin_memory)
+        read = loaded(
+            _StepRows(self), steps, self.num_workers, ahead=_BATCHES_AHEAD, pin_memory=pin_memory
+        )
         for rows, *pictures in read:
             yield self._batch(rows, pictures)
 
