@@ -263,7 +263,14 @@ def cache_home() -> Path:
     """Folder of caches: ``$GENKT_CACHE``, ``$XDG_CACHE_HOME/genkt`` or ``~/.cache/genkt``."""
     if value := os.environ.get("GENKT_CACHE"):
         return Path(value)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genkt"
+    if value := os.environ.get("XDG_CACHE_HOME"):
+        return Path(value) / "genkt"
+    try:
+        return Path.home() / ".cache" / "genkt"
+    except RuntimeError as error:  # neither HOME nor an entry in the list of users
+        raise UserError(
+            "cache: expected a home folder to keep it in, found none; set GENKT_CACHE or HOME"
+        ) from error
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

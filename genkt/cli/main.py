@@ -52,6 +52,7 @@ def main(words: list[str] | None = None) -> int:
         streams.open_streams()
         words = sys.argv[1:]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
+    fault = None
     try:
         code = _dispatch(words)
     except BrokenPipeError:  # the reader (head, less) has seen enough
@@ -59,8 +60,9 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:  # of a page that was printed; commands tell theirs
         if error.errno not in _NOT_OURS:
             raise
-        code = 2
-    if fault := streams.flush():
+        code, fault = 2, error.strerror
+    if fault := fault or streams.flush():
+        streams.drop_output()
         print(f"genkt: standard output cannot be written: {fault}", file=sys.stderr)
         return code or 2
     return code

@@ -46,15 +46,14 @@ def flush() -> str | None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        drop_output()
     except OSError as error:
-        _drop_output()
         return error.strerror or str(error)
     return None
 
 
-def _drop_output() -> None:
-    """What is left goes nowhere; else Python would complain of it once more when it ends."""
+def drop_output() -> None:
+    """What is left of standard output goes nowhere; else Python would complain of it once more when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -164,7 +164,9 @@ class RunFolder:
 
     def remove_damaged(self) -> None:
         """Remove sealed files that are not what was written: they are made again, and told."""
-        names = damaged_files(self.path) if self.finished else []
+        names = damaged_files(self.path)
+        if not self.finished:  # what an interrupted start has removed is missed by nobody
+            names = [name for name in names if (self.path / name).exists()]
         for name in names:
             logger.warning("%s: damaged or missing, it is made again", self.path / name)
             discard(self.path / name)
