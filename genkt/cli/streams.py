@@ -53,7 +53,7 @@ def flush() -> str | None:
 
 
 def drop_output() -> None:
-    """What is left of standard output goes nowhere; else Python would complain of it once more when it ends."""
+    """The rest of standard output goes nowhere; else Python complains once more when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
