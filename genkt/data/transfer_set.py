@@ -43,6 +43,7 @@ __all__ = [
     "image_files",
     "is_transfer_set",
     "open_shards",
+    "read_header",
     "read_records",
     "read_tokens",
     "read_transfer_set",
@@ -125,7 +126,7 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
             f"{root}: expected a transfer set (with {HEADER}), found none; other images are read "
             "by transfer_set=folder, or genkt.TransferSet.open"
         )
-    header = _read_header(path)
+    header = read_header(path)
     found = open_shards(root, header)
     if len(found) != header["num_images"]:
         raise UserError(
@@ -134,8 +135,12 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
     return found
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """The header of a set, without its digest; an older one has none."""
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a set, without its digest; an older one has none.
+
+    Raises:
+        UserError: it is damaged, or of another genkt.
+    """
     expected = "the header of a transfer set"
     header = read_json(path, expected)
     with reading(path, expected):

@@ -134,7 +134,7 @@ class ArmTask:
 
         started, reason = time.perf_counter(), None
         with (
-            open(log, "a", encoding="utf-8") as stream,
+            open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
             threads(1),
