@@ -18,6 +18,7 @@ LOCKS = ".locks"
 """The folder of the lock files."""
 
 _CLAIM = "claim.lock"
+_ATTEMPTS = 1000
 _RUNNING = re.compile(r"running-(.*)-(\d+)-(\d+)\.lock")
 
 
@@ -28,31 +29,35 @@ def claiming(folder: Path) -> Iterator[None]:
     Raises:
         UserError: the folder cannot be made.
     """
-    path = folder / LOCKS / _CLAIM
-    while True:
+    path, lock, failed = folder / LOCKS / _CLAIM, None, 0
+    while lock is None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            before = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # its last holder has just tidied up
-            continue
+            lock = _locked(path)
         except OSError as error:
-            raise UserError(f"out={folder}: cannot be created: {error.strerror}") from error
-        lock = FileLock(path)
-        try:
-            lock.acquire()
-            if _is_at(path, before):  # else the one before has removed it: nobody sees this one
-                break
-            lock.release()
-        except FileNotFoundError:  # tidied up in between
-            continue
-        finally:
-            os.close(before)
+            failed += 1
+            tidied = isinstance(error, (FileNotFoundError, FileExistsError))  # by another, just now
+            if not tidied or failed == _ATTEMPTS:
+                raise UserError(f"out={folder}: cannot be created: {error.strerror}") from error
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
         lock.release()
         _tidy(folder)
+
+
+def _locked(path: Path) -> FileLock | None:
+    """The lock of a file that its holder may remove; None where it was: nobody sees this one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before, lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666), FileLock(path)
+    try:
+        lock.acquire()
+        if _is_at(path, before):
+            return lock
+        lock.release()
+    finally:
+        os.close(before)
+    return None
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -135,3 +135,11 @@ def test_a_lock_that_its_holder_removes_lets_one_in_at_a_time(tmp_path: Path) ->
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(enter, range(8)))
     assert seen == [1] and not (tmp_path / "new" / LOCKS).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "far")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "link", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="cannot be created"), claiming(place):
+            raise AssertionError

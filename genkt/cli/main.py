@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         code = 0
     except OSError as error:  # of a page that was printed; commands tell theirs
-        if error.errno not in _NOT_OURS:
+        if error.errno not in _NOT_OURS or error.filename or os.environ.get("GENKT_DEBUG"):
             raise
         code, fault = 2, error.strerror
     if fault := fault or streams.flush():

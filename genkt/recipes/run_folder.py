@@ -71,7 +71,7 @@ class RunFolder:
         self.path = Path(path)
         self._last = self.path / last
         self.config = json.loads(json.dumps(config))
-        self._replace = False
+        self._replace = self._claimed = False
         self._overwrite = overwrite
         self._look()
 
@@ -114,13 +114,18 @@ class RunFolder:
             if self._replace:
                 self._empty()
             self._write_claim(command, inputs)
+            self._claimed = True
 
     def at_work(self) -> AbstractContextManager[None]:
         """Work in the folder that was claimed: nobody replaces it meanwhile.
 
+        The process that claimed it holds it for all processes of a launch.
+
         Raises:
             UserError: another command has replaced it since.
         """
+        if not self._claimed:
+            return nullcontext()
         return at_work(self.path, self._require_own)
 
     def _require_own(self) -> None:
