@@ -198,12 +198,15 @@ def held(path: str | Path, told: str, *, quiet_seconds: float = 0.0) -> Iterator
     from filelock import FileLock, Timeout
 
     started, lock = time.perf_counter(), FileLock(path)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=quiet_seconds)
-    except Timeout:
-        logging.getLogger("genkt").warning(told)
-        lock.acquire()
+    while not lock.is_locked:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=quiet_seconds)
+        except Timeout:
+            logging.getLogger("genkt").warning(told)
+            lock.acquire()
+        except FileNotFoundError:  # another has just removed the folder, which was empty
+            continue
     try:
         yield time.perf_counter() - started
     finally:

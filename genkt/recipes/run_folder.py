@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +197,17 @@ class RunFolder:
         told = f"{name}: another process is at it, waiting for it"
         return held(self.path / LOCKS / f"{name}.lock", told, quiet_seconds=_QUIET_SECONDS)
 
-    def one_command(self, processes: Processes) -> AbstractContextManager[float]:
-        """Held by the first process of a launch: two commands do not make the same set at once.
+    @contextmanager
+    def one_command(self, processes: Processes) -> Iterator[None]:
+        """Be at work, in the first process of a launch; two commands do not make a set at once.
 
-        Processes that meet in files alone share the work, and hold nobody off.
+        Processes that meet in files alone share the work, and hold no other off.
         """
-        if processes.rank or processes.by_files:
-            return nullcontext(0.0)
-        return self.lock("set")
+        with (
+            nullcontext() if processes.rank or processes.by_files else self.lock("set"),
+            nullcontext() if processes.rank else self.at_work(),
+        ):
+            yield
 
     def end(self) -> None:
         """Nobody writes any more: remove what kept writers apart."""

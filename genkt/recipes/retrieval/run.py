@@ -100,13 +100,12 @@ def run_retrieval(
         found = read_transfer_set(folder.path)
         _check_decisions(found, settings)
         return found
-    with folder.at_work():
-        with folder.one_command(processes):
-            processes.meet()
-            if not folder.finished:  # by another command
-                _make(work, folder, processes)
-        if processes.rank == 0:
-            folder.end()
+    with folder.one_command(processes):
+        processes.meet()
+        if not folder.finished:  # by another command
+            _make(work, folder, processes)
+    if processes.rank == 0:
+        folder.end()
     return read_transfer_set(folder.path)
 
 

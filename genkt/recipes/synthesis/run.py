@@ -110,13 +110,12 @@ def run_synthesis(
     processes.meet()
     if folder.finished:
         return read_transfer_set(folder.path)
-    with folder.at_work():
-        with folder.one_command(processes):
-            processes.meet()
-            if not folder.finished:  # by another command
-                _make(work, folder, processes, command)
-        if processes.rank == 0:
-            folder.end()
+    with folder.one_command(processes):
+        processes.meet()
+        if not folder.finished:  # by another command
+            _make(work, folder, processes, command)
+    if processes.rank == 0:
+        folder.end()
     return read_transfer_set(folder.path)
 
 
