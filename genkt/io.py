@@ -10,14 +10,13 @@ import os
 import platform
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genkt.disk import disk_is_full, full_disk, is_full_fault, room_text, writing_fault
+from genkt.disk import is_special, make_folder, naming_place
 from genkt.synonyms import means_same
 from genkt.types import DamagedError, UserError
 
@@ -28,7 +27,6 @@ _TEMPORARY = re.compile(r"\..+?(?:\.([0-9a-f]{6})-(\d+))?\.[a-z0-9_]{8}(\.\w+)?"
 """Names of half-written files: machine and process that write them (older ones say neither)."""
 
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
-_MOST_TRIES = 100
 
 
 @contextlib.contextmanager
@@ -45,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     make_folder(target.parent)
-    special = _is_special(target)
+    special = is_special(target)
     temporary = _temporary(target, Path(tempfile.gettempdir()) if special else target.parent)
     try:
         with naming_place(path, temporary):
@@ -62,60 +60,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(path: str | Path) -> Path:
-    """The folder, made with all above it where it is not there.
-
-    Raises:
-        UserError: it cannot be made, with the reason.
-    """
-    path = Path(path)
-    for _ in range(_MOST_TRIES):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-        except FileNotFoundError as error:  # another process has just removed what lies above
-            fault, reason = writing_fault(path), error.strerror
-            if fault is not None:
-                break
-        except OSError as error:
-            if is_full_fault(error):
-                raise
-            fault, reason = writing_fault(path), error.strerror
-            break
-    raise UserError(f"{path}: cannot be made: {fault or reason}{_cache_hint(path)}")
-
-
-def output_file(path: str | Path) -> Path:
-    """The path of a file that is to be written at the end: checked before the work begins.
-
-    Raises:
-        UserError: it is a folder, or no file can be written there.
-    """
-    path = Path(path).expanduser()
-    if not _is_special(Path(os.path.realpath(path))) and (fault := writing_fault(path.parent)):
-        raise UserError(f"output={path}: cannot be written: {fault}")
-    return path
-
-
-def explained(error: OSError) -> str:
-    """One line on a refused read or write: the place, the reason, and how much room there is."""
-    named = error.filename2 or error.filename  # of two: where something was to go
-    if not isinstance(named, (str, bytes)):
-        return str(error.strerror)
-    place = os.fsdecode(named)
-    if is_full_fault(error):
-        room = f": {room_text(place)}; make room, then repeat the command"
-        return f"{place}: {error.strerror}{room}{_cache_hint(place)}"
-    return f"{place}: {error.strerror}{_cache_hint(place)}"
-
-
-def _cache_hint(path: str | Path) -> str:
-    """What to type where the cache's place is no good."""
-    if not Path(path).is_relative_to(cache_home()):
-        return ""
-    return "; cache=FOLDER or the environment variable GENKT_CACHE gives the cache another place"
-
-
 def _temporary(target: Path, home: Path) -> Path:
     """A new empty file whose name tells which file it becomes."""
     try:
@@ -127,36 +71,6 @@ def _temporary(target: Path, home: Path) -> Path:
         raise
     os.close(handle)
     return Path(name)
-
-
-@contextlib.contextmanager
-def naming_place(path: str | Path, temporary: str | Path = "") -> Iterator[None]:
-    """Errors of writing name the user's path; a full disk is told as such by every library."""
-    try:
-        yield
-    except OSError as error:
-        unnamed = error.filename is None and is_full_fault(error)
-        if unnamed or str(error.filename) == str(temporary):
-            error.filename = str(path)
-        raise
-    except UserError:
-        raise
-    except Exception as error:  # safetensors and torch have errors of their own for a full disk
-        if disk_is_full(path):
-            raise full_disk(path) from error
-        raise
-
-
-def _is_special(target: Path) -> bool:
-    """Whether a path is there and is neither a file nor a folder."""
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        return False
-    if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
-        what = "folder" if stat.S_ISDIR(mode) else "socket"
-        raise UserError(f"{target}: expected a file to write, it is a {what}")
-    return not stat.S_ISREG(mode)
 
 
 @contextlib.contextmanager
@@ -369,20 +283,6 @@ def resource(name: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
-
-
-def cache_home() -> Path:
-    """Folder of caches: ``$GENKT_CACHE``, ``$XDG_CACHE_HOME/genkt`` or ``~/.cache/genkt``."""
-    if value := os.environ.get("GENKT_CACHE"):
-        return Path(value)
-    if value := os.environ.get("XDG_CACHE_HOME"):
-        return Path(value) / "genkt"
-    try:
-        return Path.home() / ".cache" / "genkt"
-    except RuntimeError as error:  # neither HOME nor an entry in the list of users
-        raise UserError(
-            "cache: expected a home folder to keep it in, found none; set GENKT_CACHE or HOME"
-        ) from error
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from genkt.io import cache_home
+from genkt.disk import cache_home
 from genkt.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,8 @@ import os
 import sys
 
 from genkt.cli import streams
-from genkt.io import did_you_mean, explained
+from genkt.disk import explained
+from genkt.io import did_you_mean
 from genkt.stopping import Stopped, until_stopped
 from genkt.types import UserError
 

@@ -51,9 +51,9 @@ from genkt.data.store_files import (
     write_all,
 )
 from genkt.data.views import ViewSpec
-from genkt.disk import require_free
+from genkt.disk import make_folder, naming_place, require_free
 from genkt.files import discard, write_signed
-from genkt.io import fingerprint, fingerprint_ids, held, make_folder, naming_place
+from genkt.io import fingerprint, fingerprint_ids, held
 from genkt.types import ModelOutput
 
 __all__ = [

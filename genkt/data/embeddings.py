@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
 from genkt.data.store_files import decoding_key
+from genkt.disk import make_folder
 from genkt.files import discard, read_or_forget, read_signed, write_signed
 from genkt.io import (
     atomic_path,
     clear_dead_temporaries,
     fingerprint,
     fingerprint_ids,
-    make_folder,
     read_json,
     reading,
     write_json,

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from genkt.data.decode import DECODING
 from genkt.data.images import UnreadableImage, content_hash, decode
 from genkt.data.scan import map_in_threads
-from genkt.io import atomic_path, cache_home, clear_dead_temporaries, fingerprint
+from genkt.disk import cache_home
+from genkt.io import atomic_path, clear_dead_temporaries, fingerprint
 from genkt.types import UserError
 
 logger = logging.getLogger(__name__)

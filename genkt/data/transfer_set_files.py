@@ -21,17 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.images import content_hash
+from genkt.disk import make_folder, naming_place
 from genkt.files import SEAL, write_signed
-from genkt.io import (
-    atomic_path,
-    fingerprint,
-    make_folder,
-    naming_place,
-    read_json,
-    reading,
-    temporary_prefix,
-    write_text,
-)
+from genkt.io import atomic_path, fingerprint, read_json, reading, temporary_prefix, write_text
 from genkt.types import UNLABELLED, Range, UserError
 
 HEADER = "transfer_set.json"

@@ -24,7 +24,8 @@ from genkt.data.transfer_set_files import (
     remove_leftovers,
     shard_facts,
 )
-from genkt.io import fingerprint, held, make_folder, read_json, reading, write_json
+from genkt.disk import make_folder
+from genkt.io import fingerprint, held, read_json, reading, write_json
 from genkt.types import UserError
 
 _CLAIM = "run.json"

@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from genkt.disk import writing_fault
+from genkt.disk import naming_place, writing_fault
 from genkt.execution.ranks import Processes
 from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
-from genkt.io import held, naming_place, reading, write_text
+from genkt.io import held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.training.stage import Record
 from genkt.types import DamagedError, UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from genkt.disk import make_folder
 from genkt.execution.ranks import launched
-from genkt.io import make_folder
 from genkt.locks import LOCKS, at_work
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
