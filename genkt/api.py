@@ -14,7 +14,7 @@ from torch import nn
 from genkt.cli.app import read_config
 from genkt.cli.auto import decided
 from genkt.cli.evaluate import EvaluateConfig
-from genkt.cli.words import quote
+from genkt.cli.values import quote
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.execution.tasks import INLINE

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 @contextlib.contextmanager
@@ -166,6 +171,26 @@ def cache_home() -> Path:
     if value := os.environ.get("GENKT_CACHE"):
         return Path(value)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genkt"
+
+
+def printable(text: str) -> str:
+    """Text that does to a terminal no more than show itself: control characters are spelled out.
+
+    Line ends stay; so do letters of any script, but not what turns the direction of writing.
+
+    >>> printable("a\x1b[2J")
+    'a\\x1b[2J'
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shown(value: object, most: int = 300) -> str:
+    """A value in one line of a message: without control characters, its middle left out if long."""
+    text = printable(str(value)).replace("\n", "\\n").replace("\r", "\\r")
+    if len(text) <= most:
+        return text
+    left = len(text) - most
+    return f"{text[: most // 2]}... ({left} characters left out) ...{text[len(text) - most // 2 :]}"
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from genkt.cli.compose import compose, hydra_engine
+from genkt.cli.compose import compose, hydra_engine, without_defaults
 from genkt.cli.schema import parse
-from genkt.cli.words import (
-    MODEL_GROUPS,
-    NOT_TIMM,
-    Words,
-    hydra_words,
-    parse_override,
-    sort_words,
-    split_word,
-)
+from genkt.cli.values import parse_override, quote, sweep_parts
+from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
 from genkt.io import did_you_mean
 from genkt.recipes.config import IN_PYTHON
 from genkt.recipes.transfer_images import OWN_PARTS
 from genkt.types import UserError
+from genkt.written import as_texts, as_values, kept
 
 Config = TypeVar("Config")
 
@@ -39,14 +34,15 @@ def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
 
 def _checked(kind: type[Config], command: str, words: Words) -> Config:
     faults: list[str] = []
-    plain = compose(command, words, faults)
+    plain = compose(command, words, faults, kind)
     named = {fault.split(":")[0] for fault in faults if ": required;" in fault}
     found: list[str] = []
     config = parse(kind, plain, "", found) if plain else None
     faults += [fault for fault in found if fault.split(":")[0] not in named]
-    faults += _model_faults(plain, words)
-    faults += [] if plain.get("smoke") is True else _path_faults(plain)
-    if plain.get("device") == "cuda" and not _has_cuda():
+    texts = as_texts(plain)
+    faults += _model_faults(texts, words)
+    faults += [] if as_values(plain).get("smoke") is True else _path_faults(texts)
+    if texts.get("device") == "cuda" and not _has_cuda():
         faults.append("device: cuda asked for, but torch sees no CUDA device here; give device=cpu")
     if faults:
         raise UserError("\n".join(_with_sweep_hint(fault, words) for fault in _once(faults)))
@@ -196,7 +192,7 @@ def _sweep(
     def application(config: DictConfig) -> float | None:
         """One job of the sweep; its folder is a numbered one inside ``out``."""
         try:
-            plain: Any = OmegaConf.to_container(config, resolve=True)
+            plain: Any = kept(OmegaConf.to_container(config, resolve=True))
             plain.pop("experiment", None)
             if "out" in plain:
                 plain["out"] = HydraConfig.get().runtime.output_dir
@@ -211,8 +207,12 @@ def _sweep(
 
     _check_jobs(kind, command, words)
     # hydra's own log file would make a job's folder look taken
-    overrides = ["hydra/job_logging=none", *hydra_words(words, quote_sweeps=False)]
-    hydra_engine(words).multirun(words.config_name or command, application, overrides)
+    overrides = without_defaults(command, words, hydra_words(words, quote_sweeps=False, kind=kind))
+    overrides = ["hydra/job_logging=none", *overrides]
+    with tempfile.TemporaryDirectory() as unused:
+        if "out" not in {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+            overrides.append(f"hydra.sweep.dir={quote(unused)}")
+        hydra_engine(words).multirun(words.config_name or command, application, overrides)
     if failed:
         raise failed[0]
 
@@ -221,11 +221,10 @@ def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
     """Check the first job and, one at a time, every other value of every swept setting."""
     faults = list(words.faults)
     try:
-        overrides = [] if faults else hydra_words(words, quote_sweeps=False)
+        hydra_words(words, quote_sweeps=False, kind=kind)
     except UserError as error:
         faults.append(str(error))
-        overrides = []
-    values = [_values(word) for word in overrides]
+    values = [] if faults else [_values(word) for word in words.overrides]
     first = [options[0] for options in values]
     jobs = [first] if first or not faults else []
     for place, options in enumerate(values):
@@ -241,6 +240,9 @@ def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
 
 def _values(word: str) -> list[str]:
     """The single overrides that a swept one stands for; a sampled interval stands for itself."""
+    pair = split_word(word)
+    if pair and len(parts := sweep_parts(pair[1])) > 1:
+        return [word[: len(word) - len(pair[1])] + part for part in parts]
     override = parse_override(word)
     if override is None or not override.is_sweep_override() or not override.is_discrete_sweep():
         return [word]

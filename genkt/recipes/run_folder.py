@@ -15,6 +15,7 @@ from filelock import FileLock
 from genkt.io import held, read_json, write_json, write_text
 from genkt.training.stage import Record
 from genkt.types import UserError
+from genkt.written import write_yaml
 
 _FREE = {
     "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
@@ -90,8 +91,6 @@ class RunFolder:
         Raises:
             UserError: the inputs are not those this run was started with.
         """
-        import yaml
-
         inputs = dict(inputs or {})
         if self._is_run() and not self._replace:
             earlier = self._earlier().get("inputs", {})
@@ -115,7 +114,7 @@ class RunFolder:
         repeated = dict(self.config)
         if "overwrite" in repeated:
             repeated["overwrite"] = False  # to repeat a run must never remove one
-        text = yaml.safe_dump(repeated, sort_keys=False, allow_unicode=True)
+        text = write_yaml(repeated)
         write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
 
     def cell(self, draw: int, arm: str) -> Path:
