@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from genkt.bounds import BatchSize, CountOrNone, Repeats, Seed
 from genkt.cli.app import run_command
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.recipes.config import TeacherSettings
@@ -22,14 +23,14 @@ class CacheConfig:
     data: DataSettings
     teacher: TeacherSettings
     transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet | MixSet
-    seed: int
-    draws: Annotated[int, Range(1)]
-    first_draw: Annotated[int, Range(0)]
+    seed: Seed
+    draws: Repeats
+    first_draw: CountOrNone
     cache: str | None
     dtype: Literal["float16", "float32"]
     precision: Precision
-    batch_size: Annotated[int, Range(1)]
-    num_workers: Annotated[int, Range(0)]
+    batch_size: BatchSize
+    num_workers: Annotated[int, Range(0, 128)]
     device: Literal["auto", "cpu", "cuda"]
     executor: ExecutorSettings
 

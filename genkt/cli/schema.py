@@ -202,10 +202,10 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
 
 def _within(value: Any, metadata: tuple[Any, ...]) -> Any:
     for bounds in metadata:
-        if isinstance(bounds, Range) and value is not None:
-            low = bounds.low is None or value >= bounds.low
-            high = bounds.high is None or value <= bounds.high
-            if not (low and high):
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        for number in numbers if isinstance(bounds, Range) else ():
+            is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+            if is_number and not bounds.holds(number):
                 raise _Mismatch(f"a number {bounds}")
     return value
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from genkt.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS
@@ -24,9 +25,7 @@ from genkt.recipes.recipe_config import (
 )
 from genkt.recipes.set_config import LabelledSet, TransferSettings
 from genkt.training.settings import TrainSettings
-from genkt.types import Range, UserError
-
-Count = Annotated[int, Range(1)]
+from genkt.types import UserError
 
 IN_PYTHON = "images given in Python"
 """The folder of a run whose images were given as an object."""
@@ -81,15 +80,15 @@ class IrfOptions:
     """
 
     generator: str
-    head_lr: Annotated[float, Range(0)]
+    head_lr: Rate
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
     """``finetune``: the last stage; other settings as in ``train``."""
 
-    steps: Annotated[int, Range(0)]
-    lr: Annotated[float, Range(0)]
+    steps: CountOrNone
+    lr: Rate
     recipe: Literal["fine_tune", "irf"]
 
 
@@ -97,9 +96,9 @@ class FinetuneSettings:
 class AdaptSettings:
     """``adapt``: how a teacher is trained on the few labels (``teacher.adapt=fine_tune | irf``)."""
 
-    steps: Annotated[int, Range(0)]
-    lr: Annotated[float, Range(0)]
-    batch_size: Count
+    steps: CountOrNone
+    lr: Rate
+    batch_size: BatchSize
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,9 @@ class TransferConfig:
     transfer_set: TransferSettings
     recipe: RecipeSettings
     out: str
-    seed: int
-    draws: Count
-    first_draw: Annotated[int, Range(0)]
+    seed: Seed
+    draws: Repeats
+    first_draw: CountOrNone
     baseline: bool
     overwrite: bool
     dry_run: bool

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
+from genkt.bounds import CountOrNone
 from genkt.data.images import ImageSet
 from genkt.data.locations import open_images
 from genkt.data.splits import Splits
@@ -42,7 +43,6 @@ from genkt.recipes.retrieval.settings import (
 )
 from genkt.recipes.run_folder import RunFolder
 from genkt.training.fabric import make_fabric, peak_memory
-from genkt.types import Range
 
 logger = logging.getLogger("genkt")
 
@@ -55,7 +55,7 @@ class RetrieveConfig(RetrievalSettings):
 
     data: DataSettings
     queries: Literal["labelled", "train", "all"]
-    draw: Annotated[int, Range(0)]
+    draw: CountOrNone
     out: str
     device: Literal["auto", "cpu", "cuda"]
     executor: ExecutorSettings
