@@ -193,6 +193,19 @@ def shown(value: object, most: int = 300) -> str:
     return f"{text[: most // 2]}... ({left} characters left out) ...{text[len(text) - most // 2 :]}"
 
 
+def nearby(path: str | Path) -> str:
+    """ ". Did you mean PATH?" with the closest name beside a path that is not there, or ""."""
+    import difflib
+
+    path = Path(path).expanduser()
+    try:
+        there = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, there, 1, cutoff=0.7)
+    return f". Did you mean {shown(path.parent / close[0])}?" if close else ""
+
+
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:
     """ " Did you mean a, b?" with the closest choices first, or "" when nothing is close."""
     import difflib

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from genkt.cli.compose import compose, hydra_engine, without_defaults
 from genkt.cli.schema import parse
 from genkt.cli.values import parse_override, quote, sweep_parts
 from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, nearby, shown
 from genkt.recipes.config import IN_PYTHON
 from genkt.recipes.transfer_images import OWN_PARTS
 from genkt.types import UserError
@@ -143,21 +142,16 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 continue  # a list of files
             if not found.exists():
                 own = OWN_PARTS if key == "transfer_set.parts" else ()
-                hint = did_you_mean(path, own, most=1) or _near(found)
-                faults.append(f"{key}: no such {_kind(key)}: {path}{hint and '.'}{hint}")
+                meant = did_you_mean(path, own, most=1)
+                hint = f".{meant}" if meant else nearby(found)
+                faults.append(f"{key}: no such {_kind(key)}: {shown(path)}{hint}")
             elif found.is_dir() != (key in _FOLDERS):
-                faults.append(f"{key}: expected a {_kind(key)}: {path}")
+                faults.append(f"{key}: expected a {_kind(key)}: {shown(path)}")
     return faults
 
 
 def _kind(key: str) -> str:
     return "folder" if key in _FOLDERS else "file"
-
-
-def _near(path: Path) -> str:
-    there = path.parent.iterdir() if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, [other.name for other in there], 1, cutoff=0.75)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
 
 
 def _select(plain: Any, key: str) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import sys
 
-from genkt.io import did_you_mean
+from genkt.cli.terminal import printing
+from genkt.io import did_you_mean, shown
 from genkt.types import UserError
 
 COMMANDS = {
@@ -28,6 +30,8 @@ COMMANDS = {
 
 
 _HELP = ("-h", "--help")
+_LONGEST = 3000
+"""Characters of one fault; more than this is no message."""
 _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EACCES,
     errno.EPERM,
@@ -44,8 +48,9 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
     try:
-        code = _dispatch(words)
-        sys.stdout.flush()  # here, where a reader that is gone can still be forgiven
+        with printing():
+            code = _dispatch(words)
+            sys.stdout.flush()  # here, where a reader that is gone can still be forgiven
         return code
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,7 +71,7 @@ def _dispatch(words: list[str]) -> int:
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
-        print(f'genkt: "{command}": not a command.{hint}', file=sys.stderr)
+        print(f'genkt: "{shown(command)}": not a command.{hint}', file=sys.stderr)
         return 2
     if rest[:1] == ["help"] or any(word in _HELP for word in rest):
         from genkt.cli.help import command_page
@@ -79,12 +84,13 @@ def _dispatch(words: list[str]) -> int:
 def _run(command: str, words: list[str]) -> int:
     debug = bool(os.environ.get("GENKT_DEBUG"))
     try:
+        _tell_repeated(words)
         importlib.import_module(f"genkt.cli.{command}").run(words)
     except UserError as error:
         if debug:
             raise
         for line in str(error).splitlines():
-            print(f"genkt {command}: {line}", file=sys.stderr)
+            print(f"genkt {command}: {shown(line, _LONGEST)}", file=sys.stderr)
         return 2
     except OSError as error:
         if debug or error.errno not in _NOT_OURS:
@@ -95,6 +101,14 @@ def _run(command: str, words: list[str]) -> int:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _tell_repeated(words: list[str]) -> None:
+    from genkt.cli.words import repeated
+
+    if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
+        for line in repeated(words):
+            logging.getLogger("genkt").warning(line)
 
 
 def _overview() -> str:

@@ -104,6 +104,11 @@ def _word_fault(word: str, command: str) -> str | None:
     return None
 
 
+def keys_of(words: Sequence[str]) -> list[str]:
+    """The keys that words set."""
+    return [pair[0] for word in words if (pair := split_word(word))]
+
+
 def repeated(words: Sequence[str]) -> list[str]:
     """A line a key that is given several times with different values."""
     given: dict[str, list[str]] = {}

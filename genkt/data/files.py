@@ -13,6 +13,7 @@ from genkt.data.file_index import examine_file
 from genkt.data.images import ImageSet, Skipped, decode
 from genkt.data.listing import IMAGE_SUFFIXES
 from genkt.data.scan import map_in_threads
+from genkt.io import nearby, shown
 from genkt.types import UNLABELLED, UserError
 
 
@@ -32,7 +33,9 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
     """
     missing = [str(path) for path in paths if not Path(path).exists()]
     if missing:
-        raise UserError(f"no such file or folder: {', '.join(missing)}")
+        names, more = ", ".join(map(shown, missing[:5])), len(missing) - 5
+        more_told = f" and {more} more" if more > 0 else ""
+        raise UserError(f"no such file or folder: {names}{more_told}{nearby(missing[0])}")
     files = list(dict.fromkeys(str(file) for path in paths for file in _expand(Path(path))))
     ids, skipped = [], []
     results = map_in_threads(

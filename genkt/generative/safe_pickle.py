@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from genkt.io import nearby
 from genkt.types import UserError
 
 STUBBED = ("pytorch_lightning.", "lightning.", "omegaconf.")
@@ -61,7 +62,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"checkpoint: no such file: {path}")
+        raise UserError(f"checkpoint: no such file: {path}{nearby(path)}")
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except (UserError, MemoryError):

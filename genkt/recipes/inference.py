@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.io import nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
 from genkt.training.evaluate import predict
@@ -113,7 +114,8 @@ def load_student(run: str | Path) -> Classifier:
 
 def _student_of(folder: Path) -> str:
     if not folder.is_dir():
-        raise UserError(f"run {folder}: no such folder")
+        kind = "it is a file" if folder.exists() else f"no such folder{nearby(folder)}"
+        raise UserError(f"run {shown(folder)}: {kind}")
     student = folder / "student"
     if not (folder / "run.json").is_file():
         reason = "expected a folder written by genkt transfer (with run.json)"

@@ -51,6 +51,13 @@ class TrainingStage:
     optimizer: OptimizerName | None = None
     weight_decay: Rate | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse two lengths. Raises: UserError."""
+        if self.steps is not None and self.epochs is not None:
+            raise UserError(
+                f"steps, epochs: expected one of them, got {self.steps} and {self.epochs:g}"
+            )
+
     def settings(self, base: TrainSettings) -> TrainSettings:
         """``base`` with what the stage says; epochs take the place of steps."""
         names = ("steps", "epochs", "batch_size", "lr", "optimizer", "weight_decay")

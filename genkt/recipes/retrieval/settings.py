@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from genkt.bounds import Count, NotNegative, NumProcesses, Pixels, Seed
 from genkt.data.crops import CropSpec
 from genkt.data.transfer_set_files import ImageFiles
+from genkt.data.transform import refuse_overlay
 from genkt.types import Range, UserError
 
 Cosine = Annotated[float, Range(-1, 1)]
@@ -44,6 +45,7 @@ class EncoderSettings:
         Raises:
             UserError: one line a fault.
         """
+        refuse_overlay(self.transform, "encoder.transform")
         names, faults = self.names, []
         if not names or len(set(names)) < len(names):
             faults.append(f"encoder.model: expected names that differ, got {names}")
