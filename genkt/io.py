@@ -166,6 +166,11 @@ def resource(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
+def home_path(path: str | Path) -> Path:
+    """A path with "~" spelled out; a name like ~x that is no user's stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_home() -> Path:
     """Folder of caches: ``$GENKT_CACHE``, ``$XDG_CACHE_HOME/genkt`` or ``~/.cache/genkt``."""
     if value := os.environ.get("GENKT_CACHE"):
@@ -197,7 +202,7 @@ def nearby(path: str | Path) -> str:
     """ ". Did you mean PATH?" with the closest name beside a path that is not there, or ""."""
     import difflib
 
-    path = Path(path).expanduser()
+    path = home_path(path)
     try:
         there = [other.name for other in path.parent.iterdir()]
     except OSError:

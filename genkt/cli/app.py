@@ -6,14 +6,13 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from genkt.cli.compose import compose, hydra_engine, without_defaults
 from genkt.cli.schema import parse
 from genkt.cli.values import parse_override, quote, sweep_parts
 from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
-from genkt.io import did_you_mean, nearby, shown
+from genkt.io import did_you_mean, home_path, nearby, shown
 from genkt.recipes.config import IN_PYTHON
 from genkt.recipes.transfer_images import OWN_PARTS
 from genkt.types import UserError
@@ -137,7 +136,7 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 continue  # torchvision may make it
             if key in _PLACES and (path in OWN_PARTS or _OTHER_PLACE.search(path)):
                 continue  # no folder: opened, and its faults told, with the data
-            found = Path(path).expanduser()
+            found = home_path(path)
             if key == "data.unlabelled" and "train" in plain["data"] and found.is_file():
                 continue  # a list of files
             if not found.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import os
 from typing import Any
 
 from genkt.cli.values import parse_override
@@ -68,11 +69,11 @@ def compose(command: str, words: Words, faults: list[str], kind: Any = None) -> 
 
 
 def _primary_fault(primary: str, words: Words) -> str | None:
-    if any((home / f"{primary}.yaml").is_file() for home in words.homes):
+    if any(os.path.isfile(home / f"{primary}.yaml") for home in words.homes):
         return None
     known = sorted({path.stem for home in words.homes for path in home.glob("*.yaml")})
     return (
-        f"--config-name {primary}: no {primary}.yaml in {words.homes[0]} "
+        f"--config-name {shown(primary)}: no {shown(primary)}.yaml in {words.homes[0]} "
         f"(known: {', '.join(known)}){did_you_mean(primary, known)}"
     )
 
@@ -89,6 +90,9 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
         # settings of a group whose choice is not known cannot be judged
         lost = {fault[0] for _, fault in told if fault}
         good = [w for w, fault in told if not fault and not _is_default(w, groups)]
+        refused = [word for word in good if _refused_by_hydra(primary, words, word)]
+        faults += [f"{shown(word)}: hydra has no such setting or value" for word in refused]
+        good = [word for word in good if word not in refused]
         choosing = [word for word in good if _group_of(word) in groups]
         base = _base(primary, words, choosing)
         setting = [w for w in good if _group_of(w) not in groups and _group_of(w) not in lost]
@@ -101,6 +105,20 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
         faults.append(_described(error))
         return None
     return _without_hydra(config)
+
+
+def _refused_by_hydra(primary: str, words: Words, word: str) -> bool:
+    """Whether hydra's own settings do not take a word that sets one of them."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not word.lstrip("+~").startswith(_INTERNAL):
+        return False
+    try:
+        _hydra_config(primary, words, [word])
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return True
+    return False
 
 
 def without_defaults(command: str, words: Words, overrides: list[str]) -> list[str]:
@@ -230,7 +248,7 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
     key = pair[0] if (pair := split_word(word)) else word.lstrip("~")
-    if _is_open(word) or is_mapping_entry(word) or key.startswith("hydra/"):
+    if _is_open(word) or is_mapping_entry(word) or key.startswith(_INTERNAL):
         return False
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(base, parent) if parent else base
@@ -245,10 +263,8 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
             faults.append(f"{shown(word)}: changes nothing; expected what is to change")
             return True
         return False
-    hydras = key.startswith(_INTERNAL)
-    plain = OmegaConf.to_container(base if hydras else _without_hydra(copy.deepcopy(base)))
+    plain = OmegaConf.to_container(_without_hydra(copy.deepcopy(base)))
     known = [*_keys(plain), *(name for name in groups if not name.startswith("hydra"))]
-    known = [name for name in known if name.startswith("hydra") == hydras]
     faults.append(f"{shown(key)}: unknown setting.{_key_hint(key, known, node)}")
     return True
 

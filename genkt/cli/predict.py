@@ -7,13 +7,12 @@ import io
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from genkt.bounds import BatchSize, Count
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
-from genkt.io import write_text
+from genkt.io import home_path, write_text
 from genkt.types import UserError
 
 
@@ -48,7 +47,7 @@ def run(words: list[str]) -> None:
     rows = top_classes(classifier, prediction, config.top)
     text = _FORMATS[config.format](rows)
     if config.output:
-        print(write_text(Path(config.output).expanduser(), text))
+        print(write_text(home_path(config.output), text))
     else:
         print(text, end="")
 

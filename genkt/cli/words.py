@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from genkt.cli.kinds import kinds_of
-from genkt.cli.values import carried, quote
-from genkt.io import did_you_mean, resource, shown
+from genkt.cli.values import carried, parse_override, quote
+from genkt.io import home_path, nearby, resource, shown
 from genkt.types import UserError
 
 MODEL_GROUPS = ("student", "teacher", "encoder")
@@ -24,6 +24,7 @@ NOT_TIMM = ("pixels", "open_clip:")
 
 _OPEN = re.compile(r"^[+]{0,2}(student|teacher|encoder)\.(args|transform)[.=]")
 _OVERRIDE = re.compile(r"^[~+]{0,2}([A-Za-z_]\w*(?:[./@]\w+)*)=(.*)$", re.DOTALL | re.ASCII)
+_HYDRA_GROUP = re.compile(r"hydra/[A-Za-z]\w*", re.ASCII)
 _REMOVED = re.compile(r"^~[A-Za-z_]\w*(?:\.\w+)*$", re.ASCII)
 FLAGS = {"--config-dir": "dir", "-cd": "dir", "--config-name": "name", "-cn": "name"}
 """hydra's own, that take a value; each is about a ``dir`` or a ``name``."""
@@ -43,7 +44,7 @@ class Words:
     def homes(self) -> list[Path]:
         """The folders of YAML files, the user's first: a file there hides genkt's of that name."""
         own = [resource("configs")]
-        return [Path(self.config_dir).expanduser().resolve(), *own] if self.config_dir else own
+        return [home_path(self.config_dir).resolve(), *own] if self.config_dir else own
 
     def choices(self, group: str) -> list[str]:
         """The alternatives of a group in all folders."""
@@ -99,7 +100,7 @@ def _word_fault(word: str, command: str) -> str | None:
         return f'{typed}: expected a value after "="; null stands for none'
     if word.startswith("~"):
         return f"{typed}: expected ~{key} alone, which takes away what you added to a mapping"
-    if re.search("[/@]", key) and not key.startswith("hydra/"):
+    if re.search("[/@]", key) and not _HYDRA_GROUP.fullmatch(key):
         return f"{typed}: expected a key of names and dots, as in train.lr"
     return None
 
@@ -145,13 +146,11 @@ def _take_flag(result: Words, flag: str, value: str) -> None:
         result.faults.append(f"{flag}: expected a value after it")
     elif FLAGS[flag] == "name":
         result.config_name = value.removesuffix(".yaml")
-    elif Path(value).expanduser().is_dir():
+    elif os.path.isdir(home_path(value)):
         result.config_dir = value
     else:
-        parent = Path(value).expanduser().resolve().parent
-        there = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-        hint = did_you_mean(Path(value).name, there)
-        result.faults.append(f"{flag} {shown(value)}: expected a folder of YAML files.{hint}")
+        hint = nearby(home_path(value)) or "."
+        result.faults.append(f"{flag} {shown(value)}: expected a folder of YAML files{hint}")
 
 
 def _dashed(word: str, rest: list[str]) -> str:
@@ -196,8 +195,10 @@ def is_mapping_entry(word: str) -> bool:
 def _carried(word: str, words: Words, quote_sweeps: bool, kind: Any) -> str:
     """The word with its value in hydra's grammar; what hydra reads itself stays as it is."""
     pair = split_word(word)
-    if pair is None or "/" in pair[0] or "@" in pair[0] or pair[0].startswith("hydra."):
+    if pair is None:
         return word
+    if pair[0].startswith(("hydra.", "hydra/")):
+        return word if parse_override(word) else f"{word[: -len(pair[1])]}{quote(pair[1])}"
     value = os.path.expanduser(pair[1]) if pair[1].startswith("~/") else pair[1]
     start = word[: len(word) - len(pair[1])]
     if "." not in pair[0] and words.choices(pair[0]):

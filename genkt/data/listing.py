@@ -13,7 +13,7 @@ from PIL import Image
 
 from genkt.data.file_index import examine_files, forget, index_of
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, home_path
 from genkt.types import UserError
 
 # What looks like a picture by its name; some (HEIC) only decode with a Pillow plugin: better to
@@ -73,7 +73,7 @@ def existing_folder(folder: str | Path) -> Path:
     Raises:
         UserError: it is not there, or no folder.
     """
-    path = Path(os.path.abspath(Path(folder).expanduser()))
+    path = Path(os.path.abspath(home_path(folder)))
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:

@@ -17,6 +17,7 @@ from genkt.data.images import Skipped, concat
 from genkt.data.listing import Listing, check_usable, existing_folder, looks_like_image, scan, walk
 from genkt.data.scan import check_skipped
 from genkt.data.splits import Splits, carve_missing, check_classes
+from genkt.io import home_path
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger("genkt")
@@ -97,7 +98,7 @@ def read_split_list(
     root = existing_folder(root)
     given = {"train": train, "validation": validation, "test": test}
     lists = {
-        name: _read_list(Path(file).expanduser(), root, labelled=True)
+        name: _read_list(home_path(file), root, labelled=True)
         for name, file in given.items()
         if file is not None
     }
@@ -232,7 +233,7 @@ def _list_unlabelled(
     taken: set[str] = set()
     listings = []
     for place in places:
-        path = Path(place).expanduser()
+        path = home_path(place)
         if path.is_file():
             listing = _listing(root, _read_list(path, root, labelled=False))
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.data.images import ImageSet, Skipped
-from genkt.io import derive_seed, did_you_mean
+from genkt.io import derive_seed, did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
 Indices = NDArray[np.int64]
@@ -141,7 +141,7 @@ def draw_labels(
             f"came per_class={per_class}, fraction={fraction}, list_file={list_file}"
         )
     if list_file is not None:
-        return _divide(images, _read_list(images, Path(list_file).expanduser()))
+        return _divide(images, _read_list(images, home_path(list_file)))
     classes = _shuffled_classes(images, seed, "labels")
     if per_class is not None:
         _check_per_class(images, per_class)

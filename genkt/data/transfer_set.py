@@ -33,7 +33,7 @@ from genkt.data.transfer_set_files import (
     read_tokens,
     shard_facts,
 )
-from genkt.io import read_json, write_json
+from genkt.io import home_path, read_json, write_json
 from genkt.types import UserError
 
 __all__ = [
@@ -99,7 +99,7 @@ class _SavedRecords:
 
 def is_transfer_set(location: str | Path) -> bool:
     """Whether a folder holds a saved set, finished or not."""
-    root = Path(location).expanduser()
+    root = home_path(location)
     return (root / HEADER).is_file() or (root / "shards").is_dir()
 
 
@@ -109,7 +109,7 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
     Raises:
         UserError: no set there, one that is not finished, of another genkt, or damaged.
     """
-    root = Path(directory).expanduser()
+    root = home_path(directory)
     path = root / HEADER
     if not path.is_file():
         if (root / "run.json").is_file():

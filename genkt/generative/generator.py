@@ -27,6 +27,7 @@ from genkt.io import (
     derive_seed,
     did_you_mean,
     fingerprint,
+    home_path,
     nearby,
     read_json,
     resource,
@@ -301,7 +302,7 @@ def load_generator(name: str | Path, *, device: torch.device | str = "cpu") -> G
         UserError: no such generator, or files that do not fit together.
     """
     shipped = str(name).startswith(SHIPPED)
-    directory = _shipped(str(name)) if shipped else Path(name).expanduser()
+    directory = _shipped(str(name)) if shipped else home_path(name)
     if not directory.exists():
         raise UserError(f"generator {shown(name)}: no such folder{nearby(directory)}")
     if not (directory / "vqgan" / "config.json").is_file():

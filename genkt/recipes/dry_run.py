@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from genkt.generative.precision import threads
+from genkt.io import home_path
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
@@ -221,7 +222,7 @@ def _count(number: int, name: str) -> str:
 
 
 def _existing(path: Path) -> Path:
-    path = path.expanduser().resolve()
+    path = home_path(path).resolve()
     while not path.exists():
         path = path.parent
     return path

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.io import nearby, shown
+from genkt.io import home_path, nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
 from genkt.training.evaluate import predict
@@ -143,7 +143,7 @@ def model_name(name: str) -> str:
     Raises:
         UserError: nothing of this name, or an unfinished run.
     """
-    folder = Path(name).expanduser()
+    folder = home_path(name)
     if (folder / "config.json").is_file():
         return f"local-dir:{folder}"
     is_path = name.startswith((".", "/", "~")) or (folder / "run.json").is_file()

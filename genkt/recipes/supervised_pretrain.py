@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from genkt.data.folders import read_folder
 from genkt.data.images import ImageSet, from_arrays, overlap
 from genkt.data.locations import open_images
 from genkt.data.transfer_set_files import HEADER
-from genkt.io import derive_seed
+from genkt.io import derive_seed, home_path
 from genkt.methods.base import Shapes
 from genkt.methods.source_classes import SourceClasses
 from genkt.recipes.body_stage import train_body
@@ -75,7 +74,7 @@ def source_images(source: str, num_images: int, seed: int) -> ImageSet:
     """
     if source == GLYPHS:
         return _glyphs(num_images, derive_seed(seed, "source"))
-    path = Path(source).expanduser()
+    path = home_path(source)
     if path.is_dir() and not (path / HEADER).is_file():
         images = read_folder(path, test_fraction=0.0, validation_fraction=0.0, seed=0).train
     else:

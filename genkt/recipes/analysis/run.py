@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genkt.analysis.agreement import linear_cka
+from genkt.io import home_path
 from genkt.recipes.analysis.collect import (
     Collected,
     Collector,
@@ -73,7 +74,7 @@ def _claimed(config: AnalyzeConfig) -> Path | None:
     """The folder to write, if it is new, empty, or may be replaced."""
     if config.out is None:
         return None
-    out = Path(config.out).expanduser()
+    out = home_path(config.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"out={out}: expected a folder, it is a file")
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genkt.io import read_json
+from genkt.io import home_path, read_json
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.analysis.collect import Collector, Features
 from genkt.recipes.analysis.probes import probed
@@ -41,7 +41,7 @@ def read_aft(name: str) -> AftRun | None:
     Raises:
         UserError: a run whose teachers or weights are not kept in a form that can be probed.
     """
-    folder = Path(name).expanduser()
+    folder = home_path(name)
     if not (folder / "run.json").is_file():
         return None
     try:

@@ -26,7 +26,7 @@ from genkt.data.transfer_set_files import HEADER
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
-from genkt.io import cache_home
+from genkt.io import cache_home, home_path
 from genkt.recipes.data import chosen_images, load_splits
 from genkt.recipes.data_config import DataSettings, EmbeddedData
 from genkt.recipes.retrieval.choose import Inputs
@@ -122,7 +122,7 @@ def location_of(config: RetrieveConfig, given: GivenImages) -> str:
 
 def store_home(store: str | None) -> Path:
     """Folder of embeddings."""
-    return Path(store).expanduser() if store else cache_home() / "embeddings"
+    return home_path(store) if store else cache_home() / "embeddings"
 
 
 def read_inputs(config: RetrieveConfig, given: GivenImages) -> tuple[Inputs, Splits | None]:
@@ -250,7 +250,7 @@ def estimate(config: RetrieveConfig, given: GivenImages | None = None) -> str:
     rows = len(inputs.gallery) * max(1, config.crops.per_image)
     total = seconds / len(few) * len(inputs.gallery) / processes_of(config.executor).world_size
     size = 2 * rows * sum(encoder.width for encoder in embedder.encoders)
-    home = Path(config.out).expanduser().resolve()
+    home = home_path(config.out).resolve()
     free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
     device, time_needed = device_here(config.device), timedelta(seconds=math.ceil(total))
     return "\n".join(

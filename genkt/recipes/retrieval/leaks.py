@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.io import fingerprint
+from genkt.io import fingerprint, home_path
 from genkt.recipes.retrieval.settings import EncoderSettings, LeakSettings
 from genkt.retrieval.search import ArrayGallery, nearest
 from genkt.types import UserError
@@ -161,7 +161,7 @@ def read_decisions(path: Path, suspects: Sequence[Suspect], expected: str) -> li
         UserError: it cannot be read, is of other suspects, or leaves some of them undecided.
     """
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        text = home_path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no UTF-8 text"
         raise UserError(f"decontaminate.decisions: {path}: {reason}") from error

@@ -23,7 +23,7 @@ from genkt.execution.ranks import ALONE, Processes, device_here
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import SHIPPED
-from genkt.io import derive_seed
+from genkt.io import derive_seed, home_path
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import TeacherSettings
 from genkt.recipes.data import chosen_images, load_splits
@@ -232,7 +232,7 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
     if isinstance(settings.synthesis, InversionSettings):
         seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
     total = seconds / tried * plan.num_images / processes.world_size
-    home = Path(config.out).expanduser().resolve()
+    home = home_path(config.out).resolve()
     free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
     return "\n".join(
         [
