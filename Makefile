@@ -1,12 +1,13 @@
 # make demo  - environment, then the main job on the built-in digits
 # make test  - environment with the test extra, then pytest
+# make figures - the figures that the package quotes, from the studies' results; checks the README's
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint figures clean
 demo: $(VENV)/.genkt
 	$(BIN)/genkt transfer
 
@@ -15,6 +16,9 @@ test: $(VENV)/.genkt-test
 
 lint: $(VENV)/.genkt-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+figures: $(VENV)/.genkt
+	$(BIN)/python tools/figures.py
 
 $(VENV)/.genkt: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import run, transfer_words
@@ -16,6 +20,22 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.choice import Facts, choose, facts_of
 from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tool(name: str) -> Any:
+    """A module of ``tools/``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+figures = tool("figures")
 
 PLAIN = Facts(
     labels_per_class=2,
@@ -75,6 +95,69 @@ def test_more_labels_than_were_measured_are_told() -> None:
     facts = replace(PLAIN, num_unlabelled=9)
     assert "you have" not in choose(facts).why
     assert "2 labels a class, you have 50" in choose(replace(facts, labels_per_class=50)).why
+
+
+@pytest.mark.parametrize(
+    ("changes", "arm"),
+    [({"num_unlabelled": 9}, "real_few"), ({"built_in": True}, "digg_few"), ({}, "few")],
+)
+def test_figures_are_those_of_the_study(changes: dict[str, bool | int], arm: str) -> None:
+    choice = choose(replace(PLAIN, **changes))  # type: ignore[arg-type]
+    stored = next(each for each in results("transfer_sets")["minus_baseline"] if each["a"] == arm)
+    points = [stored["accuracy"][f"{name}_points"] for name in ("mean", "low", "high")]
+    mean, low, high = (f"{point:.1f}".replace("-", "\u2212") for point in points)
+    assert (
+        f"({'+' * (points[0] > 0)}{mean} points, {low} to {high}, on digits with 2 labels"
+        in choice.why
+    )
+
+
+def results(study: str) -> Any:
+    """What a study stored."""
+    return json.loads((ROOT / "docs" / study / "compare.json").read_text(encoding="utf-8"))
+
+
+def test_the_arms_quoted_are_the_runs_chosen() -> None:
+    """A default run mixes in as many labelled rows as the arms whose figures are quoted."""
+    for facts, arm in (({"num_unlabelled": 9}, "real_few"), ({"built_in": True}, "digg_few")):
+        choice = choose(replace(PLAIN, **facts))  # type: ignore[arg-type]
+        config = read_config(TransferConfig, "transfer", list(choice.words))
+        (found,) = [each for each in results("transfer_sets")["arms"] if each["arm"] == arm]
+        stored = found["config"]
+        assert stored["train"]["labelled_per_batch"] == config.train.labelled_per_batch > 0
+        assert stored["method"]["name"] == config.method.name
+        assert stored["transfer_set"]["name"] == config.transfer_set.name
+
+
+def test_no_claim_beyond_the_studies() -> None:
+    gains = {each["a"]: each["accuracy"] for each in results("transfer_sets")["minus_baseline"]}
+    assert max(gains, key=lambda arm: gains[arm]["mean_points"]) == "real_few"
+    assert gains["few"]["high_points"] < 0 < gains["digg_few"]["low_points"]
+    others = results("methods")["minus_reference"]  # minus logit_kd on unlabelled images
+    better = [each["a"] for each in others if each["accuracy"]["low_points"] > 0]
+    assert len(others) > 20 and not better
+    surer = choose(replace(PLAIN, student_knows=True, teachers_know=True)).why
+    assert "50 % of 30 pairs" in surer and "77 % of 30" in surer
+
+
+def test_stored_figures_are_the_studies_and_the_readmes() -> None:
+    assert json.loads(figures.EVIDENCE.read_text(encoding="utf-8")) == figures.evidence()
+    assert figures.readme_faults(README) == []
+
+
+def test_a_figure_that_differs_is_named() -> None:
+    wrong = README.replace("| +11.9 points (8.3", "| +11.8 points (8.3", 1)
+    wrong = wrong.replace("| DIGG | 89.0 \u00b1 3.5 |", "| DIGG | 89.1 \u00b1 3.5 |")
+    wrong = wrong.replace("| CRD | 83.5", "| CRDs | 83.5")
+    faults = figures.readme_faults(wrong)
+    assert len(faults) == 3
+    assert faults[0].startswith("DIGG, distilled: expected '89.0 \u00b1 3.5', got '89.1")
+    assert "expected rows" in faults[1] and "CRDs" in faults[1]
+    assert "real_few: no '+11.9 points (8.3 to 15.5)'" in faults[2]
+    bold = README.replace("**+13.3** (11.1", "+13.3 (11.1")
+    assert figures.readme_faults(bold) == [
+        "AFT, minus_baseline: expected '**+13.3** (11.1 to 15.6)', got '+13.3 (11.1 to 15.6)'"
+    ]
 
 
 def test_the_users_own_words_have_the_last_say() -> None:

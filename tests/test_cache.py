@@ -27,6 +27,7 @@ from genkt.data.cache import (
     store_identity,
     store_path,
 )
+from genkt.data.store_files import decoding_key
 from genkt.data.views import FIXED_VIEW, ViewSpec
 from genkt.io import fingerprint
 from genkt.types import UserError
@@ -138,6 +139,7 @@ def test_a_store_without_maps_is_what_it_was_before_there_were_any() -> None:
         ids=[f"a/{index}#0" for index in range(50)],
     )  # fmt: skip
     assert fingerprint(identity) == "746907298f8f38fa12aac6134cbfc7f5"
+    assert identity | decoding_key(1) == identity != identity | decoding_key(2)
     assert LAYOUT.as_dict() == {
         "num_rows": 50, "widths": {"features": 6, "logits": 3}, "dtype": "float16",
     }  # fmt: skip
@@ -305,7 +307,7 @@ def test_values_must_be_finite_in_the_dtype(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_told_before_anything_is_computed(tmp_path: Path) -> None:
     huge = StoreLayout(10**14, {"features": 1000}, "float32")
-    with pytest.raises(UserError, match=r"expected 400000000\.0 GB free"):
+    with pytest.raises(UserError, match=r"expected 400 PB free .* are missing"):
         StoreWriter(tmp_path, IDENTITY, huge)
 
 

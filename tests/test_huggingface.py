@@ -89,6 +89,27 @@ def test_columns_are_found_or_asked_for(tmp_path: Path, caplog: pytest.LogCaptur
         read_huggingface(str(tmp_path / "texts"))
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "kind", "classes", "labels"),
+    [
+        ("label", [10, 9, 10, None], "int64", ("9", "10"), [1, 0, 1, -1]),
+        ("Species", ["elk", "cat", "", "elk"], "string", ("cat", "elk"), [1, 0, -1, 1]),
+        ("target", [3.0, 1.5, 2.0, 3.0], "float32", ("2", "3"), [1, -1, 0, 1]),
+        ("caption", ["a", "b", "c", "d"], "string", (), [-1] * 4),
+    ],
+)
+def test_labels_of_plain_columns(
+    column: str, values: list[Any], kind: str, classes: tuple[str, ...], labels: list[int],
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    more = {column: (values, datasets.Value(kind))}
+    build(range(4), **more).save_to_disk(tmp_path / "toys")
+    images = read_huggingface(str(tmp_path / "toys"))
+    assert images.classes == classes and images.labels.tolist() == labels
+    (said,) = [record.message for record in caplog.records if "toys" in record.message]
+    assert column in said and (not classes or f"{labels.count(-1)} rows have none" in said)
+
+
 def test_broken_pictures_are_named(tmp_path: Path) -> None:
     whole = build(range(4)).cast_column("image", datasets.Image(decode=False)).to_list()
     whole[1]["image"]["bytes"] = b"no picture"

@@ -130,3 +130,22 @@ def test_models_by_folder(finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"with run\.json"):
         load_student(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("opset", ["17", "99", "100000000000000000000"])
+def test_an_opset_that_cannot_be_written_is_refused(
+    opset: str, finished: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "model.onnx"
+    ran = run("export", str(finished / "run"), f"output={path}", f"opset={opset}")
+    assert ran.code == 2 and len(ran.lines) == 1 and "opset: expected" in ran.err, ran.err
+    assert not path.exists() and not ran.out
+
+
+def test_the_opset_that_was_asked_for_is_written(finished: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "model.onnx"
+    assert run("export", str(finished / "run"), f"output={path}", "opset=20").code == 0
+    assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [20]

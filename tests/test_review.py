@@ -19,6 +19,7 @@ from genkt.recipes.retrieval.leaks import (
     Neighbour,
     Suspect,
     find_suspects,
+    read_decisions,
     suspects_fingerprint,
 )
 from genkt.recipes.retrieval.review import ReviewRow, Shown, review_page
@@ -137,6 +138,17 @@ def test_decisions_are_applied_and_others_refused(reviewed: Path, tmp_path: Path
     decisions(path, fingerprint, ["drop"] * count)
     ran = run(*asked(reviewed, f"decontaminate.decisions={path}"))
     assert ran.code == 2 and "finished with other decisions" in ran.err
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16")])
+def test_decisions_that_a_spreadsheet_saved_again(
+    separator: str, encoding: str, tmp_path: Path
+) -> None:
+    rows = ["suspect,decision,id,suspects", '0,keep,"a, b#1",f', "1,drop,c#2,f"]
+    text = "\r\n".join(rows).replace(",", separator).replace(f"a{separator}", "a,")
+    (tmp_path / "d.csv").write_text(text, encoding=encoding, newline="")
+    found = [Suspect(place, name, ()) for place, name in enumerate(["a, b#1", "c#2"])]
+    assert read_decisions(tmp_path / "d.csv", found, "f") == [False, True]
 
 
 def test_decisions_on_another_crop_are_others() -> None:

@@ -135,6 +135,18 @@ def test_list_file_paths_may_hold_commas(tmp_path: Path) -> None:
     assert draw_labels(images, list_file=path)[0].tolist() == [0, 1]
 
 
+def test_list_file_may_have_a_header_and_other_columns(tmp_path: Path) -> None:
+    images = from_arrays(np.zeros((3, 2, 2), np.uint8), [0, 1, 1], ("3", "b"), "#toy")
+    path = tmp_path / "labels.csv"
+    path.write_text("fold;label;image\n0;3.0;#toy/0\n1;b;#toy/2\n", encoding="utf-16")
+    assert draw_labels(images, list_file=path)[0].tolist() == [0, 2]
+    path.write_text("# toy/1\n#toy/1\n")
+    assert draw_labels(images, list_file=path)[0].tolist() == [1]
+    path.write_text("image,label\n#toy/0,b\n")
+    with pytest.raises(UserError, match="line 2: '#toy/0' is of class '3', not 'b'"):
+        draw_labels(images, list_file=path)
+
+
 def test_holdout_needs_two_of_a_class() -> None:
     with pytest.raises(UserError, match="no class has two"):
         holdout(toy((1, 1)), 0.5, 0)

@@ -40,7 +40,7 @@ def test_the_shortest_way(home: Path) -> None:
     ran = run(*words(home, "method=digg", "num_images=20"))
     assert ran.code == 0, ran.err
     assert "20 images asked, 20 made, 20 kept" in ran.out
-    assert f'genkt.TransferSet.open("{home / "set"}")' in ran.out
+    assert f"genkt.TransferSet.open({str(home / 'set')!r})" in ran.out
     found = genkt.TransferSet.open(home / "set")
     parents = {record.parent or "" for record in found.records()}
     assert len(found) == 20 and len(parents) == 5

@@ -30,12 +30,13 @@ def run(words: list[str]) -> None:
 
 
 def _task(config: EvaluateConfig) -> float:
-    from genkt.io import write_json
+    from genkt.io import output_file, write_json
     from genkt.recipes.evaluation import evaluate
 
+    output = output_file(config.output) if config.output else None
     result = evaluate(config)
     print(result.text())
-    if config.output:
+    if output is not None:
         facts: dict[str, Any] = result.as_dict()
-        print(write_json(config.output, facts))
+        print(write_json(output, facts))
     return result.accuracy

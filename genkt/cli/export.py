@@ -25,11 +25,12 @@ class ExportConfig:
 def run(words: list[str]) -> None:
     """Write the ONNX file and say how close it is to torch."""
     config = read_config(ExportConfig, "export", with_positionals(words, "run"))
+    from genkt.io import output_file
     from genkt.recipes.inference import load_student
     from genkt.recipes.onnx_export import export_onnx
     from genkt.recipes.snippets import onnx_snippet
 
-    path = Path(config.output or Path(config.run) / "student" / "model.onnx")
+    path = output_file(config.output or Path(config.run) / "student" / "model.onnx")
     done = export_onnx(
         load_student(config.run), path, opset=config.opset, tolerance=config.tolerance
     )

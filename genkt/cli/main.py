@@ -9,7 +9,7 @@ import os
 import sys
 
 from genkt.cli.terminal import printing
-from genkt.io import did_you_mean, shown
+from genkt.io import did_you_mean, explained, shown
 from genkt.types import UserError
 
 COMMANDS = {
@@ -38,6 +38,9 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EROFS,
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
+    errno.ELOOP,
+    errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 )
@@ -95,7 +98,7 @@ def _run(command: str, words: list[str]) -> int:
     except OSError as error:
         if debug or error.errno not in _NOT_OURS:
             raise
-        print(f"genkt {command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"genkt {command}: {explained(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)

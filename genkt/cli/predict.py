@@ -12,8 +12,10 @@ from typing import Any, Literal
 from genkt.bounds import BatchSize, Count
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
-from genkt.io import home_path, write_text
+from genkt.io import output_file, write_text
 from genkt.types import UserError
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ def run(words: list[str]) -> None:
     config = read_config(PredictConfig, "predict", with_positionals(words, "run", "images"))
     if not config.images:
         raise UserError("images: expected files or folders after the run folder, got none")
+    output = output_file(config.output) if config.output else None
     from genkt.data.files import read_files
     from genkt.recipes.inference import load_classifier, predict_images, top_classes
 
@@ -46,8 +49,8 @@ def run(words: list[str]) -> None:
     )
     rows = top_classes(classifier, prediction, config.top)
     text = _FORMATS[config.format](rows)
-    if config.output:
-        print(write_text(home_path(config.output), text))
+    if output is not None:
+        print(write_text(output, text))
     else:
         print(text, end="")
 
@@ -65,8 +68,15 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["image", "label", "probability"])
-    writer.writerows([row["image"], row["label"], row["probability"]] for row in rows)
+    writer.writerows(
+        [_inert(row["image"]), _inert(row["label"]), row["probability"]] for row in rows
+    )
     return stream.getvalue()
+
+
+def _inert(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: those that begin like one get a quote."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _json(rows: list[dict[str, Any]]) -> str:

@@ -43,6 +43,7 @@ from genkt.data.store_files import (
     StoreLayout,
     check_chunks,
     check_file,
+    decoding_key,
     layout_of,
     read_rows,
     read_signed,
@@ -52,8 +53,9 @@ from genkt.data.store_files import (
     write_signed,
 )
 from genkt.data.views import ViewSpec
-from genkt.io import fingerprint, fingerprint_ids, held
-from genkt.types import ModelOutput, UserError
+from genkt.disk import require_free
+from genkt.io import fingerprint, fingerprint_ids, held, make_folder, naming_place
+from genkt.types import ModelOutput
 
 __all__ = [
     "NonFiniteError",
@@ -75,7 +77,7 @@ _COMMIT_SECONDS = 2.0
 def store_identity(
     *, teacher: str, transform: Mapping[str, Any], views: ViewSpec, dtype: str,
     outputs: Sequence[str], precision: str, ids: Sequence[str],
-    map_shape: tuple[int, int, int] | None = None,
+    map_shape: tuple[int, int, int] | None = None, decoding: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything a stored value depends on; stores of unequal identity never share a folder.
 
@@ -83,6 +85,7 @@ def store_identity(
         teacher: fingerprint of its weights.  transform: its input transform.
         precision: what the forward pass computed in.  ids: N ordered sample ids.
         map_shape: (D, H', W') of the feature maps; None where none are stored.
+        decoding: see ``ImageSet.decoding``.
     """
     maps = {} if map_shape is None else {"map_shape": list(map_shape)}
     return {
@@ -96,6 +99,7 @@ def store_identity(
         "num_samples": len(ids),
         "ids": fingerprint_ids(ids),
         **maps,
+        **decoding_key(decoding),
     }
 
 
@@ -269,7 +273,8 @@ class StoreWriter:
             # Plain writes, not a writable map: a full disk is an error here, not a killed process.
             position = self._offsets[name] + start_row * self.layout.row_bytes(name)
             self._files[name].seek(position)
-            write_all(self._files[name].write, array.data.cast("B"))
+            with naming_place(self.partial / f"{name}.npy"):
+                write_all(self._files[name].write, array.data.cast("B"))
             self._digests[name].update(array)
         self.num_done += num_rows.pop()
         if time.monotonic() >= self._next_commit:
@@ -316,13 +321,8 @@ class StoreWriter:
 
     def _start(self) -> None:
         shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        free = shutil.disk_usage(self.partial).free
-        if free < self.layout.num_bytes:
-            raise UserError(
-                f"teacher cache: expected {self.layout.num_bytes / 1e9:.1f} GB free in "
-                f"{self.partial.parent}, got {free / 1e9:.1f} GB"
-            )
+        make_folder(self.partial)
+        require_free(self.partial, self.layout.num_bytes, "teacher cache")
         for name, width in self.layout.widths.items():
             shape = (self.layout.num_rows, width)
             np.lib.format.open_memmap(

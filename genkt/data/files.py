@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_file
-from genkt.data.images import ImageSet, Skipped, decode
-from genkt.data.listing import IMAGE_SUFFIXES
+from genkt.data.formats import IMAGE_SUFFIXES
+from genkt.data.images import ImageSet, Skipped, decode, reasons_text
 from genkt.data.scan import map_in_threads
 from genkt.io import nearby, shown
 from genkt.types import UNLABELLED, UserError
@@ -47,8 +47,8 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
         else:
             ids.append(f"{file}#{digest}")
     if not ids:
-        reason = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise UserError(f"no readable image in {', '.join(map(str, paths))}{reason}")
+        why = f": {reasons_text(skipped)}" if skipped else ""
+        raise UserError(f"no readable image in {', '.join(map(str, paths))}{why}")
     labels = np.full(len(ids), UNLABELLED, dtype=np.int64)
     return ImageSet(ids, labels, (), np.arange(len(ids)), _PathOpener(), skipped)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from genkt.data.class_names import CLASS_COLUMNS, class_name, plain_key, sorted_classes
 from genkt.data.file_index import (
     WORTH,
     examine_bytes,
@@ -41,7 +42,8 @@ def read_huggingface(
     """A data set's pictures, with the labels of its ``ClassLabel`` column where it has one.
 
     The picture column is the one of type ``Image`` (of several the one named image or img), the
-    label column the one named label, or else the first ``ClassLabel``. Ids are
+    label column the one named label, or else the first ``ClassLabel``, or else one of texts or
+    whole numbers that is called like classes (``CLASS_COLUMNS``). Ids are
     ``NAME/SPLIT/row#content-hash``; pictures stay in the Arrow files until they are loaded.
 
     Args:
@@ -58,7 +60,7 @@ def read_huggingface(
 
     column = _picture_column(name, dataset.features)
     pictures = dataset.cast_column(column, datasets.Image(decode=False)).select_columns([column])
-    classes, labels = _labels(dataset)
+    classes, labels = _labels(name, dataset)
     prefix = "/".join(filter(None, [Path(name).name if Path(name).exists() else name, split]))
     opener = _Opener(pictures, column, dataset._fingerprint)
     hashes = _known_hashes(opener.key, len(dataset))
@@ -165,18 +167,47 @@ def _picture_column(name: str, features: Any) -> str:
     )
 
 
-def _labels(dataset: Any) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _labels(name: str, dataset: Any) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """(class names, [N] labels) of the label column; no classes and -1 where there is none."""
     import datasets
 
-    columns = [
-        name for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)
-    ]
+    features = dataset.features
+    columns = [each for each, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     if not columns:
-        return (), np.full(len(dataset), UNLABELLED)
+        return _named_labels(name, dataset)
     column = "label" if "label" in columns else columns[0]
     if len(columns) > 1:
         logger.warning("labels are those of column %s (of %s)", column, ", ".join(columns))
     values = dataset.select_columns([column])[column][:]
     labels = np.array([UNLABELLED if value is None else value for value in values], np.int64)
-    return tuple(dataset.features[column].names), labels
+    return tuple(features[column].names), labels
+
+
+def _named_labels(name: str, dataset: Any) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The same of a column of names or numbers that is called like one of classes."""
+    import datasets
+
+    plain = {plain_key(column): column for column in reversed(dataset.column_names)}
+    known = [plain[key] for key in CLASS_COLUMNS if key in plain]
+    kinds = dataset.features
+    column = next((each for each in known if isinstance(kinds[each], datasets.Value)), None)
+    if column is None:
+        others = [each for each, kind in kinds.items() if not isinstance(kind, datasets.Image)]
+        if others:
+            shown = ", ".join(f"{each} ({type(kinds[each]).__name__})" for each in others[:5])
+            logger.warning("hf:%s: no column of classes, so no labels, among %s", name, shown)
+        return (), np.full(len(dataset), UNLABELLED)
+    names, faults = [], []
+    for value in dataset.select_columns([column])[column][:]:
+        try:
+            names.append(class_name(value))
+        except ValueError as error:
+            names.append("")
+            faults.append(str(error))
+    classes = sorted_classes(filter(None, names))
+    logger.warning(
+        "hf:%s: labels are those of column %s, %d classes; %d rows have none%s",
+        name, column, len(classes), names.count(""), "".join(f" ({each})" for each in faults[:1]),
+    )  # fmt: skip
+    numbers = {each: number for number, each in enumerate(classes)} | {"": UNLABELLED}
+    return classes, np.array([numbers[each] for each in names], np.int64)

@@ -12,20 +12,10 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_files, forget, index_of
-from genkt.data.images import ImageSet, Skipped, content_hash, decode
+from genkt.data.formats import IMAGE_SUFFIXES
+from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
 from genkt.io import did_you_mean, home_path
 from genkt.types import UserError
-
-# What looks like a picture by its name; some (HEIC) only decode with a Pillow plugin: better to
-# name them as skipped than to overlook them.
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heif", ".icns",
-        ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
-        ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi",
-        ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
-    }
-)  # fmt: skip
 
 
 @dataclass
@@ -158,13 +148,12 @@ def check_usable(parts: Mapping[str, ImageSet], place: str) -> None:
     empty = [name for name, count in parts["train"].class_counts().items() if not count]
     if empty:
         names = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        why = _first_skipped(parts["train"])
+        why = _why_none(parts["train"])
         raise UserError(f"{place}: classes without a usable training image: {names}{why}")
     for name, part in parts.items():
         if not len(part):
-            raise UserError(f"{place}: the {name} part has no usable images{_first_skipped(part)}")
+            raise UserError(f"{place}: the {name} part has no usable images{_why_none(part)}")
 
 
-def _first_skipped(images: ImageSet) -> str:
-    first = images.skipped[:1]
-    return "".join(f" (first unusable file: {each.path}: {each.reason})" for each in first)
+def _why_none(images: ImageSet) -> str:
+    return f" ({left_out_text(images.skipped)})" if images.skipped else ""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from genkt.data.images import Skipped
+from genkt.data.images import Skipped, reasons_text
 from genkt.types import UserError
 
 Item = TypeVar("Item")
@@ -51,7 +51,7 @@ def check_skipped(
         place: what was read, for the message.
 
     Raises:
-        UserError: more than that are skipped (the first few are named), or a bad limit.
+        UserError: more than that are skipped (with the reasons), or a bad limit.
     """
     share = isinstance(max_skipped, float)
     if isinstance(max_skipped, bool) or max_skipped < 0 or (share and not max_skipped <= 1):
@@ -60,9 +60,7 @@ def check_skipped(
         )
     limit = math.ceil(max_skipped * total) if share else max_skipped
     if len(skipped) > limit:
-        first = ", ".join(f"{entry.path} ({entry.reason})" for entry in skipped[:3])
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         raise UserError(
-            f"{place}: {len(skipped)} of {total} image files cannot be used, "
-            f"max_skipped={max_skipped} allows {limit}: {first}{more}"
+            f"{place}: {len(skipped)} of {total} image files cannot be used, max_skipped="
+            f"{max_skipped} allows {limit}: {reasons_text(skipped)}"
         )

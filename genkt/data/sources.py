@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,7 @@ class _Recipe:
 @dataclass(frozen=True)
 class _DatasetOpener:
     dataset: PictureDataset = field(repr=False)
+    decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         picture: Image.Image = self.dataset[item][0]

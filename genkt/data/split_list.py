@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import logging
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
 
+from genkt.data.class_names import several_classes, sorted_classes, with_bars
 from genkt.data.images import Skipped, concat
-from genkt.data.listing import Listing, check_usable, existing_folder, looks_like_image, scan, walk
+from genkt.data.listing import (
+    Listing,
+    check_usable,
+    entries_of,
+    existing_folder,
+    looks_like_image,
+    scan,
+    walk,
+)
 from genkt.data.scan import check_skipped
 from genkt.data.splits import Splits, carve_missing, check_classes
+from genkt.data.tables import Row, read_rows
 from genkt.io import home_path
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger("genkt")
 
-_NAME_HEADS = ("file", "filename", "file_name", "filepath", "image", "image_id", "name", "path")
-_CLASS_HEADS = ("category", "class", "class_id", "class_name", "dx", "label", "target")
+_WHAT = "split list"
 _MOST_FAULTS = 10
 _MOST_HINTS = 3
 _MOST_SEARCHED = 200_000
@@ -66,9 +73,11 @@ def read_split_list(
 ) -> Splits:
     """Read images by lists of them: CSV rows ``filename,class``, relative to one folder.
 
-    A header, empty lines and lines that start with ``#`` do not count; a name with a comma stands
-    in quotes. Classes are those of the training list, ordered as numbers where all are whole
-    numbers, else as texts. What an image file is, and how it is checked, is as in ``read_folder``.
+    A header may name the columns, in any order, beside others; semicolons and tabs separate them
+    too; a name with a comma stands in quotes, one may lack the file's ending. Empty lines do not
+    count, nor do lines that start with ``#``, but where a file is called so. Classes are those of
+    the training list, ordered as numbers where all are whole numbers, else as texts; "3.0" is "3".
+    What an image file is, and how it is checked, is as in ``read_folder``.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -131,61 +140,100 @@ def read_split_list(
 
 def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     """The rows of a list file; every faulty line is counted, the first few are named."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
-        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
-        raise UserError(f"split list {file}: {reason}") from error
-    cells = [(line, row) for line, row in cells if any(row) and not row[0].startswith("#")]
-    if cells and _is_header(cells[0][1]):
-        del cells[0]
+
+    complete = _Endings(root)
+
+    def known(name: str) -> bool:
+        path = _path(name, root)
+        return path is not None and os.path.isfile(root / complete(path))
+
+    found = read_rows(file, _WHAT, known=known, labelled=labelled)
+    several = several_classes(row.class_name for row in found) if labelled else {}
     rows: dict[str, _Row] = {}
     faults: list[str] = []
-    for line, row in cells:
-        found = _row(line, row, root, labelled)
-        if isinstance(found, _Row) and found.path in rows:
-            found = f"'{found.path}' comes twice, first in line {rows[found.path].line}"
-        if isinstance(found, _Row):
-            rows[found.path] = found
+    completed: list[str] = []
+    for each in found:
+        row = _row(each, root, labelled, several)
+        if isinstance(row, _Row) and (path := complete(row.path)) != row.path:
+            completed.append(path)
+            row = replace(row, path=path)
+        if isinstance(row, _Row) and row.path in rows:
+            row = f"'{row.path}' comes twice, first in line {rows[row.path].line}"
+        if isinstance(row, _Row):
+            rows[row.path] = row
         else:
-            faults.append(f"line {line}: {found}")
+            faults.append(f"line {each.line.number}: {row}")
+    _check_faults(file, faults)
+    if not rows:
+        columns = "filename,class" if labelled else "filename"
+        raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
+    if barred := with_bars(row.class_name for row in rows.values()):
+        told = (_WHAT, file, len(barred), barred[0])
+        logger.warning("%s %s: one class an image is expected; %d are like '%s'", *told)
+    if completed:
+        lacking = (_WHAT, file, len(completed), completed[0])
+        logger.warning("%s %s: names without the file's ending: %d, the first is %s", *lacking)
+    return _List(file, tuple(rows.values()))
+
+
+def _check_faults(file: Path, faults: Sequence[str]) -> None:
     if faults:
         shown = "; ".join(faults[:_MOST_FAULTS])
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError(f"split list {file}, {count}: {shown}{more}")
-    if not rows:
-        columns = "filename,class" if labelled else "filename"
-        raise UserError(f"split list {file}: expected rows of {columns}, it has none")
-    return _List(file, tuple(rows.values()))
+        raise UserError(f"{_WHAT} {file}, {count}: {shown}{more}")
 
 
-def _is_header(row: list[str]) -> bool:
-    """Whether the first row names the columns."""
-    if looks_like_image(row[0]):
-        return False
-    return row[0].lower() in _NAME_HEADS or (len(row) > 1 and row[1].lower() in _CLASS_HEADS)
+class _Endings:
+    """Completes names that lack the file's ending where one image alone is called so."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[str, dict[str, list[str]]] = {}
+
+    def __call__(self, path: str) -> str:
+        if looks_like_image(path) or os.path.lexists(self._root / path):
+            return path
+        folder, name = posixpath.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = self._images(folder)
+        found = self._folders[folder].get(name, [])
+        return posixpath.join(folder, found[0]) if len(found) == 1 else path
+
+    def _images(self, folder: str) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        place = self._root / folder
+        for entry in entries_of(place) if place.is_dir() else ():
+            if looks_like_image(entry.name):
+                names.setdefault(os.path.splitext(entry.name)[0], []).append(entry.name)
+        return names
 
 
-def _row(line: int, row: list[str], root: Path, labelled: bool) -> _Row | str:
+def _row(row: Row, root: Path, labelled: bool, several: Mapping[str, str]) -> _Row | str:
     """A row, or what is wrong with it."""
-    if len(row) > 2:
-        return f"{len(row)} columns; a name with a comma needs quotes"
-    if labelled and (len(row) < 2 or not row[1]):
-        separated = any(mark in row[0] for mark in ";\t")
-        return f"'{row[0]}' has no class" + separated * "; columns are separated by commas"
-    if len(row) > 1 and looks_like_image(row[1]) and not looks_like_image(row[0]):
-        return f"expected filename,class, got '{row[0]}' before '{row[1]}'"
-    name = os.path.expanduser(row[0])
-    if os.path.isabs(name):
-        name = os.path.relpath(name, root)
-    path = posixpath.normpath(PurePath(name).as_posix()) if row[0] else ""
-    if not row[0] or path == "." or path.startswith("../") or path == "..":
-        return f"'{row[0]}' is no file below {root}"
-    return _Row(line, path, row[1] if labelled else "")
+    if row.fault:
+        return row.fault
+    if labelled and not row.class_name:
+        separated = any(looks_like_image(row.name.partition(mark)[0]) for mark in "; \t")
+        told = "; columns are separated by commas, or all by semicolons or tabs"
+        return f"'{row.name}' has no class" + separated * told
+    if row.class_name in several:
+        return several[row.class_name]
+    if looks_like_image(row.class_name) and not looks_like_image(row.name):
+        return f"expected filename,class, got '{row.name}' before '{row.class_name}'"
+    path = _path(row.name, root)
+    if path is None:
+        return f"'{row.name}' is no file below {root}"
+    return _Row(row.line.number, path, row.class_name if labelled else "")
+
+
+def _path(name: str, root: Path) -> str | None:
+    """A listed name relative to the root; None where it leads out of it, or nowhere."""
+    expanded = os.path.expanduser(name)
+    if os.path.isabs(expanded):
+        expanded = os.path.relpath(expanded, root)
+    path = posixpath.normpath(PurePath(expanded).as_posix()) if name else "."
+    return None if path in (".", "..") or path.startswith("../") else path
 
 
 def _check_apart(lists: Mapping[str, _List]) -> None:
@@ -212,9 +260,7 @@ def _classes_of(train: _List) -> tuple[str, ...]:
         raise UserError(
             f"split list {train.file}: expected two classes at least, got {names.pop()}"
         )
-    if all(name.isdecimal() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
+    return sorted_classes(names)
 
 
 def _listing(root: Path, given: _List, classes: tuple[str, ...] = ()) -> Listing:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from genkt.data.class_names import class_of_text
 from genkt.data.images import ImageSet, Skipped
+from genkt.data.tables import Row, read_rows
 from genkt.io import derive_seed, did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
@@ -169,27 +171,20 @@ def _check_per_class(images: ImageSet, per_class: int) -> None:
 
 
 def _read_list(images: ImageSet, list_file: Path) -> list[int]:
-    try:
-        text = list_file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"list file {list_file}: {reason}") from error
     places: dict[str, list[int]] = {}
     for index, sample_id in enumerate(images.ids):
         for name in {sample_id, sample_id.rpartition("#")[0]}:
             places.setdefault(name, []).append(index)
     chosen: dict[int, None] = {}
     faults: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.strip()
-        if line and not line.startswith("#"):
-            found = _resolve(images, places, line)
-            if isinstance(found, int) and found in chosen:
-                found = f"'{line}' comes twice"
-            if isinstance(found, int):
-                chosen[found] = None
-            else:
-                faults.append(f"line {number}: {found}")
+    for row in read_rows(list_file, "list file", known=places.__contains__, labelled=False):
+        found = _resolve(images, places, row)
+        if isinstance(found, int) and found in chosen:
+            found = f"'{row.line.text}' comes twice"
+        if isinstance(found, int):
+            chosen[found] = None
+        else:
+            faults.append(f"line {row.line.number}: {found}")
     if faults:
         more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise UserError(
@@ -202,11 +197,15 @@ def _read_list(images: ImageSet, list_file: Path) -> list[int]:
     return list(chosen)
 
 
-def _resolve(images: ImageSet, places: dict[str, list[int]], line: str) -> int | str:
-    """The index that a line names, or what is wrong with it."""
-    path, class_name = line, None
-    if line not in places and "," in line:  # a path may itself contain a comma
-        path, class_name = (part.strip() for part in line.rsplit(",", 1))
+def _resolve(images: ImageSet, places: dict[str, list[int]], row: Row) -> int | str:
+    """The index that a row names, or what is wrong with it."""
+    path, class_name = row.line.text, ""
+    if path not in places:  # a path may itself contain a comma, and need no quotes
+        path, _, class_name = (part.strip() for part in path.rpartition(","))
+    if path not in places:
+        path, class_name = row.name, row.class_name
+        if row.fault:
+            return row.fault
     found = places.get(path, [])
     if not found:
         return f"'{path}' is not among the {len(images)} training images{_near(path, places)}"
@@ -215,8 +214,9 @@ def _resolve(images: ImageSet, places: dict[str, list[int]], line: str) -> int |
     label = int(images.labels[found[0]])
     if label == UNLABELLED:
         return f"'{path}' has no label"
-    if class_name is not None and class_name != images.classes[label]:
-        return f"'{path}' is of class '{images.classes[label]}', not '{class_name}'"
+    own = images.classes[label]
+    if class_name not in ("", own) and class_of_text(class_name) != class_of_text(own):
+        return f"'{path}' is of class '{own}', not '{class_name}'"
     return found[0]
 
 

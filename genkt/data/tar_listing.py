@@ -1,7 +1,9 @@
 """What lies in a tar and where: its headers are read, its images are not, nothing is extracted.
 
-A sample of WebDataset is the members of one key (their name up to the first dot); each image among
-them is a sample here, and a ``.cls`` or ``.json`` member of the key names its class.
+Each image is a sample. A ``.cls`` or ``.json`` member names the class of the images whose name goes
+on from its own: ``a.cls`` that of ``a.jpg`` and ``a.left.jpg``, ``a.0.cls`` that of ``a.0.jpg``,
+``a.jpg.json`` that of ``a.jpg``; of several the nearest does. So what is one sample of WebDataset
+(its key is the name up to the first dot) stays together, and names with dots have their own labels.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ import json
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genkt.data.class_names import class_in, class_name
 from genkt.data.file_index import (
     WORTH,
     file_facts,
@@ -29,8 +32,13 @@ from genkt.data.file_index import (
     write_columns,
 )
 from genkt.data.listing import looks_like_image
+from genkt.data.tables import decode_text
 from genkt.types import UserError
 
+RULES = 2
+"""Of how members get their class: a listing that was kept under other rules is made anew."""
+
+_LABELS = (".cls", ".json")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 
 
@@ -45,6 +53,7 @@ class TarListing:
         classes: N class names, "" where the tar has none.
         hashes: N content hashes, "" where it is not known (yet).
         notes: (member, reason) of what can be no image, or no class of one.
+        remarks: (member, reason) of classes that are not used; the images are.
     """
 
     facts: NDArray[np.int64]
@@ -54,6 +63,7 @@ class TarListing:
     classes: list[str] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
 def list_tar(path: str) -> TarListing:
@@ -74,36 +84,87 @@ def list_tar(path: str) -> TarListing:
 
 
 def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
-    classes: dict[str, str] = {}
-    keys: list[str] = []
+    labels = _Labels()
     for member in _members(path, stream):
         name = posixpath.normpath(member.name)
-        folder, base = posixpath.split(name)
-        stem, _, extension = base.partition(".")
-        is_class = extension.lower() in ("cls", "json")
-        if base.startswith(".") or not (is_class or looks_like_image(base)) or member.isdir():
+        base = posixpath.basename(name)
+        kind = posixpath.splitext(name)[1]
+        is_label = kind.lower() in _LABELS
+        if base.startswith(".") or not (is_label or looks_like_image(base)) or member.isdir():
             continue
-        key = posixpath.join(folder, stem)
         if reason := _refusal(member, name):
             listing.notes.append((ascii(member.name)[1:-1], reason))
-        elif is_class:
+        elif is_label:
             data = os.pread(stream.fileno(), member.size, member.offset_data)
             try:
-                found = _class_of(data, extension.lower())
-            except (ValueError, RecursionError):
+                labels.add(name, _class_of(data, kind.lower()))
+            except UnicodeDecodeError:
+                listing.notes.append((name, "names no class: not UTF-8 text"))
+            except (json.JSONDecodeError, UnicodeError, RecursionError):
                 listing.notes.append((name, "names no class: damaged"))
-                continue
-            # .cls is the plainer one, whichever comes first
-            if found and (extension.lower() == "cls" or key not in classes):
-                classes[key] = found
+            except ValueError as error:
+                labels.add(name, "", str(error))
         else:
-            keys.append(key)
             listing.names.append(name)
             listing.offsets.append(member.offset_data)
             listing.sizes.append(member.size)
-    listing.classes = [classes.get(key, "") for key in keys]
-    listing.hashes = [""] * len(keys)
+    listing.classes = labels.of(listing.names)
+    listing.remarks = labels.remarks
+    listing.hashes = [""] * len(listing.names)
     return listing
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What a member names: a class, or "" and perhaps the reason why it is none."""
+
+    member: str
+    name: str
+    reason: str = ""
+
+
+class _Labels:
+    """The labels of a tar, by the member's name without its extension."""
+
+    def __init__(self) -> None:
+        self.remarks: list[tuple[str, str]] = []
+        self._named: dict[str, dict[str, _Label]] = {kind: {} for kind in _LABELS}
+
+    def add(self, member: str, name: str, reason: str = "") -> None:
+        """Take what a member names; a later one of the same name replaces it."""
+        stem, kind = posixpath.splitext(member)
+        named = self._named[kind.lower()]
+        if stem in named and named[stem].name != name:
+            self.remarks.append(
+                (member, "a second one of this name names another class, which counts")
+            )
+        named[stem] = _Label(member, name, reason)
+
+    def of(self, images: Sequence[str]) -> list[str]:
+        """The class of each image, "" for none."""
+        used: set[_Label] = set()
+        lost: dict[_Label, None] = {}
+        found = [self._nearest(image, used, lost) for image in images]
+        self.remarks += [(label.member, label.reason) for label in lost if label.reason]
+        for kind, named in self._named.items():
+            for label in named.values():
+                if label not in used and (label.name or kind == ".cls"):
+                    self.remarks.append((label.member, "names a class, but no image takes it"))
+        return found
+
+    def _nearest(self, image: str, used: set[_Label], lost: dict[_Label, None]) -> str:
+        folder, base = posixpath.split(image)
+        met: list[_Label] = []
+        while base:
+            stem = posixpath.join(folder, base)  # .cls is the plainer one, and looked at first
+            here = [named[stem] for named in self._named.values() if stem in named]
+            used.update(here)
+            if name := next((label.name for label in here if label.name), ""):
+                return name
+            met += here
+            base = base.rpartition(".")[0]
+        lost.update(dict.fromkeys(met))
+        return ""
 
 
 def _members(path: str, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
@@ -163,23 +224,15 @@ def _class_of(data: bytes, extension: str) -> str:
     """The class that a ``.cls`` or ``.json`` member names, "" for none.
 
     Raises:
-        ValueError: it is neither text nor JSON.
+        ValueError: not one class, or (as UnicodeError or JSONDecodeError) neither text nor JSON.
         RecursionError: JSON that is nested without end.
     """
-    if extension == "cls":
-        return _class_name(data.decode().strip())
+    if extension == ".cls":
+        return class_name(decode_text(data))
     value = json.loads(data)
     if not isinstance(value, dict):
-        return ""
-    return _class_name(value.get("class")) or _class_name(value.get("label"))
-
-
-def _class_name(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or value in ("-1", -1):
-        return ""
-    name = str(value).replace("\0", "")
-    name.encode()  # JSON may hold halves of characters, which no file can
-    return name
+        raise ValueError("no table of keys, expected one such as class or label")
+    return class_in(value)
 
 
 def write_listing(path: str, listing: TarListing) -> None:
@@ -195,6 +248,9 @@ def write_listing(path: str, listing: TarListing) -> None:
         "hashes": pack_hashes(listing.hashes),
         "noted": pack([name for name, _ in listing.notes]),
         "reasons": pack([reason for _, reason in listing.notes]),
+        "remarked": pack([name for name, _ in listing.remarks]),
+        "remarks": pack([reason for _, reason in listing.remarks]),
+        "rules": np.array([RULES]),
     }
     write_columns(index_of("tar", path), columns)
 
@@ -202,6 +258,8 @@ def write_listing(path: str, listing: TarListing) -> None:
 def _read_listing(path: str) -> TarListing | None:
     columns = read_columns(index_of("tar", path))
     if columns is None or (columns["facts"] != file_facts([path])).any():
+        return None
+    if "rules" not in columns or columns["rules"].tolist() != [RULES]:
         return None
     return TarListing(
         facts=columns["facts"],
@@ -211,4 +269,5 @@ def _read_listing(path: str) -> TarListing | None:
         classes=unpack(columns["classes"]),
         hashes=unpack_hashes(columns["hashes"]),
         notes=list(zip(unpack(columns["noted"]), unpack(columns["reasons"]), strict=True)),
+        remarks=list(zip(unpack(columns["remarked"]), unpack(columns["remarks"]), strict=True)),
     )

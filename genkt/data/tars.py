@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,12 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from genkt.data.class_names import several_classes, sorted_classes, with_bars
 from genkt.data.file_index import examine_bytes, forget, index_of
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.data.openers import BLOCK_ROWS
 from genkt.data.scan import check_skipped, map_in_threads
 from genkt.data.tar_listing import TarListing, list_tar, write_listing
 from genkt.types import UNLABELLED, UserError
+
+logger = logging.getLogger(__name__)
 
 _OPEN_TARS = 64
 
@@ -32,6 +36,9 @@ def read_tars(
     progress: bool | None = None,
 ) -> ImageSet:
     """Every image in the tars, with its class where a ``.cls`` or ``.json`` member has one.
+
+    A JSON member names it under a key such as class or label (``CLASS_COLUMNS``). Labels that name
+    no single class or no image, and images without one beside others, are told with their number.
 
     Each tar is read in order once, to check, hash and decode its images; the next start reads
     nothing but the index of it, unless the tar has changed.
@@ -80,7 +87,9 @@ def read_tars(
     check_skipped(skipped, total, max_skipped, place)
     if not any(any(tar.hashes) for tar in listings):
         raise UserError(f"{place}: no {'usable ' if total else ''}image in it")
-    return _image_set(tars, skipped)
+    images = _image_set(tars, skipped)
+    _tell_labels(place, tars, images)
+    return images
 
 
 def _examine(
@@ -126,9 +135,7 @@ def _examine_member(job: tuple[str, TarListing, int]) -> tuple[str, str]:
 def _image_set(tars: Sequence[tuple[str, TarListing]], skipped: Sequence[Skipped]) -> ImageSet:
     root = os.path.commonpath([os.path.dirname(file) for file, _ in tars])
     names = {name for _, tar in tars for name in tar.classes if name}
-    classes = sorted(names)
-    if all(name.isdecimal() for name in names):
-        classes.sort(key=int)
+    classes = sorted_classes(names)
     numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
     ids: list[str] = []
     labels: list[int] = []
@@ -151,6 +158,29 @@ def _image_set(tars: Sequence[tuple[str, TarListing]], skipped: Sequence[Skipped
         np.array(sizes, np.int64),
     )
     return ImageSet(ids, labels, classes, np.arange(len(ids)), opener, skipped)
+
+
+def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: ImageSet) -> None:
+    """Say once which labels are not used, and which images have none beside those that do."""
+    remarks: dict[str, list[str]] = {}
+    for file, tar in tars:
+        for member, reason in tar.remarks:
+            remarks.setdefault(reason, []).append(f"{file}/{member}")
+    for reason, members in remarks.items():
+        count = "1 member" if len(members) == 1 else f"{len(members)} members"
+        logger.warning("%s: %s: %s (first: %s)", place, count, reason, members[0])
+    without = np.flatnonzero(images.labels == UNLABELLED)
+    if images.classes and len(without):
+        logger.warning(
+            "%s: %d of %d images have no class, they count as unlabelled (first: %s)",
+            place, len(without), len(images), images.ids[without[0]].rpartition("#")[0],
+        )  # fmt: skip
+    several = sorted({*several_classes(images.classes), *with_bars(images.classes)})
+    if several:
+        logger.warning(
+            "%s: expected one class an image; taken for one of their own: %d like '%s'",
+            place, len(several), several[0],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.images import content_hash
-from genkt.io import atomic_path, read_json, write_json, write_text
+from genkt.io import atomic_path, make_folder, naming_place, read_json, write_json, write_text
 from genkt.types import UNLABELLED, Range, UserError
 
 HEADER = "transfer_set.json"
@@ -238,7 +238,7 @@ class ShardWriter:
 
     def __enter__(self) -> Self:
         home = self.root / "images"
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         prefix = f".{shard_name(self.shard)}."
         temporary = tempfile.TemporaryDirectory(prefix=prefix, dir=home, ignore_cleanup_errors=True)
         self._new = Path(self._exits.enter_context(temporary)) / self._home.name
@@ -281,16 +281,21 @@ class ShardWriter:
             f"images/{self._home.name}/{name}#{content_hash(data)}",
             label, source, parent, offset, detail,
         )  # fmt: skip
+        with naming_place(self._home):
+            self._write(key, name, data, record)
+        self._lines.append(record.line())
+        return record
+
+    def _write(self, key: str, name: str, data: bytes, record: Record) -> None:
         if self._tar is None:
             (self._new / name).write_bytes(data)
         else:
-            about: dict[str, Any] = {"id": record.id, "label": label, "source": source}
+            label = record.label
+            about: dict[str, Any] = {"id": record.id, "label": label, "source": record.source}
             about |= {"class": self.classes[label]} if 0 <= label < len(self.classes) else {}
-            about |= {"parent": parent, **(detail or {})}
+            about |= {"parent": record.parent, **(record.detail or {})}
             self._add_member(name, data)
             self._add_member(f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
-        self._lines.append(record.line())
-        return record
 
     def _add_member(self, name: str, data: bytes) -> None:
         assert self._tar is not None
@@ -311,9 +316,10 @@ class ShardWriter:
             The marker's content: the facts, ``num_images``, digests and sizes of the files.
         """
         if self._tar is not None:
-            self._tar.close()
             assert self._tar.fileobj is not None
-            self._tar.fileobj.close()
+            with naming_place(self._home):
+                self._tar.close()
+                self._tar.fileobj.close()
         checks: dict[str, Any] = {}
         part_path(self.root, "shards", self.shard).unlink(missing_ok=True)
         self._publish_images()

@@ -24,7 +24,7 @@ from genkt.data.transfer_set_files import (
     remove_leftovers,
     shard_facts,
 )
-from genkt.io import fingerprint, held, read_json, write_json
+from genkt.io import fingerprint, held, make_folder, read_json, write_json
 from genkt.types import UserError
 
 _CLAIM = "run.json"
@@ -49,7 +49,7 @@ def save_set(
         "command": "TransferSet.save(...)",
     }
     _refuse_others(root, claim)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with held(root / _LOCK, f"another process is writing {root}; waiting for it"):
         _refuse_others(root, claim)
         if (root / HEADER).is_file():

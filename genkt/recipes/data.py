@@ -11,7 +11,7 @@ import numpy as np
 
 from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder, read_unlabelled
-from genkt.data.images import ImageSet, Skipped, concat, overlap
+from genkt.data.images import ImageSet, Skipped, concat, left_out_text, overlap
 from genkt.data.parts import PlainRecords, content_of, without_classes
 from genkt.data.sources import read_torchvision
 from genkt.data.split_list import read_split_list
@@ -295,8 +295,7 @@ def _warnings(pool: Pool) -> list[str]:
             f"(e.g. {same[0][1]}): accuracies are too high by as much."
         )
     if skipped := pool.skipped:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
-        notes.append(f"{len(skipped)} files were left out (first: {first}); the report lists them.")
+        notes.append(f"{left_out_text(skipped)}; the report lists them.")
     return notes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -12,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from genkt.disk import require_writable, size_text
 from genkt.generative.precision import threads
-from genkt.io import home_path
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.course import Course
 from genkt.recipes.data import Draw, Pool
@@ -112,8 +112,7 @@ def _few_steps(small: Session, draw: Draw, student: Backbone, home: Path, log: S
         return sum(costs.values(), Cost())
     course = Course(small, draw, home, log, student)
     run_stages(course, recipe)
-    trained = [cost for name, cost in course.costs.items() if name != "teachers" and cost.steps]
-    return sum(trained, Cost())
+    return course.trained
 
 
 def _few_images(session: Session) -> Session:
@@ -194,7 +193,7 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
     how = "synthesized"
     if session.retriever is not None:
         how = "retrieved (genkt retrieve dry_run=true tells how long the gallery takes)"
-    free = shutil.disk_usage(_existing(Path(config.out))).free
+    free = require_writable(config.out, disk, "the run and its teacher cache")
     return "\n".join(
         [
             "dry run: everything fits; nothing was written",
@@ -208,7 +207,8 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
             f"  time       about {_duration(seconds)} on {session.fabric.device}",
             f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
             + (f" in each of {processes} processes" if processes > 1 else ""),
-            f"  disk       about {disk / 1e6:.0f} MB ({free / 1e9:.0f} GB free)",
+            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
+            *(f"  note       {note}" for note in average_notes(session)),
         ]
     )
 
@@ -219,13 +219,6 @@ def _size(folder: Path) -> int:
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
-
-
-def _existing(path: Path) -> Path:
-    path = home_path(path).resolve()
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 def _duration(seconds: float) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from genkt.data.composition import TransferSet
+from genkt.data.images import reasons_text
 from genkt.data.scan import map_in_threads
 from genkt.data.transfer_set import FORMAT, is_transfer_set, read_transfer_set
 from genkt.data.transfer_set_files import HEADER, read_records, shard_facts, shard_name
+from genkt.disk import size_text
 from genkt.io import derive_seed, home_path, read_json, write_json, write_text
 from genkt.recipes.set_sheet import (
     CARD,
@@ -25,7 +27,6 @@ from genkt.recipes.set_sheet import (
     sheet_text,
 )
 from genkt.report.families import funnel_text
-from genkt.report.tables import bytes_text
 from genkt.types import UserError
 
 FACTS = "inspection.json"
@@ -162,13 +163,12 @@ def _facts(found: TransferSet) -> dict[str, str]:
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         shards = f"{found.num_shards} shard{'s' if found.num_shards > 1 else ''}"
         places = "tars" if files["container"] == "tar" else "folders"
-        facts["disk"] = f"{bytes_text(size)}, {shards}, {files['format']} in {places}"
+        facts["disk"] = f"{size_text(size)}, {shards}, {files['format']} in {places}"
     copies = len(found) - len(found.deduplicate())
     if copies:
         facts["copies"] = f"{copies:,} images have the same content as an earlier one"
     if skipped := found.images.skipped:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
-        facts["left out"] = f"{len(skipped)} files (first: {first})"
+        facts["left out"] = f"{len(skipped):,}: {reasons_text(skipped)}"
     return facts
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from genkt.io import held, read_json, write_json, write_text
+from genkt.disk import writing_fault
+from genkt.io import held, make_folder, naming_place, read_json, write_json, write_text
 from genkt.training.stage import Record
 from genkt.types import UserError
 from genkt.written import write_yaml
@@ -69,6 +70,8 @@ class RunFolder:
         self._overwrite = overwrite
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"out={self.path}: expected a folder, it is a file")
+        if not self.path.exists() and (fault := writing_fault(self.path)):
+            raise UserError(f"out={self.path}: cannot be written: {fault}")
         if self._ended():
             self._replace = overwrite
         if self._is_run() and not self._replace:
@@ -104,10 +107,7 @@ class RunFolder:
         if self._replace:
             shutil.rmtree(self.path)
             self._replace = False
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"out={self.path}: cannot be created: {error.strerror}") from error
+        make_folder(self.path)
         if not self._is_run():
             facts = {"config": self.config, "inputs": inputs, "command": command}
             write_json(self.path / "run.json", facts)
@@ -165,6 +165,15 @@ class RunFolder:
                     ]
                 )
             )
+
+
+OUTPUTS = "cache"
+"""Beside the students of a draw: outputs of its teachers that no other draw reads."""
+
+
+def teacher_folder(index: int) -> str:
+    """Beside the students of a draw: where a teacher is trained on its labels."""
+    return f"teacher{index}"
 
 
 def cell_folder(out: str | Path, draw: int, arm: str) -> Path:
@@ -234,7 +243,8 @@ class StageLog:
             return
         line = json.dumps({"draw": self.draw, "arm": self.arm, **record})
         self.log.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.lock, open(self.log.path, "a", encoding="utf-8") as stream:
+        path = self.log.path
+        with self.log.lock, naming_place(path), open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         for name, value in record.items():
             if isinstance(value, float) and self._writer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genkt.analysis.statistics import PairedDifference
+from genkt.disk import size_text
 from genkt.report.compare_charts import color_of, differences_chart, sweeps_charts
 from genkt.report.compare_cost import cost_chart, worth
 from genkt.report.compare_data import (
@@ -23,7 +24,7 @@ from genkt.report.html import body_of, document
 from genkt.report.sections import flat_config
 from genkt.report.summary import signed, span
 from genkt.report.svg import esc
-from genkt.report.tables import bytes_text, duration, table
+from genkt.report.tables import duration, table
 from genkt.types import Cost
 
 
@@ -172,7 +173,7 @@ def _cost(data: CompareData) -> str:
             *(f"{total[stage]:.1f}" if total[stage] else "–" for stage in stages),
             f"<b>{arm.seconds:.1f}</b>",
             f"{arm.cost.samples // len(arm.cells):,}",
-            bytes_text(peak) if peak else "–",
+            size_text(peak) if peak else "–",
         ])  # fmt: skip
     head = ["Seconds a student", *map(esc, stages), "all", "images seen", "peak memory"]
     words = (

@@ -8,12 +8,13 @@ from itertools import groupby
 from typing import Any
 
 from genkt.analysis.statistics import PairedDifference, wilson_interval
+from genkt.disk import size_text
 from genkt.report import charts, lines
 from genkt.report.data import ModelSummary, ReportData, TransferSample
 from genkt.report.sheets import Tile, contact_sheet
 from genkt.report.summary import ArmSummary, against_others, signed, span
 from genkt.report.svg import esc
-from genkt.report.tables import amount, bytes_text, duration, meter, named, table
+from genkt.report.tables import amount, duration, meter, named, table
 from genkt.types import Cost, Prediction
 
 MOST_SKIPPED = 100
@@ -39,10 +40,10 @@ def facts(data: ReportData) -> str:
             ratio += f", {times:.1f} times fewer than the teacher" if times > 1.05 else ""
         tiles.append((amount(student.num_parameters), ratio))
         if student.size_bytes is not None:
-            tiles.append((bytes_text(student.size_bytes), "student on disk"))
+            tiles.append((size_text(student.size_bytes), "student on disk"))
     total = sum((cell.cost for cell in data.cells), Cost())
     if total.seconds:
-        memory = f", peak memory of a process {bytes_text(total.peak_memory_bytes)}"
+        memory = f", peak memory of a process {size_text(total.peak_memory_bytes)}"
         words = "of work for all arms and draws" + (memory if total.peak_memory_bytes else "")
         tiles.append((duration(total.seconds), words))
     cells = "".join(
@@ -270,7 +271,7 @@ def cost(data: ReportData, summaries: Sequence[ArmSummary]) -> str:
             [
                 f"{esc(model.role)}: {esc(model.name)}",
                 amount(model.num_parameters),
-                "–" if model.size_bytes is None else bytes_text(model.size_bytes),
+                "–" if model.size_bytes is None else size_text(model.size_bytes),
                 "–" if model.accuracy is None else f"{100 * model.accuracy:.1f} %",
             ]
             for model in data.models
@@ -285,7 +286,7 @@ def _after(data: ReportData, stage: str) -> str:
 
 
 def _cost_cells(cost: Cost) -> list[str]:
-    memory = bytes_text(cost.peak_memory_bytes) if cost.peak_memory_bytes else "–"
+    memory = size_text(cost.peak_memory_bytes) if cost.peak_memory_bytes else "–"
     samples = f"{cost.samples:,}" if cost.samples else "–"
     steps = f"{cost.steps:,}" if cost.steps else "–"
     return [duration(cost.seconds), samples, steps, memory]

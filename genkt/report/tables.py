@@ -46,14 +46,6 @@ def amount(value: float) -> str:
     return f"{value:g}"
 
 
-def bytes_text(value: int) -> str:
-    """Bytes with a decimal unit: 1.3 MB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value} B"
-
-
 def duration(seconds: float) -> str:
     """Wall time: 8.4 s, 2 min 5 s, 1 h 20 min."""
     if seconds < 60:

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from genkt.execution.ranks import launched
+from genkt.io import make_folder
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.compare.plan import ArmSettings, Plan, make_plan
@@ -17,6 +18,7 @@ from genkt.recipes.compare.tuning import FOLDER, Candidate, candidates, choose, 
 from genkt.recipes.compare.work import changed_tasks, finish, work_in
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import load_splits
+from genkt.recipes.parts import how_to_get
 from genkt.recipes.present import versions
 from genkt.report.compare import build_comparison
 from genkt.report.compare_data import CompareData, Tried, Work
@@ -54,7 +56,7 @@ def run_compare(
     """
     _checked(config, settings)
     home = Path(config.out)
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     try:
         with FileLock(home / ".lock", timeout=0):
             tried = _tried(config, settings)
@@ -89,10 +91,11 @@ def _candidates(
 
 def _require_validation(config: TransferConfig) -> None:
     """Before hours of training, not after them. Raises: UserError."""
-    if "validation" not in load_splits(config.data, config.seed).parts:
+    splits = load_splits(config.data, config.seed)
+    if "validation" not in splits.parts:
         raise UserError(
-            "study.tuning: settings are chosen on validation images, the data have none; give a "
-            "val folder, or data.validation_fraction above 0"
+            "study.tuning: settings are chosen on validation images, the data have none: "
+            f"{how_to_get('validation', config.data, splits)}"
         )
 
 

@@ -34,6 +34,7 @@ from genkt.recipes.priming.vqgan import (
 from genkt.recipes.run_folder import RunFolder, RunLog, StageLog
 from genkt.recipes.upstream import GLYPHS, Upstream, open_upstream
 from genkt.report.grid import save_grid
+from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.steps import StepReport, Steps, run_steps
 from genkt.types import UserError
@@ -206,7 +207,7 @@ class _Run:
                 return measure_transformer(averaged, vqgan, held_out)
             return {}
 
-        identity = self._identity(settings, fingerprint_tensors(vqgan.state_dict()))
+        identity = self._identity(settings, fingerprint_tensors(vqgan.state_dict()), AVERAGE_RULE)
         self._train("transformer", training, settings.steps, identity, evaluate)
         return training.averaged()
 

@@ -30,7 +30,7 @@ _CARD = """# Transfer set: {kept} retrieved images
 ```python
 import genkt
 
-images = genkt.TransferSet.open("{out}")
+images = genkt.TransferSet.open({out!r})
 images.images.load(0)   # a Pillow image; images.record(0) tells where it comes from
 ```
 `manifest/*.jsonl` has one line an image: `id`, `file`, `parent` (the id of the query) and `detail`

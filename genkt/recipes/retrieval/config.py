@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from genkt.data.locations import open_images
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
+from genkt.disk import require_writable, size_text
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
@@ -250,8 +250,7 @@ def estimate(config: RetrieveConfig, given: GivenImages | None = None) -> str:
     rows = len(inputs.gallery) * max(1, config.crops.per_image)
     total = seconds / len(few) * len(inputs.gallery) / processes_of(config.executor).world_size
     size = 2 * rows * sum(encoder.width for encoder in embedder.encoders)
-    home = home_path(config.out).resolve()
-    free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
+    free = require_writable(config.out, size, "the embeddings")
     device, time_needed = device_here(config.device), timedelta(seconds=math.ceil(total))
     return "\n".join(
         [
@@ -262,6 +261,6 @@ def estimate(config: RetrieveConfig, given: GivenImages | None = None) -> str:
             f"  embedding  about {time_needed} on {device} where none is stored yet, "
             f"{len(few) / seconds:.1f} images/s by {' + '.join(config.encoder.names)}",
             f"  memory     about {peak_memory(torch.device(device)) / 1e9:.1f} GB",
-            f"  disk       about {size / 1e6:.1f} MB of embeddings ({free / 1e9:.0f} GB free)",
+            f"  disk       about {size_text(size)} of embeddings ({size_text(free)} free)",
         ]
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from filelock import FileLock
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.images import ImageSet, content_hash
-from genkt.io import atomic_path, derive_seed, fingerprint
+from genkt.io import atomic_path, derive_seed, fingerprint, make_folder
 from genkt.recipes.retrieval.settings import GLYPHS, GlyphSettings
 from genkt.recipes.upstream import GlyphUpstream
 from genkt.types import UNLABELLED
@@ -35,6 +36,7 @@ def _mapped(path: str) -> NDArray[np.uint8]:
 @dataclass(frozen=True)
 class _Opener:
     path: str
+    decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         return Image.fromarray(np.array(_mapped(self.path)[item]))
@@ -50,7 +52,7 @@ def glyph_gallery(settings: GlyphSettings, home: Path) -> ImageSet:
     """
     name = fingerprint(asdict(settings), metadata.version("genkt"))
     path = home / f"{GLYPHS}-{name}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             with atomic_path(path) as temporary:

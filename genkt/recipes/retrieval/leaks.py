@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from genkt.data.tables import Line, read_text, split_lines
 from genkt.io import fingerprint, home_path
 from genkt.recipes.retrieval.settings import EncoderSettings, LeakSettings
 from genkt.retrieval.search import ArrayGallery, nearest
@@ -160,14 +160,14 @@ def read_decisions(path: Path, suspects: Sequence[Suspect], expected: str) -> li
     Raises:
         UserError: it cannot be read, is of other suspects, or leaves some of them undecided.
     """
-    try:
-        text = home_path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no UTF-8 text"
-        raise UserError(f"decontaminate.decisions: {path}: {reason}") from error
-    rows = list(csv.DictReader(io.StringIO(text)))
     wanted = {"suspect", "decision", "suspects"}
-    if not rows or not wanted <= set(rows[0]):
+    text = read_text(home_path(path), "decontaminate.decisions:")
+    try:
+        header, *lines = split_lines(text, wanted.issubset) or [Line(0, (), "")]
+    except csv.Error as error:
+        raise UserError(f"decontaminate.decisions: {path}: {error}") from error
+    rows = [dict(zip(header.cells, line.cells, strict=False)) for line in lines]
+    if not rows or not all(wanted.issubset(row) for row in rows):
         raise UserError(
             f"decontaminate.decisions: {path}: expected columns {', '.join(COLUMNS)}, as the "
             "review page saves them"

@@ -38,7 +38,7 @@ _CARD = """# Transfer set: {kept} synthesized images
 ```python
 import genkt
 
-images = genkt.TransferSet.open("{out}")
+images = genkt.TransferSet.open({out!r})
 images.images.load(0)   # a Pillow image; images.record(0) tells where it comes from
 ```
 `manifest/*.jsonl` has one line an image: `id`, `file`, `label` (-1: none), `parent` (the source's
@@ -65,7 +65,7 @@ them were drawn: `hidden`, and `seeds`). The same images, byte for byte:
 from genkt.generative.generator import load_generator
 from genkt.recipes.synthesis.tokens import redecode
 
-for record, data in redecode("{out}", load_generator("{name}")):
+for record, data in redecode({out!r}, load_generator({name!r})):
     ...  # data is the file of the image
 ```"""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,11 +18,12 @@ from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
+from genkt.disk import require_writable, size_text
 from genkt.execution.ranks import ALONE, Processes, device_here
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import SHIPPED
-from genkt.io import derive_seed, home_path
+from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import TeacherSettings
 from genkt.recipes.data import chosen_images, load_splits
@@ -232,8 +232,8 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
     if isinstance(settings.synthesis, InversionSettings):
         seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
     total = seconds / tried * plan.num_images / processes.world_size
-    home = home_path(config.out).resolve()
-    free = shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free
+    disk = size / tried * plan.num_images
+    free = require_writable(config.out, disk, "the set")
     return "\n".join(
         [
             "dry run: everything fits; nothing was written",
@@ -243,8 +243,7 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
             f"  time       about {_duration(total)} on {device} x {processes.world_size}, "
             f"{tried / seconds:.1f} images/s each",
             f"  memory     about {peak_memory(device) / 1e9:.1f} GB",
-            f"  disk       about {size / tried * plan.num_images / 1e6:.1f} MB "
-            f"({free / 1e9:.0f} GB free)",
+            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
         ]
     )
 

@@ -1,0 +1,287 @@
+"""Tables that people and their programs write: which text, which separator, which columns.
+
+A table is read where that is certain, else refused in one line that says what was expected.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genkt.data.class_names import CLASS_COLUMNS, class_of_text, plain_key
+from genkt.data.listing import looks_like_image
+from genkt.types import UserError
+
+logger = logging.getLogger(__name__)
+
+NAME_COLUMNS = (
+    "filename", "filepath", "file", "path", "imagepath", "imagename", "imagefile", "imagefilename",
+    "imageindex", "image", "imageid", "imgpath", "imgname", "imgfile", "img", "imgid", "fname",
+    "photo", "picture", "name", "id",
+)  # fmt: skip
+"""What a column that names the image is called (see ``plain_key``), the surest first."""
+
+_SEPARATORS = ",;\t"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that holds something: its number, its cells without spaces around, and its text."""
+
+    number: int
+    cells: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a line of a list names: an image and its class ("" for none), or what is wrong."""
+
+    line: Line
+    name: str = ""
+    class_name: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the image's name and its class stand in a row.
+
+    Args:
+        name, label: places; None where the header names no such column.
+        header: cells of it, () where there is none.
+    """
+
+    name: int | None = 0
+    label: int | None = 1
+    header: tuple[str, ...] = ()
+
+    @property
+    def ignored(self) -> list[str]:
+        """Other columns that the header names."""
+        others = (c for at, c in enumerate(self.header) if at not in (self.name, self.label))
+        return [column for column in others if column]
+
+
+def decode_text(data: bytes) -> str:
+    """A text in UTF-8, or in UTF-16 with a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is in neither.
+    """
+    return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+
+
+def read_text(file: Path, what: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark.
+
+    Args:
+        what: the file is, for the message.
+
+    Raises:
+        UserError: it cannot be read, or is in another encoding.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{what} {file}: {error.strerror}") from error
+    try:
+        text = decode_text(data)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{what} {file}: not UTF-8 text, in line {line}: save it as UTF-8 (one of Windows: "
+            f"iconv -f CP1252 -t UTF-8 {file.name})"
+        ) from error
+    if "\0" in text:
+        raise UserError(f"{what} {file}: not UTF-8 text, it holds zero bytes: save it as UTF-8")
+    return text
+
+
+def split_lines(
+    text: str, fits: Callable[[Sequence[str]], bool], *, two: bool = False
+) -> list[Line]:
+    """The lines that hold something, cut at commas, semicolons or tabs.
+
+    The separator is the first of them under which most rows have two cells or more and the first
+    or second row fits; a line ``sep=;`` at the start, which Excel reads, names it.
+
+    Args:
+        fits: whether the cells of a row are as they should be.
+        two: every row must have two cells, so that bars and spaces may separate them too, where
+            they make two of every row.
+
+    Raises:
+        csv.Error: quotes that do not close.
+    """
+    first, _, rest = text.partition("\n")
+    named = first.strip(" \r").removeprefix("sep=")
+    if named != first.strip(" \r") and named and named in _SEPARATORS:
+        return _cut("\n" + rest, named)
+    for separator in _SEPARATORS + "| " * two:
+        try:
+            lines = _cut(text, separator)
+        except csv.Error:
+            continue
+        rows = [line.cells for line in lines if not line.text.startswith("#")]
+        most = 2 * sum(len(cells) > 1 for cells in rows) > len(rows)
+        if separator in "| ":
+            most = bool(rows) and all(len(cells) == 2 for cells in rows)
+        if most and len(rows[0]) > 1 and any(map(fits, rows[:2])):
+            return lines
+    return _cut(text, _SEPARATORS[0])
+
+
+def _cut(text: str, separator: str) -> list[Line]:
+    source = list(io.StringIO(text, newline=""))
+    reader = csv.reader(source, delimiter=separator, skipinitialspace=True, strict=True)
+    lines, start = [], 0
+    for row in reader:
+        cells = tuple(cell.strip() for cell in row)
+        if any(cells):
+            written = "".join(source[start : reader.line_num]).strip()
+            lines.append(Line(reader.line_num, cells, written))
+        start = reader.line_num
+    return lines
+
+
+def find_columns(cells: Sequence[str]) -> Columns | None:
+    """The columns that a header names; None for a row that is no header.
+
+    A header holds no image. Of two cells the first is known for names of images or the second for
+    classes, or the other way round; of more, one is known for names or classes.
+    """
+    if any(map(looks_like_image, cells)):
+        return None
+    keys = [plain_key(cell) for cell in cells]
+    while keys and not keys[-1]:
+        keys.pop()
+    name, label = _place(keys, NAME_COLUMNS), _place(keys, CLASS_COLUMNS)
+    if len(keys) > 2:
+        return None if name is label is None else Columns(name, label, tuple(cells))
+    if len(keys) == 2 and keys[0] in CLASS_COLUMNS and keys[1] in NAME_COLUMNS:
+        return Columns(1, 0, tuple(cells))
+    known = keys[:1] and keys[0] in NAME_COLUMNS
+    known = known or (keys[1:] and keys[1] in CLASS_COLUMNS)
+    return Columns(0, 1, tuple(cells)) if known else None
+
+
+def _place(keys: Sequence[str], known: Sequence[str]) -> int | None:
+    """The place of the key that stands first in ``known``."""
+    here = [key for key in known if key in keys]
+    return keys.index(here[0]) if here else None
+
+
+def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: bool) -> list[Row]:
+    """The rows of a list of images: ``filename,class``, or columns that a header names.
+
+    A line that starts with ``#`` is a comment unless it names an image that is there. What is
+    ignored, or read as another name, is told once.
+
+    Args:
+        what: the file is, for messages.
+        known: whether a text names an image that is there.
+        labelled: a header must name a column of classes.
+
+    Raises:
+        UserError: no text, no table, or a header without the columns that are needed.
+    """
+    place = f"{what} {file}"
+
+    def fits(cells: Sequence[str]) -> bool:
+        return find_columns(cells) is not None or looks_like_image(cells[0]) or known(cells[0])
+
+    try:
+        lines = split_lines(read_text(file, what), fits, two=labelled)
+    except csv.Error as error:
+        raise UserError(f"{place}: {error}") from error
+    lines = _without_comments(lines, known, place)
+    columns = find_columns(lines[0].cells) if lines else None
+    if columns is not None:
+        del lines[0]
+        _check_columns(columns, labelled, place)
+    elif _is_unknown_header(lines, known):
+        _refuse_header(lines[0].cells, place)
+    rows = [_row(line, columns or Columns()) for line in lines]
+    _tell_renamed(rows, columns or Columns(), place)
+    return rows
+
+
+def _without_comments(
+    lines: Sequence[Line], known: Callable[[str], bool], place: str
+) -> list[Line]:
+    kept: list[Line] = []
+    comments: list[Line] = []
+    for line in lines:
+        marked = line.text.startswith("#") and not (known(line.cells[0]) or known(line.text))
+        (comments if marked else kept).append(line)
+    rows = [line for line in comments if looks_like_image(line.cells[0])]
+    if rows:
+        logger.warning(
+            "%s: lines that start with # and are comments: %d, of which %d name images (the first "
+            "in line %d: %s); one counts as a row where a file is called so, # included",
+            place, len(comments), len(rows), rows[0].number, rows[0].cells[0],
+        )  # fmt: skip
+    return kept
+
+
+def _check_columns(columns: Columns, labelled: bool, place: str) -> None:
+    if columns.name is None or (columns.label is None and labelled):
+        _refuse_header(columns.header, place)
+    if ignored := columns.ignored:
+        shown = ", ".join(ignored[:5]) + ", ..." * (len(ignored) > 5)
+        read = [columns.header[at] for at in (columns.name, columns.label) if at is not None]
+        logger.warning(
+            "%s: read the columns %s, ignored %d (%s)",
+            place, " and ".join(read), len(ignored), shown,
+        )  # fmt: skip
+
+
+def _is_unknown_header(lines: Sequence[Line], known: Callable[[str], bool]) -> bool:
+    """Whether the first row has two cells and it alone names no image."""
+    if len(lines) < 2 or len(lines[0].cells) < 2:
+        return False
+    first, *others = [line.cells[0] for line in lines]
+    named = looks_like_image(first) or known(first) or known(lines[0].text)
+    return not named and all(map(looks_like_image, others))
+
+
+def _refuse_header(cells: Sequence[str], place: str) -> None:
+    raise UserError(
+        f"{place}: expected a header with a column of names ({', '.join(NAME_COLUMNS[:4])}, "
+        f"image, id, ...) and one of classes ({', '.join(CLASS_COLUMNS[:3])}, ...), or rows of "
+        f"filename,class; got {', '.join(filter(None, cells))}"
+    )
+
+
+def _row(line: Line, columns: Columns) -> Row:
+    cells = list(line.cells)
+    most = max(2, len(columns.header))
+    while len(cells) > most and not cells[-1]:
+        cells.pop()
+    if len(cells) > most:
+        got = f"{len(cells)} columns" + f", the header has {most}" * bool(columns.header)
+        return Row(line, fault=f"{got}; a name with a comma needs quotes")
+    cells += [""] * (most - len(cells))
+    assert columns.name is not None
+    label = "" if columns.label is None else class_of_text(cells[columns.label])
+    return Row(line, cells[columns.name], label)
+
+
+def _tell_renamed(rows: Sequence[Row], columns: Columns, place: str) -> None:
+    if columns.label is None:
+        return
+    cells = ((row, row.line.cells[columns.label : columns.label + 1]) for row in rows)
+    renamed = [(cell[0], row.class_name) for row, cell in cells if cell and not row.fault]
+    renamed = [(cell, name) for cell, name in renamed if cell != name]
+    if renamed:
+        cell, name = renamed[0]
+        logger.warning(
+            "%s: classes like %s are read as %s, in rows: %d", place, cell, name, len(renamed)
+        )

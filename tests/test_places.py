@@ -1,0 +1,152 @@
+"""Where things are written: links, pipes, folders, full disks, places that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from tiny import picture, run, transfer_words, tree
+
+from genkt import disk, io
+from genkt.disk import existing_above, require_free, size_text, writing_fault
+from genkt.io import atomic_folder, atomic_path, output_file, write_text
+from genkt.types import UserError
+
+
+def test_a_link_is_followed_not_replaced(tmp_path: Path) -> None:
+    target = write_text(tmp_path / "deep" / "target.txt", "old")
+    link = tmp_path / "link.txt"
+    link.symlink_to(target)
+    chain = tmp_path / "chain.txt"
+    chain.symlink_to(link)
+    write_text(chain, "new")
+    assert chain.is_symlink() and link.is_symlink() and target.read_text() == "new"
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "elsewhere" / "file")
+    write_text(dangling, "made")
+    assert dangling.is_symlink() and (tmp_path / "elsewhere" / "file").read_text() == "made"
+    assert [path.name for path in target.parent.iterdir()] == ["target.txt"]
+
+
+def test_a_folder_that_is_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with atomic_folder(tmp_path / "link") as temporary:
+        (temporary / "a").write_text("a")
+        assert temporary.parent == tmp_path and temporary != tmp_path / "link"
+    assert (tmp_path / "link").is_symlink() and tree(tmp_path / "real") == {"a": b"a"}
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path, finished: Path) -> None:
+    pipe, read = tmp_path / "pipe.csv", list[str]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    picture(0, 1).save(tmp_path / "a.png")
+    ran = run(
+        "predict", str(finished / "run"), str(tmp_path / "a.png"), f"output={pipe}", "format=csv"
+    )
+    reader.join(60)
+    assert ran.code == 0 and read[0].startswith("image,label,probability\n"), ran.err
+    assert pipe.is_fifo() and sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.png", "pipe.csv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["folder", "below a file", "proc"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
+def test_an_output_that_cannot_be_is_told_before_the_work(
+    kind: str, command: str, tmp_path: Path, finished: Path
+) -> None:
+    file = write_text(tmp_path / "file", "mine")
+    output = {"folder": tmp_path, "below a file": file / "x.csv", "proc": Path("/proc/x/y")}[kind]
+    words = {
+        "predict": [str(finished / "run"), str(finished / "images")],
+        "evaluate": [f"model={finished / 'run'}", "data=digits"],
+        "export": [str(finished / "run")],
+    }[command]
+    ran = run(command, *words, f"output={output}")
+    assert ran.code == 2 and len(ran.lines) == 1 and not ran.out, ran.err
+    assert str(output) in ran.err and "Traceback" not in ran.err
+    assert file.read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("setting", ["out", "cache"])
+def test_a_run_below_a_file_is_refused_and_leaves_nothing(setting: str, tmp_path: Path) -> None:
+    file = write_text(tmp_path / "file", "mine")
+    words = transfer_words(tmp_path, f"{setting}={file / 'x'}")
+    ran = run(*words)
+    assert ran.code == 2 and len(ran.lines) == 1 and f"{file} is a file" in ran.err, ran.err
+    ran = run(*words, "dry_run=true")
+    assert setting == "cache" or (ran.code == 2 and "is a file" in ran.err), ran.out + ran.err
+    assert file.read_text() == "mine"
+
+
+def test_the_caches_place_can_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENKT_CACHE", "/proc/none")
+    words = [word for word in transfer_words(tmp_path) if not word.startswith("cache=")]
+    ran = run(*words)
+    assert ran.code == 2 and len(ran.lines) == 1, ran.err
+    assert "/proc/none" in ran.err and "GENKT_CACHE" in ran.err and "cache=FOLDER" in ran.err
+
+
+def test_a_full_disk_is_told_with_its_place_and_room() -> None:
+    with pytest.raises(OSError) as caught, atomic_path("/dev/full") as temporary:
+        temporary.write_bytes(b"x" * 100_000)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == "/dev/full"
+    assert "are free there" in io.explained(caught.value)
+
+
+def test_libraries_with_errors_of_their_own_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing() -> None:
+        with atomic_path(tmp_path / "model.safetensors"):
+            raise SafetensorError("whatever it says")
+
+    with pytest.raises(SafetensorError):
+        failing()
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 100)
+    with pytest.raises(OSError) as caught:
+        failing()
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    assert require_free(tmp_path / "not" / "there", 1, "it") > 1
+    with pytest.raises(UserError, match=r"expected 1 EB free in .* are missing"):
+        require_free(tmp_path, 1e18, "it")
+    assert existing_above(tmp_path / "a" / "b") == tmp_path
+
+
+def test_asking_whether_a_place_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    assert writing_fault(tmp_path / "a" / "b") is None and not list(tmp_path.iterdir())
+    assert writing_fault("/proc/none") is not None
+    assert output_file(tmp_path / "deep" / "x") == tmp_path / "deep" / "x"
+    with pytest.raises(UserError, match="it is a folder"):
+        output_file(tmp_path)
+
+
+@given(st.integers(0, 10**16))
+def test_sizes_keep_three_digits(value: int) -> None:
+    number, unit = size_text(value).split()
+    size = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15}[unit]
+    assert float(number) * size == pytest.approx(value, rel=5.01e-3)
+
+
+def test_cells_that_a_spreadsheet_would_run(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("=cmd|x").mkdir()
+    picture(0, 1).save("=cmd|x/-1.png")
+    ran = run("predict", str(finished / "run"), "=cmd|x/-1.png", "format=csv", "device=cpu")
+    assert ran.code == 0 and ran.out.splitlines()[1].startswith("'=cmd|x/-1.png,"), ran.err
