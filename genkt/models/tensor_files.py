@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genkt.io import home_path
+from genkt.io import home_path, nearby
 from genkt.models.places import FIRST
 from genkt.models.safe_pickle import printable, read_torch
 from genkt.models.wrong_files import cut_off, is_npz, is_safetensors, wrong_kind
@@ -82,7 +82,7 @@ def reason(error: Exception) -> str:
 
 def _read_file(path: Path) -> object:
     if not path.is_file():
-        raise UserError(f"checkpoint: no such file: {path}")
+        raise UserError(f"checkpoint: no such file: {path}{nearby(path)}")
     if kind := wrong_kind(path):
         damaged = "readable " if "cut off" in kind else ""
         raise UserError(f"{path}: not a {damaged}checkpoint: {kind}")
