@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from genkt.bounds import BatchSize, Seed
 from genkt.cli.app import run_command
 from genkt.recipes.data_config import DataSettings
-from genkt.types import Range
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class EvaluateConfig:
     weights: str | None
     split: Literal["train", "validation", "test"]
     output: str | None
-    seed: int
-    batch_size: Annotated[int, Range(1)]
+    seed: Seed
+    batch_size: BatchSize
     device: Literal["auto", "cpu", "cuda"]
 
 
@@ -30,7 +30,8 @@ def run(words: list[str]) -> None:
 
 
 def _task(config: EvaluateConfig) -> float:
-    from genkt.io import output_file, write_json
+    from genkt.disk import output_file
+    from genkt.io import write_json
     from genkt.recipes.evaluation import evaluate
 
     output = output_file(config.output) if config.output else None

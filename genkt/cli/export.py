@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from genkt.bounds import NotNegative
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
 from genkt.types import Range
@@ -17,14 +18,14 @@ class ExportConfig:
 
     run: str
     output: str | None
-    opset: Annotated[int, Range(18)]
-    tolerance: Annotated[float, Range(0)]
+    opset: Annotated[int, Range(18, 23)]
+    tolerance: NotNegative
 
 
 def run(words: list[str]) -> None:
     """Write the ONNX file and say how close it is to torch."""
     config = read_config(ExportConfig, "export", with_positionals(words, "run"))
-    from genkt.io import output_file
+    from genkt.disk import output_file
     from genkt.recipes.inference import load_student
     from genkt.recipes.onnx_export import export_onnx
     from genkt.recipes.snippets import onnx_snippet

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import sys
 
-from genkt.io import did_you_mean, explained
+from genkt.cli import streams
+from genkt.cli.terminal import printing
+from genkt.disk import explained
+from genkt.io import did_you_mean, shown
+from genkt.stopping import Stopped, until_stopped
 from genkt.types import UserError
 
 COMMANDS = {
@@ -28,6 +33,8 @@ COMMANDS = {
 
 
 _HELP = ("-h", "--help")
+_LONGEST = 3000
+"""Characters of one fault; more than this is no message."""
 _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EACCES,
     errno.EPERM,
@@ -39,20 +46,34 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
+    errno.ENOTEMPTY,
+    errno.EIO,
+    errno.EMFILE,
 )
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2: the user's mistake, told in one line a fault)."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        streams.prefer_utf8()
+        streams.open_streams()
+        words = sys.argv[1:]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
+    fault = None
     try:
-        code = _dispatch(words)
-        sys.stdout.flush()  # here, where a reader that is gone can still be forgiven
-        return code
+        with printing():
+            code = _dispatch(words)
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0
+    except OSError as error:  # of a page that was printed; commands tell theirs
+        if error.errno not in _NOT_OURS or error.filename or os.environ.get("GENKT_DEBUG"):
+            raise
+        code, fault = 2, error.strerror
+    if fault := fault or streams.flush():
+        streams.drop_output()
+        print(f"genkt: standard output cannot be written: {fault}", file=sys.stderr)
+        return code or 2
+    return code
 
 
 def _dispatch(words: list[str]) -> int:
@@ -69,7 +90,7 @@ def _dispatch(words: list[str]) -> int:
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
-        print(f'genkt: "{command}": not a command.{hint}', file=sys.stderr)
+        print(f'genkt: "{shown(command)}": not a command.{hint}', file=sys.stderr)
         return 2
     if rest[:1] == ["help"] or any(word in _HELP for word in rest):
         from genkt.cli.help import command_page
@@ -81,23 +102,40 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(command: str, words: list[str]) -> int:
     debug = bool(os.environ.get("GENKT_DEBUG"))
+    if streams.folder_is_gone():
+        fault = "the current folder has been deleted; cd to another"
+        print(f"genkt {command}: {fault}", file=sys.stderr)
+        return 2
     try:
-        importlib.import_module(f"genkt.cli.{command}").run(words)
+        with until_stopped():
+            _tell_repeated(words)
+            importlib.import_module(f"genkt.cli.{command}").run(words)
     except UserError as error:
         if debug:
             raise
         for line in str(error).splitlines():
-            print(f"genkt {command}: {line}", file=sys.stderr)
+            print(f"genkt {command}: {shown(line, _LONGEST)}", file=sys.stderr)
         return 2
     except OSError as error:
         if debug or error.errno not in _NOT_OURS:
             raise
         print(f"genkt {command}: {explained(error)}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"\ngenkt {command}: {stopped}; the same command continues", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _tell_repeated(words: list[str]) -> None:
+    from genkt.cli.words import repeated
+
+    if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
+        for line in repeated(words):
+            logging.getLogger("genkt").warning(line)
 
 
 def _overview() -> str:
