@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal, Protocol, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder
@@ -199,14 +200,29 @@ def chosen_images(
         return concat(train, splits.unlabelled)
     if which != "labelled":
         return train
-    labelled, _ = draw_labels(
-        train,
-        per_class=data.labels_per_class,
-        fraction=data.label_fraction,
-        list_file=data.label_list,
-        seed=derive_seed(seed, "draw", draw),
-    )
+    labelled, _ = drawn_labels(data, splits, derive_seed(seed, "draw", draw))
     return train.select(labelled)
+
+
+def drawn_labels(
+    data: DataSettings, splits: Splits, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The training images that keep their label, as the settings choose them, and all others.
+
+    Raises:
+        UserError: as ``draw_labels``; with what was left out of the data, as that may be why.
+    """
+    try:
+        return draw_labels(
+            splits.train,
+            per_class=data.labels_per_class,
+            fraction=data.label_fraction,
+            list_file=data.label_list,
+            seed=seed,
+        )
+    except UserError as error:
+        notes = [*splits.notes, *left_out_notes(splits.skipped)]
+        raise UserError(" ".join([f"{error}{'.' * bool(notes)}", *notes])) from error
 
 
 def _check_training(splits: Splits) -> None:
@@ -275,13 +291,7 @@ def _draw(
     """
     data = settings.data
     seed = derive_seed(settings.seed, "draw", settings.first_draw + index)
-    labelled, others = draw_labels(
-        splits.train,
-        per_class=data.labels_per_class,
-        fraction=data.label_fraction,
-        list_file=data.label_list,
-        seed=seed,
-    )
+    labelled, others = drawn_labels(data, splits, seed)
     labels = np.full(len(transfer.images), UNLABELLED, dtype=np.int64)
     labels[labelled] = splits.train.labels[labelled]
     rows, parts, copies = transfer.choose(labelled, others, seed)
