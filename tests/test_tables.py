@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,3 +103,17 @@ def test_headers_name_the_columns(
 ) -> None:
     columns = find_columns(cells)
     assert (None if columns is None else (columns.name, columns.label)) == expected
+
+
+@pytest.mark.parametrize("columns", [["file", "label"], ["label", "file"], ["fold", "label", "id"]])
+def test_a_header_behind_a_mark_of_comments_is_one(columns: list[str], tmp_path: Path) -> None:
+    """As NumPy writes it; what is no header stays a comment."""
+    values = {"file": "7.png", "id": "7.png", "label": "cat", "fold": "3"}
+    rows = np.array([[values[column] for column in columns]] * 2)
+    np.savetxt(tmp_path / "t.csv", rows, fmt="%s", delimiter=",", header=",".join(columns))
+    assert (tmp_path / "t.csv").read_text().startswith("# ")
+    found = read_rows(tmp_path / "t.csv", "list", known=lambda name: False, labelled=True)
+    assert [(row.name, row.class_name) for row in found] == [("7.png", "cat")] * 2
+    (tmp_path / "t.csv").write_text("# label, made by hand\n7.png,cat\n")
+    (row,) = read_rows(tmp_path / "t.csv", "list", known=lambda name: False, labelled=True)
+    assert (row.name, row.class_name, row.fault) == ("7.png", "cat", "")

@@ -181,8 +181,8 @@ def _place(keys: Sequence[str], known: Sequence[str]) -> int | None:
 def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: bool) -> list[Row]:
     """The rows of a list of images: ``filename,class``, or columns that a header names.
 
-    A line that starts with ``#`` is a comment unless it names an image that is there. What is
-    ignored, or read as another name, is told once.
+    A line that starts with ``#`` is a comment unless it names an image that is there, or is the
+    first one and a header. What is ignored, or read as another name, is told once.
 
     Args:
         what: the file is, for messages.
@@ -201,7 +201,7 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
         lines = split_lines(read_text(file, what), fits, two=labelled)
     except csv.Error as error:
         raise UserError(f"{place}: {error}") from error
-    lines = _without_comments(lines, known, place)
+    lines = _without_comments(_bare_header(lines), known, place)
     columns = find_columns(lines[0].cells) if lines else None
     if columns is not None:
         del lines[0]
@@ -211,6 +211,18 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
     rows = [_row(line, columns or Columns()) for line in lines]
     _tell_renamed(rows, columns or Columns(), place)
     return rows
+
+
+def _bare_header(lines: Sequence[Line]) -> list[Line]:
+    """The lines, the first without the # that NumPy puts before a header, where it is one."""
+    if not lines or not lines[0].text.startswith("#"):
+        return list(lines)
+    first, *rest = lines
+    cells = (first.cells[0].lstrip("# "), *first.cells[1:])
+    columns = find_columns(cells)
+    if columns is None or columns.name is None or columns.label is None:
+        return list(lines)
+    return [Line(first.number, cells, first.text.lstrip("# ")), *rest]
 
 
 def _without_comments(
