@@ -14,7 +14,7 @@ from genkt.data.class_names import class_of_text
 from genkt.data.images import ImageSet, Skipped
 from genkt.data.names import canonical
 from genkt.data.parts import content_of
-from genkt.data.tables import Row, read_rows
+from genkt.data.tables import Row, check_faults, read_rows
 from genkt.io import derive_seed, did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
@@ -221,11 +221,7 @@ def _read_list(images: ImageSet, list_file: Path) -> list[int]:
             chosen[found] = None
         else:
             faults.append(f"line {row.line.number}: {found}")
-    if faults:
-        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise UserError(
-            f"list file {list_file}, {len(faults)} faults: {'; '.join(faults[:10])}{more}"
-        )
+    check_faults(faults, f"list file {list_file}")
     if not chosen:
         raise UserError(
             f"list file {list_file}: expected one path or sample id a line, it is empty"

@@ -27,6 +27,7 @@ NAME_COLUMNS = (
 """What a column that names the image is called (see ``plain_key``), the surest first."""
 
 _SEPARATORS = ",;\t"
+_MOST_FAULTS = 10
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -211,6 +212,22 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
     rows = [_row(line, columns or Columns()) for line in lines]
     _tell_renamed(rows, columns or Columns(), place)
     return rows
+
+
+def check_faults(faults: Sequence[str], place: str) -> None:
+    """Refuse a list with faulty lines: all are counted, the first few are shown.
+
+    Args:
+        faults: one text a line.  place: what the file is, and its path.
+
+    Raises:
+        UserError: there are some.
+    """
+    if faults:
+        shown = "; ".join(faults[:_MOST_FAULTS])
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UserError(f"{place}, {count}: {shown}{more}")
 
 
 def _bare_header(lines: Sequence[Line]) -> list[Line]:
