@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_images_that_the_run_was_not_tested_on_are_told(finished: Path, tmp_path
     images = carved_ids(finished / "images", seed=1)
     others = len(set(images) - set(tested))
     assert 0 < others < len(images) and note.startswith(f"{others} of these {len(images)} images")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"predictions": {"ids": [3]}}'])
+def test_a_damaged_report_does_not_stop_an_evaluation(
+    content: str, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "run" / "student", tmp_path / "model")
+    (tmp_path / "model" / "report.json").write_text(content)
+    words = ["evaluate", f"model={tmp_path / 'model'}", "data=folder", "device=cpu"]
+    ran = run(*words, f"data.root={finished / 'images'}")
+    assert ran.code == 0 and "not known which images the run was tested on" in ran.out
 
 
 def carved_ids(root: Path, seed: int) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from genkt.analysis.statistics import wilson_interval
 from genkt.data.images import ImageSet, Skipped
 from genkt.data.parts import content_of
 from genkt.data.splits import Splits
-from genkt.io import read_json
+from genkt.io import read_json, reading
 from genkt.recipes.data import load_splits
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
-from genkt.types import Prediction, UserError
+from genkt.types import DamagedError, Prediction, UserError
 
 
 class EvaluateSettings(Protocol):
@@ -132,8 +132,12 @@ def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:
     report = Path(model).expanduser() / "report.json"
     if split == "train" or not report.is_file():
         return []
-    tested = (read_json(report).get("predictions") or {}).get("ids") or ()
-    known = set(map(content_of, tested))
+    try:
+        with reading(report, "a report"):
+            predictions = read_json(report, "a report").get("predictions") or {}
+            known = set(map(content_of, predictions.get("ids") or ()))
+    except DamagedError as error:
+        return [f"{error}: it is not known which images the run was tested on."]
     others = [each for each in images.ids if content_of(each) not in known]
     if not others or len(others) == len(images):
         return []
