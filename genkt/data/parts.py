@@ -72,7 +72,7 @@ def split_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """About ``share * N`` rows and the others, both ascending, drawn by content.
 
-    Copies of one picture are on one side. So the first part has ``round(share * N)`` rows, or, where
+    Copies of one picture are on one side: the first part has ``round(share * N)`` rows or, where
     that would part copies, the nearest number that does not.
 
     Raises:
