@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder
-from genkt.data.images import ImageSet, Skipped, concat, overlap
+from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.parts import PlainRecords, content_of, without_classes
 from genkt.data.scan import left_out_notes
 from genkt.data.separation import separated
@@ -87,7 +87,7 @@ class Pool:
         images: training images, then the transfer images that came from elsewhere.
         draws: the run's label draws, rows of these images.
         splits: the data they come from.
-        notes: what the user should know, e.g. test images that are also training images.
+        notes: what the user should know, e.g. copies of test images that were left out.
         found: the transfer images that are no training images, with their provenance.
         first: the row of ``images`` where they start.
     """
@@ -274,7 +274,8 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
         found=found,
         first=int(np.searchsorted(needed, transfer.first)),
     )
-    notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn), *_warnings(pool)]
+    notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn)]
+    notes += left_out_notes(pool.skipped, "; the report lists them")
     if transfer.found is not None:
         notes += _made_of_test_images(transfer.found, splits)
     return replace(pool, notes=tuple(notes))
@@ -324,16 +325,6 @@ def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
         transfer=place(draw.transfer),
         parts=tuple(replace(part, rows=place(part.rows)) for part in draw.parts),
     )
-
-
-def _warnings(pool: Pool) -> list[str]:
-    notes, splits, images = [], pool.splits, pool.images
-    if splits.test is not None and (same := overlap(images, splits.test)):
-        notes.append(
-            f"{len(same)} test images are also training or transfer images "
-            f"(e.g. {same[0][1]}): accuracies are too high by as much."
-        )
-    return notes + left_out_notes(pool.skipped, "; the report lists them")
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
