@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genkt.disk import disk_is_full, full_disk, is_full_fault, room_text, writing_fault
+from genkt.synonyms import means_same
 from genkt.types import UserError
 
 if TYPE_CHECKING:
@@ -270,8 +271,13 @@ def cache_home() -> Path:
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:
-    """ " Did you mean a, b?" with the closest choices first, or "" when nothing is close."""
+    """ " Did you mean a, b?" with the closest choices first, or "" when nothing is close.
+
+    A choice that means the same (``learning_rate`` for ``lr``) comes in place of similar letters.
+    """
     import difflib
 
-    close = difflib.get_close_matches(word, list(choices), n=most, cutoff=0.5)
+    known = list(choices)
+    close = [choice for choice in known if means_same(word, choice)][:most]
+    close = close or difflib.get_close_matches(word, known, n=most, cutoff=0.5)
     return f" Did you mean {', '.join(close)}?" if close else ""

@@ -1,17 +1,28 @@
-"""Slow weights: the formula by hand, no shared memory, buffers, shared weights, continuing."""
+"""Slow weights: both formulas by hand, no shared memory, buffers, shared weights, continuing."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from training_cases import SETTINGS, TRANSFORM, assert_same, tiny_net, tiny_resnet
 
 from genkt.models.backbone import Backbone
-from genkt.training.averages import SlowWeights
+from genkt.training.averages import (
+    AveragedWeights,
+    MomentumWeights,
+    SlowWeights,
+    average_lists,
+    newest_share,
+    start_left,
+)
 from genkt.types import UserError
 
 
@@ -32,9 +43,9 @@ def move(student: Backbone, seed: int) -> None:
 
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.75, 0.9999])
-def test_it_is_the_formula(decay: float, every: int) -> None:
+def test_momentum_is_the_formula_of_the_paper(decay: float, every: int) -> None:
     student = tiny_resnet()
-    slow = SlowWeights(student, decay, every)
+    slow = MomentumWeights(student, decay, every)
     expected = {name: value.double() for name, value in state_of(student).items()}
     for step in range(1, 8):
         move(student, step)
@@ -51,7 +62,7 @@ def test_it_is_the_formula(decay: float, every: int) -> None:
 
 def test_nothing_is_shared_and_the_student_is_only_read() -> None:
     student = tiny_resnet()
-    before, slow = state_of(student), SlowWeights(student, 0.9, 1)
+    before, slow = state_of(student), MomentumWeights(student, 0.9, 1)
     assert all(p.requires_grad for p in student.parameters()) and student.training
     assert not student.frozen
     move(student, 0)
@@ -64,7 +75,7 @@ def test_nothing_is_shared_and_the_student_is_only_read() -> None:
 
 
 def test_the_slow_copy_is_frozen() -> None:
-    slow = SlowWeights(tiny_resnet(), 0.9, 1)
+    slow = MomentumWeights(tiny_resnet(), 0.9, 1)
     before = state_of(slow.model)
     slow.model.train()
     slow.model(torch.rand(4, 3, 16, 16))
@@ -74,7 +85,7 @@ def test_the_slow_copy_is_frozen() -> None:
 
 def test_integer_buffers_are_copied_and_statistics_are_averaged() -> None:
     student = tiny_resnet()
-    slow = SlowWeights(student, 0.5, 2)
+    slow = MomentumWeights(student, 0.5, 2)
     for step in range(3):
         with torch.no_grad():
             student.model.bn1.running_mean.add_(4)  # type: ignore[union-attr, operator]
@@ -88,7 +99,7 @@ def test_integer_buffers_are_copied_and_statistics_are_averaged() -> None:
 def test_weights_that_did_not_move_keep_their_bits() -> None:
     student = tiny_resnet()
     before = state_of(student)
-    slow = SlowWeights(student, 0.7, 1)
+    slow = MomentumWeights(student, 0.7, 1)
     for _ in range(5):
         with torch.no_grad():
             student.model.fc.weight.add_(1)  # type: ignore[union-attr, operator]
@@ -112,7 +123,7 @@ class Tied(nn.Module):
 
 def test_a_weight_that_two_layers_share_moves_once() -> None:
     student = Backbone(Tied(), TRANSFORM, "tied")
-    slow = SlowWeights(student, 0.5, 1)
+    slow = MomentumWeights(student, 0.5, 1)
     start = student.model.first.weight.detach().clone()  # type: ignore[union-attr, operator]
     with torch.no_grad():
         student.model.first.weight.add_(1)  # type: ignore[union-attr, operator]
@@ -122,14 +133,15 @@ def test_a_weight_that_two_layers_share_moves_once() -> None:
         torch.testing.assert_close(weight.detach(), start + 0.5)
 
 
-@pytest.mark.parametrize("stop", [2, 3])
-def test_it_goes_on_where_it_stopped(stop: int) -> None:
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("kind", [AveragedWeights, MomentumWeights])
+def test_it_goes_on_where_it_stopped(kind: type[SlowWeights], stop: int) -> None:
     student, twin = tiny_resnet(), tiny_resnet()
-    whole, part = SlowWeights(student, 0.9, 2), SlowWeights(twin, 0.9, 2)
+    whole, part = kind(student, 0.9, 2), kind(twin, 0.9, 2)
     for step in range(6):
         if step == stop:
             state = copy.deepcopy(part.state_dict())
-            part = SlowWeights(twin, 0.9, 2)
+            part = kind(twin, 0.9, 2)
             part.load_state_dict(state)
         for model, slow in ((student, whole), (twin, part)):
             move(model, step)
@@ -145,4 +157,108 @@ def test_a_decay_that_is_none_is_refused_with_the_settings(decay: float) -> None
 
 def test_a_new_copy_starts_at_the_student() -> None:
     student = tiny_net(4)
-    assert_same(SlowWeights(student, 0.9, 3).model.state_dict(), student.state_dict())
+    assert_same(MomentumWeights(student, 0.9, 3).model.state_dict(), student.state_dict())
+
+
+class Line(nn.Module):
+    """One weight of float64, so that a formula can be followed to the last digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 1, dtype=torch.float64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.mean(dim=(2, 3)).double())  # type: ignore[no-any-return]
+
+
+def line() -> tuple[Backbone, Tensor]:
+    model = Line()
+    return Backbone(model, TRANSFORM, "line"), model.head.weight
+
+
+def explicit_shares(decay: float, num_updates: int) -> list[float]:
+    """Share of every update in the average after the last one, the first update's first."""
+    shares: list[float] = []
+    for number in range(1, num_updates + 1):
+        newest = max(1 - decay, 9 / (number + 8))
+        shares = [share * (1 - newest) for share in shares] + [newest]
+    return shares
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    decay=st.floats(0, 0.9999999), every=st.integers(1, 7), num_steps=st.integers(1, 150),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_the_average_is_the_explicit_mean(
+    decay: float, every: int, num_steps: int, seed: int
+) -> None:
+    student, weight = line()
+    slow, rng = AveragedWeights(student, decay, every), np.random.default_rng(seed)
+    values = rng.normal(size=(num_steps, *weight.shape))
+    for value in values:
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(value))
+        slow.update(student)
+    read = values[every - 1 :: every]
+    if not len(read):  # no update yet: the trained weights
+        read = values[-1:]
+    shares = explicit_shares(decay, len(read))
+    assert sum(shares) == pytest.approx(1, abs=1e-9) and min(shares) >= 0
+    expected = np.tensordot(shares, read, axes=1)
+    found = slow.model.get_parameter("model.head.weight").detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.999, 0.9999999])
+def test_shares_start_at_one_and_end_at_those_of_the_decay(decay: float) -> None:
+    assert newest_share(1, decay) == 1.0  # so nothing of the start is left, whatever the decay
+    falling = [newest_share(n, decay) for n in range(1, 300)]
+    assert falling == sorted(falling, reverse=True)
+    assert newest_share(10**9, decay) == pytest.approx(1 - decay, abs=1e-7)
+
+
+def test_a_weight_that_stands_still_keeps_its_bits_under_the_average() -> None:
+    student = tiny_resnet()
+    with torch.no_grad():
+        student.model.conv1.weight.mul_(1e-3).add_(1 / 3)  # type: ignore[union-attr, operator]
+    before, slow = state_of(student), AveragedWeights(student, 0.999, 2)
+    for _ in range(9):
+        slow.update(student)
+    assert_same(slow.model.state_dict(), before)
+
+
+@pytest.mark.parametrize(("num_steps", "most"), [(1, 0.0), (10, 0.2), (240, 0.12), (20_000, 0.06)])
+def test_after_any_number_of_steps_it_is_near_the_trained_weights(
+    num_steps: int, most: float
+) -> None:
+    student, weight = line()
+    slow = AveragedWeights(student, 0.999, 1)
+    torch.nn.init.zeros_(weight)
+    for step in range(1, num_steps + 1):
+        torch.nn.init.constant_(weight, (step / num_steps) ** 0.5)  # from 0 at the start to 1
+        slow.update(student)
+    found = slow.model.get_parameter("model.head.weight").detach()
+    assert (1 - found).abs().max().item() <= most
+
+
+def test_torch_averages_by_the_same_rule() -> None:
+    student = tiny_resnet()
+    averaged = AveragedModel(student, multi_avg_fn=average_lists(0.9), use_buffers=True)
+    slow = AveragedWeights(student, 0.9, 1)
+    for step in range(20):
+        move(student, step)
+        averaged.update_parameters(student)
+        slow.update(student)
+    assert_same(dict(averaged.module.state_dict()), slow.model.state_dict())
+
+
+def test_what_momentum_keeps_of_its_start() -> None:
+    student, weight = line()
+    torch.nn.init.ones_(weight)
+    slow = MomentumWeights(student, 0.75, 3)
+    torch.nn.init.zeros_(weight)
+    for _ in range(11):
+        slow.update(student)
+    left = slow.model.get_parameter("model.head.weight")[0, 0].item()
+    assert left == pytest.approx(start_left(0.75, 3, 11)) == pytest.approx(0.75**3)

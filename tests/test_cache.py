@@ -27,6 +27,7 @@ from genkt.data.cache import (
     store_identity,
     store_path,
 )
+from genkt.data.store_files import decoding_key
 from genkt.data.views import FIXED_VIEW, ViewSpec
 from genkt.io import fingerprint
 from genkt.types import UserError
@@ -138,6 +139,7 @@ def test_a_store_without_maps_is_what_it_was_before_there_were_any() -> None:
         ids=[f"a/{index}#0" for index in range(50)],
     )  # fmt: skip
     assert fingerprint(identity) == "746907298f8f38fa12aac6134cbfc7f5"
+    assert identity | decoding_key(1) == identity != identity | decoding_key(2)
     assert LAYOUT.as_dict() == {
         "num_rows": 50, "widths": {"features": 6, "logits": 3}, "dtype": "float16",
     }  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import model_words, run, transfer_words, tree
+from tiny import model_words, run, transfer_words, tree, write_images
 
 from genkt import __version__
 from genkt.cli.main import COMMANDS
@@ -135,6 +135,13 @@ def test_messages(words: list[str], expected: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def own_validation(home: Path) -> list[str]:
+    """Data with a val folder and no test folder: no test part is carved then."""
+    for part in ("train", "val"):
+        write_images(home / "parts" / part)
+    return [f"data.root={home / 'parts'}"]
+
+
 def test_what_only_data_and_models_show_leaves_nothing_behind(tmp_path: Path) -> None:
     for words, expected in (
         (["student.args={nope: 1}"], 'model "resnet18": timm does not take these args'),
@@ -142,6 +149,7 @@ def test_what_only_data_and_models_show_leaves_nothing_behind(tmp_path: Path) ->
         (["data.labels_per_class=null"], "all training images are labelled and there are no"),
         (["train.select=best", "data.validation_fraction=0"], "train.select: best needs validat"),
         (["data.test_fraction=0", "data.validation_fraction=0"], "no test images"),
+        (own_validation(tmp_path), "no validation part of their own, and these have one"),
         (["method=aft", "method.beta=1", "train.batch_size=2", "train.labelled_per_batch=1"],
          "train.batch_size: method aft needs at least 3 rows"),
         (["data.views.num_views=0"], "data.views.num_views=0 makes fresh views every epoch"),
@@ -168,7 +176,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file' / 'run'}"))
-    assert ran.code == 2 and len(ran.lines) == 1 and "cannot be created" in ran.err
+    assert ran.code == 2 and len(ran.lines) == 1 and "cannot be written" in ran.err
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file'}"))
     assert ran.code == 2 and "expected a folder, it is a file" in ran.err
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'images'}"))

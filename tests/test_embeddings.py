@@ -110,6 +110,9 @@ def test_another_encoder_transform_or_crop_is_another_store(tmp_path: Path) -> N
     identities = [
         identity(), identity("b"), identity(crops=CROPS),
         embedding_identity(encoder="a", width=WIDTH, transform={"size": 9}, crops=None),
+        embedding_identity(
+            encoder="a", width=WIDTH, transform={"size": 8}, crops=None, decoding=2
+        ),
         identity(crops=CropSpec(3, 1, 16, (0.08, 1.0), (0.75, 1.333), 2, 9)),
     ]  # fmt: skip
     assert len({EmbeddingStore(home, each).path for each in identities}) == len(identities)

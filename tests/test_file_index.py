@@ -260,3 +260,35 @@ def test_a_wrong_index_heals(tmp_path: Path, reads: list[str]) -> None:
     again = read_unlabelled(root)
     assert len(reads) == NUM
     assert all(again.load(index).size == (6, 6) for index in range(NUM))
+
+
+def test_after_a_change_of_decoding_everything_is_read_again(
+    tmp_path: Path,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    root = picture_folder(tmp_path / "r", range(NUM))
+    first = examine(root, NAMES)
+    reads.clear()
+    monkeypatch.setattr(file_index, "DECODING", file_index.DECODING + 1)
+    with caplog.at_level("INFO"):
+        assert examine(root, NAMES) == first and len(reads) == NUM
+    assert "earlier way of decoding" in caplog.text and "damaged" not in caplog.text
+    reads.clear()
+    assert examine(root, NAMES) == first and not reads
+
+
+def test_an_index_without_a_decoding_is_of_an_earlier_one(
+    tmp_path: Path, reads: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = picture_folder(tmp_path / "r", range(NUM))
+    examine(root, NAMES)
+    path = index_of("folder", root)
+    columns = read_columns(path)
+    assert columns is not None
+    digest = np.frombuffer(file_index._digest(columns), np.uint8)
+    np.savez(path, **columns, digest=digest)  # as genkt wrote it before
+    reads.clear()
+    examine(root, NAMES)
+    assert len(reads) == NUM and "damaged" not in caplog.text

@@ -92,7 +92,11 @@ def test_what_is_ignored_and_what_is_found(tmp_path: Path) -> None:
     picture(tmp_path / "a" / "deeper" / "still" / "UPPER.JPG")
     os.symlink(tmp_path / "a" / "0.png", tmp_path / "b" / "link.png")
     splits = read_folder(tmp_path, test_fraction=0)
-    assert len(splits.train) == 10 and not splits.skipped
+    assert len(splits.train) == 10
+    left_out = {Path(entry.path).name: entry.reason for entry in splits.skipped}
+    assert list(left_out) == [".git", ".hidden.png"], "notes.txt and .DS_Store are no images"
+    assert "1 image file in 1 version control folder (.git)" in left_out[".git"]
+    assert not any(entry.is_damage for entry in splits.skipped)
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
@@ -259,15 +263,18 @@ def test_changed_and_lost_files_are_noticed(tmp_path: Path) -> None:
         images.load(1)
 
 
-def test_same_picture_in_train_and_test_is_found(tmp_path: Path) -> None:
+def test_same_picture_in_train_and_test_is_tested_on_alone(tmp_path: Path) -> None:
     fill(tmp_path / "train")
     fill(tmp_path / "test")
     data = (tmp_path / "train" / "a" / "2.png").read_bytes()
     (tmp_path / "test" / "b" / "copy.png").write_bytes(data)
     splits = read_folder(tmp_path)
     assert splits.test is not None
-    ((one, other),) = overlap(splits.train, splits.test)
-    assert one.startswith("train/a/2.png#") and other.startswith("test/b/copy.png#")
+    assert not overlap(splits.train, splits.test)
+    assert (len(splits.train), len(splits.test)) == (7, 9)
+    (note,) = splits.notes
+    assert "1 test image is also in train: 1 file left out of train (e.g. train/a/2.png" in note
+    assert "which is test/b/copy.png; 1 had another class" in note
 
 
 def test_list_file_with_paths_of_a_folder(tmp_path: Path) -> None:

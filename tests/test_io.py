@@ -101,6 +101,27 @@ def test_suggestions_come_closest_first() -> None:
     assert did_you_mean("qqq", ["vit"]) == ""
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("learning_rate", "lr"),
+        ("learningRate", "lr"),
+        ("wd", "weight_decay"),
+        ("bs", "batch_size"),
+        ("batch", "batch_size"),
+        ("num_epochs", "epochs"),
+        ("grad_clip", "clip_grad"),
+        ("gradient_accumulation_steps", "accumulate"),
+        ("kw", "kl_weight"),
+        ("tau", "temperature"),
+    ],
+)
+def test_a_setting_is_known_by_its_other_names(word: str, meant: str) -> None:
+    names = ["steps", "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip_grad",
+             "accumulate", "kl_weight", "temperature", "learn_what"]  # fmt: skip
+    assert did_you_mean(word, names) == f" Did you mean {meant}?"
+
+
 def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert resource("configs").is_dir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from genkt.data.transform import ImageTransform
 from genkt.data.views import ViewSpec
 from genkt.models.backbone import Backbone
-from genkt.training.probe import PartStore, ProbedStore, fit_head, install_head
+from genkt.training.probe import PartStore, ProbedStore, fit_head
 from genkt.types import ModelOutput
 
 HALF = (0.5, 0.5, 0.5)
@@ -106,13 +106,13 @@ def test_probed_store_serves_cached_features_and_the_heads_logits() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_50x1_bit"])
-def test_installed_head_gives_the_same_logits(name: str) -> None:
-    """Linear classifiers and BiT's 1x1 convolution alike."""
+def test_a_model_answers_by_a_given_head(name: str) -> None:
+    """Models with a linear classifier and with BiT's 1x1 convolution alike."""
     channels = {"channels": [8, 8, 16, 16]} if name == "resnet18" else {}
     model: nn.Module = timm.create_model(name, num_classes=3, **channels)
     backbone = Backbone(model, ImageTransform((32, 32), HALF, HALF, "bilinear", 1.0), name).eval()
     head = nn.Linear(backbone.width, 3)
-    install_head(backbone, head)
+    backbone.answer_by(head)
     output = backbone(torch.randn(2, 3, 32, 32))
     assert torch.allclose(output.logits, head(output.features), atol=1e-5)
 

@@ -18,10 +18,11 @@ from genkt.cli.app import read_config
 from genkt.cli.words import Words
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.opening import Given, open_session
-from genkt.recipes.recipe_config import StagedRecipe
+from genkt.recipes.recipe_config import FinetuneStage, StagedRecipe
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.session import Session
 from genkt.training.soup import average_weights
+from genkt.types import UserError
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
 TWO_TEACHERS = [
@@ -86,6 +87,52 @@ def test_stages_run_in_the_order_of_the_file_and_report(tmp_path: Path) -> None:
     assert [r["step"] for r in cell["result"]["curve"] if "lr" in r] == list(range(1, 11))
     # 6 steps of 12 images and 4 of 6 are 8 steps of 12 for the baseline
     assert cell_of(tmp_path, "stl")["result"]["cost"]["steps"] == 8
+
+
+def records_of(home: Path, stage: str) -> list[dict[str, Any]]:
+    lines = (home / "run" / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["stage"] == stage]
+
+
+def test_a_stage_is_validated_whatever_it_is_called(tmp_path: Path) -> None:
+    words = ["train.select=best", "train.eval_every=1", "train.lr=0.05"]
+    words += ["data.validation_fraction=0.3", "teacher.adapt=fine_tune", "baseline=false"]
+    ran = mine(tmp_path, "  adapt_x: {do: distil, steps: 6}\n", *words)
+    assert ran.code == 0, ran.err
+    measured = [r for r in records_of(tmp_path, "adapt_x") if "validation_accuracy" in r]
+    assert [record["step"] for record in measured] == [1, 2, 3, 4, 5, 6]
+    best = load_file(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    last = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    student = load_file(tmp_path / "run" / "student" / "model.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in student.items())
+    accuracies = [record["validation_accuracy"] for record in measured]
+    if accuracies[-1] < max(accuracies):
+        assert any(not torch.equal(value, last[name]) for name, value in student.items())
+    teacher = records_of(tmp_path, "adapt-teacher0")
+    assert teacher and not any("validation_accuracy" in record for record in teacher)
+
+
+def test_no_file_of_a_stage_goes_for_its_name(tmp_path: Path) -> None:
+    ran = mine(tmp_path, "  search-x: {do: finetune, steps: 1}\n", "baseline=false")
+    assert ran.code == 0, ran.err
+    cell = tmp_path / "run" / "draws" / "0" / "mine"
+    assert (cell / "search-x" / "last.safetensors").is_file()
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["teachers", "search", "retrieve", "adapt-teacher0"])
+def test_a_stage_may_not_be_called_as_what_the_run_has(name: str) -> None:
+    with pytest.raises(UserError, match=f'stages: "{name}"'):
+        StagedRecipe("mine", {name: FinetuneStage(do="finetune")})
+    StagedRecipe("mine", {f"{name}x-": FinetuneStage(do="finetune")})
+
+
+@pytest.mark.parametrize("name", ["cache", "teacher0"])
+def test_a_recipe_may_not_be_called_as_a_folder_of_the_run(name: str) -> None:
+    stages: dict[str, Any] = {"a": FinetuneStage(do="finetune")}
+    with pytest.raises(UserError, match=f"name: {name} is a folder"):
+        StagedRecipe(name, stages)
+    StagedRecipe(f"my_{name}", stages)
 
 
 def test_settings_of_a_stage_from_the_command_line(tmp_path: Path) -> None:

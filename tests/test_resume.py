@@ -18,7 +18,9 @@ import torch
 from training_cases import KD, METHODS, Case, assert_same, tiny_net, tiny_resnet, weights
 
 from genkt.data.views import ViewSpec
+from genkt.methods.base import WeightRule
 from genkt.training.checkpoint import load_state, save_state
+from genkt.training.identity import stage_identity
 from genkt.types import UserError
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -147,6 +149,24 @@ def test_another_option_of_the_method_is_refused(
     monkeypatch.setitem(METHODS, "kd", dataclasses.replace(KD, temperature=3.0))
     with pytest.raises(UserError, match=r"belongs to a run with other settings"):
         Case(tmp_path, "kd").run()
+
+
+def test_the_state_of_another_average_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, averaged = Case(tmp_path / "plain"), Case(tmp_path / "ema").with_settings(ema=0.9)
+    plain.run()
+    averaged.run()
+    monkeypatch.setattr("genkt.training.identity.AVERAGE_RULE", "as it was before")
+    plain.run()  # has none
+    with pytest.raises(UserError, match=r"belongs to a run with other settings"):
+        averaged.run()
+
+
+def test_momentum_is_another_training(tmp_path: Path) -> None:
+    stages = [Case(tmp_path).stage() for _ in range(3)]
+    stages[1].momentum, stages[2].momentum = WeightRule(0.9, 1), WeightRule(0.9, 2)
+    assert len({stage_identity(stage, 6) for stage in stages}) == 3
 
 
 def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import contextlib
+import datetime
 import io
 import subprocess
 import sys
 import types
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genkt.generative.safe_pickle import read_tensors
+from genkt.models.tensor_files import read_tensors
 from genkt.types import UserError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.5, -2.0])}
@@ -103,7 +107,7 @@ def test_lightning_and_plain_files_give_their_tensors(tmp_path: Path) -> None:
 _IMPORTS = """
 import sys
 sys.path.insert(0, {decoys!r})
-from genkt.generative.safe_pickle import read_tensors
+from genkt.models.tensor_files import read_tensors
 print(sorted(read_tensors({path!r})))
 print([name for name in ("pytorch_lightning", "lightning", "omegaconf") if name in sys.modules])
 """
@@ -143,7 +147,36 @@ HOSTILE = [
     ("omegaconfig", "x", "{}"),
     ("evil.pytorch_lightning.callbacks", "x", "{}"),
     ("Pytorch_lightning.callbacks", "x", "{}"),
-    ("numpy.core.multiarray", "scalar", "{}"),
+    ("numpy.core.multiarray", "_reconstruct", "{}"),
+    ("numpy._core.multiarray", "_reconstruct", "{}"),
+    ("numpy.core.multiarray", "scalars", "{}"),
+    ("numpy.core.multiarray.scalar", "x", "{}"),
+    ("numpy", "load", "{}"),
+    ("numpy", "ndarray", "{}"),
+    ("numpy.lib.npyio", "load", "{}"),
+    ("numpy.testing._private.utils", "runstring", "open('{}', 'w')"),
+    ("pathlib", "Path.touch", "{}"),
+    ("pathlib", "Path.write_text", "{}"),
+    ("pathlib", "os.mkdir", "{}"),
+    ("argparse", "ArgumentParser", "{}"),
+    ("argparse", "FileType", "{}"),
+    ("argparse", "_HelpAction", "{}"),
+    ("datetime", "sys", "{}"),
+    ("datetime.datetime", "strptime", "{}"),
+    ("collections", "namedtuple", "{}"),
+    ("collections", "_sys.exit", "{}"),
+    ("functools", "partial", "{}"),
+    ("operator", "attrgetter", "{}"),
+    ("copyreg", "_reconstructor", "{}"),
+    ("builtins", "open", "{}"),
+    ("builtins", "type", "{}"),
+    ("builtins", "__import__", "{}"),
+    ("torch", "load", "{}"),
+    ("torch.jit", "load", "{}"),
+    ("torch.serialization", "add_safe_globals", "{}"),
+    ("torch.utils.cpp_extension", "load", "{}"),
+    ("torch._utils", "_rebuild_everything", "{}"),
+    ("lightning_fabric.utilities.data", "AttributeDict.x", "{}"),
 ]
 
 
@@ -164,7 +197,19 @@ def test_other_names_are_refused_by_name(
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("pytorch_lightning.os", "system"), ("omegaconf", "os.system"), ("lightning.x", "eval")],
+    [
+        ("pytorch_lightning.os", "system"),
+        ("omegaconf", "os.system"),
+        ("lightning.x", "eval"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy.dtypes", "os.system"),
+        ("pathlib", "PosixPath"),
+        ("argparse", "Namespace"),
+        ("collections", "defaultdict"),
+        ("collections", "deque"),
+        ("datetime", "datetime"),
+        ("builtins", "str"),
+    ],
 )
 def test_allowed_names_reach_nothing_real(
     module: str, name: str, tmp_path: Path, canary: Path
@@ -308,6 +353,26 @@ def test_damaged_safetensors_and_missing_files(tmp_path: Path) -> None:
         read_tensors(tmp_path / "none.ckpt")
     with pytest.raises(UserError):
         read_tensors(tmp_path)
+
+
+def test_settings_and_figures_beside_the_weights_are_no_obstacle(tmp_path: Path) -> None:
+    beside = {
+        "args": argparse.Namespace(lr=0.1, out=PurePosixPath("/x"), dtype=np.float32),
+        "best": np.float64(91.5),
+        "step": np.int64(7),
+        "kind": np.dtype("float32"),
+        "at": datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC),
+        "took": datetime.timedelta(hours=3),
+        "history": collections.defaultdict(list, {"loss": [1.0]}),
+        "last": collections.deque([1, 2], maxlen=3),
+        "seen": collections.Counter("aab"),
+    }
+    for legacy in (False, True):
+        torch.save(
+            {"state_dict": WEIGHTS, **beside}, tmp_path / "x.pth",
+            _use_new_zipfile_serialization=not legacy,
+        )  # fmt: skip
+        assert_same(read_tensors(tmp_path / "x.pth"), WEIGHTS)
 
 
 def test_settings_that_lightning_saved_beside_the_weights_are_no_obstacle(tmp_path: Path) -> None:

@@ -190,3 +190,8 @@ def test_a_frozen_model_does_not_move_by_itself() -> None:
     model.train()
     model(model.normalize(batches()[0]))
     assert_same(model.state_dict(), before)
+
+
+def test_batch_norm_of_one_value_is_told() -> None:
+    with pytest.raises(UserError, match="batches of at least 2 images, got 1"):
+        recalibrate_batch_norm(tiny_resnet(), [torch.zeros(1, 3, 16, 16, dtype=torch.uint8)])

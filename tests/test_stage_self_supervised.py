@@ -129,6 +129,13 @@ def test_more_pairs_than_images_are_told(tmp_path: Path) -> None:
     assert "a step shows" not in trained(tmp_path / "b").err
 
 
+def test_the_best_of_what_is_not_validated_is_told_to_be_the_last(tmp_path: Path) -> None:
+    words = ("train.select=best", "data.validation_fraction=0.2")
+    ran = trained(tmp_path, *words)
+    assert ran.err.count("not validated: its last weights count") == 1
+    assert not (tmp_path / "run" / "draws" / "0" / "ssl" / "ssl" / "best.safetensors").exists()
+
+
 def test_without_lightly_nothing_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

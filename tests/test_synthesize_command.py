@@ -73,7 +73,7 @@ def test_the_ways_to_say_what(
     home: Path, more: list[str], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    write_images(home / "pool", ("x",), 4)
+    write_images(home / "pool", ("x",), 4, first=9)
     ran = run(*words(home, *more))
     assert ran.code == 0, ran.err
     assert len(genkt.TransferSet.open(home / "set")) == count

@@ -15,8 +15,11 @@ import pytest
 import timm
 import torch
 import torchvision
+from source_cases import picture_folder
 
+from genkt.data import openers
 from genkt.data.cache import OutputStore
+from genkt.data.folders import read_unlabelled
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewSpec, render_view
 from genkt.models.backbone import Backbone
@@ -348,3 +351,22 @@ def test_on_a_gpu_the_values_agree(tmp_path: Path) -> None:
     torch.testing.assert_close(
         gpu.rows(rows).features, cpu.rows(rows).features, rtol=2e-2, atol=2e-2
     )
+
+
+def test_outputs_of_an_earlier_decoding_are_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files, drawn = read_unlabelled(picture_folder(tmp_path / "files", range(4))), image_set(4)
+    model, home = teacher(), tmp_path / "cache"
+    passes = Passes(model)
+    old = {name: cache_outputs(model, each, FIXED_VIEW, home) for name, each in
+           (("files", files), ("drawn", drawn))}  # fmt: skip
+    passes.count = 0
+    monkeypatch.setattr(openers, "DECODING", openers.DECODING + 1)
+    assert cache_outputs(model, drawn, FIXED_VIEW, home).path == old["drawn"].path
+    assert not passes.count and not caplog.records, "no file was decoded for it"
+    assert cache_outputs(model, files, FIXED_VIEW, home).path != old["files"].path
+    assert passes.count and str(old["files"].path) in caplog.text
+    caplog.clear()
+    cache_outputs(model, files, FIXED_VIEW, home)
+    assert not caplog.records

@@ -73,9 +73,14 @@ def picture(label: int, number: int, size: int = 20) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def write_images(root: Path, classes: tuple[str, ...] = CLASSES, per_class: int = 10) -> Path:
-    """``root/class/n.png`` (some in sub-folders, some jpg), every picture another."""
-    for label, name in enumerate(classes):
+def write_images(
+    root: Path, classes: tuple[str, ...] = CLASSES, per_class: int = 10, first: int = 0
+) -> Path:
+    """``root/class/n.png`` (some in sub-folders, some jpg), every picture another.
+
+    Sets whose labels start with another ``first`` share no picture.
+    """
+    for label, name in enumerate(classes, first):
         for number in range(per_class):
             folder = root / name / ("deep" if number % 3 == 0 else "")
             folder.mkdir(parents=True, exist_ok=True)

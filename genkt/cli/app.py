@@ -119,10 +119,9 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
     return faults
 
 
-_FILES = (
-    "student.weights", "teacher.weights", "data.label_list", "data.train", "data.validation",
-    "data.test", "weights",
-)  # fmt: skip
+_FILES = ("data.label_list", "data.train", "data.validation", "data.test")
+_WEIGHTS = ("student.weights", "teacher.weights", "weights")
+"""Files, or folders that hold one as Hugging Face lays it out."""
 _PLACES = ("transfer_set.root", "transfer_set.parts")
 _FOLDERS = ("data.root", "data.unlabelled", *_PLACES, "recipe.upstream")
 _NO_FOLDERS = (IN_PYTHON, "auto", "glyphs")
@@ -133,7 +132,7 @@ _OTHER_PLACE = re.compile(r"^\w{2,}:|[*?\[{]|\.tar$")
 def _path_faults(plain: dict[str, Any]) -> list[str]:
     """Files and folders that the settings name and that are not there."""
     faults = []
-    for key in (*_FILES, *_FOLDERS):
+    for key in (*_WEIGHTS, *_FILES, *_FOLDERS):
         given = _select(plain, key)
         for path in given if isinstance(given, list) else [given]:
             if not isinstance(path, str) or path in _NO_FOLDERS:
@@ -149,7 +148,7 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 own = OWN_PARTS if key == "transfer_set.parts" else ()
                 hint = did_you_mean(path, own, most=1) or _near(found)
                 faults.append(f"{key}: no such {_kind(key)}: {path}{hint and '.'}{hint}")
-            elif found.is_dir() != (key in _FOLDERS):
+            elif key not in _WEIGHTS and found.is_dir() != (key in _FOLDERS):
                 faults.append(f"{key}: expected a {_kind(key)}: {path}")
     return faults
 

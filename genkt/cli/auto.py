@@ -55,7 +55,7 @@ def decided(
     config = read_config(TransferConfig, "transfer", rest)
     if config.smoke:
         raise UserError("method=auto: looks at the data, which smoke=true leaves alone; name one")
-    splits = splits or load_splits(config.data, config.seed)
+    splits = load_splits(config.data, config.seed, splits)
     choice = choose(facts_of(config, splits, student, teachers))
     own = {pair[0] for word in rest if (pair := split_word(word))}
     chosen = [word for word in choice.words if _key(word) not in own]

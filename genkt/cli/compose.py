@@ -9,6 +9,7 @@ from typing import Any
 
 from genkt.cli.words import MODEL_GROUPS, Words, hydra_words, parse_override, split_word
 from genkt.io import did_you_mean
+from genkt.synonyms import means_same
 from genkt.types import UserError
 
 _INTERNAL = ("hydra.", "hydra/")
@@ -216,8 +217,11 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
 
 
 def _key_hint(key: str, known: list[str], node: Any) -> str:
-    last, known = key.rpartition(".")[2], list(dict.fromkeys(known))
+    (parent, _, last), known = key.rpartition("."), list(dict.fromkeys(known))
     same = [name for name in known if name.split(".")[-1] == last]
+    if not same:
+        same = [name for name in known if means_same(last, name.split(".")[-1])]
+        same = [name for name in same if name.rpartition(".")[0] == parent] or same
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
     close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if same or close:

@@ -43,6 +43,7 @@ from genkt.data.store_files import (
     StoreLayout,
     check_chunks,
     check_file,
+    decoding_key,
     layout_of,
     read_rows,
     read_signed,
@@ -76,7 +77,7 @@ _COMMIT_SECONDS = 2.0
 def store_identity(
     *, teacher: str, transform: Mapping[str, Any], views: ViewSpec, dtype: str,
     outputs: Sequence[str], precision: str, ids: Sequence[str],
-    map_shape: tuple[int, int, int] | None = None,
+    map_shape: tuple[int, int, int] | None = None, decoding: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything a stored value depends on; stores of unequal identity never share a folder.
 
@@ -84,6 +85,7 @@ def store_identity(
         teacher: fingerprint of its weights.  transform: its input transform.
         precision: what the forward pass computed in.  ids: N ordered sample ids.
         map_shape: (D, H', W') of the feature maps; None where none are stored.
+        decoding: see ``ImageSet.decoding``.
     """
     maps = {} if map_shape is None else {"map_shape": list(map_shape)}
     return {
@@ -97,6 +99,7 @@ def store_identity(
         "num_samples": len(ids),
         "ids": fingerprint_ids(ids),
         **maps,
+        **decoding_key(decoding),
     }
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from genkt.data.names import canonical
+
 CLASS_COLUMNS = (
     "class", "label", "classname", "labelname", "categoryname", "category", "target", "cls",
     "species", "breed", "diagnosis", "dx", "findinglabels", "classlabel", "imagelabel", "classes",
@@ -74,7 +76,7 @@ def class_of_text(text: str) -> str:
     if whole := _POINT.fullmatch(name):
         name = whole[1]
     name.encode()
-    return name
+    return canonical(name)
 
 
 def class_in(values: Mapping[str, Any]) -> str:

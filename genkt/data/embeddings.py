@@ -29,7 +29,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
-from genkt.data.store_files import StoreError, read_signed, write_signed
+from genkt.data.store_files import StoreError, decoding_key, read_signed, write_signed
 from genkt.io import (
     atomic_path,
     fingerprint,
@@ -50,13 +50,18 @@ _ABANDONED_SECONDS = 24 * 3600
 
 
 def embedding_identity(
-    *, encoder: str, width: int, transform: Mapping[str, Any], crops: CropSpec | None
+    *,
+    encoder: str,
+    width: int,
+    transform: Mapping[str, Any],
+    crops: CropSpec | None,
+    decoding: int = 1,
 ) -> dict[str, Any]:
     """Everything a stored row depends on, but for the image; unequal ones never share a store.
 
     Args:
         encoder: fingerprint of its weights.  width: D.  transform: how it sees a picture.
-        crops: of a gallery of crops.
+        crops: of a gallery of crops.  decoding: see ``ImageSet.decoding``.
     """
     return {
         "format": FORMAT,
@@ -64,6 +69,7 @@ def embedding_identity(
         "width": width,
         "transform": dict(transform),
         "crops": crops.as_dict() if crops is not None else None,
+        **decoding_key(decoding),
     }
 
 

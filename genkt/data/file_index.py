@@ -3,7 +3,8 @@
 One small file a folder (or a tar) under the cache home, written in one step. It is a memory aid,
 nothing depends on it: a file is known by its size, its times and its inode; whatever the index
 says, a picture is compared with its content hash when it is loaded; an index that is damaged, lost
-or cannot be written costs time only. What could not be used is not in it: it is tried again.
+or cannot be written costs time only. What could not be used is not in it: it is tried again; so is
+everything after a change of how pictures are decoded.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from genkt.data.decode import DECODING
 from genkt.data.images import UnreadableImage, content_hash, decode
 from genkt.data.scan import map_in_threads
 from genkt.io import atomic_path, cache_home, fingerprint
+from genkt.types import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +188,7 @@ def _kept_entries(
 
 
 def read_columns(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Columns that ``write_columns`` wrote; None where there are none or they are damaged."""
+    """Columns that ``write_columns`` wrote; None where there are none that hold today."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
@@ -195,7 +198,10 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]] | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
         digest, columns = b"", {}
     if digest == _digest(columns):
-        return columns
+        if columns.pop("decoding", np.ones(1)).tolist() == [DECODING]:
+            return columns
+        logger.info("%s: of an earlier way of decoding pictures, the files are read anew", path)
+        return None
     logger.warning("%s: damaged index of image files, the files are read anew", path)
     return None
 
@@ -204,9 +210,10 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     """Write columns in one step, with a digest of them; where that fails there is a warning."""
     try:
         with atomic_path(path) as temporary:
-            digest = np.frombuffer(_digest(columns), np.uint8)
-            np.savez(temporary, allow_pickle=False, **{**columns, "digest": digest})
-    except OSError as error:
+            known = {**columns, "decoding": np.array([DECODING])}
+            digest = np.frombuffer(_digest(known), np.uint8)
+            np.savez(temporary, allow_pickle=False, **known, digest=digest)
+    except (OSError, UserError) as error:
         logger.warning("%s cannot be written (%s): images are read anew next time", path, error)
 
 

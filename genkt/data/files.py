@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_file
-from genkt.data.images import ImageSet, Skipped, decode
-from genkt.data.listing import IMAGE_SUFFIXES
+from genkt.data.images import ImageSet, Skipped, decode, reasons_text
+from genkt.data.listing import walk
 from genkt.data.scan import map_in_threads
+from genkt.data.system_files import SystemFiles
 from genkt.types import UNLABELLED, UserError
 
 
@@ -25,7 +26,7 @@ class _PathOpener:
 def read_files(paths: Sequence[str | Path]) -> ImageSet:
     """Every named image, and every image below a named folder; ids start with the path as given.
 
-    Files that cannot be decoded are in ``skipped``.
+    Files that cannot be decoded, and counts of system files in the folders, are in ``skipped``.
 
     Raises:
         UserError: a path that is not there (all of them named), or nothing that decodes.
@@ -33,8 +34,10 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
     missing = [str(path) for path in paths if not Path(path).exists()]
     if missing:
         raise UserError(f"no such file or folder: {', '.join(missing)}")
-    files = list(dict.fromkeys(str(file) for path in paths for file in _expand(Path(path))))
-    ids, skipped = [], []
+    beside = SystemFiles()
+    skipped: list[Skipped] = []
+    found = [file for path in paths for file in _expand(Path(path), beside, skipped)]
+    files, ids = list(dict.fromkeys(found)), []
     results = map_in_threads(
         examine_file, [Path(file) for file in files], description="reading images"
     )
@@ -43,15 +46,18 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
             skipped.append(Skipped(file, reason))
         else:
             ids.append(f"{file}#{digest}")
+    skipped += beside.entries()
     if not ids:
-        reason = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
-        raise UserError(f"no readable image in {', '.join(map(str, paths))}{reason}")
+        why = f": {reasons_text(skipped)}" if skipped else ""
+        raise UserError(f"no readable image in {', '.join(map(str, paths))}{why}")
     labels = np.full(len(ids), UNLABELLED, dtype=np.int64)
     return ImageSet(ids, labels, (), np.arange(len(ids)), _PathOpener(), skipped)
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, beside: SystemFiles, skipped: list[Skipped]) -> list[str]:
+    """A file as it is; of a folder every image below it, sorted."""
     if path.is_file():
-        return [path]
-    found = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+        return [str(path)]
+    found = list(walk(path, beside=beside))
+    skipped += [Skipped(str(file), reason) for file, reason in found if reason]
+    return [str(file) for file in sorted(file for file, reason in found if not reason)]

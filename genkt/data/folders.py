@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genkt.data.images import ImageSet, Skipped, concat
@@ -16,8 +16,12 @@ from genkt.data.listing import (
     looks_like_image,
     scan,
 )
+from genkt.data.names import canonical
 from genkt.data.scan import check_skipped
-from genkt.data.splits import Splits, carve_missing, check_classes
+from genkt.data.separation import finished
+from genkt.data.splits import Splits, check_classes
+from genkt.data.system_files import SystemFiles
+from genkt.data.unlabelled import UnlabelledPlaces
 from genkt.types import UNLABELLED, UserError
 
 _SPLIT_FOLDERS = {
@@ -36,6 +40,7 @@ _SPLIT_FOLDERS = {
 def read_folder(
     root: str | Path,
     *,
+    unlabelled: Sequence[str | Path] = (),
     test_fraction: float = 0.2,
     validation_fraction: float = 0.0,
     seed: int = 0,
@@ -46,10 +51,11 @@ def read_folder(
     """Read ``root/{train,val|validation|valid|test}/class/*`` or ``root/class/*``.
 
     Split folders may be capitalised, and called ``training`` and ``testing`` too. Class folders
-    are searched to any depth, hidden files and files whose suffix is no image's are ignored,
-    links are followed, and ``root/unlabelled`` becomes the unlabelled part. Every image is hashed
-    and decoded once (again only when its file has changed); those that cannot be used are in
-    ``Splits.skipped``.
+    are searched to any depth, files whose suffix is no image's are ignored, links are followed,
+    and ``root/unlabelled`` becomes the unlabelled part. Every image is hashed and decoded once
+    (again only when its file has changed); those that cannot be used are in ``Splits.skipped``, and
+    so is, counted by kind, what lies in hidden and system folders (``system_files``). No picture
+    is in two parts: copies are left out as ``separation.separated`` says.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -66,6 +72,8 @@ def read_folder(
 
     Args:
         root: the folder.
+        unlabelled: more folders of unlabelled images. Files of the parts of ``root``, and files
+            that came before, are left out of them.
         test_fraction, validation_fraction: carved from train, stratified, where the folder has no
             such part (test only where it has neither); 0 for none.
         seed: of that carving.
@@ -78,7 +86,8 @@ def read_folder(
             parts, a training class without images, more unusable images than allowed.
     """
     root = existing_folder(root)
-    listings, notes = _list_parts(root)
+    listings, others = _list_parts(root)
+    places = _more_unlabelled(unlabelled, listings)
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings.values())
     parts = {
         name: scan(listing, f"{root.name} {name}", num_threads, progress)
@@ -87,17 +96,31 @@ def read_folder(
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
-    train = parts["train"]
-    parts["train"] = ImageSet(
-        train.ids, train.labels, train.classes, train.items, train.open_item,
-        (*train.skipped, *notes),
-    )  # fmt: skip
-    return carve_missing(
-        Splits(**parts),
+    if places.listings:
+        more = _scan_unlabelled(places.listings, max_skipped, num_threads, progress)
+        pool = parts.get("unlabelled")
+        if pool is not None or len(more):
+            parts["unlabelled"] = more if pool is None else concat(pool, more)
+        others += more.skipped
+    parts["train"] = parts["train"].with_skipped(others)
+    notes = [note for listing in listings.values() for note in listing.notes]
+    return finished(
+        Splits(**parts, notes=(*notes, *places.notes)),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,
     )
+
+
+def read_classes(root: str | Path) -> ImageSet:
+    """The training images of such a folder, or all where it has no parts; nothing is carved.
+
+    Raises:
+        UserError: as ``read_folder``.
+    """
+    splits = read_folder(root, test_fraction=0.0, validation_fraction=0.0)
+    notes = [Skipped(str(root), note.rstrip("."), is_damage=False) for note in splits.notes]
+    return splits.train.with_skipped(notes)
 
 
 def read_unlabelled(
@@ -126,22 +149,46 @@ def read_unlabelled(
             inner, outer = sorted((one.resolve(), other.resolve()), reverse=True)
             if inner.is_relative_to(outer):
                 raise UserError(f"{inner} lies in {outer}, its images would count twice: give one")
-    sets, total = [], 0
-    for root in roots:
-        listing = _list_unlabelled(root, root)
-        total += len(listing.paths) + len(listing.skipped)
-        sets.append(scan(listing, root.name, num_threads, progress))
-    images = concat(*sets)
+    listings = [_list_unlabelled(root, root) for root in roots]
+    return _scan_unlabelled(listings, max_skipped, num_threads, progress)
+
+
+def _scan_unlabelled(
+    listings: Sequence[Listing],
+    max_skipped: int | float,
+    num_threads: int | None,
+    progress: bool | None,
+) -> ImageSet:
+    roots = [listing.root for listing in listings]
+    total = sum(len(listing.paths) + len(listing.skipped) for listing in listings)
+    images = concat(*[scan(each, each.root.name, num_threads, progress) for each in listings])
     place = str(roots[0]) if len(roots) == 1 else f"{roots[0]} and {len(roots) - 1} more"
     check_skipped(images.skipped, total, max_skipped, place)
-    if not len(images):
+    if total and not len(images):
         raise UserError(f"{place}: no usable image")
     return images
 
 
+def _more_unlabelled(
+    folders: Sequence[str | Path], listings: Mapping[str, Listing]
+) -> UnlabelledPlaces:
+    """Folders named beside the root; what the root's own pool holds already is taken once."""
+    if not folders:
+        return UnlabelledPlaces({})
+    labelled = {name: [each] for name, each in listings.items() if name != "unlabelled"}
+    places = UnlabelledPlaces.beside(labelled)
+    if pool := listings.get("unlabelled"):
+        places.know(pool)
+    for folder in folders:
+        path = existing_folder(folder)
+        places.add(_list_unlabelled(path, path), folder)
+    return places
+
+
 def _list_parts(root: Path) -> tuple[dict[str, Listing], list[Skipped]]:
     """Find the layout: listings by part name, and folders that are no part."""
-    folders = [Path(entry.path) for entry in entries_of(root) if entry.is_dir()]
+    beside = SystemFiles()
+    folders = [Path(entry.path) for entry in entries_of(root, beside) if entry.is_dir()]
     known: dict[str, Path] = {}
     for folder in folders:
         part = _SPLIT_FOLDERS.get(folder.name.lower())
@@ -158,7 +205,7 @@ def _list_parts(root: Path) -> tuple[dict[str, Listing], list[Skipped]]:
         raise UserError(f"{root}: has {names} but no train/ beside it")
     notes: list[Skipped] = []
     if known:
-        notes = _notes_on_others(root, others)
+        notes = [*_notes_on_others(root, others), *beside.entries()]
         listings = {name: _list_classes(root, known[name], name) for name in known}
         for name, listing in listings.items():
             check_classes(listing.classes, listings["train"].classes, str(known[name]))
@@ -176,12 +223,14 @@ def _notes_on_others(root: Path, others: list[Path]) -> list[Skipped]:
         close = difflib.get_close_matches(folder.name.lower(), _SPLIT_FOLDERS, cutoff=0.8)
         if close:
             raise UserError(f"{folder}/: not a known part. Did you mean {close[0]}?")
-        notes.append(Skipped(f"{folder}/", "folder beside train/ that is no part"))
+        reason = "folder beside train/ that is no part"
+        notes.append(Skipped(f"{folder}/", reason, is_damage=False))
     return notes
 
 
 def _list_classes(root: Path, folder: Path, part: str, without: Path | None = None) -> Listing:
-    entries = entries_of(folder)
+    listing = Listing(root)
+    entries = entries_of(folder, listing.beside)
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     if without in folders:
         folders.remove(without)
@@ -193,22 +242,37 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
             "images without classes can only be an unlabelled pool"
         )
     if not folders:
-        raise UserError(f"{shape}, it has neither class folders nor images")
-    if len(folders) == 1 and part == "train":
-        raise UserError(f"{shape}, at least two, came only {folders[0].name}/{_inside(folders[0])}")
-    listing = Listing(root, tuple(folder.name for folder in folders))
+        raise UserError(f"{shape}, it has neither class folders nor images{_aside(listing)}")
+    spellings: dict[str, list[Path]] = {}
+    for class_folder in folders:
+        spellings.setdefault(canonical(class_folder.name), []).append(class_folder)
+    if len(spellings) == 1 and part == "train":
+        only = f"{folders[0].name}/{_inside(folders[0])}"
+        raise UserError(f"{shape}, at least two, came only {only}{_aside(listing)}")
+    listing.classes = tuple(sorted(spellings))
     listing.skipped += [Skipped(path, "not inside a class folder") for path in loose]
     counts = []
-    for label, class_folder in enumerate(folders):
+    for label, name in enumerate(listing.classes):
         before = len(listing.paths)
-        listing.add(class_folder, label)
+        for class_folder in spellings[name]:
+            listing.add(class_folder, label)
         counts.append(len(listing.paths) - before)
+        if len(spellings[name]) > 1:
+            listing.notes.append(
+                f"{folder}: {len(spellings[name])} folders are read as the one class {name}: their "
+                "names differ only in how Unicode writes them."
+            )
     if not any(counts):
         raise UserError(f"{folder}: no images in its {len(folders)} class folders")
     if part == "train" and not all(counts):
         empty = [name for name, count in zip(listing.classes, counts, strict=True) if not count]
         raise UserError(f"{folder}: class folders without images: {', '.join(empty)}")
     return listing
+
+
+def _aside(listing: Listing) -> str:
+    """What may have been meant for a class and was left out."""
+    return "".join(f"; {entry.path}: {entry.reason}" for entry in listing.beside.entries())
 
 
 def _inside(folder: Path) -> str:

@@ -1,150 +1,65 @@
-"""One picture to RGB, and sets of them: sample ids, labels, classes, lazily opened pixels."""
+"""Sets of pictures: sample ids, labels, classes, lazily opened pixels."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of
+from genkt.data.decode import decode as decode
+from genkt.data.formats import UnreadableImage as UnreadableImage
+from genkt.data.names import canonical
+from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
 from genkt.types import UNLABELLED, UserError
-
-# Decoders that start another program, or that only hand the file to a handler nobody registered.
-_REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-
-_ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_TIFF_BITS, _TIFF_SAMPLE_FORMAT = 258, 339
-
-
-class UnreadableImage(UserError):
-    """A picture that cannot be decoded; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out: its path and one short reason."""
+    """A file that was left out: its path and one short reason.
+
+    Args:
+        is_damage: it is one of the unusable files that ``max_skipped`` limits; False for files
+            that are no pictures of the data, such as thumbnails.
+    """
 
     path: str
     reason: str
+    is_damage: bool = True
 
 
-def decode(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Decode a file, its bytes or an open picture to upright 8-bit RGB.
+def reasons_text(skipped: Sequence[Skipped], most: int = 3) -> str:
+    """Why files are left out, each reason once with how many, the most frequent first.
 
-    Grey, palette, CMYK (Pillow has already undone Adobe's inversion), YCbCr and Lab become RGB;
-    transparency is laid onto white; 16-bit grey is scaled by its full range; 32-bit and float
-    pictures by the range they use (``_to_eight_bits``); of an animation the first frame counts.
-    Embedded colour profiles are not applied. The result carries no metadata, so decoding it
-    again changes nothing.
-
-    Raises:
-        UnreadableImage: with one line that says why.
+    >>> files = [Skipped("a.jpg", "empty file"), Skipped("b.heic", "HEIC needs a package")]
+    >>> reasons_text([*files, Skipped("c.heic", "HEIC needs a package")])
+    'b.heic and 1 more (HEIC needs a package), a.jpg (empty file)'
     """
-    prefix = ""
-    try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(source)
-        if isinstance(source, (str, Path)):
-            prefix = f"{source}: "
-            source = Path(source).read_bytes()
-        if not source:
-            raise UnreadableImage(f"{prefix}empty file")
-        with Image.open(io.BytesIO(source), formats=_formats()) as image:
-            return _to_rgb(image)
-    except UnreadableImage:
-        raise
-    except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-        raise UnreadableImage(prefix + _reason(error)) from error
+    groups: dict[str, list[Skipped]] = {}
+    for entry in skipped:  # "... after byte 17" and "... after byte 90" are one reason
+        groups.setdefault(re.sub(r"\d+", "0", entry.reason), []).append(entry)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    shown = [
+        f"{same[0].path}{f' and {len(same) - 1:,} more' if same[1:] else ''} ({same[0].reason})"
+        for same in ordered[:most]
+    ]
+    rest = sum(map(len, ordered[most:]))
+    return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
 
 
-def _formats() -> list[str]:
-    Image.preinit()
-    Image.init()  # does nothing after its first call
-    return [name for name in Image.ID if name not in _REFUSED_FORMATS]
+def left_out_text(skipped: Sequence[Skipped]) -> str:
+    """How many files were left out, and why.
 
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow can open"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split()) or "no further message"
-    return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image.load()  # first, because TIFF turns itself upright here and PNG may find its EXIF here
-    orientation = _orientation(image)
-    if type(image) is Image.Image and image.mode == "RGB" and not image.info and orientation == 1:
-        return image  # decoded already, as most openers do: no copy
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        rgb = _to_eight_bits(image).convert("RGB")
-    elif image.has_transparency_data:
-        colours = image.convert("RGBA")
-        rgb = Image.new("RGB", image.size, "white")
-        rgb.paste(colours, mask=colours.getchannel("A"))
-    else:
-        rgb = image.convert("RGB")
-    if orientation in _ORIENTATIONS:
-        rgb = rgb.transpose(_ORIENTATIONS[orientation])
-    rgb.info = {}
-    return rgb
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a broken EXIF block does not make the pixels unreadable: as if it had none
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a deep grey picture to mode L.
-
-    16-bit files by their full range (12-bit TIFF by its own); mode I and F by the first of
-    [0, 1] (F only), [0, 255], [0, 65535] that holds every value, else from minimum to maximum.
+    >>> left_out_text([Skipped("a.jpg", "empty file")])
+    '1 file was left out: a.jpg (empty file)'
     """
-    pixels = np.asarray(image)
-    bits, sample_format = (_tiff_tag(image, tag) for tag in (_TIFF_BITS, _TIFF_SAMPLE_FORMAT))
-    if pixels.dtype == np.int32 and bits == 32 and sample_format == 1:
-        pixels = pixels.view(np.uint32)  # Pillow keeps unsigned 32-bit values in signed pixels
-    values = pixels.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
-        low, high = 0.0, 4095.0 if bits == 12 else 65535.0
-    else:
-        limits = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        holding = [limit for limit in limits if low >= 0 and high <= limit]
-        low, high = (0.0, holding[0]) if holding else (low, high)
-    scaled = (values - low) * 255.0 / (high - low) if high > low else np.zeros_like(values)
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        scaled[values == key] = 255.0  # PNG's transparent grey level, onto white
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
-
-
-def _tiff_tag(image: Image.Image, tag: int) -> int | None:
-    value = getattr(image, "tag_v2", {}).get(tag)
-    if isinstance(value, tuple):
-        value = next(iter(value), None)
-    return value if isinstance(value, int) else None
+    files = "file was" if len(skipped) == 1 else "files were"
+    return f"{len(skipped):,} {files} left out: {reasons_text(skipped)}"
 
 
 def content_hash(data: bytes) -> str:
@@ -167,7 +82,7 @@ class ImageSet:
     Args:
         ids: N strings, ``relative/path#content-hash``.
         labels: [N] int64 in 0..C-1, ``UNLABELLED`` (-1) where the class is unknown.
-        classes: C names, or empty where nothing is labelled.
+        classes: C names, or empty where nothing is labelled; kept in Unicode's form NFC.
         items: [N] int64, what ``open_item`` needs beside the id.
         open_item: opens one picture; shared by every selection of this set.
         skipped: what was left out when the set was read.
@@ -187,7 +102,7 @@ class ImageSet:
     ) -> None:
         self.ids = tuple(ids)
         self.labels = np.array(labels, dtype=np.int64)
-        self.classes = tuple(classes)
+        self.classes = tuple(map(canonical, classes))
         self.items = np.array(items, dtype=np.int64)
         self.open_item = open_item
         self.skipped = tuple(skipped)
@@ -225,6 +140,11 @@ class ImageSet:
     def blocks(self) -> NDArray[np.int64] | None:
         """[N] the block of storage that each sample lies in; None where any order reads as fast."""
         return blocks_of(self.open_item, self.items)
+
+    @property
+    def decoding(self) -> int:
+        """The ``DECODING`` since which these ids name these pixels."""
+        return decoding_of(self.open_item)
 
     def class_counts(self) -> dict[str, int]:
         """Labelled samples of each class, in class order."""
@@ -272,6 +192,11 @@ class ImageSet:
         """The same samples as if nobody had labelled them; the class names stay."""
         labels = np.full(len(self), UNLABELLED)
         return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
+
+    def with_skipped(self, skipped: Sequence[Skipped]) -> ImageSet:
+        """The same samples, and what else was left out."""
+        left_out = (*self.skipped, *skipped)
+        return ImageSet(self.ids, self.labels, self.classes, self.items, self.open_item, left_out)
 
 
 def concat(*sets: ImageSet) -> ImageSet:
@@ -321,6 +246,7 @@ def overlap(a: ImageSet, b: ImageSet) -> list[tuple[str, str]]:
 @dataclass(frozen=True)
 class _ArrayOpener:
     images: NDArray[np.uint8]
+    decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         return Image.fromarray(self.images[item])

@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_files, forget, index_of
-from genkt.data.images import ImageSet, Skipped, content_hash, decode
+from genkt.data.formats import IMAGE_SUFFIXES
+from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
+from genkt.data.system_files import MOST_COUNTED, SystemFiles, file_kind, folder_kind
 from genkt.io import did_you_mean
 from genkt.types import UserError
-
-# What looks like a picture by its name; some (HEIC) only decode with a Pillow plugin: better to
-# name them as skipped than to overlook them.
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".apng", ".avif", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heif", ".icns",
-        ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
-        ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi",
-        ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
-    }
-)  # fmt: skip
 
 
 @dataclass
 class Listing:
-    """Image files found for one part: paths relative to the root, labels, and what to leave out."""
+    """Image files found for one part: paths relative to the root, labels, and what to leave out.
+
+    Args:
+        beside: system files that were met and are no pictures of the data.
+        notes: what else the user should know, one sentence each.
+    """
 
     root: Path
     classes: tuple[str, ...] = ()
     paths: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    beside: SystemFiles = field(default_factory=SystemFiles)
+    notes: list[str] = field(default_factory=list)
 
-    def add(self, folder: Path, label: int, without: Container[str] = ()) -> None:
-        """Every image below a folder but those of some absolute paths."""
-        for path, reason in walk(folder):
+    def add(self, folder: Path, label: int) -> None:
+        """Every image below a folder."""
+        for path, reason in walk(folder, beside=self.beside):
             if reason:
                 self.skipped.append(Skipped(str(path), reason))
-            elif str(path) not in without:
+            else:
                 self.paths.append(path.relative_to(self.root).as_posix())
                 self.labels.append(label)
 
@@ -86,14 +85,36 @@ def existing_folder(folder: str | Path) -> Path:
     return path
 
 
-def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds but hidden things, sorted by name."""
+def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEntry[str]]:
+    """What a folder holds but hidden and system files, sorted by name.
+
+    Args:
+        beside: counts what is left out.
+    """
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            every = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
-    return sorted(visible, key=lambda entry: entry.name)
+    return [entry for entry in every if not _is_system(entry, beside)]
+
+
+def _is_system(entry: os.DirEntry[str], beside: SystemFiles | None) -> bool:
+    if entry.is_dir():
+        found = bool(folder_kind(entry.name))
+        if found and beside is not None:
+            beside.add_folder(entry.path, entry.name, _num_images(entry.path))
+    else:
+        found = bool(file_kind(entry.name))
+        if found and beside is not None and looks_like_image(entry.name):
+            beside.add_file(entry.path, entry.name)
+    return found
+
+
+def _num_images(folder: str) -> int:
+    """Image files below a folder, at most ``MOST_COUNTED``; links are not followed."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    return sum(1 for _ in islice(filter(looks_like_image, names), MOST_COUNTED))
 
 
 def looks_like_image(name: str) -> bool:
@@ -101,10 +122,17 @@ def looks_like_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
-    """Every image-like file below ``folder`` with "" or the reason to leave it out."""
+def walk(
+    folder: Path, above: tuple[str, ...] = (), beside: SystemFiles | None = None
+) -> Iterator[tuple[Path, str]]:
+    """Every image-like file below ``folder`` with "" or the reason to leave it out.
+
+    Args:
+        above: real paths of the folders that hold it.
+        beside: counts the system files, which are no pictures.
+    """
     try:
-        entries = entries_of(folder)
+        entries = entries_of(folder, beside)
     except UserError:
         yield folder, "folder cannot be listed"
         return
@@ -115,7 +143,7 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]
             if os.path.realpath(path) in here:
                 yield path, "link to a folder above it"
             else:
-                yield from walk(path, here)
+                yield from walk(path, here, beside)
         elif looks_like_image(entry.name):
             printable = entry.path.encode(errors="replace").decode() == entry.path
             yield (path, "") if printable else (Path(ascii(entry.path)), "name is not UTF-8")
@@ -137,7 +165,7 @@ def scan(
         num_threads=num_threads,
         progress=progress,
     )
-    ids, labels, skipped = [], [], list(listing.skipped)
+    ids, labels, skipped = [], [], [*listing.skipped, *listing.beside.entries()]
     for path, label, (digest, reason) in zip(listing.paths, listing.labels, results, strict=True):
         if reason:
             skipped.append(Skipped(str(listing.root / path), reason))
@@ -158,13 +186,13 @@ def check_usable(parts: Mapping[str, ImageSet], place: str) -> None:
     empty = [name for name, count in parts["train"].class_counts().items() if not count]
     if empty:
         names = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
-        why = _first_skipped(parts["train"])
+        why = _why_none(parts["train"])
         raise UserError(f"{place}: classes without a usable training image: {names}{why}")
     for name, part in parts.items():
         if not len(part):
-            raise UserError(f"{place}: the {name} part has no usable images{_first_skipped(part)}")
+            raise UserError(f"{place}: the {name} part has no usable images{_why_none(part)}")
 
 
-def _first_skipped(images: ImageSet) -> str:
-    first = images.skipped[:1]
-    return "".join(f" (first unusable file: {each.path}: {each.reason})" for each in first)
+def _why_none(images: ImageSet) -> str:
+    damaged = [entry for entry in images.skipped if entry.is_damage]
+    return f" ({left_out_text(damaged)})" if damaged else ""

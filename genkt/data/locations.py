@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,14 @@ from genkt.data.huggingface import read_huggingface
 from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.listing import holds_images
 from genkt.data.sources import read_torchvision_part
+from genkt.data.system_files import file_kind, folder_kind
 from genkt.data.tars import read_tars
 from genkt.data.transfer_set import read_transfer_set
 from genkt.data.transfer_set_files import HEADER
 from genkt.io import did_you_mean
 from genkt.types import UNLABELLED, UserError
+
+logger = logging.getLogger("genkt")
 
 FORMS = (
     "a folder of images, a saved transfer set, tars (shards/*.tar, train-{000..012}.tar), "
@@ -110,7 +114,24 @@ def _expand(location: str) -> list[str]:
 
 
 def _glob(name: str) -> list[str]:
-    return sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else [name]
+    """Paths of a pattern; it finds nothing in system folders but where it names them."""
+    if not glob.has_magic(name):
+        return [name]
+    found = sorted(glob.glob(name, recursive=True))
+    kept = [path for path in found if not _is_system(path, set(Path(name).parts))]
+    if out := len(found) - len(kept):
+        first = next(path for path in found if path not in kept)
+        logger.warning("%s: left out %d system files and folders (e.g. %s)", name, out, first)
+    return kept
+
+
+def _is_system(path: str, named: set[str]) -> bool:
+    """Whether a path leads into a system folder, or to such a file, that nobody named."""
+    *folders, last = Path(path).parts
+    kinds = [folder for folder in folders if folder_kind(folder)]
+    if file_kind(last) if os.path.isfile(path) else folder_kind(last):
+        kinds.append(last)
+    return not named.issuperset(kinds)
 
 
 def _braces(text: str) -> Iterator[str]:
@@ -198,7 +219,9 @@ def _is_saved(folder: Path) -> bool:
 
 
 def _tars_alone(folder: Path) -> list[str]:
-    tars = sorted(str(path) for path in folder.glob("*.tar") if path.is_file())
+    tars = sorted(
+        str(path) for path in folder.glob("*.tar") if path.is_file() and not file_kind(path.name)
+    )
     return tars if tars and not holds_images(folder) else []
 
 
@@ -228,6 +251,4 @@ def _without_repeats(images: ImageSet) -> ImageSet:
         else:
             seen.add(sample_id)
             kept.append(index)
-    part = images.select(kept)
-    skipped = (*images.skipped, *repeats)
-    return ImageSet(part.ids, part.labels, part.classes, part.items, part.open_item, skipped)
+    return images.select(kept).with_skipped(repeats)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from genkt.data.decode import DECODING
+
 BLOCK_ROWS = 64
 """Neighbours in storage that make up a block; see ``ImageSet.blocks``."""
 
@@ -30,6 +32,14 @@ class StorageOpener(Protocol):
         """Have the system fetch the bytes of items that are opened next, all at once."""
 
 
+@runtime_checkable
+class FixedOpener(Protocol):
+    """An opener whose pictures are no users' files: of pixels, or of files that genkt wrote."""
+
+    decoding: int
+    """The ``DECODING`` since which the pictures of an id are what they are."""
+
+
 @dataclass(frozen=True)
 class ChainedOpener:
     """Items of several openers in one number: ``item * len(openers) + which``."""
@@ -39,6 +49,11 @@ class ChainedOpener:
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         item, which = divmod(item, len(self.openers))
         return self.openers[which](sample_id, item)
+
+    @property
+    def decoding(self) -> int:
+        """See ``FixedOpener``: that of the opener that changed last."""
+        return max(decoding_of(opener) for opener in self.openers)
 
     def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """[N] the block of each item; where only some have any, the others get some in order."""
@@ -57,6 +72,11 @@ class ChainedOpener:
             if isinstance(opener, StorageOpener):
                 rows = items % len(self.openers) == which
                 opener.read_ahead(items[rows] // len(self.openers))
+
+
+def decoding_of(opener: Opener) -> int:
+    """The ``DECODING`` since which an id's picture is what it is."""
+    return opener.decoding if isinstance(opener, FixedOpener) else DECODING
 
 
 def blocks_of(opener: Opener, items: NDArray[np.int64]) -> NDArray[np.int64] | None:

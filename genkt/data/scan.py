@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from genkt.data.images import Skipped
+from genkt.data.images import Skipped, left_out_text, reasons_text
 from genkt.types import UserError
 
 Item = TypeVar("Item")
@@ -41,28 +41,41 @@ def map_in_threads(
                 yield result
 
 
+def left_out_notes(skipped: Sequence[Skipped], more: str = "") -> list[str]:
+    """One sentence on all damaged files, and one on each kind of system files.
+
+    Args:
+        more: said of the damaged ones too.
+    """
+    damaged = [entry for entry in skipped if entry.is_damage]
+    notes = [f"Left out: {e.path}: {e.reason}." for e in skipped if not e.is_damage]
+    if damaged:
+        notes.insert(0, f"{left_out_text(damaged)}{more}.")
+    return notes
+
+
 def check_skipped(
     skipped: Sequence[Skipped], total: int, max_skipped: int | float, place: str
 ) -> None:
     """Refuse a set of ``total`` files of which too many cannot be used.
 
     Args:
+        skipped: what was left out; what is no damage does not count.
         max_skipped: a number of files (int), or a share of ``total`` (float 0..1, rounded up).
         place: what was read, for the message.
 
     Raises:
-        UserError: more than that are skipped (the first few are named), or a bad limit.
+        UserError: more than that are skipped (with the reasons), or a bad limit.
     """
     share = isinstance(max_skipped, float)
     if isinstance(max_skipped, bool) or max_skipped < 0 or (share and not max_skipped <= 1):
         raise UserError(
             f"max_skipped={max_skipped}: expected a whole number of files, or a share 0.0 to 1.0"
         )
+    skipped = [entry for entry in skipped if entry.is_damage]
     limit = math.ceil(max_skipped * total) if share else max_skipped
     if len(skipped) > limit:
-        first = ", ".join(f"{entry.path} ({entry.reason})" for entry in skipped[:3])
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         raise UserError(
-            f"{place}: {len(skipped)} of {total} image files cannot be used, "
-            f"max_skipped={max_skipped} allows {limit}: {first}{more}"
+            f"{place}: {len(skipped)} of {total} image files cannot be used, max_skipped="
+            f"{max_skipped} allows {limit}: {reasons_text(skipped)}"
         )

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
 
 from genkt.data.images import ImageSet, Skipped, UnreadableImage, content_hash, decode
 from genkt.data.scan import check_skipped, map_in_threads
-from genkt.data.splits import Splits, carve_missing
+from genkt.data.separation import finished
+from genkt.data.splits import Splits
 from genkt.io import did_you_mean
 from genkt.types import UNLABELLED, UserError
 
@@ -43,6 +44,7 @@ class _Recipe:
 @dataclass(frozen=True)
 class _DatasetOpener:
     dataset: PictureDataset = field(repr=False)
+    decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         picture: Image.Image = self.dataset[item][0]
@@ -127,8 +129,8 @@ def read_torchvision(
         )
         for part in _recipe(name).parts
     }  # fmt: skip
-    return carve_missing(
-        Splits(**parts),
+    return finished(
+        Splits(**parts, notes=()),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,

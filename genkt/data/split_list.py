@@ -22,9 +22,12 @@ from genkt.data.listing import (
     scan,
     walk,
 )
+from genkt.data.names import on_disk
 from genkt.data.scan import check_skipped
-from genkt.data.splits import Splits, carve_missing, check_classes
+from genkt.data.separation import finished
+from genkt.data.splits import Splits, check_classes
 from genkt.data.tables import Row, read_rows
+from genkt.data.unlabelled import UnlabelledPlaces
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger("genkt")
@@ -116,8 +119,12 @@ def read_split_list(
         extra = sorted({row.class_name for row in each.rows}.difference(classes))
         check_classes([*classes, *extra], classes, str(each.file))
     listings = {name: [_listing(root, each, classes)] for name, each in lists.items()}
+    notes: list[str] = []
     if unlabelled:
-        listings["unlabelled"] = _list_unlabelled(root, unlabelled, lists)
+        places = _list_unlabelled(root, unlabelled, listings)
+        notes = places.notes
+        if any(each.paths for each in places.listings):
+            listings["unlabelled"] = places.listings
     every = [each for group in listings.values() for each in group]
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
@@ -129,8 +136,8 @@ def read_split_list(
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
-    return carve_missing(
-        Splits(**parts),
+    return finished(
+        Splits(**parts, notes=tuple(notes)),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,
@@ -141,10 +148,13 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     """The rows of a list file; every faulty line is counted, the first few are named."""
 
     complete = _Endings(root)
+    spelled: dict[str, dict[str, str]] = {}
 
     def known(name: str) -> bool:
         path = _path(name, root)
-        return path is not None and os.path.isfile(root / complete(path))
+        if path is None:
+            return False
+        return os.path.isfile(root / complete(on_disk(root, path, spelled)))
 
     found = read_rows(file, _WHAT, known=known, labelled=labelled)
     several = several_classes(row.class_name for row in found) if labelled else {}
@@ -153,9 +163,11 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     completed: list[str] = []
     for each in found:
         row = _row(each, root, labelled, several)
-        if isinstance(row, _Row) and (path := complete(row.path)) != row.path:
-            completed.append(path)
-            row = replace(row, path=path)
+        if isinstance(row, _Row):
+            path = on_disk(root, row.path, spelled)
+            if (whole := complete(path)) != path:
+                completed.append(whole)
+            row = replace(row, path=whole)
         if isinstance(row, _Row) and row.path in rows:
             row = f"'{row.path}' comes twice, first in line {rows[row.path].line}"
         if isinstance(row, _Row):
@@ -269,14 +281,10 @@ def _listing(root: Path, given: _List, classes: tuple[str, ...] = ()) -> Listing
 
 
 def _list_unlabelled(
-    root: Path, places: Sequence[str | Path], lists: Mapping[str, _List]
-) -> list[Listing]:
+    root: Path, places: Sequence[str | Path], listings: Mapping[str, Sequence[Listing]]
+) -> UnlabelledPlaces:
     """Images of folders and list files, each once, without those of the labelled lists."""
-    part_of = {
-        os.path.realpath(root / path): name for name, each in lists.items() for path in each.paths
-    }
-    taken: set[str] = set()
-    listings = []
+    found = UnlabelledPlaces.beside(listings)
     for place in places:
         path = Path(place).expanduser()
         if path.is_file():
@@ -284,21 +292,8 @@ def _list_unlabelled(
         else:
             listing = Listing(existing_folder(path))
             listing.add(listing.root, UNLABELLED)
-        full = [os.path.realpath(listing.root / each) for each in listing.paths]
-        named = [part_of[each] for each in full if each in part_of]
-        if named:
-            counts = ", ".join(f"{named.count(name)} {name}" for name in dict.fromkeys(named))
-            logger.warning("data.unlabelled: %s: left out what is listed (%s)", place, counts)
-        kept = [
-            each
-            for each, file in zip(listing.paths, full, strict=True)
-            if file not in part_of and file not in taken
-        ]
-        taken.update(full)
-        if not kept:
-            raise UserError(f"data.unlabelled: {place}: no images beside those that are listed")
-        listings.append(Listing(listing.root, (), kept, [UNLABELLED] * len(kept), listing.skipped))
-    return listings
+        found.add(listing, place)
+    return found
 
 
 def _leave_out_missing(root: Path, listings: Sequence[Listing]) -> list[Skipped]:

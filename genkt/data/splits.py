@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from genkt.data.class_names import class_of_text
 from genkt.data.images import ImageSet, Skipped
+from genkt.data.names import canonical
+from genkt.data.parts import content_of
 from genkt.data.tables import Row, read_rows
 from genkt.io import derive_seed, did_you_mean
 from genkt.types import UNLABELLED, UserError
@@ -21,12 +23,17 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's parts; ``unlabelled`` holds pictures that came without any class."""
+    """A data set's parts; ``unlabelled`` holds pictures that came without any class.
+
+    Args:
+        notes: what the user should know of how the parts were made, one sentence each.
+    """
 
     train: ImageSet
     validation: ImageSet | None = None
     test: ImageSet | None = None
     unlabelled: ImageSet | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("validation", "test"):
@@ -69,30 +76,54 @@ def check_classes(found: Sequence[str], expected: Sequence[str], place: str) -> 
     lacking = sorted(set(expected) - set(found))
     reasons = []
     if extra:
-        reasons.append(f"it has {_names(extra)}, unknown to train")
+        reasons.append(f"it has {shown_names(extra)}, unknown to train")
         reasons[0] += did_you_mean(extra[0], expected).replace(" Did", ", did")
     if lacking:
-        reasons.append(f"it lacks {_names(lacking)} (a class may be empty there, but must exist)")
+        reasons.append(
+            f"it lacks {shown_names(lacking)} (a class may be empty there, but must exist)"
+        )
     reason = "; ".join(reasons) or "the order differs"
     raise UserError(f"{place}: its classes are not those of train: {reason}")
 
 
-def _names(names: list[str], most: int = 5) -> str:
+def shown_names(names: Sequence[str], most: int = 5) -> str:
+    """The first few names in quotes, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
-def _shuffled_classes(images: ImageSet, seed: int, purpose: str) -> list[list[int]]:
-    """Each class's indices in an order that only the seed, the purpose and the ids decide."""
+def group_keys(images: ImageSet) -> list[str]:
+    """[N] what must not stand on two sides of a division: samples of one key are copies."""
+    return [content_of(sample_id) for sample_id in images.ids]
+
+
+def _shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str, list[int]]]:
+    """Of each class, key -> indices, in an order that only seed, purpose and ids decide."""
+    keys = group_keys(images)
     members: list[list[int]] = [[] for _ in images.classes]
     for index, label in enumerate(images.labels.tolist()):
         if label != UNLABELLED:
             members[label].append(index)
 
-    def key(index: int) -> tuple[int, str]:
+    def order(index: int) -> tuple[int, str]:
         return derive_seed(seed, images.ids[index], purpose), images.ids[index]
 
-    return [sorted(indices, key=key) for indices in members]
+    found: list[dict[str, list[int]]] = []
+    for indices in members:
+        found.append({})
+        for index in sorted(indices, key=order):
+            found[-1].setdefault(keys[index], []).append(index)
+    return found
+
+
+def _copies_last(groups: dict[str, list[int]], unsure: set[str]) -> list[int]:
+    """One sample of every group, then the second ones, and so on; unsure ones at the very end."""
+    ranked = [
+        (key in unsure, rank, index)
+        for key, group in groups.items()
+        for rank, index in enumerate(group)
+    ]
+    return [index for _, _, index in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def _check_fraction(name: str, value: float) -> None:
@@ -124,6 +155,8 @@ def draw_labels(
 
     The draw depends on the seed and the sample ids only, not on their order, and is nested: with
     one seed the samples of a small ``per_class`` or ``fraction`` are among those of a larger one.
+    A copy of a picture is drawn only when no other picture of its class is left, and a picture
+    that is in several classes comes last.
 
     Args:
         images: the training images.
@@ -144,7 +177,9 @@ def draw_labels(
         )
     if list_file is not None:
         return _divide(images, _read_list(images, Path(list_file).expanduser()))
-    classes = _shuffled_classes(images, seed, "labels")
+    unsure = _in_several_classes(images)
+    groups = _shuffled_groups(images, seed, "labels")
+    classes = [_copies_last(each, unsure) for each in groups]
     if per_class is not None:
         _check_per_class(images, per_class)
         return _divide(images, [index for order in classes for index in order[:per_class]])
@@ -173,7 +208,8 @@ def _check_per_class(images: ImageSet, per_class: int) -> None:
 def _read_list(images: ImageSet, list_file: Path) -> list[int]:
     places: dict[str, list[int]] = {}
     for index, sample_id in enumerate(images.ids):
-        for name in {sample_id, sample_id.rpartition("#")[0]}:
+        path = sample_id.rpartition("#")[0]
+        for name in {sample_id, path, canonical(sample_id), canonical(path)}:
             places.setdefault(name, []).append(index)
     chosen: dict[int, None] = {}
     faults: list[str] = []
@@ -200,13 +236,13 @@ def _read_list(images: ImageSet, list_file: Path) -> list[int]:
 def _resolve(images: ImageSet, places: dict[str, list[int]], row: Row) -> int | str:
     """The index that a row names, or what is wrong with it."""
     path, class_name = row.line.text, ""
-    if path not in places:  # a path may itself contain a comma, and need no quotes
+    if canonical(path) not in places:  # a path may itself contain a comma, and need no quotes
         path, _, class_name = (part.strip() for part in path.rpartition(","))
-    if path not in places:
+    if canonical(path) not in places:
         path, class_name = row.name, row.class_name
         if row.fault:
             return row.fault
-    found = places.get(path, [])
+    found = places.get(path) or places.get(canonical(path), [])
     if not found:
         return f"'{path}' is not among the {len(images)} training images{_near(path, places)}"
     if len(found) > 1:
@@ -232,7 +268,9 @@ def holdout(
     """Set a stratified part of the labelled samples aside: (kept indices, held-out indices).
 
     Of every class with two images or more ``fraction`` (rounded, at least one, never all) is held
-    out; other samples are kept. Nested and independent of file order, as ``draw_labels``.
+    out; other samples are kept. Nested and independent of file order, as ``draw_labels``. Copies
+    of one picture stay together, so that a class may give more or fewer by less than the largest
+    group of copies; pictures that are in several classes, or labelled only once, are kept.
 
     Args:
         images: what to divide.
@@ -241,19 +279,37 @@ def holdout(
         purpose: a word that makes draws of one seed for different ends independent.
 
     Raises:
-        UserError: a fraction out of range, or no class with two images.
+        UserError: a fraction out of range, or no class with two images that are no copies.
     """
     _check_fraction("fraction", fraction)
-    held = [
-        index
-        for order in _shuffled_classes(images, seed, purpose)
-        if len(order) > 1
-        for index in order[: min(_portion(fraction, len(order)), len(order) - 1)]
-    ]
+    unsure = _in_several_classes(images)
+    held: list[int] = []
+    for groups in _shuffled_groups(images, seed, purpose):
+        wanted = _portion(fraction, sum(map(len, groups.values())))
+        certain = [group for key, group in groups.items() if key not in unsure]
+        held += _first_groups(certain[: len(groups) - 1], wanted)
     if not held:
-        raise UserError("nothing can be held out: no class has two labelled images")
+        raise UserError(
+            "nothing can be held out: no class has two labelled images that are no copies"
+        )
     chosen, kept = _divide(images, held)
     return kept, chosen
+
+
+def _in_several_classes(images: ImageSet) -> set[str]:
+    """Keys whose samples disagree in their class, or in whether they have one."""
+    first: dict[str, int] = {}
+    pairs = zip(group_keys(images), images.labels.tolist(), strict=True)
+    return {key for key, label in pairs if first.setdefault(key, label) != label}
+
+
+def _first_groups(groups: list[list[int]], wanted: int) -> list[int]:
+    """The samples of the first groups whose number is nearest to ``wanted``; at least one group."""
+    if not groups:
+        return []
+    totals = np.cumsum([len(group) for group in groups])
+    count = int(np.abs(totals - wanted).argmin()) + 1
+    return [index for group in groups[:count] for index in group]
 
 
 def carve_missing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import mmap
 import os
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from genkt.io import fingerprint, read_json, write_json
 from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
 
 FORMAT = 1
 OUTPUTS = ("features", "logits", "feature_map")
@@ -137,6 +140,25 @@ def require(condition: bool, path: Path, reason: str) -> None:
     """Raise StoreError about the store at ``path`` unless the condition holds."""
     if not condition:
         raise StoreError(f"teacher cache {path}: {reason}; remove the folder to recompute it")
+
+
+def decoding_key(decoding: int) -> dict[str, int]:
+    """What a store's identity says of ``ImageSet.decoding``; of the first there was no word."""
+    return {} if decoding == 1 else {"decoding": decoding}
+
+
+def tell_outdated(home: Path, identity: Mapping[str, Any]) -> None:
+    """Say why a store is computed anew that was there under an earlier decoding of pictures."""
+    current = identity.get("decoding", 1)
+    plain = {name: value for name, value in identity.items() if name != "decoding"}
+    for decoding in range(1, current):
+        old = home / fingerprint(plain | decoding_key(decoding))
+        if old.is_dir() and not (home / fingerprint(identity)).exists():
+            logger.warning(
+                "%s holds pictures as an earlier genkt decoded them; some are shown otherwise now, "
+                "so all is computed anew. The old folder can be removed",
+                old,
+            )
 
 
 def write_signed(path: Path, value: dict[str, Any]) -> None:

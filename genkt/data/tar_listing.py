@@ -32,11 +32,15 @@ from genkt.data.file_index import (
     write_columns,
 )
 from genkt.data.listing import looks_like_image
+from genkt.data.system_files import is_system_path
 from genkt.data.tables import decode_text
 from genkt.types import UserError
 
 RULES = 2
 """Of how members get their class: a listing that was kept under other rules is made anew."""
+
+BESIDE = "a system file"
+"""Reason of a note on an image that lies beside the pictures, and is no damage."""
 
 _LABELS = (".cls", ".json")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
@@ -65,6 +69,11 @@ class TarListing:
     notes: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def num_damaged(self) -> int:
+        """Notes on members that are not only system files."""
+        return sum(reason != BESIDE for _, reason in self.notes)
+
 
 def list_tar(path: str) -> TarListing:
     """The listing of a tar, from its index where the tar is as it was, else from its headers.
@@ -74,11 +83,11 @@ def list_tar(path: str) -> TarListing:
     """
     known = _read_listing(path)
     if known is not None:
-        return known
+        return without_system_files(known)
     try:
         facts = file_facts([path])
         with open(path, "rb") as stream:
-            return _listed(path, stream, TarListing(facts))
+            return without_system_files(_listed(path, stream, TarListing(facts)))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from error
 
@@ -89,10 +98,12 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
         name = posixpath.normpath(member.name)
         base = posixpath.basename(name)
         kind = posixpath.splitext(name)[1]
-        is_label = kind.lower() in _LABELS
-        if base.startswith(".") or not (is_label or looks_like_image(base)) or member.isdir():
+        is_label = kind.lower() in _LABELS and not base.startswith(".")
+        if not (is_label or looks_like_image(base)) or member.isdir():
             continue
         if reason := _refusal(member, name):
+            if base.startswith("."):
+                continue
             listing.notes.append((ascii(member.name)[1:-1], reason))
         elif is_label:
             data = os.pread(stream.fileno(), member.size, member.offset_data)
@@ -112,6 +123,25 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
     listing.remarks = labels.remarks
     listing.hashes = [""] * len(listing.names)
     return listing
+
+
+def without_system_files(listing: TarListing) -> TarListing:
+    """The listing whose system files (``system_files``) are notes with ``BESIDE`` as reason."""
+    inside = [is_system_path(name) for name in listing.names]
+    if not any(inside):
+        return listing
+    moved = [(name, BESIDE) for name, out in zip(listing.names, inside, strict=True) if out]
+    kept = [row for row, out in enumerate(inside) if not out]
+    return TarListing(
+        listing.facts,
+        names=[listing.names[row] for row in kept],
+        offsets=[listing.offsets[row] for row in kept],
+        sizes=[listing.sizes[row] for row in kept],
+        classes=[listing.classes[row] for row in kept],
+        hashes=[listing.hashes[row] for row in kept],
+        notes=[*listing.notes, *moved],
+        remarks=listing.remarks,
+    )
 
 
 @dataclass(frozen=True)

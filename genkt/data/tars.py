@@ -20,7 +20,8 @@ from genkt.data.file_index import examine_bytes, forget, index_of
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.data.openers import BLOCK_ROWS
 from genkt.data.scan import check_skipped, map_in_threads
-from genkt.data.tar_listing import TarListing, list_tar, write_listing
+from genkt.data.system_files import SystemFiles
+from genkt.data.tar_listing import BESIDE, TarListing, list_tar, write_listing
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger(__name__)
@@ -80,16 +81,27 @@ def read_tars(
     )  # fmt: skip
     _opened.cache_clear()  # a path that was opened before may be another file now
     tars = list(zip(files, listings, strict=True))
-    skipped = [Skipped(f"{file}/{name}", why) for file, tar in tars for name, why in tar.notes]
-    skipped += _examine(tars, num_threads, progress)
+    skipped = _noted(tars) + _examine(tars, num_threads, progress)
     place = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-    total = sum(len(tar.names) + len(tar.notes) for tar in listings)
+    total = sum(len(tar.names) + tar.num_damaged for tar in listings)
     check_skipped(skipped, total, max_skipped, place)
     if not any(any(tar.hashes) for tar in listings):
         raise UserError(f"{place}: no {'usable ' if total else ''}image in it")
     images = _image_set(tars, skipped)
     _tell_labels(place, tars, images)
     return images
+
+
+def _noted(tars: Sequence[tuple[str, TarListing]]) -> list[Skipped]:
+    """What the listings leave out: damage one by one, system files by kind."""
+    beside, damaged = SystemFiles(), []
+    for file, tar in tars:
+        for name, why in tar.notes:
+            if why == BESIDE:
+                beside.add_member(file, name)
+            else:
+                damaged.append(Skipped(f"{file}/{name}", why))
+    return damaged + beside.entries()
 
 
 def _examine(

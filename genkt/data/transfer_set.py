@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class _Opener:
     """Opens an image of a set; an item is the offset in its tar, or ``_NO_OFFSET``."""
 
     root: str
+    decoding: ClassVar[int] = 1  # genkt writes plain RGB, which always was what it is
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         file, _, digest = sample_id.rpartition("#")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from genkt.generative.latent_transformer import LatentTransformer, TransformerConfig
-from genkt.generative.safe_pickle import read_tensors
 from genkt.generative.taming_vqgan import check_names, checked, convert_vqgan
 from genkt.generative.vqgan import VQGAN
+from genkt.models.tensor_files import read_tensors
 from genkt.types import UserError
 
 _VQGAN = "first_stage_model."

@@ -79,16 +79,16 @@ class Lpips(nn.Module):
         super().__init__()
         from torchvision.models.vgg import cfgs, make_layers
 
-        from genkt.models.load import read_checkpoint
+        from genkt.models.tensor_files import read_tensors
 
         features = make_layers(cfgs["D"])
         try:
-            own = read_checkpoint(Path(vgg)).items()
+            own = read_tensors(vgg).items()
             prefix = "features."  # the classifier behind them is not used
             features.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in own if k.startswith(prefix)}
             )
-            weights = read_checkpoint(Path(linear))
+            weights = read_tensors(linear)
             rows = [weights[f"lin{i}.model.1.weight"].reshape(1, -1, 1, 1) for i in range(5)]
         except (RuntimeError, KeyError) as error:
             raise UserError(f"perceptual: {vgg}, {linear}: not LPIPS weights: {error}") from error

@@ -8,9 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from genkt.data.names import canonical
 from genkt.data.views import ImageTransform
 from genkt.io import fingerprint, fingerprint_tensors
 from genkt.models.feature_maps import spatial_map
+from genkt.models.heads import (
+    JoinedHeads,
+    heads_of,
+    join_heads,
+    mean_of_heads,
+    run_heads,
+    without_data,
+)
 from genkt.types import ModelOutput, UserError
 
 _HEAD_NAMES = ("fc", "head", "heads", "classifier")
@@ -27,6 +36,10 @@ class Backbone(nn.Module):
     applied to exactly that vector, so dropout is drawn once. On construction the wrapper checks
     ``classifier(features) == model(x)`` and refuses a model where it does not hold.
 
+    A timm model may have several heads (distilled, multi-branch families). Its logits are then
+    what timm answers in evaluation mode, the mean of the heads, in training mode too; its features
+    are the vectors that enter the heads, side by side, one that several heads read there once.
+
     Args:
         model: the classifier; images [B, 3, H, W] float to logits [B, C].
         transform: how pictures become the model's input.
@@ -36,7 +49,7 @@ class Backbone(nn.Module):
         channels_last: lay images out channels last in memory (see ``ModelSpec``).
 
     Raises:
-        UserError: the model has no single linear classifier, or the check above fails.
+        UserError: no linear classifier is found in the model, or the check above fails.
 
     Example:
         >>> import timm
@@ -61,7 +74,9 @@ class Backbone(nn.Module):
             hasattr(model, part) for part in ("forward_features", "forward_head", "get_classifier")
         )
         self.training = model.training
-        self._map_seen: Tensor | None = None
+        self._map_seen: object = None
+        self._joined: JoinedHeads | None = None  # where there are several heads
+        self._own_head: nn.Linear | None = None
         self.width, self.num_classes = self._check()
 
     def forward(self, images: Tensor) -> ModelOutput:
@@ -72,8 +87,13 @@ class Backbone(nn.Module):
         if not self._is_timm:
             return self._forward_capturing(images)
         feature_map = self.model.forward_features(images)  # type: ignore[operator]
-        features = self.model.forward_head(feature_map, pre_logits=True)  # type: ignore[operator]
-        return ModelOutput(features, self.classify(features), feature_map)
+        if self._joined is None:
+            features = self.model.forward_head(feature_map, pre_logits=True)  # type: ignore[operator]
+            return ModelOutput(features, self.classify(features), feature_map)
+        features, logits = run_heads(self.model, feature_map)
+        if self._own_head is not None:
+            logits = self._own_head(features)
+        return ModelOutput(features, logits, feature_map)
 
     def _forward_capturing(self, images: Tensor) -> ModelOutput:
         captured: list[Tensor] = []
@@ -87,16 +107,36 @@ class Backbone(nn.Module):
             handle.remove()
         if not captured:
             raise RuntimeError("its forward pass does not call the classifier")
+        if self._own_head is not None:
+            logits = self._own_head(captured[-1])
         return ModelOutput(captured[-1], logits)
 
     def classify(self, features: Tensor) -> Tensor:
         """The classifier alone: features [B, D] -> logits [B, C]."""
+        if self._own_head is not None:
+            own: Tensor = self._own_head(features)
+            return own
+        if self._joined is not None:
+            return self._joined.classify(self.model, features)
         classifier = self._classifier()
         if isinstance(classifier, nn.Conv2d):  # BiT and a few others classify by a 1x1 convolution
             logits: Tensor = classifier(features[:, :, None, None]).flatten(1)
         else:
-            logits = classifier(features)
+            logits = mean_of_heads(classifier(features))
         return logits
+
+    def answer_by(self, head: nn.Linear) -> None:
+        """From now on logits are a given layer on the features; the model's own heads are idle.
+
+        Args:
+            head: [D] -> [C], of as many inputs as the model has features.
+        """
+        if head.in_features != self.width:
+            raise UserError(
+                f"model {self.name!r}: expected a head of {self.width} features, "
+                f"got one of {head.in_features}"
+            )
+        self._own_head, self.num_classes = head, head.out_features
 
     def spatial_map(self, output: ModelOutput) -> Tensor:
         """The feature map of an output of this model as [B, D, H', W'], without prefix tokens.
@@ -148,8 +188,10 @@ class Backbone(nn.Module):
 
     def fingerprint(self) -> str:
         """Identity of what this model computes: architecture, every weight and buffer."""
-        layout = "channels last" if self.channels_last else ""  # moves the last bits
-        return fingerprint_model(self.model, layout)
+        more = ["channels last" if self.channels_last else ""]  # moves the last bits
+        if self._own_head is not None:
+            more.append(fingerprint_model(self._own_head))
+        return fingerprint_model(self.model, *more)
 
     @property
     def is_timm(self) -> bool:
@@ -157,13 +199,21 @@ class Backbone(nn.Module):
         return hasattr(self.model, "pretrained_cfg")
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class names that its files give, as data spell them; none where they give none."""
+        names = getattr(self.model, "pretrained_cfg", {}).get("label_names") or ()
+        return tuple(canonical(name) for name in names)
+
+    @property
     def num_parameters(self) -> int:
         """How many weights the model has."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def classifier_parameters(self) -> list[nn.Parameter]:
-        """The head's weights (what a linear probe trains)."""
-        return list(self._classifier().parameters())
+        """The weights between features and logits (what a linear probe trains)."""
+        if self._own_head is None and self._joined is not None:
+            return [self.model.get_parameter(name) for name in self._joined.weights]
+        return list((self._own_head or self._classifier()).parameters())
 
     def export(self, directory: str | Path, classes: tuple[str, ...] = ()) -> Path:
         """Write ``model.safetensors`` and ``config.json`` so that timm loads the folder.
@@ -172,6 +222,7 @@ class Backbone(nn.Module):
         its input transform and class names. A model that is not timm's is saved as
         ``model.safetensors`` alone.
         """
+        assert self._own_head is None, "what would be written does not answer like this model"
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         if self.is_timm:
@@ -180,28 +231,24 @@ class Backbone(nn.Module):
             settings = self.transform.as_dict()
             settings["input_size"] = (3, *self.transform.input_size)
             names = {"label_names": list(classes)} if classes else None
-            save_for_hf(
-                self.model, str(directory), names, safe_serialization=True, data_config=settings
-            )
+            handle = self.model.register_state_dict_post_hook(_unshare)  # type: ignore[no-untyped-call]
+            try:
+                save_for_hf(
+                    self.model, str(directory), names, safe_serialization=True, data_config=settings
+                )
+            finally:
+                handle.remove()
         else:
             from safetensors.torch import save_file
 
-            state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
+            state = self.model.state_dict()
+            _unshare(self.model, state)
             save_file(state, directory / "model.safetensors")
         return directory
 
     def _classifier(self) -> nn.Module:
-        if self._is_timm:
-            classifier = self.model.get_classifier()  # type: ignore[operator]
-        else:
-            classifier = _last_linear(self.model, self.name)
-        if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.ModuleList):
-            raise UserError(
-                f"model {self.name!r}: expected one classifier, it has several (a distilled or "
-                "multi-branch family); choose the plain variant, e.g. deit_tiny_patch16_224 for "
-                "deit_tiny_distilled_patch16_224"
-            )
-        return classifier
+        """The one head, of a model that has one."""
+        return heads_of(self.model)[0] if self._is_timm else _last_linear(self.model, self.name)
 
     @torch.no_grad()
     def _check(self) -> tuple[int, int]:
@@ -209,17 +256,41 @@ class Backbone(nn.Module):
         parameter = next(self.model.parameters(), None)
         if parameter is None:
             raise UserError(f"model {self.name!r}: expected a model with weights, it has none")
-        modes = [(module, module.training) for module in self.model.modules()]
-        self._classifier()
+        if not (heads_of(self.model) if self._is_timm else [self._classifier()]):
+            raise UserError(f"model {self.name!r}: expected a classifier, it has none")
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(1, 3, *self.transform.input_size, generator=generator)
-        images = images.to(parameter.device, parameter.dtype)
+        output, again, direct = self._both_ways(images.to(parameter.device, parameter.dtype))
+        if not isinstance(direct, Tensor):
+            raise UserError(
+                f"model {self.name!r}: expected logits [B, C], got a {type(direct).__name__}"
+            )
+        if output.features.dim() != 2 or direct.dim() != 2 or direct.shape != again.shape:
+            raise UserError(
+                f"model {self.name!r}: expected features [B, D] and logits [B, C], got "
+                f"{tuple(output.features.shape)} and {tuple(direct.shape)}"
+            )
+        if not torch.allclose(again, direct, rtol=1e-4, atol=1e-5):
+            raise UserError(
+                f"model {self.name!r}: classifier(features) differs from model(x); its family "
+                "adds something after the classifier, which genkt does not support (where an arg "
+                "leaves it out, set it, as use_aux_head=false for volo)"
+            )
+        self._map_seen = without_data(output.feature_map)
+        return output.features.shape[1], direct.shape[1]
+
+    def _both_ways(self, images: Tensor) -> tuple[ModelOutput, Tensor, object]:
+        """In evaluation mode: the output, logits from its features, and the model's own answer."""
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
         try:
-            self.model.eval()
-            output = self(images)
-            direct = self.model(images)
+            if self._is_timm and len(heads_of(self.model)) > 1:
+                feature_map = self.model.forward_features(images)  # type: ignore[operator]
+                self._joined = join_heads(self.model, feature_map)
+            output, direct = self(images), self.model(images)
+            again = output.logits if self._joined is None else self.classify(output.features)
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"model {self.name!r}: a forward pass on a {tuple(images.shape)} image failed: "
                 f"{reason}"
@@ -227,24 +298,13 @@ class Backbone(nn.Module):
         finally:
             for module, mode in modes:
                 module.training = mode
-        if not isinstance(direct, Tensor):
-            raise UserError(
-                f"model {self.name!r}: expected logits [B, C], got a {type(direct).__name__}"
-            )
-        assert output.logits is not None
-        if output.features.dim() != 2 or direct.dim() != 2 or direct.shape != output.logits.shape:
-            raise UserError(
-                f"model {self.name!r}: expected features [B, D] and logits [B, C], got "
-                f"{tuple(output.features.shape)} and {tuple(direct.shape)}"
-            )
-        if not torch.allclose(output.logits, direct, rtol=1e-4, atol=1e-5):
-            raise UserError(
-                f"model {self.name!r}: classifier(features) differs from model(x); its family "
-                "adds something after the classifier, which genkt does not support"
-            )
-        seen = output.feature_map
-        self._map_seen = torch.empty_like(seen, device="meta") if torch.is_tensor(seen) else None
-        return output.features.shape[1], direct.shape[1]
+        return output, again, direct
+
+
+def _unshare(module: nn.Module, state: dict[str, Tensor], *_: object) -> None:
+    """Give each tensor its own memory: safetensors refuses weights that two modules share."""
+    for name, tensor in state.items():
+        state[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _last_linear(model: nn.Module, name: str) -> nn.Module:
@@ -256,7 +316,8 @@ def _last_linear(model: nn.Module, name: str) -> nn.Module:
                 return linears[-1]
     raise UserError(
         f"model {name!r}: expected timm's forward_features / forward_head / get_classifier, or a "
-        f"linear layer in an attribute named one of {', '.join(_HEAD_NAMES)}"
+        f"linear layer in an attribute named one of {', '.join(_HEAD_NAMES)}, got a "
+        f"{type(model).__name__} without either"
     )
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
+from genkt.models.tensor_files import read_content, reason
+from genkt.models.weights import load_weights
 from genkt.types import UserError
 
 SHIPPED_PREFIX = "genkt:"
+
+_ADVICE = "weights_only"
+"""Stands where torch and timm tell how to run a file's code, which genkt never does."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class ModelSpec:
         name: a timm name (``vit_small_patch14_dinov2.lvd142m``), ``hf-hub:owner/name``,
             ``local-dir:PATH``, or ``genkt:NAME`` for a model shipped in ``checkpoints/``.
         pretrained: load the weights that belong to the name.
-        weights: a .safetensors / .pth file to load instead; its head may have other classes.
+        weights: a file to load instead (.safetensors, torch's, .npz; or a folder that holds one);
+            its head may have other classes. See ``load_weights`` for what is taken from it.
         args: keyword arguments for ``timm.create_model`` (e.g. layers, channels, img_size).
         transform: replaces parts of the input transform the model declares
             (input_size as [H, W], mean, std, interpolation, crop_pct).
@@ -70,14 +77,15 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
         args["pretrained_cfg_overlay"] = overlay
     if num_classes is not None:
         args["num_classes"] = num_classes
-    state = read_checkpoint(Path(spec.weights)) if spec.weights else None
+    content = read_content(spec.weights) if spec.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         model = _create(timm_name, spec, args)
-        if state is not None and num_classes is None:
-            _fit_head(model, state)
-    if state is not None:
-        _load_state(model, state, spec)
+        if spec.weights:
+            model = load_weights(
+                model, content, f'weights "{spec.weights}"', name=spec.name,
+                rebuilt=_builder(timm_name, spec, args),
+            )  # fmt: skip
     backbone = Backbone(model, _declared_transform(model, spec.name), spec.name)
     backbone.channels_last = spec.channels_last
     return backbone
@@ -131,12 +139,14 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
     except TypeError as error:
         raise UserError(f'model "{spec.name}": timm does not take these args: {error}') from error
     except (SafetensorError, pickle.UnpicklingError) as error:
-        raise UserError(f'model "{spec.name}": its weights are damaged: {_line(error)}') from error
+        raise UserError(f'model "{spec.name}": its weights are damaged: {reason(error)}') from error
     except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
+        if pretrained and timm_name.startswith("local-dir:") and _ADVICE in str(error):
+            return _read_otherwise(timm_name, spec, args)
         local = not pretrained or timm_name.startswith("local-dir:")
         if local or not isinstance(error, OSError):
             raise UserError(
-                f'model "{spec.name}": cannot be built: {_line(error)}. Check its args; where it '
+                f'model "{spec.name}": cannot be built: {reason(error)}. Check its args; where it '
                 "has no weights of its own, set pretrained=false."
             ) from error
         raise UserError(
@@ -147,8 +157,26 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+def _read_otherwise(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
+    """A folder whose weights stand beside objects that timm does not read past."""
+    try:
+        content = read_content(timm_name.removeprefix("local-dir:"))
+    except UserError as error:
+        raise UserError(f'model "{spec.name}": cannot be built: {error}') from error
+    bare = replace(spec, pretrained=False)
+    return load_weights(
+        _create(timm_name, bare, args), content, f'model "{spec.name}"', name=spec.name,
+        rebuilt=_builder(timm_name, bare, args),
+    )  # fmt: skip
+
+
+def _builder(
+    timm_name: str, spec: ModelSpec, args: dict[str, Any]
+) -> Callable[[int], nn.Module] | None:
+    """What builds the model with so many classes; None where the user gave their number."""
+    if "num_classes" in args:
+        return None
+    return lambda classes: _create(timm_name, spec, {**args, "num_classes": classes})
 
 
 def _declared_transform(model: nn.Module, name: str) -> ImageTransform:
@@ -156,68 +184,3 @@ def _declared_transform(model: nn.Module, name: str) -> ImageTransform:
         return transform_of(model)
     except UserError as error:
         raise UserError(f'model "{name}": {error}') from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or torch checkpoint.
-
-    Torch files are read with ``weights_only=True``: nothing in them is executed. Wrapper keys
-    (``state_dict``, ``model``, EMA variants, ``module.``) are seen through.
-
-    Raises:
-        UserError: no such file, or not a checkpoint.
-    """
-    from timm.models import load_state_dict  # type: ignore[attr-defined]
-
-    if not path.is_file():
-        raise UserError(f'weights "{path}": no such file')
-    try:
-        state: object = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # a damaged or hostile pickle raises anything
-        raise UserError(f'weights "{path}": not a readable checkpoint: {_line(error)}') from error
-    if not isinstance(state, dict) or not state:
-        raise UserError(f'weights "{path}": expected named tensors, got a {type(state).__name__}')
-    other = [key for key, value in state.items() if not isinstance(value, Tensor)]
-    if other:
-        raise UserError(
-            f'weights "{path}": expected named tensors, alone or under state_dict or model, got '
-            f"a {type(state[other[0]]).__name__} at {other[0]}"
-        )
-    return state
-
-
-def _head_names(model: nn.Module) -> set[str]:
-    """The classifier's weights, as the model's state dict calls them."""
-    classifier = model.get_classifier()  # type: ignore[operator]
-    parts = classifier if isinstance(classifier, tuple) else (classifier,)
-    head = {id(parameter) for part in parts for parameter in part.parameters()}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in head}
-
-
-def _fit_head(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give the model as many classes as the weights have."""
-    sizes = {state[name].shape[0] for name in _head_names(model) if name in state}
-    if len(sizes) == 1 and sizes != {model.num_classes}:
-        model.reset_classifier(sizes.pop())  # type: ignore[operator]
-
-
-def _load_state(model: nn.Module, state: dict[str, Tensor], spec: ModelSpec) -> None:
-    """Load tensors into ``model``; only those of its head may differ in shape or be missing.
-
-    Raises:
-        UserError: weights of another architecture.
-    """
-    head, expected = _head_names(model), model.state_dict()
-    other = {key for key in state.keys() & head if state[key].shape != expected[key].shape}
-    state = {key: value for key, value in state.items() if key not in other}
-    wrong = [k for k in state if k in expected and state[k].shape != expected[k].shape]
-    missing = [k for k in expected if k not in state and k not in head]
-    unknown = [k for k in state if k not in expected]
-    if wrong or missing or unknown:
-        example = (wrong or missing or unknown)[0]
-        raise UserError(
-            f'weights "{spec.weights}": not of {spec.name}: {len(missing)} of {len(expected)} '
-            f"tensors missing, {len(unknown)} unknown, {len(wrong)} of another shape "
-            f"(first: {example})"
-        )
-    model.load_state_dict(state, strict=False)

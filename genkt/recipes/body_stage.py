@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from genkt.methods.base import Objective
 from genkt.models.backbone import Backbone
 from genkt.recipes.course import Course
+from genkt.recipes.notices import warn
 from genkt.recipes.session import draw_seed
 from genkt.training.batches import Batches
 from genkt.training.loop import train
@@ -23,6 +24,11 @@ def train_body(
     The classifier stands still: new as it came, where no earlier stage has trained it. Nothing is
     validated meanwhile, as its answers would say nothing of the backbone.
     """
+    if settings.select == "best":
+        warn(
+            course.session, course.draw.index, name,
+            "trains no classifier, so it is not validated: its last weights count, not the best",
+        )  # fmt: skip
     stage = Stage(
         name=name,
         student=course.student,

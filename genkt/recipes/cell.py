@@ -19,7 +19,7 @@ from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe, StagedRecipe
-from genkt.recipes.run_folder import RESULT, StageLog
+from genkt.recipes.run_folder import OUTPUTS, RESULT, StageLog, teacher_folder
 from genkt.recipes.search import FOLDER
 from genkt.recipes.session import Session, draw_seed
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
@@ -69,7 +69,7 @@ def _train_cell(session: Session, draw: Draw, arm: str, directory: Path) -> None
     log.close()
     if session.fabric.is_global_zero:
         _save(cell, directory)
-        _tidy(session, draw, directory)
+        _tidy(session, draw, arm, directory)
     session.fabric.barrier()
     logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * cell.result.accuracy)
 
@@ -205,13 +205,14 @@ def load_cell(session: Session, directory: Path) -> Cell:
     )
 
 
-def _tidy(session: Session, draw: Draw, directory: Path) -> None:
+def _tidy(session: Session, draw: Draw, arm: str, directory: Path) -> None:
     """Drop what only an unfinished cell needs: optimizer states, this draw's teacher outputs."""
     for state in directory.rglob("state.pt"):
         state.unlink()
-    for searched in directory.glob(f"{FOLDER}-*"):
-        shutil.rmtree(searched)
-    if directory.name != BASELINE:
-        shutil.rmtree(directory.parent / "cache", ignore_errors=True)
-        for state in directory.parent.glob("teacher*/**/state.pt"):
+    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+    if arm == BASELINE:
+        return
+    shutil.rmtree(session.folder.cell(draw.index, OUTPUTS), ignore_errors=True)
+    for index in range(len(session.teachers)):
+        for state in session.folder.cell(draw.index, teacher_folder(index)).rglob("state.pt"):
             state.unlink()

@@ -83,8 +83,7 @@ def facts_of(
 
 def _knows(model: Backbone, classes: tuple[str, ...]) -> bool:
     """Whether a model's own head has the names of these classes, in this order."""
-    names = getattr(model.model, "pretrained_cfg", {}).get("label_names") or ()
-    return tuple(names) == classes
+    return model.class_names == classes
 
 
 _NO_STEPS = "recipe.stages.finetune.steps=0"

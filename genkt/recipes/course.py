@@ -26,6 +26,7 @@ class Course:
         directory: each stage keeps its state in a folder of its name here.
         student: changed in place, or replaced.
         costs: of what has been done, by stage.
+        trained: of all trainings of the student.
         curve: records of all stages, steps counted through.
         extras: small facts for the report.
         artifacts: what methods have learned beside the student.
@@ -40,14 +41,19 @@ class Course:
     curve: list[Record] = field(default_factory=list)
     extras: dict[str, float | int | str] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
-    num_steps: int = 0
+    trained: Cost = field(default_factory=Cost)
     _teachers: TeacherSet | None = None
 
     def add(self, name: str, cost: Cost, records: Sequence[Record]) -> None:
         """Note a training of the student that has ended."""
         self.curve += [{**r, "step": int(r["step"]) + self.num_steps} for r in records]
         self.costs[name] = cost
-        self.num_steps += cost.steps
+        self.trained += cost
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the student so far."""
+        return self.trained.steps
 
     def teachers(self) -> TeacherSet:
         """The draw's teachers, adapted and cached when first asked for."""

@@ -10,9 +10,11 @@ from typing import Literal, Protocol, TypedDict
 import numpy as np
 
 from genkt.data.composition import TransferSet
-from genkt.data.folders import read_folder, read_unlabelled
+from genkt.data.folders import read_folder
 from genkt.data.images import ImageSet, Skipped, concat, overlap
 from genkt.data.parts import PlainRecords, content_of, without_classes
+from genkt.data.scan import left_out_notes
+from genkt.data.separation import separated
 from genkt.data.sources import read_torchvision
 from genkt.data.split_list import read_split_list
 from genkt.data.splits import Splits, draw_labels
@@ -28,7 +30,7 @@ from genkt.recipes.data_config import (
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
 from genkt.recipes.transfer_images import TransferImages, read_transfer_images
 from genkt.training.batches import TransferPart
-from genkt.types import UNLABELLED
+from genkt.types import UNLABELLED, UserError
 
 
 class PoolSettings(Protocol):
@@ -143,12 +145,17 @@ class _Carving(TypedDict):
     max_skipped: int | float
 
 
-def load_splits(data: DataSettings, seed: int) -> Splits:
-    """Read the data the settings name.
+def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> Splits:
+    """Read the data the settings name; no picture is in two parts.
+
+    Args:
+        given: parts in Python, in place of the settings.
 
     Raises:
         UserError: nothing there, a wrong shape, too many unreadable files.
     """
+    if given is not None:
+        return separated(given)
     if isinstance(data, EmbeddedData):
         from genkt.data.embedded import digits, digits_on_photos
 
@@ -171,12 +178,7 @@ def load_splits(data: DataSettings, seed: int) -> Splits:
             unlabelled=data.unlabelled,
             **carving,
         )
-    splits = read_folder(data.root, **carving)
-    if data.unlabelled:
-        extra = read_unlabelled(data.unlabelled, max_skipped=limit)
-        known = splits.unlabelled
-        splits = replace(splits, unlabelled=extra if known is None else concat(known, extra))
-    return splits
+    return read_folder(data.root, unlabelled=data.unlabelled, **carving)
 
 
 def chosen_images(
@@ -191,6 +193,7 @@ def chosen_images(
     Raises:
         UserError: labels that cannot be drawn.
     """
+    _check_training(splits)
     train = splits.train
     if which == "all" and splits.unlabelled is not None:
         return concat(train, splits.unlabelled)
@@ -204,6 +207,11 @@ def chosen_images(
         seed=derive_seed(seed, "draw", draw),
     )
     return train.select(labelled)
+
+
+def _check_training(splits: Splits) -> None:
+    if not len(splits.train):
+        raise UserError(f"no training image is left: {' '.join(splits.notes)}")
 
 
 def _limit(max_skipped: float) -> int | float:
@@ -234,8 +242,10 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
     Raises:
         UserError: label settings that the data cannot meet, or nothing to transfer on.
     """
+    _check_training(splits)
     transfer = read_transfer_images(settings.transfer_set, splits, given)
-    draws = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
+    drawn = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
+    draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
     kept = transfer.images.select(needed)
     found = transfer.found
@@ -248,14 +258,21 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
         found=found,
         first=int(np.searchsorted(needed, transfer.first)),
     )
-    notes = _warnings(pool)
+    notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn), *_warnings(pool)]
     if transfer.found is not None:
         notes += _made_of_test_images(transfer.found, splits)
     return replace(pool, notes=tuple(notes))
 
 
-def _draw(settings: PoolSettings, splits: Splits, transfer: TransferImages, index: int) -> Draw:
-    """One label draw, as rows of all images that the run may train on."""
+def _draw(
+    settings: PoolSettings, splits: Splits, transfer: TransferImages, index: int
+) -> tuple[Draw, np.ndarray]:
+    """One label draw, as rows of all images that the run may train on.
+
+    Returns:
+        The draw, and the rows that are no transfer images of it as they are copies of its labelled
+        ones.
+    """
     data = settings.data
     seed = derive_seed(settings.seed, "draw", settings.first_draw + index)
     labelled, others = draw_labels(
@@ -267,8 +284,20 @@ def _draw(settings: PoolSettings, splits: Splits, transfer: TransferImages, inde
     )
     labels = np.full(len(transfer.images), UNLABELLED, dtype=np.int64)
     labels[labelled] = splits.train.labels[labelled]
-    rows, parts = transfer.choose(labelled, others, seed)
-    return Draw(index, seed, transfer.images, labels, labelled, rows, parts)
+    rows, parts, copies = transfer.choose(labelled, others, seed)
+    return Draw(index, seed, transfer.images, labels, labelled, rows, parts), copies
+
+
+def _copies_of_labelled(drawn: Sequence[tuple[Draw, np.ndarray]]) -> list[str]:
+    counts = [len(copies) for _, copies in drawn]
+    if not any(counts):
+        return []
+    images, row = next((draw.images, int(rows[0])) for draw, rows in drawn if len(rows))
+    shown = ", ".join(map(str, counts[:5])) + (", ..." if len(counts) > 5 else "")
+    return [
+        "Copies of a draw's labelled images are no transfer images of it: left out, by draw: "
+        f"{shown} (e.g. {images.ids[row].rpartition('#')[0]})."
+    ]
 
 
 def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
@@ -294,10 +323,7 @@ def _warnings(pool: Pool) -> list[str]:
             f"{len(same)} test images are also training or transfer images "
             f"(e.g. {same[0][1]}): accuracies are too high by as much."
         )
-    if skipped := pool.skipped:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
-        notes.append(f"{len(skipped)} files were left out (first: {first}); the report lists them.")
-    return notes
+    return notes + left_out_notes(pool.skipped, "; the report lists them")
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:

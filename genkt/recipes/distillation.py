@@ -20,7 +20,7 @@ from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.recipe_config import DistilStage, SoupStage
 from genkt.recipes.run_folder import StageLog
-from genkt.recipes.search import searched
+from genkt.recipes.search import FOLDER, searched
 from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.recipes.stages import train_stage
 from genkt.recipes.teachers import fixed_outputs, frozen_teacher, no_teachers
@@ -111,8 +111,6 @@ def distil(
     settings: TrainSettings, directory: Path, log: StageLog, *, name: str,
 ) -> tuple[Cost, list[Record], dict[str, Tensor]]:  # fmt: skip
     """A method on labelled and transfer images together; also what it learned."""
-    if rule := options.weight_rule:
-        settings = replace(settings, ema=rule.decay, ema_every=rule.every)
     if METHODS[options.name].objective.needs_frozen:
         teachers = teachers.behind(*frozen_teacher(session, draw, student, teachers.online))
     objective = build_objective(
@@ -130,7 +128,7 @@ def distil(
     batches = session.batches(draw, settings, transforms, teachers.stores, labelled_only=False)
     cost, curve = train_stage(
         session, draw, name, student, objective, batches, settings, directory, log,
-        online=teachers.models if teachers.online else (),
+        online=teachers.models if teachers.online else (), momentum=options.weight_rule,
     )  # fmt: skip
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
 
@@ -184,7 +182,7 @@ def _options(
     def trial(search: Draw, student: Backbone, options: MethodOptions, trial_name: str) -> Cost:
         return distil(
             course.session, search, student, options, teachers, settings,
-            course.directory / trial_name, course.log, name=trial_name,
+            course.directory / FOLDER / trial_name, course.log, name=trial_name,
         )[0]  # fmt: skip
 
     options = stage.method or course.session.config.method

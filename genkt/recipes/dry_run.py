@@ -16,6 +16,7 @@ from genkt.generative.precision import threads
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.course import Course
 from genkt.recipes.data import Draw, Pool
@@ -111,8 +112,7 @@ def _few_steps(small: Session, draw: Draw, student: Backbone, home: Path, log: S
         return sum(costs.values(), Cost())
     course = Course(small, draw, home, log, student)
     run_stages(course, recipe)
-    trained = [cost for name, cost in course.costs.items() if name != "teachers" and cost.steps]
-    return sum(trained, Cost())
+    return course.trained
 
 
 def _few_images(session: Session) -> Session:
@@ -208,6 +208,7 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
             f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
             + (f" in each of {processes} processes" if processes > 1 else ""),
             f"  disk       about {size_text(disk)} ({size_text(free)} free)",
+            *(f"  note       {note}" for note in average_notes(session)),
         ]
     )
 

@@ -14,13 +14,14 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from genkt.data.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
 from genkt.data.photos import UPSTREAM_PHOTOS, photo_crops
 from genkt.data.transform import ImageTransform
 from genkt.io import atomic_path, derive_seed, fingerprint, read_json, write_json
 from genkt.models.backbone import Backbone
+from genkt.training.averages import AVERAGE_RULE, average_lists
 from genkt.training.steps import StepReport, run_steps, warmup_cosine
 from genkt.types import Range
 
@@ -50,7 +51,7 @@ class TeacherSettings:
     channels: tuple[int, int, int, int]
     input_size: Annotated[int, Range(32)]
     steps: Count
-    batch_size: Count
+    batch_size: Annotated[int, Range(2)]  # batch norm has no statistics of one row
     lr: Annotated[float, Range(0)]
     weight_decay: Annotated[float, Range(0)]
     warmup: Annotated[float, Range(0, 1)]
@@ -109,7 +110,7 @@ class _Training:
         self.settings, self.data, self.device = settings, data, device
         self.backbone = build_teacher(settings).to(device).to(memory_format=torch.channels_last)
         self.model: nn.Module = self.backbone.model
-        mean = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+        mean = average_lists(settings.ema)
         self.average = AveragedModel(self.model, multi_avg_fn=mean, use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
@@ -183,8 +184,9 @@ def train_teacher(
     """
     where = torch.device(device)
     training = _Training(settings, data or upstream(settings, where), where)
+    identity = fingerprint({**asdict(settings), "average": AVERAGE_RULE})
     run_steps(
-        training, settings.steps, out / "state.pt", fingerprint(asdict(settings)),
+        training, settings.steps, out / "state.pt", identity,
         save_seconds=settings.save_seconds, report=report, stop_after=stop_after,
     )  # fmt: skip
     training.model.load_state_dict(training.average.module.state_dict())

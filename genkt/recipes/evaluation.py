@@ -35,13 +35,18 @@ class EvaluateSettings(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of one model on one labelled part; ``skipped`` files could not be read."""
+    """Predictions of one model on one labelled part; ``skipped`` files could not be read.
+
+    Args:
+        notes: on the data, see ``Splits``.
+    """
 
     model: str
     split: str
     classes: tuple[str, ...]
     prediction: Prediction
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -67,6 +72,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "interval_95": [low, high],
             "num_images": len(self.prediction.ids),
+            "notes": list(self.notes),
             "skipped": [{"path": entry.path, "reason": entry.reason} for entry in self.skipped],
             "by_class": {
                 name: {"right": right, "images": count}
@@ -91,6 +97,7 @@ class Evaluation:
             f"  {name:<{width}}  {100 * right / count:5.1f} %  ({right} of {count})"
             for name, (right, count) in self.by_class().items()
         ]
+        lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  left out: {entry.path}: {entry.reason}" for entry in self.skipped]
         return "\n".join(lines)
 
@@ -108,7 +115,9 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     prediction = predict_images(
         classifier, images, device=settings.device, batch_size=settings.batch_size
     )
-    return Evaluation(settings.model, settings.split, images.classes, prediction, splits.skipped)
+    return Evaluation(
+        settings.model, settings.split, images.classes, prediction, splits.skipped, splits.notes
+    )
 
 
 def labelled_part(splits: Splits, name: str) -> ImageSet:

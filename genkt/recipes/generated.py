@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from genkt.data.images import ImageSet, concat
+from genkt.data.scan import left_out_notes
+from genkt.data.separation import without_held_out
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
@@ -74,6 +77,8 @@ def check_generators(session: Session) -> None:
     transfer_set = session.config.transfer_set
     if retrieves(session.config) and isinstance(transfer_set, RetrievedSet):
         session.retriever = _retriever(session, transfer_set)
+        left_out = left_out_notes(session.retriever.gallery.skipped)
+        _tell(session, [f"gallery: {note}" for note in left_out])
         if not isinstance(session.config.data, EmbeddedData):
             warn_of_characters(transfer_set)
     if not synthesizes(session.config) or not isinstance(transfer_set, DiggSet):
@@ -142,8 +147,23 @@ def represent(session: Session) -> None:
 def make_sets(session: Session) -> None:
     """Every draw's own transfer set; the pool grows by them, once."""
     if (synthesizes(session.config) or session.retriever is not None) and not session.sets:
-        session.sets = tuple(own_set(session, draw) for draw in session.pool.draws)
+        session.sets = tuple(_kept_apart(session, draw) for draw in session.pool.draws)
         session.pool = session.pool.with_sets([own.found.images for own in session.sets])
+
+
+def _kept_apart(session: Session, draw: Draw) -> OwnSet:
+    """A draw's own set without copies of test and validation images, which are told."""
+    own, place = own_set(session, draw), f"transfer set of draw {draw.index}"
+    rows, notes = without_held_out(own.found.images, session.pool.splits, place)
+    _tell(session, notes)
+    return replace(own, found=own.found.select(rows)) if notes else own
+
+
+def _tell(session: Session, notes: Sequence[str]) -> None:
+    """Notes in the log, and in the report."""
+    for note in notes:
+        logger.warning(note)
+    session.pool = replace(session.pool, notes=(*session.pool.notes, *notes))
 
 
 def own_set(session: Session, draw: Draw) -> OwnSet:

@@ -156,8 +156,7 @@ def model_name(name: str) -> str:
 
 def _with_own_head(name: str, weights: str | None) -> Classifier:
     model = load_model(ModelSpec(name, weights=weights))
-    names = getattr(model.model, "pretrained_cfg", {}).get("label_names") or ()
-    return Classifier(model.freeze(), tuple(names))
+    return Classifier(model.freeze(), model.class_names)
 
 
 def device_of(name: str) -> str:

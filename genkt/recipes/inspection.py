@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from genkt.data.composition import TransferSet
-from genkt.data.scan import map_in_threads
+from genkt.data.scan import left_out_notes, map_in_threads
 from genkt.data.transfer_set import FORMAT, is_transfer_set, read_transfer_set
 from genkt.data.transfer_set_files import HEADER, read_records, shard_facts, shard_name
 from genkt.disk import size_text
@@ -166,9 +166,8 @@ def _facts(found: TransferSet) -> dict[str, str]:
     copies = len(found) - len(found.deduplicate())
     if copies:
         facts["copies"] = f"{copies:,} images have the same content as an earlier one"
-    if skipped := found.images.skipped:
-        first = f"{skipped[0].path}: {skipped[0].reason}"
-        facts["left out"] = f"{len(skipped)} files (first: {first})"
+    if notes := left_out_notes(found.images.skipped):
+        facts["left out"] = " ".join(notes)
     return facts
 
 

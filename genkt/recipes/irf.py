@@ -72,7 +72,7 @@ def same_training(arm: str) -> str:
 
 def train_setting(
     session: Session, draw: Draw, model: Backbone, setting: IrfSetting, settings: TrainSettings,
-    directory: Path, log: StageLog, *, prefix: str = "",
+    directory: Path, log: StageLog, *, prefix: str = "", validate: bool = True,
 ) -> tuple[dict[str, Cost], list[Record]]:  # fmt: skip
     """Train ``model`` in place by the stages of a setting; two stages share the steps.
 
@@ -80,6 +80,7 @@ def train_setting(
         settings: of the calibration; ``steps`` is what both stages take together. The delivery
             has ``irf.head_lr`` as its learning rate.
         prefix: of the stages' names and folders.
+        validate: measure the model on the validation images, where there are such.
     """
     assert session.represented is not None
     assert settings.steps is not None
@@ -95,7 +96,7 @@ def train_setting(
         cost, more = train_supervised(
             session, session.represented.draw(draw, pictures), prefix + name, model,
             replace(settings, steps=lengths[name], lr=lr), directory / (prefix + name), log,
-            head_only=head_only,
+            head_only=head_only, validate=validate,
         )  # fmt: skip
         done = sum(earlier.steps for earlier in costs.values())
         curve += [{**record, "step": int(record["step"]) + done} for record in more]

@@ -12,6 +12,13 @@ from genkt.recipes.session import Session
 logger = logging.getLogger("genkt")
 
 
+def announce(session: Session, text: str) -> None:
+    """Something that holds for the whole run: in its log, and on standard error."""
+    if session.fabric.is_global_zero:
+        logger.warning(text)
+        tqdm.write(text, file=sys.stderr)
+
+
 def warn(session: Session, draw: int, stage: str, text: str) -> None:
     """A warning in the run's log, and above the progress bars on standard error.
 

@@ -16,7 +16,14 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
 from genkt.recipes.generated import check_generators
-from genkt.recipes.recipe_config import DistilStage
+from genkt.recipes.parts import how_to_get
+from genkt.recipes.recipe_config import (
+    BASELINE,
+    DistilStage,
+    IrfRecipe,
+    LinearProbeStage,
+    TrainingStage,
+)
 from genkt.recipes.run_folder import RunFolder, RunLog
 from genkt.recipes.session import (
     ModelFactory,
@@ -27,6 +34,7 @@ from genkt.recipes.session import (
     teacher_factories,
 )
 from genkt.training.fabric import make_fabric
+from genkt.training.rows import rows_fault
 from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
@@ -55,18 +63,18 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
     """
     if config.smoke:
         raise UserError("smoke: expected false; only genkt transfer on the command line makes one")
-    splits = given.data or load_splits(config.data, config.seed)
+    splits = load_splits(config.data, config.seed, given.data)
     if config.adaptation == "better" and "validation" not in splits.parts:
         raise UserError(
-            "teacher.adapt: better compares on validation images, the data have none; give a val "
-            "folder, data.validation_fraction above 0, or adapt=linear_probe"
+            "teacher.adapt: better compares on validation images, the data have none: "
+            f"{how_to_get('validation', config.data, splits)}, or take teacher.adapt=linear_probe"
         )
     if "test" not in splits.parts:
-        raise UserError("no test images: give a test folder, or data.test_fraction above 0")
+        raise UserError(f"no test images: {how_to_get('test', config.data, splits)}")
     if config.train.select == "best" and "validation" not in splits.parts:
         raise UserError(
-            "train.select: best needs validation images, the data have none; give a val folder, "
-            "data.validation_fraction above 0, or train.select=last"
+            "train.select: best needs validation images, the data have none: "
+            f"{how_to_get('validation', config.data, splits)}, or take train.select=last"
         )
     student = module_factory(given.student) if given.student else student_factory(config.student)
     teachers = (
@@ -140,13 +148,48 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
             num_classes=session.num_classes,
             teachers=[shape_of(each) for each in chosen],
         )
-        num_rows = stage.settings(config.train).batch_size
+        settings = stage.settings(config.train)
+        num_rows = settings.batch_size // settings.accumulate
         if num_rows < objective.min_batch:
-            key = "train" if stage.batch_size is None else f"recipe.stages.{name}"
+            parts = f" in each of {settings.accumulate} micro-batches (train.accumulate)"
             raise UserError(
-                f"{key}.batch_size: method {options.name} needs at least {objective.min_batch} "
-                f"rows, got {num_rows}"
+                f"{_batch_key(name, stage)}: method {options.name} needs at least "
+                f"{objective.min_batch} rows{parts if settings.accumulate > 1 else ''}, "
+                f"got {num_rows}"
             )
+    _check_batch_norm(session, model, built)
+
+
+def _check_batch_norm(session: Session, student: Backbone, teachers: Sequence[Backbone]) -> None:
+    """Refuse every training whose micro-batches leave a batch norm one value a channel."""
+    config, train = session.config, session.config.train
+    found: list[tuple[str, Backbone, int]] = []
+    if config.adaptation in ("fine_tune", "better", "irf") and config.adapt.steps:
+        found += [("adapt.batch_size", teacher, config.adapt.batch_size) for teacher in teachers]
+    if isinstance(config.recipe, IrfRecipe):
+        found.append(("recipe.batch_size", student, config.recipe.batch_size))
+    else:
+        if BASELINE in config.arms:
+            found.append(("train.batch_size", student, train.batch_size))
+        stages = config.recipe.trained if config.main_arm != BASELINE else {}
+        found += [
+            (_batch_key(name, stage), student, stage.settings(train).batch_size)
+            for name, stage in stages.items()
+            if not isinstance(stage, LinearProbeStage)  # its batch norm stands still
+        ]
+    faults = [
+        rows_fault(
+            key, model, replace(train, batch_size=size), session.fabric.world_size, train.accumulate
+        )
+        for key, model, size in found
+    ]
+    if told := [fault for fault in dict.fromkeys(faults) if fault]:
+        raise UserError("\n".join(told))
+
+
+def _batch_key(name: str, stage: TrainingStage) -> str:
+    """The setting that says how many rows a step of a stage has."""
+    return "train.batch_size" if stage.batch_size is None else f"recipe.stages.{name}.batch_size"
 
 
 def _chosen(teachers: Sequence[Backbone], name: str, stage: DistilStage) -> list[Backbone]:

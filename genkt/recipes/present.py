@@ -14,6 +14,8 @@ import torch
 
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
+from genkt.models.weights import weights_notes
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.cell import Cell
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Draw
@@ -22,7 +24,7 @@ from genkt.recipes.irf import SETTINGS
 from genkt.recipes.present_transfer import composition, sheet_link, transfer_samples
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe
 from genkt.recipes.retrieval.card import leaks_text
-from genkt.recipes.session import Session
+from genkt.recipes.session import Session, weights_files
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet
 from genkt.recipes.snippets import student_snippet
 from genkt.recipes.stage_kinds import ACCURACY
@@ -65,7 +67,7 @@ def report_data(
         stages=_stages(cells[method]),
         after=_accuracy_after(cells[method]),
         splits=_split_summaries(session, draw),
-        skipped=[(entry.path, entry.reason) for entry in session.pool.skipped],
+        skipped=[(e.path, e.reason) for e in session.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
         config=session.folder.config,
@@ -184,7 +186,8 @@ def _notes(session: Session, cells: list[Cell]) -> list[str]:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if "validation" in session.pool.splits.parts:
         notes.append("The exported student is the draw that did best on the validation images.")
-    notes += _generator_notes(session)
+    notes += average_notes(session)
+    notes += [*weights_notes(weights_files(config)), *_generator_notes(session)]
     if not isinstance(config.recipe, IrfRecipe):
         notes += _stage_notes(session)
     return notes

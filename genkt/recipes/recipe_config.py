@@ -27,6 +27,12 @@ IrfArm = Literal["linear_probe", "lp_ft", "rec_rec", "rec_rec_on_rec", "mixed", 
 """See ``genkt.recipes.irf.SETTINGS``."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_TAKEN_BY_RUN = re.compile(
+    r"teachers|search|synthesize|retrieve|re-represent|adapt-teacher\d+(-deliver|-calibrate)?"
+)
+"""What stands beside the stages in a student's costs, folder and log."""
+_TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+")
+"""What stands beside the students in the folder of a draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +209,14 @@ class StagedRecipe:
             for name in self.stages
             if not _NAME.fullmatch(name)
         ]
+        faults += [
+            f'stages: "{name}": the run itself has something of that name (teachers, search, '
+            "synthesize, retrieve, re-represent, adapt-teacherN); give the stage another"
+            for name in self.stages
+            if _TAKEN_BY_RUN.fullmatch(name)
+        ]
+        if _TAKEN_IN_DRAW.fullmatch(self.name):
+            faults.append(f"name: {self.name} is a folder of the run itself; give another name")
         if not self.trained:
             faults.append("stages: expected at least one stage that trains the student")
         adapted = [name for name, stage in self.stages.items() if isinstance(stage, AdaptStage)]

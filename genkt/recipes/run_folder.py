@@ -168,6 +168,15 @@ class RunFolder:
             )
 
 
+OUTPUTS = "cache"
+"""Beside the students of a draw: outputs of its teachers that no other draw reads."""
+
+
+def teacher_folder(index: int) -> str:
+    """Beside the students of a draw: where a teacher is trained on its labels."""
+    return f"teacher{index}"
+
+
 def cell_folder(out: str | Path, draw: int, arm: str) -> Path:
     """Where the run in ``out`` keeps one student."""
     return Path(out) / "draws" / str(draw) / arm

@@ -24,6 +24,7 @@ Trial = Callable[[Draw, Backbone, MethodOptions, str], Cost]
 """(draw, student to train, options, name) -> what it cost."""
 
 FOLDER = "search"
+"""Of the trials, in the folder of the student that they are for."""
 
 
 def searched(

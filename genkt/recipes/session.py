@@ -265,6 +265,12 @@ def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:
     return [_spec(settings, name, file, args) for name, file, args in every]
 
 
+def weights_files(config: TransferConfig) -> list[str | None]:
+    """The files of weights that the settings name: the student's, then the teachers'."""
+    teachers = config.teacher.weights
+    return [config.student.weights, *(teachers if isinstance(teachers, list) else [teachers])]
+
+
 def _spec(
     settings: StudentSettings | TeacherSettings,
     name: str,

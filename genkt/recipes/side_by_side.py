@@ -38,7 +38,7 @@ from genkt.recipes.generated import (
     set_is_made,
     synthesizes,
 )
-from genkt.recipes.irf import SETTINGS, same_training
+from genkt.recipes.irf import same_training
 from genkt.recipes.opening import reopened
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe
 from genkt.recipes.run_folder import RESULT, cell_folder, log_to_file
@@ -166,7 +166,7 @@ def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[Student
     def order(task: StudentTask) -> tuple[bool, ...]:
         return (
             (task.draw, task.arm) != (0, config.main_arm),
-            task.arm in SETTINGS and same_training(task.arm) != task.arm,
+            isinstance(config.recipe, IrfRecipe) and same_training(task.arm) != task.arm,
             task.arm != BASELINE,
         )
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genkt.data.folders import read_folder
-from genkt.data.images import ImageSet, from_arrays, overlap
+from genkt.data.folders import read_classes
+from genkt.data.images import ImageSet, from_arrays
 from genkt.data.locations import open_images
+from genkt.data.scan import left_out_notes
+from genkt.data.separation import without_held_out
 from genkt.data.transfer_set_files import HEADER
 from genkt.io import derive_seed
 from genkt.methods.base import Shapes
@@ -35,16 +37,12 @@ def pretrain_stage(course: Course, name: str, stage: PretrainStage) -> None:
     Vision Foundation Models for Efficient Training of Small Task-specific Models", compare with.
     """
     session, draw = course.session, course.draw
-    source = source_images(stage.source, stage.num_images, session.config.seed)
+    source, notes = _source(session, stage)
     settings = stage.settings(session.config.train)
     if not settings.num_steps(len(source)):
         return
-    if same := overlap(source, session.pool.splits.parts["test"]):
-        warn(
-            session, draw.index, name,
-            f"{len(same)} test images are also in {stage.source} (e.g. {same[0][1]}): accuracies "
-            "are too high by as much",
-        )  # fmt: skip
+    for note in notes:
+        warn(session, draw.index, name, note)
     rows = Draw(
         draw.index, draw.seed, source, source.labels,
         labelled=np.arange(len(source)), transfer=np.empty(0, dtype=np.int64),
@@ -58,9 +56,17 @@ def pretrain_stage(course: Course, name: str, stage: PretrainStage) -> None:
 
 def pretrain_images(session: Session, draw: Draw, stage: PretrainStage) -> int:
     """Images that the student sees in the stage."""
-    source = source_images(stage.source, stage.num_images, session.config.seed)
+    source, _ = _source(session, stage)
     settings = stage.settings(session.config.train)
     return settings.num_steps(len(source)) * settings.batch_size
+
+
+def _source(session: Session, stage: PretrainStage) -> tuple[ImageSet, tuple[str, ...]]:
+    """The stage's images without those of test and validation, and notes on what is left out."""
+    images = source_images(stage.source, stage.num_images, session.config.seed)
+    rows, notes = without_held_out(images, session.pool.splits, stage.source)
+    left_out = tuple(f"{stage.source}: {note}" for note in left_out_notes(images.skipped))
+    return images.select(rows) if notes else images, (*left_out, *notes)
 
 
 def source_images(source: str, num_images: int, seed: int) -> ImageSet:
@@ -77,7 +83,7 @@ def source_images(source: str, num_images: int, seed: int) -> ImageSet:
         return _glyphs(num_images, derive_seed(seed, "source"))
     path = Path(source).expanduser()
     if path.is_dir() and not (path / HEADER).is_file():
-        images = read_folder(path, test_fraction=0.0, validation_fraction=0.0, seed=0).train
+        images = read_classes(path)
     else:
         images = open_images(source)
     rows = np.flatnonzero(images.labels != UNLABELLED)

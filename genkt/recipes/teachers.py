@@ -18,10 +18,10 @@ from genkt.methods.base import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, train_setting
-from genkt.recipes.run_folder import StageLog
+from genkt.recipes.run_folder import OUTPUTS, StageLog, teacher_folder
 from genkt.recipes.session import Session, TeacherSet, draw_seed, shape_of
 from genkt.recipes.stages import train_supervised
-from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head, install_head
+from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head
 from genkt.training.teacher import OutputName, Precision, cache_outputs
 from genkt.types import Cost, ModelOutput
 
@@ -68,7 +68,7 @@ def frozen_teacher(
 def fixed_outputs(session: Session, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
     """A model's outputs on some images of a draw under the fixed view, as it is now."""
     frozen = copy.deepcopy(model).freeze()
-    home = session.folder.cell(draw.index, "cache")
+    home = session.folder.cell(draw.index, OUTPUTS)
     return _cached(session, frozen, draw.images.select(rows), FIXED_VIEW, home).rows(
         np.arange(len(rows))
     )
@@ -119,7 +119,7 @@ def _probed(session: Session, draw: Draw, index: int, log: StageLog) -> _Found:
     model = base
     if online:
         model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
-        install_head(model, head)
+        model.answer_by(head)
         model.freeze().to(session.fabric.device)
     return _Found(
         model, None if online else ProbedStore(store, head), "linear_probe", accuracy,
@@ -150,7 +150,7 @@ def _fine_tuned(session: Session, draw: Draw, index: int, log: StageLog) -> _Fou
 
 def _trained(session: Session, draw: Draw, index: int, log: StageLog) -> tuple[Backbone, Cost]:
     model = session.teachers[index](session.num_classes, draw_seed(draw, "teacher head"))
-    directory = session.folder.cell(draw.index, f"teacher{index}")
+    directory = session.folder.cell(draw.index, teacher_folder(index))
     cost = _adapt(session, draw, model, directory, log)
     return model.freeze().to(session.fabric.device), cost
 
@@ -183,7 +183,10 @@ _WAYS = {
 
 
 def _adapt(session: Session, draw: Draw, teacher: Backbone, directory: Path, log: StageLog) -> Cost:
-    """Fine-tune all of the teacher, or its head first on re-represented images (IRF)."""
+    """Fine-tune all of the teacher, or its head first on re-represented images (IRF).
+
+    The validation images take no part: they are to judge between teachers (``better``).
+    """
     short, name = session.config.adapt, f"adapt-{directory.name}"
     settings = replace(
         session.config.train, steps=short.steps, lr=short.lr, batch_size=short.batch_size,
@@ -191,10 +194,14 @@ def _adapt(session: Session, draw: Draw, teacher: Backbone, directory: Path, log
     )  # fmt: skip
     if session.config.adaptation == "irf":
         costs, _ = train_setting(
-            session, draw, teacher, SETTINGS["irf"], settings, directory, log, prefix=f"{name}-"
-        )
+            session, draw, teacher, SETTINGS["irf"], settings, directory, log,
+            prefix=f"{name}-", validate=False,
+        )  # fmt: skip
         return sum(costs.values(), Cost())
-    return train_supervised(session, draw, name, teacher, settings, directory, log)[0]
+    cost, _ = train_supervised(
+        session, draw, name, teacher, settings, directory, log, validate=False
+    )
+    return cost
 
 
 def _pool_store(session: Session, index: int, model: Backbone) -> OutputStore:
@@ -207,7 +214,7 @@ def _pool_store(session: Session, index: int, model: Backbone) -> OutputStore:
 
 def _draw_store(session: Session, draw: Draw, model: Backbone) -> PartStore:
     """Outputs on the images of one draw, which no other draw reads; they go with the cell."""
-    home, pool = session.folder.cell(draw.index, "cache"), session.pool.images
+    home, pool = session.folder.cell(draw.index, OUTPUTS), session.pool.images
     rows = np.union1d(draw.labelled, draw.transfer)
     store = _cached(session, model, pool.select(rows), session.views, home, trained_on=True)
     return PartStore(store, rows, len(pool), max(1, session.views.num_views))

@@ -14,14 +14,17 @@ from tqdm import tqdm
 from genkt.generative.precision import threads
 from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
+from genkt.models.weights import weights_notes
+from genkt.recipes.average_notes import average_notes
 from genkt.recipes.cell import Cell, run_cell
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.distance import upstream_distance
 from genkt.recipes.generated import make_sets, needed_generators, represent
+from genkt.recipes.notices import announce
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.present import report_data
 from genkt.recipes.run_folder import RunFolder, log_to_file
-from genkt.recipes.session import Session
+from genkt.recipes.session import Session, weights_files
 from genkt.recipes.side_by_side import num_finished, threads_each, work_ahead
 from genkt.recipes.student_card import student_card
 from genkt.report.build import ReportData, build_report, text_summary
@@ -69,6 +72,10 @@ def run_transfer(
     finished = folder.finished
     handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
     try:
+        for note in () if finished else average_notes(session):
+            announce(session, note)
+        for note in weights_notes(weights_files(config)):  # said when the run was opened
+            logger.info(note)
         shared = _shared(config, given or Given())
         represent(session)
         upstream_distance(session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet, concat
 from genkt.data.locations import open_images
 from genkt.data.parts import capped_rows, first_rows, nested_parts, without_classes
+from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import read_transfer_set
 from genkt.io import did_you_mean
@@ -48,12 +50,14 @@ class TransferImages:
         found: the latter, with their provenance.
         kinds: what a draw transfers on.
         most: transfer images of a draw, whatever their kind.
+        notes: what was left out of them.
     """
 
     images: ImageSet
     found: TransferSet | None
     kinds: tuple[_Kind, ...]
     most: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def first(self) -> int:
@@ -62,20 +66,27 @@ class TransferImages:
 
     def choose(
         self, labelled: np.ndarray, others: np.ndarray, seed: int
-    ) -> tuple[np.ndarray, tuple[TransferPart, ...]]:
+    ) -> tuple[np.ndarray, tuple[TransferPart, ...], np.ndarray]:
         """The transfer rows of one draw, and their parts where they have shares.
 
         Args:
             labelled, others: the draw's labelled training rows, and its other ones.
             seed: of the draw.
 
+        Returns:
+            (rows, parts, rows that were left out as they are copies of labelled ones).
+
         Raises:
             UserError: a part that has no image.
         """
         own = {"labelled": labelled, "unlabelled": others}
-        chosen = []
+        same = self._first_rows
+        chosen, copies = [], []
         for kind in self.kinds:
             rows = np.concatenate([own.get(kind.name, others[:0]), kind.rows])
+            is_copy = np.isin(same[rows], same[labelled]) & ~np.isin(rows, labelled)
+            copies.append(rows[is_copy])
+            rows = rows[~is_copy]
             if not len(rows):
                 raise UserError(_nothing_in(kind.name, len(self.kinds) > 1))
             chosen.append(self._capped(rows, kind.most, seed))
@@ -88,7 +99,12 @@ class TransferImages:
             for kind, rows in zip(self.kinds, chosen, strict=True)
             if kind.share is not None and len(rows)
         ]
-        return transfer, tuple(parts)
+        return transfer, tuple(parts), np.unique(np.concatenate([others[:0], *copies]))
+
+    @cached_property
+    def _first_rows(self) -> np.ndarray:
+        """[N] for each row the first one with the same content."""
+        return first_rows(self.images.ids)
 
     def _capped(self, rows: np.ndarray, most: int | None, seed: int) -> np.ndarray:
         """At most so many of the rows, by a seeded priority of their ids."""
@@ -123,7 +139,7 @@ def read_transfer_images(
         return _mixed(settings, splits)
     if isinstance(settings, UnlabelledSet):
         extra = None if splits.unlabelled is None else TransferSet.of(splits.unlabelled)
-        return _joined(splits.train, [("unlabelled", extra, None, None)], settings.max_images)
+        return _joined(splits, [("unlabelled", extra, None, None)], settings.max_images)
     if isinstance(settings, FolderSet):
         found = TransferSet.of(open_images(settings.root))
     elif isinstance(settings, SavedSet):
@@ -131,7 +147,7 @@ def read_transfer_images(
     else:  # the labelled images alone, or a set that each draw makes of its own
         return TransferImages(splits.train, None, ())
     name = f"root={_name(settings.root)}"  # a folder called "labelled" is none of ``OWN_PARTS``
-    return _joined(splits.train, [(name, found, None, None)], settings.max_images)
+    return _joined(splits, [(name, found, None, None)], settings.max_images)
 
 
 def _saved(root: str | list[str]) -> TransferSet:
@@ -162,7 +178,7 @@ def _mixed(settings: MixSet, splits: Splits) -> TransferImages:
         else:
             found = None
         members.append((name, found, share, most))
-    return _joined(splits.train, members, None)
+    return _joined(splits, members, None)
 
 
 def _opened(place: str) -> TransferSet:
@@ -174,12 +190,15 @@ def _opened(place: str) -> TransferSet:
         raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error
 
 
-def _joined(train: ImageSet, members: Sequence[_Member], most: int | None) -> TransferImages:
+def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> TransferImages:
     """The images of all members behind the training images; a mix brings its own kinds."""
+    train = splits.train
     kinds: list[_Kind] = []
     sets: list[TransferSet] = []
+    notes: list[str] = []
     start = len(train)
-    for name, found, share, cap in members:
+    for name, given, share, cap in members:
+        found = _without_held_out(name, given, splits, notes)
         rows = np.arange(start, start + len(found or ()))
         if found is None or not found.parts:
             kinds.append(_Kind(name, rows, share, cap))
@@ -192,7 +211,7 @@ def _joined(train: ImageSet, members: Sequence[_Member], most: int | None) -> Tr
             sets.append(found.flat())
             start += len(found)
     if not sets:
-        return TransferImages(train, None, tuple(kinds), most)
+        return TransferImages(train, None, tuple(kinds), most, tuple(notes))
     found = sets[0].concat(*sets[1:])
     if len(kinds) > 1:
         # A picture that several parts hold is one row: a teacher sees it once. Training images
@@ -200,4 +219,21 @@ def _joined(train: ImageSet, members: Sequence[_Member], most: int | None) -> Tr
         same = len(train) + first_rows(found.images.ids)
         kinds = [replace(kind, rows=same[kind.rows - len(train)]) for kind in kinds]
     images = concat(train, without_classes(found.images))
-    return TransferImages(images, found, tuple(kinds), most)
+    return TransferImages(images, found, tuple(kinds), most, tuple(notes))
+
+
+def _without_held_out(
+    name: str, found: TransferSet | None, splits: Splits, notes: list[str]
+) -> TransferSet | None:
+    """The set without copies of test and validation images, which are told.
+
+    Raises:
+        UserError: it has no others.
+    """
+    if found is None:
+        return None
+    rows, said = without_held_out(found.images, splits, f"transfer_set: {name}")
+    if len(found) and not len(rows):
+        raise UserError(f"{said[0]} No other image is in it")
+    notes += said
+    return found.select(rows) if said else found

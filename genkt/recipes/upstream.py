@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genkt.data.folders import read_folder, read_unlabelled
+from genkt.data.folders import read_classes, read_unlabelled
 from genkt.data.glyphs import CLASSES, draw_bank, sample_glyphs
-from genkt.data.images import ImageSet
+from genkt.data.images import ImageSet, Skipped
 from genkt.data.photos import UPSTREAM_PHOTOS, photo_crops
 from genkt.data.transform import ImageTransform
 from genkt.data.views import ViewDataset, ViewSpec
@@ -30,6 +30,8 @@ class Upstream(Protocol):
     """An endless source of labelled pictures; step t is a function of (seed, t) alone."""
 
     classes: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    """What was left out when its files were read."""
 
     def iterate(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures [B, 3, size, size] uint8 and labels [B] (-1 unknown) of each step."""
@@ -47,6 +49,7 @@ class GlyphUpstream:
     """
 
     classes = CLASSES
+    skipped: tuple[Skipped, ...] = ()
 
     def __init__(
         self, batch_size: int, seed: int, size: int, device: torch.device | str = "cpu"
@@ -98,6 +101,7 @@ class FolderUpstream:
         images: ImageSet = _read_labelled(roots) if labelled else read_unlabelled(roots)
         self.images = images
         self.classes = images.classes
+        self.skipped = images.skipped
         self.seed = seed
         half = (0.5, 0.5, 0.5)
         self.transform = ImageTransform((size, size), half, half, "bicubic", 1.0)
@@ -138,4 +142,4 @@ def open_upstream(
 def _read_labelled(roots: list[str]) -> ImageSet:
     if len(roots) > 1:
         raise UserError(f"upstream: expected one folder of class folders, got {len(roots)}")
-    return read_folder(roots[0], test_fraction=0.0, validation_fraction=0.0, seed=0).train
+    return read_classes(roots[0])

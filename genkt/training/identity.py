@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from genkt.data.store_files import decoding_key
 from genkt.io import fingerprint, fingerprint_ids, fingerprint_tensors
+from genkt.training.averages import AVERAGE_RULE
 from genkt.training.probe import Rows
 from genkt.training.stage import Stage
 
@@ -30,13 +32,22 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
             "teachers": [_sampled(store, _rows(stage)) for store in batches.stores]
             + [teacher.fingerprint() for teacher in stage.online],
             "images": fingerprint_ids(dataset.images.ids),
+            **decoding_key(dataset.images.decoding),
             "views": [dataset.spec.as_dict(), *(t.as_dict() for t in dataset.transforms)],
             "plan": [plan.batch_size, plan.labelled_per_batch, plan.seed],
+            **_averages(stage),
         },
         batches.labels.tobytes(),
         plan.labelled.tobytes(),
         plan.transfer.tobytes(),
     )
+
+
+def _averages(stage: Stage) -> dict[str, list[object]]:
+    """How the weights that count follow the trained ones, where they do."""
+    if rule := stage.momentum:
+        return {"momentum": [rule.decay, rule.every]}
+    return {} if stage.settings.ema is None else {"average": [AVERAGE_RULE]}
 
 
 def _rows(stage: Stage) -> np.ndarray:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
-from genkt.training.averages import SlowWeights
+from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
 from genkt.training.batches import split_batch, to_device
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
 from genkt.training.distiller import Distiller, teacher_outputs, trainable
@@ -22,6 +22,7 @@ from genkt.training.fabric import peak_memory
 from genkt.training.identity import stage_identity
 from genkt.training.lightning import Fabric
 from genkt.training.optim import build_optimizer, lr_factor, set_lr_factor
+from genkt.training.rows import rows_fault, rows_for_batch_norm
 from genkt.training.stage import Record, Stage
 from genkt.types import Batch, Cost, UserError
 
@@ -196,11 +197,13 @@ class _Run:
                 f"train.accumulate={accumulate}"
             )
         num_rows = self.settings.batch_size
-        smallest = self.stage.objective.min_batch
+        student, smallest = self.stage.student, self.stage.objective.min_batch
+        if not student.frozen:  # a linear probe's batch norm stands still
+            smallest = max(smallest, rows_for_batch_norm(student))
         if num_rows // accumulate < smallest:
             raise UserError(
                 f"out of memory even with micro-batches of {num_rows // (accumulate // 2)} images "
-                f"(the method needs {smallest}); choose a smaller train.batch_size or model"
+                f"(at least {smallest} are needed); choose a smaller train.batch_size or model"
             )
         self.progress.accumulate = accumulate
         if torch.cuda.is_available():
@@ -341,17 +344,23 @@ def _due(step: int, every: int) -> bool:
 
 
 def _require_rows(stage: Stage, accumulate: int) -> None:
-    """Refuse micro-batches that are too small for the objective."""
+    """Refuse micro-batches that are too small for the objective or for batch norm."""
     rows, least = stage.settings.batch_size // accumulate, stage.objective.min_batch
     if rows < max(least, stage.batches.world_size):
         raise UserError(
             f"train.batch_size: this method needs at least {least} images in each of the "
             f"{accumulate} micro-batches (train.accumulate), got {rows}"
         )
+    world_size = stage.batches.world_size
+    key = f"{stage.name}: batch_size"
+    if fault := rows_fault(key, stage.student, stage.settings, world_size, accumulate):
+        raise UserError(fault)
 
 
 def _slow_weights(stage: Stage) -> SlowWeights | None:
-    settings = stage.settings
+    settings, rule = stage.settings, stage.momentum
+    if rule is not None:
+        return MomentumWeights(stage.student, rule.decay, rule.every)
     if settings.ema is None:
         return None
-    return SlowWeights(stage.student, settings.ema, settings.ema_every)
+    return AveragedWeights(stage.student, settings.ema, settings.ema_every)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from genkt.data.views import ViewSpec
-from genkt.models.backbone import Backbone
 from genkt.types import ModelOutput
 
 _UNSEEN = -1e4  # logit of a class without a labelled image: probability 0, gradient finite
@@ -105,11 +104,3 @@ def fit_head(
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))
     return head.requires_grad_(False).eval()
-
-
-@torch.no_grad()
-def install_head(model: Backbone, head: nn.Linear) -> None:
-    """Copy a fitted head into a model whose own classifier has the same classes."""
-    weight, bias = model.classifier_parameters()
-    weight.copy_(head.weight.reshape(weight.shape))
-    bias.copy_(head.bias)

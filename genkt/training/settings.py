@@ -26,9 +26,10 @@ class TrainSettings:
         lr, weight_decay, momentum: of the student's optimizer (momentum: SGD only).
         warmup: share of the steps over which the learning rate rises linearly.
         clip_grad: largest gradient norm, or None.
-        ema: decay of the slow weights that are evaluated and returned, from 0 to below 1, or None
-            for the trained ones.
-        ema_every: steps from one update of the slow weights to the next.
+        ema: decay of the average of the weights that is evaluated and returned, from 0 to below 1,
+            or None for the last ones. The average begins with the first step and covers at most
+            about the last tenth of the steps so far (``genkt.training.averages.newest_share``).
+        ema_every: steps from one update of the average to the next.
         precision: fp32, or bf16 / fp16 autocast.
         accumulate: micro-batches of one optimizer step (doubled when memory runs out); what a
             method computes across a batch (AFT's kernels, batch norm) is then of a micro-batch.

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from genkt.models.backbone import Backbone
+from genkt.training.rows import rows_for_batch_norm
 from genkt.types import UserError
 
 
@@ -54,7 +55,7 @@ def recalibrate_batch_norm(model: Backbone, pictures: Iterable[Tensor]) -> None:
         pictures: at least one batch of uint8 [B, 3, H, W], on the model's device.
 
     Raises:
-        UserError: no batch.
+        UserError: no batch, or one of a single image where batch norm would see one value.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not layers:
@@ -63,6 +64,7 @@ def recalibrate_batch_norm(model: Backbone, pictures: Iterable[Tensor]) -> None:
     first = next(batches, None)
     if first is None:
         raise UserError("soup: expected images to estimate batch-norm statistics on, got none")
+    least = rows_for_batch_norm(model)
     momenta = [layer.momentum for layer in layers]
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -72,6 +74,8 @@ def recalibrate_batch_norm(model: Backbone, pictures: Iterable[Tensor]) -> None:
         layer.train()
     try:
         for batch in itertools.chain([first], batches):
+            if len(batch) < least:
+                raise UserError(f"soup: expected batches of at least {least} images, got 1")
             model(model.normalize(batch))
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):

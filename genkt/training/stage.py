@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from genkt.methods.base import Objective
+from genkt.methods.base import Objective, WeightRule
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches
 from genkt.training.settings import TrainSettings
@@ -37,9 +37,10 @@ class Stage:
         directory: holds ``state.pt`` while training, ``last`` and ``best.safetensors`` after.
         seed: of dropout and the like, by step.
         online: teachers run on the fly, in the order of ``batch.teacher_images``.
-        evaluate: validation accuracy (0..1) of the student, or None where there is no such set.
+        evaluate: validation accuracy (0..1) of the student, or None where it is not validated.
         log: told where the stage starts and given every record (losses, accuracy), or None.
         head_only: train the classifier alone (linear probe); the backbone stays still.
+        momentum: the slow weights that the method itself returns, in place of ``settings.ema``.
     """
 
     name: str
@@ -53,3 +54,4 @@ class Stage:
     evaluate: Callable[[Backbone], float] | None = None
     log: Log | None = None
     head_only: bool = False
+    momentum: WeightRule | None = None

@@ -28,7 +28,7 @@ from genkt.data.cache import (
     store_path,
 )
 from genkt.data.images import ImageSet
-from genkt.data.store_files import OUTPUTS
+from genkt.data.store_files import OUTPUTS, tell_outdated
 from genkt.data.views import ViewDataset, ViewSpec
 from genkt.execution.tasks import Progress
 from genkt.io import did_you_mean
@@ -153,6 +153,7 @@ class StoreJob:
             precision=self.caching.precision,
             ids=self.images.ids,
             map_shape=self._map_shape,
+            decoding=self.images.decoding,
         )
 
     @property
@@ -187,6 +188,7 @@ class StoreJob:
         with store_lock(home, identity):
             if (store := found_store(home, identity)) is not None:
                 return store
+            tell_outdated(home, identity)
             return self._computed(StoreWriter(home, identity, layout), device, shown, progress)
 
     def _computed(

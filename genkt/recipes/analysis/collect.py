@@ -42,12 +42,14 @@ class Parts:
         train: for probes, LogME and class means.  analysed: the chosen part.
         other: images to measure a distance from, without labels.
         skipped: files that could not be read.
+        notes: on the data, see ``Splits``.
     """
 
     train: ImageSet
     analysed: ImageSet
     other: ImageSet | None
     skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,7 +117,8 @@ def read_parts(config: AnalyzeConfig) -> Parts:
         raise UserError(f"data: expected two classes or more, got {len(splits.classes)}")
     other = None if config.other is None else _others(config.other)
     more = () if other is None else other.skipped
-    return Parts(train, analysed, other, tuple(dict.fromkeys([*splits.skipped, *more])))
+    skipped = tuple(dict.fromkeys([*splits.skipped, *more]))
+    return Parts(train, analysed, other, skipped, splits.notes)
 
 
 def _others(place: str) -> ImageSet:

@@ -131,7 +131,7 @@ def _analysed(
         weighted=weighted,
         num_distance=num_compared(parts),
         other=config.other,
-        notes=[*(model.note for model in found if model.note), *weighted_notes],
+        notes=[*parts.notes, *(model.note for model in found if model.note), *weighted_notes],
         skipped=[(entry.path, entry.reason) for entry in parts.skipped],
         command=command,
         versions=versions(),

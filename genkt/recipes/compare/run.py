@@ -18,6 +18,7 @@ from genkt.recipes.compare.tuning import FOLDER, Candidate, candidates, choose, 
 from genkt.recipes.compare.work import changed_tasks, finish, work_in
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.data import load_splits
+from genkt.recipes.parts import how_to_get
 from genkt.recipes.present import versions
 from genkt.report.compare import build_comparison
 from genkt.report.compare_data import CompareData, Tried, Work
@@ -90,10 +91,11 @@ def _candidates(
 
 def _require_validation(config: TransferConfig) -> None:
     """Before hours of training, not after them. Raises: UserError."""
-    if "validation" not in load_splits(config.data, config.seed).parts:
+    splits = load_splits(config.data, config.seed)
+    if "validation" not in splits.parts:
         raise UserError(
-            "study.tuning: settings are chosen on validation images, the data have none; give a "
-            "val folder, or data.validation_fraction above 0"
+            "study.tuning: settings are chosen on validation images, the data have none: "
+            f"{how_to_get('validation', config.data, splits)}"
         )
 
 

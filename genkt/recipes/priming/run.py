@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from genkt.data.scan import left_out_notes
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
 from genkt.io import fingerprint, fingerprint_tensors, write_json
@@ -33,9 +35,12 @@ from genkt.recipes.priming.vqgan import (
 from genkt.recipes.run_folder import RunFolder, RunLog, StageLog
 from genkt.recipes.upstream import GLYPHS, Upstream, open_upstream
 from genkt.report.grid import save_grid
+from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.steps import StepReport, Steps, run_steps
 from genkt.types import Range, UserError
+
+logger = logging.getLogger("genkt")
 
 
 @dataclass(frozen=True)
@@ -155,14 +160,20 @@ class _Run:
             keep_freed_memory()
         self.log = RunLog(out)
         self.seconds: dict[str, float] = {}
+        self.told: list[str] = []
 
     def upstream(self, batch_size: int) -> Upstream:
         config = self.config
         labelled = config.transformer.condition == "class"
-        return open_upstream(
+        upstream = open_upstream(
             config.upstream, batch_size, config.seed, config.size,
             labelled=labelled, device=self.device,
         )  # fmt: skip
+        notes = [note for note in left_out_notes(upstream.skipped) if note not in self.told]
+        for note in notes:
+            logger.warning("upstream: %s", note)
+        self.told += notes
+        return upstream
 
     def vqgan(self) -> VQGAN:
         """The trained VQGAN; with no steps the given one."""
@@ -205,7 +216,7 @@ class _Run:
                 return measure_transformer(averaged, vqgan, held_out)
             return {}
 
-        identity = self._identity(settings, fingerprint_tensors(vqgan.state_dict()))
+        identity = self._identity(settings, fingerprint_tensors(vqgan.state_dict()), AVERAGE_RULE)
         self._train("transformer", training, settings.steps, identity, evaluate)
         return training.averaged()
 

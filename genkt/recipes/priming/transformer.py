@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from genkt.generative.latent_transformer import (
     LatentTransformer,
@@ -19,6 +19,7 @@ from genkt.generative.latent_transformer import (
 from genkt.generative.vqgan import VQGAN
 from genkt.io import derive_seed
 from genkt.recipes.upstream import Upstream
+from genkt.training.averages import average_lists
 from genkt.training.steps import warmup_cosine
 from genkt.types import Range, UserError
 
@@ -94,8 +95,7 @@ class TransformerTraining:
         self.transformer.to(device).train()
         if settings.condition == "image":
             self.transformer.centres.copy_(self._centres())
-        mean = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.transformer.gpt, multi_avg_fn=mean)
+        self.average = AveragedModel(self.transformer.gpt, multi_avg_fn=average_lists(settings.ema))
         self.optimizer = torch.optim.AdamW(
             self.transformer.gpt.parameters(), lr=settings.lr,
             weight_decay=settings.weight_decay, betas=(0.9, 0.95),

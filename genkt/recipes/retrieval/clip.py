@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from genkt.data.embeddings import unit_rows
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean
 from genkt.models.backbone import fingerprint_model
+from genkt.models.tensor_files import read_content, reason
 from genkt.recipes.retrieval.encoders import OPEN_CLIP, TOGETHER, Encoder, EncoderSpec, filled
 from genkt.types import UserError
 
@@ -117,9 +119,10 @@ def load_clip(spec: EncoderSpec, device: torch.device | str = "cpu") -> ClipEnco
             )
         tokenize = open_clip.get_tokenizer(name)
     except Exception as error:  # a hub, a pickle or a shape that does not fit
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if spec.weights is not None and Path(spec.weights).is_file():
+            read_content(spec.weights)  # what kind of file it is, where it is a wrong one
         raise UserError(
-            f"encoder {spec.name}: its weights {spec.weights} cannot be loaded: {reason}. "
+            f"encoder {spec.name}: its weights {spec.weights} cannot be loaded: {reason(error)}. "
             "Offline? Give a file: encoder.weights=PATH"
         ) from error
     transform = _transform(open_clip.get_model_preprocess_cfg(model))

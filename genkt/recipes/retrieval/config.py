@@ -91,7 +91,7 @@ def retrieve(config: RetrieveConfig, command: str, given: GivenImages | None = N
     inputs, splits = read_inputs(config, given)
     embedder = make_embedder(config, given)
     if processes.rank == 0:
-        _warn(config, inputs, given)
+        _warn(config, inputs, splits, given)
     return run_retrieval(
         config.settings,
         inputs,
@@ -138,7 +138,7 @@ def read_inputs(config: RetrieveConfig, given: GivenImages) -> tuple[Inputs, Spl
     if isinstance(given.data, ImageSet):
         queries = unique_images(given.data)
         return Inputs(queries, gallery, queries.without_labels(), queries.classes), None
-    splits = given.data or load_splits(config.data, config.seed)
+    splits = load_splits(config.data, config.seed, given.data)
     chosen = chosen_images(config.data, splits, config.queries, seed=config.seed, draw=config.draw)
     queries = unique_images(chosen)
     drawn = given.gallery is None and config.gallery == GLYPHS
@@ -204,8 +204,12 @@ def embedder_of(
     return Embedder(encoders, specs, str(home), executor, shard_size, device, num_threads)
 
 
-def _warn(config: RetrieveConfig, inputs: Inputs, given: GivenImages) -> None:
+def _warn(
+    config: RetrieveConfig, inputs: Inputs, splits: Splits | None, given: GivenImages
+) -> None:
     """What a careful colleague would say before the work starts."""
+    for note in splits.notes if splits is not None else ():
+        logger.warning(note)
     for entry in inputs.gallery.skipped:
         logger.warning("left out: %s: %s", entry.path, entry.reason)
     if given.data is not None or not isinstance(config.data, EmbeddedData):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from genkt.data.crops import CropSpec, make_crop
 from genkt.data.embeddings import EmbeddingStore
 from genkt.data.images import ImageSet, UnreadableImage
+from genkt.data.store_files import tell_outdated
 from genkt.execution.ranks import device_here
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, Progress, ShardTask
@@ -153,7 +154,7 @@ class Embedder:
         """What is to be done before every image has its rows, of all encoders."""
         found = []
         for encoder, spec in zip(self.encoders, self.specs, strict=True):
-            identity = identity_of(encoder, crops)
+            identity = identity_of(encoder, crops, images.decoding)
             for shard in EmbeddingStore(self.home, identity).plan(images.ids, self.shard_size):
                 chosen = images.select(shard.images)
                 found.append(
@@ -175,6 +176,8 @@ class Embedder:
             description: of the bar.
             crops: of each image.
         """
+        for encoder in self.encoders:
+            tell_outdated(Path(self.home), identity_of(encoder, crops, images.decoding))
         tasks: Sequence[ShardTask] = self.tasks(images, crops)
         missing = sum(task.size for task in tasks if not task.is_done())
         if missing:
@@ -184,5 +187,6 @@ class Embedder:
             tasks, worth_it(tasks, self.executor), description=description,
             on_gpu=self.device != "cpu",
         )  # fmt: skip
-        stores = [EmbeddingStore(self.home, identity_of(e, crops)) for e in self.encoders]
+        identities = [identity_of(each, crops, images.decoding) for each in self.encoders]
+        stores = [EmbeddingStore(self.home, identity) for identity in identities]
         return open_gallery(images.ids, stores, where)

@@ -154,7 +154,7 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
         spec.name, spec.pretrained, spec.weights, spec.args or {}, spec.transform or {},
         spec.channels_last,
     )  # fmt: skip
-    if spec.weights is not None and not Path(spec.weights).is_file():
+    if spec.weights is not None and not Path(spec.weights).expanduser().exists():
         raise UserError(f"encoder.weights: no such file: {spec.weights}")
     return BackboneEncoder(load_model(model), device)
 
@@ -187,13 +187,14 @@ def _loaded(described: str, device: str) -> tuple[Encoder, str]:
     return encoder, encoder.fingerprint()
 
 
-def identity_of(encoder: Encoder, crops: CropSpec | None) -> dict[str, Any]:
+def identity_of(encoder: Encoder, crops: CropSpec | None, decoding: int) -> dict[str, Any]:
     """What names an encoder's store of images, or of crops of them."""
     return embedding_identity(
         encoder=encoder.fingerprint(),
         width=encoder.width,
         transform=encoder.transform.as_dict(),
         crops=crops,
+        decoding=decoding,
     )
 
 

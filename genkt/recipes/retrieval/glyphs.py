@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from filelock import FileLock
@@ -35,6 +36,7 @@ def _mapped(path: str) -> NDArray[np.uint8]:
 @dataclass(frozen=True)
 class _Opener:
     path: str
+    decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         return Image.fromarray(np.array(_mapped(self.path)[item]))

@@ -113,7 +113,11 @@ def _fingerprints(inputs: Inputs, embedder: Embedder) -> dict[str, str]:
     """Of what the settings only name."""
     sets = {"queries": inputs.queries, "gallery": inputs.gallery, "data": inputs.reference}
     found = {name: fingerprint_ids(images.ids) for name, images in sets.items()}
-    encoders = {f"encoder {e.name}": fingerprint(identity_of(e, None)) for e in embedder.encoders}
+    decoding = max(images.decoding for images in sets.values())
+    encoders = {
+        f"encoder {each.name}": fingerprint(identity_of(each, None, decoding))
+        for each in embedder.encoders
+    }
     return found | encoders
 
 

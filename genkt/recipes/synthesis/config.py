@@ -181,7 +181,9 @@ def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None
             raise UserError(f"images: takes the place of data; leave out sources={config.sources}")
         roots = [config.images] if isinstance(config.images, str) else config.images
         return read_unlabelled(roots)
-    splits = data or load_splits(config.data, config.seed)
+    splits = load_splits(config.data, config.seed, data)
+    for note in splits.notes if processes_of(config.executor).rank == 0 else ():
+        logger.warning(note)
     return chosen_images(config.data, splits, config.sources, seed=config.seed, draw=config.draw)
 
 

@@ -293,8 +293,8 @@ class _Shard:
 def _knows(teacher: Backbone | None, classes: tuple[str, ...]) -> bool:
     """Whether a teacher's classes are those of the data: by name, where its files name them."""
     assert teacher is not None
-    names = getattr(teacher.model, "pretrained_cfg", {}).get("label_names")
-    return tuple(names) == classes if names else teacher.num_classes == len(classes)
+    names = teacher.class_names
+    return names == classes if names else teacher.num_classes == len(classes)
 
 
 def _fitted(images: ImageSet, place: int, size: int) -> NDArray[np.uint8]:
