@@ -26,8 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forks of it must 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from campaign import sandbox
-from campaign.table import Tally, page, table
+from campaign import sandbox  # noqa: E402
+from campaign.table import Tally, page, table  # noqa: E402
 
 SHARES = {"kills": 0.4, "damages": 0.25, "words": 0.15, "disks": 0.1, "environments": 0.1}
 """Of the time, what each kind gets; what one leaves the later ones share."""
@@ -143,12 +143,18 @@ def _tried(kind: Kind, trial: int) -> list[str]:
         return [f"the campaign: {type(error).__name__}: {str(error)[:300]}"]
 
 
+def _special(folder: str, names: list[str]) -> list[str]:
+    """Pipes and sockets, which cannot be copied."""
+    places = [Path(folder, name) for name in names]
+    return [each.name for each in places if each.exists() and not (each.is_file() or each.is_dir())]
+
+
 def _keep(target: Path, work: Path, lines: Sequence[str]) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in work.iterdir():
         if path.name == "home":
-            shutil.copytree(path, target / "home", symlinks=True)
+            shutil.copytree(path, target / "home", symlinks=True, ignore=_special)
         elif path.name.startswith(("out-", "err-")):
             shutil.copy(path, target)
     (target / "faults.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import importlib
 import random
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -155,7 +155,7 @@ def seeded(seed: int, kind: str, trial: int) -> random.Random:
     return random.Random(f"{seed}/{kind}/{trial}")
 
 
-def _both(defect: str, job: Job):  # type: ignore[no-untyped-def]
+def _both(defect: str, job: Job) -> Callable[[], None]:
     def setup() -> None:
         exec(defect, {})
         job.setup()

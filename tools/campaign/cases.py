@@ -1,4 +1,4 @@
-"""The commands that the campaign runs: the tests' tiny pictures and models, a second or two each."""
+"""The commands that the campaign runs, on the tests' tiny pictures and models."""
 
 from __future__ import annotations
 
@@ -100,6 +100,19 @@ def _export(home: Path) -> list[str]:
     return ["export", str(home / "run")]
 
 
+def _saved(home: Path) -> list[str]:
+    words = ["transfer_set=saved", f"transfer_set.root={home / 'set'}", f"out={home / 'saved'}"]
+    return _transfer(home, *words)
+
+
+def _primed(home: Path) -> list[str]:
+    return _synthesize(home, f"generator={home / 'run' / 'generator'}", "executor=inline")
+
+
+def _inspect(home: Path) -> list[str]:
+    return ["inspect", str(home / "set")]
+
+
 def _prime(home: Path) -> list[str]:
     return ["prime", *prime_cases.prime_words(home / "run")]
 
@@ -123,7 +136,16 @@ CASES = {
         Case("predict", _predict, after="transfer"),
         Case("evaluate", _evaluate, after="transfer"),
         Case("export", _export, after="transfer"),
+        Case("transfer, of a synthesis", _saved, after="synthesize"),
+        Case("transfer, of a retrieval", _saved, after="retrieve"),
+        Case("inspect", _inspect, after="synthesize"),
+        Case("synthesize, primed", _primed, after="prime"),
     )
 }
-READERS = ("predict", "evaluate", "export")
-"""The commands that read a finished run."""
+READERS = {
+    "transfer": ("predict", "evaluate", "export"),
+    "synthesize": ("transfer, of a synthesis", "inspect"),
+    "retrieve": ("transfer, of a retrieval",),
+    "prime": ("synthesize, primed",),
+}
+"""The commands that read what a command has made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -196,8 +197,10 @@ def _redirect(files: Sequence[Path]) -> None:
     for number, handle in enumerate(handles):
         os.dup2(handle, number)
         os.close(handle)
-    sys.stdout = open(1, "w", encoding="utf-8")
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8")
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w"), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
 
 
 def _command(job: Job) -> int:

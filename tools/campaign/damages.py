@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,10 +14,15 @@ from typing import Any
 from campaign.bench import Bench, seeded
 from campaign.cases import CASES, READERS
 from campaign.points import Points
-from campaign.state import differences, snapshot
+from campaign.state import Snapshot, differences, snapshot
 
 _INPUTS = ("images", "gallery", "configs", "upstream", "tmp")
 """What is the user's own: another picture is another run, no damage."""
+_RESULTS = re.compile(
+    r"^(run|saved)/(report\.json|student/(?!README)|draws/\d+/\w+/(student\.|probabilities|result))"
+    r"|^comparison/compare\.json$"
+)
+"""What a user takes from a folder: the same command vouches for it, whatever it reads."""
 FOREIGN = '{"format": 1, "a": [1, null, {"b": "c"}]}'
 
 
@@ -114,19 +120,21 @@ class Damages:
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self.bench, self.seed = bench, seed
-        self._cycle = [name for name, case in CASES.items() if not case.processes]
-        self._cycle = [name for name in self._cycle if not CASES[name].after]
+        alone = [name for name, case in CASES.items() if not (case.processes or case.after)]
+        self._cycle = alone
 
     def title(self, trial: int) -> str:
         """What the trial does; the file is found out on the way."""
         return self._cycle[trial % len(self._cycle)]
 
     def run(self, trial: int) -> list[str]:
-        """Damage one thing, then the same command and the commands that read."""
+        """Damage one thing, then the same command or one that reads what is there."""
         rng = seeded(self.seed, self.name, trial)
         name = self.title(trial)
         reference = self.bench.reference(name)
-        half = rng.random() < 0.4
+        half, read = rng.random() < 0.4, rng.random() < 0.4
+        if name in READERS and read:
+            return self._reader(rng.choice(READERS[name]), rng)
         if half:
             self.bench.restore(reference.before)
             points = Points(self.bench.home, rng.randrange(reference.points))
@@ -137,8 +145,6 @@ class Damages:
             self.bench.restore(reference.after)
         damaged, how = self._damage(rng)
         told = f"{how} of {damaged} ({'half-done' if half else 'finished'})"
-        if damaged.startswith("run/") and name == "transfer" and not half and rng.random() < 0.5:
-            return [f"{fault} [{told}]" for fault in self._readers(rng, damaged)]
         faults = self._command(name, damaged, fresh=rng.random() < 0.03)
         return [f"{fault} [{told}]" for fault in faults]
 
@@ -161,46 +167,44 @@ class Damages:
 
     def _command(self, name: str, damaged: str, *, fresh: bool) -> list[str]:
         """The same command: results as the reference's, or a line that names the place."""
+        before = snapshot(self.bench.home)
         ended = self.bench.run(self.bench.reference(name).words, fresh=fresh)
         if faults := self.bench.faults(ended):
             return faults
         if ended.code == 2:
             return self._named(ended.err, damaged)
-        reference = {
-            path: content for path, content in self.bench.reference(name).state.items()
-            if not _is_input(path)
-        }  # fmt: skip
-        found = {
-            path: content
-            for path, content in snapshot(self.bench.home).items()
-            if not _is_input(path)
-        }
-        return [f"silent difference: {line}" for line in differences(reference, found)]
+        if faults := self._compared(self.bench.reference(name).state, before, damaged):
+            return faults
+        told = CASES[name].after and ended.out != self.bench.reference(name).out
+        return ["silent difference: what it prints"] if told else []
 
-    def _readers(self, rng: random.Random, damaged: str) -> list[str]:
-        """A command that reads the damaged run: what it prints and writes, or a line."""
-        name = rng.choice(READERS)
+    def _reader(self, name: str, rng: random.Random) -> list[str]:
+        """A command that reads finished files: what it prints and writes, or a line."""
         reference = self.bench.reference(name)
-        ended = self.bench.run(reference.words)
-        if faults := self.bench.faults(ended):
-            return [f"{name}: {fault}" for fault in faults]
-        if ended.code == 2:
-            return [f"{name}: {fault}" for fault in self._named(ended.err, damaged)]
-        made = sorted(reference.state.keys() - snapshot(reference.before).keys())
+        self.bench.restore(reference.before)
+        damaged, how = self._damage(rng)
+        faults = self._command(name, damaged, fresh=False)
+        return [f"{name}: {fault} [{how} of {damaged}]" for fault in faults]
+
+    def _compared(self, expected: Snapshot, before: Snapshot, damaged: str) -> list[str]:
+        """What the command did not read may stay as it is, a result may not."""
         found = snapshot(self.bench.home)
-        lines = [path for path in made if found.get(path) != reference.state[path]]
-        if ended.out != reference.out:
-            lines.append("what it prints")
-        return [f"silent difference: {name}: {line}" for line in lines]
+        below = f"{damaged}/"
+        unread = {
+            path for path in {*expected, *found}
+            if (path == damaged or path.startswith(below)) and not _RESULTS.search(path)
+            and found.get(path) == before.get(path)
+        }  # fmt: skip
+        lines = differences(
+            {path: each for path, each in expected.items() if path not in unread},
+            {path: each for path, each in found.items() if path not in unread},
+        )
+        return [f"silent difference: {line}" for line in lines]
 
     def _named(self, err: str, damaged: str) -> list[str]:
-        """Code 2 must name the file, or the folder that it lies in."""
+        """Code 2 must name the file, or a folder that it lies in."""
         places = [damaged, *map(str, Path(damaged).parents)]
         if any(str(self.bench.home / place) in err for place in places if place != "."):
             return []
         last = (err.strip().splitlines() or [""])[-1][:200]
         return [f"code 2 does not name the place: {last}"]
-
-
-def _is_input(path: str) -> bool:
-    return path.split("/")[0] in (*_INPUTS, "generator")

@@ -37,7 +37,11 @@ class Oddity:
 
 
 def _close(*handles: int) -> Callable[[], None]:
-    return lambda: [os.close(handle) for handle in handles] and None
+    def setup() -> None:
+        for handle in handles:
+            os.close(handle)
+
+    return setup
 
 
 def _to(place: str, *handles: int) -> Callable[[], None]:

@@ -31,7 +31,8 @@ class Kills:
 
     def title(self, trial: int) -> str:
         """What the trial does."""
-        return self._plan(trial)[0]
+        plan = self._plan(trial)
+        return plan[0]
 
     def run(self, trial: int) -> list[str]:
         """Kill, then the same command; what is wrong."""

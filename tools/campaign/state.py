@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-OF_TIME = re.compile(r"seconds$|^peak_memory_bytes$|^waited$|^date$")
-"""Keys of JSON files whose values differ from run to run."""
-_UNTOLD = re.compile(r"^(\.cache|tmp)(/|$)|(^|/)(tensorboard|\.locks)(/|$)|\.log$|\.lock$")
-"""Files that tell the time in their name or in every line, locks, and what libraries keep."""
+OF_TIME = re.compile(r"seconds|^peak_memory_bytes$|^waited$|^date$|^digest$|(report|result)\.json$")
+"""Keys of JSON files whose values differ from run to run: times, digests of files with times."""
+_UNTOLD = re.compile(
+    r"^(\.cache|tmp)(/|$)|(^|/)(tensorboard|\.locks)(/|$)|\.log$|\.lock$|/nothing$"
+)
+"""Files that tell the time in their name or in every line, locks, what libraries
+keep, and what is written through a link that leads to nothing."""
 _SHOWN = re.compile(r"(report|contact_sheet|compare)\.html$|(compare|README)\.md$|/state\.pt$")
 """What holds times among other things: only that it is there, and not empty, is compared."""
 

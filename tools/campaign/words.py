@@ -29,15 +29,16 @@ COMMANDS = (
     "export", "cache", "pretrain", "prime", "convert",
 )  # fmt: skip
 _VALUES = (
-    "-1", "0", "1", "2", "3", "7", "1e300", "-1e300", "1e-300", "inf", "-inf", "nan", "100000000000000000000", "0x10",
-    "1_000", "true", "false", "null", "None", "''", '""', "[]", "{}", "[", "]", "{", "}", "[1,2", "{a: 1}",
-    "[[[[]]]]", "[1,null,a]", "a,b", "1,2,3", "${oc.env:HOME}", "${oc.env:SECRET_TOKEN}", "${nothing}", "${out}",
-    "${", "$HOME", "???", "é", "日本語", "a\u0301", "\u202e", "\u200b", "\U0001f600", "\x1b[31m", "a\nb", "a\tb", "\r",
-    "\x07", "'", '"', "'\"", "a'b", "\\", "a b", " ", "=", "a=b", "==", "#", "a#b", "*", "?", "~", "!", "&&", ";",
-    "`id`", "%s", "{0}", "resnet18", "resnet1888", "cpu", "cuda", "auto", "folder", "digits", "logit_kd", "stl",
-    "hf:nothing", "torchvision:CIFAR10:nowhere", "hf-hub:a/b", "local-dir:nowhere", "genkt:nothing", "x" * 300,
-    "y" * 20000, "1 2", "1.5", "-0.0", "+1", "1e3", "range(1,3)", "choice(1,2)", "interval(0,1)", "glob(*)",
-    "\udcff",
+    "-1", "0", "1", "2", "3", "7", "1e300", "-1e300", "1e-300", "inf", "-inf", "nan",
+    "100000000000000000000", "0x10", "1_000", "true", "false", "null", "None", "''", '""', "[]",
+    "{}", "[", "]", "{", "}", "[1,2", "{a: 1}", "[[[[]]]]", "[1,null,a]", "a,b", "1,2,3",
+    "${oc.env:HOME}", "${oc.env:SECRET_TOKEN}", "${nothing}", "${out}", "${", "$HOME", "???", "é",
+    "日本語", "a\u0301", "\u202e", "\u200b", "\U0001f600", "\x1b[31m", "a\nb", "a\tb", "\r", "\x07",
+    "'", '"', "'\"", "a'b", "\\", "a b", " ", "=", "a=b", "==", "#", "a#b", "*", "?", "~", "!",
+    "&&", ";", "`id`", "%s", "{0}", "resnet18", "resnet1888", "cpu", "cuda", "auto", "folder",
+    "digits", "logit_kd", "stl", "hf:nothing", "torchvision:CIFAR10:nowhere", "hf-hub:a/b",
+    "local-dir:nowhere", "genkt:nothing", "x" * 300, "y" * 20000, "1 2", "1.5", "-0.0", "+1",
+    "1e3", "range(1,3)", "choice(1,2)", "interval(0,1)", "glob(*)", "\udcff",
 )  # fmt: skip
 
 
