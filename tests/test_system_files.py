@@ -48,6 +48,22 @@ KINDS = {
 """What is said of them; the key is the first that is met."""
 
 
+def test_raw_files_beside_their_pictures_are_no_damage(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for name in ("cat", "dog"):
+        picture_folder(root / name, range(3) if name == "cat" else range(3, 6))
+    pictures = sorted(path for path in root.rglob("*") if path.is_file())
+    for path in pictures:
+        path.with_suffix(".NEF").write_bytes(b"MM\0* of a camera")
+    splits = read_folder(root, test_fraction=0.0)
+    assert len(splits.train) == len(pictures)
+    (told,) = [entry for entry in splits.skipped]
+    assert not told.is_damage and f"{len(pictures)} developed camera raw" in told.reason
+    pictures[0].with_name("alone.nef").write_bytes(b"MM\0* of a camera")
+    with pytest.raises(UserError, match=r"alone\.nef"):
+        read_folder(root, test_fraction=0.0, max_skipped=0)
+
+
 def spoil(folder: Path) -> Path:
     """Put every one of them into a folder."""
     for number, name in enumerate(LEFT_OUT):

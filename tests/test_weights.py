@@ -191,7 +191,9 @@ PUBLISHED: list[tuple[str, Callable[[State], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "publish", "said"), PUBLISHED, ids=lambda each: getattr(each, "__name__", str(each)))
+@pytest.mark.parametrize(
+    ("name", "publish", "said"), PUBLISHED, ids=lambda each: getattr(each, "__name__", str(each))
+)
 def test_published_checkpoints_compute_what_their_network_did(
     name: str, publish: Callable[[State], object], said: str, tmp_path: Path
 ) -> None:

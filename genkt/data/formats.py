@@ -10,18 +10,25 @@ from PIL import Image
 
 from genkt.types import UserError
 
-# What looks like a picture by its name. Some need a package, or are read by none: better to name
-# them as skipped than to overlook them.
-IMAGE_SUFFIXES = frozenset(
+RAW_SUFFIXES = frozenset(
     {
-        ".apng", ".arw", ".avif", ".avifs", ".bmp", ".bw", ".cr2", ".cr3", ".dds", ".dib", ".dng",
-        ".gif", ".heic", ".heics", ".heif", ".heifs", ".hif", ".icns", ".ico", ".im", ".j2c",
-        ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo",
-        ".nef", ".nrw", ".orf", ".pbm", ".pcx", ".pef", ".pfm", ".pgm", ".png", ".pnm", ".ppm",
-        ".psd", ".qoi", ".raf", ".rgb", ".rgba", ".rw2", ".sgi", ".srw", ".tga", ".tif", ".tiff",
-        ".webp", ".xbm", ".xpm",
+        ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw",
     }
 )  # fmt: skip
+"""Of camera raw, which no reader here develops."""
+
+DEVELOPED_SUFFIXES = frozenset({".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Of the pictures that cameras and people make of raw ones."""
+
+# What looks like a picture by its name. Some need a package, or are read by none: better to name
+# them as skipped than to overlook them.
+IMAGE_SUFFIXES = RAW_SUFFIXES | {
+    ".apng", ".avif", ".avifs", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heics", ".heif",
+    ".heifs", ".hif", ".icns", ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe",
+    ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png",
+    ".pnm", ".ppm", ".psd", ".qoi", ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".webp",
+    ".xbm", ".xpm",
+}  # fmt: skip
 
 # Decoders that start another program, or that only hand the file to a handler nobody registered.
 _REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})

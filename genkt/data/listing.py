@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.file_index import examine_files, forget, index_of
-from genkt.data.formats import IMAGE_SUFFIXES
+from genkt.data.formats import DEVELOPED_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
 from genkt.data.system_files import MOST_COUNTED, SystemFiles, file_kind, folder_kind
 from genkt.io import did_you_mean
@@ -119,7 +119,15 @@ def _num_images(folder: str) -> int:
 
 def looks_like_image(name: str) -> bool:
     """Whether a file's suffix is that of pictures."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return _suffix(name) in IMAGE_SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].lower()
 
 
 def walk(
@@ -137,6 +145,8 @@ def walk(
         yield folder, "folder cannot be listed"
         return
     here = (*above, os.path.realpath(folder))
+    pictures = (entry.name for entry in entries if _suffix(entry.name) in DEVELOPED_SUFFIXES)
+    developed = set(map(_stem, pictures))
     for entry in entries:
         path = Path(entry.path)
         if entry.is_dir():
@@ -144,6 +154,9 @@ def walk(
                 yield path, "link to a folder above it"
             else:
                 yield from walk(path, here, beside)
+        elif _suffix(entry.name) in RAW_SUFFIXES and _stem(entry.name) in developed:
+            if beside is not None:
+                beside.add_raw(entry.path, entry.name)
         elif looks_like_image(entry.name):
             printable = entry.path.encode(errors="replace").decode() == entry.path
             yield (path, "") if printable else (Path(ascii(entry.path)), "name is not UTF-8")

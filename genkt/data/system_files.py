@@ -99,7 +99,14 @@ class SystemFiles:
 
     def add_file(self, path: str, name: str) -> None:
         """An image file that is a system file."""
-        tally = self._tallies.setdefault((file_kind(name), False), _Tally(path))
+        self._add(file_kind(name), path, name)
+
+    def add_raw(self, path: str, name: str) -> None:
+        """A camera raw file beside the picture that was made of it."""
+        self._add("developed camera raw", path, name)
+
+    def _add(self, kind: str, path: str, name: str) -> None:
+        tally = self._tallies.setdefault((kind, False), _Tally(path))
         tally.names.append(name)
         tally.num_files += 1
 
