@@ -29,12 +29,14 @@ class Case:
         words: of the command in a home folder; also writes there what it reads.
         after: the case whose finished home it starts from; "" for one of its own.
         processes: it starts others: worker processes of a pool or a loader.
+        writes: it leaves files.
     """
 
     name: str
     words: Callable[[Path], list[str]]
     after: str = ""
     processes: bool = False
+    writes: bool = True
 
 
 def generator(home: Path) -> Path:
@@ -138,7 +140,7 @@ CASES = {
         Case("export", _export, after="transfer"),
         Case("transfer, of a synthesis", _saved, after="synthesize"),
         Case("transfer, of a retrieval", _saved, after="retrieve"),
-        Case("inspect", _inspect, after="synthesize"),
+        Case("inspect", _inspect, after="synthesize", writes=False),
         Case("synthesize, primed", _primed, after="prime"),
     )
 }

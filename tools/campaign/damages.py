@@ -173,9 +173,10 @@ class Damages:
             return faults
         if ended.code == 2:
             return self._named(ended.err, damaged)
-        if faults := self._compared(self.bench.reference(name).state, before, damaged):
+        reads = bool(CASES[name].after)
+        if faults := self._compared(name, before, damaged, reads=reads):
             return faults
-        told = CASES[name].after and ended.out != self.bench.reference(name).out
+        told = reads and ended.out != self.bench.reference(name).out
         return ["silent difference: what it prints"] if told else []
 
     def _reader(self, name: str, rng: random.Random) -> list[str]:
@@ -186,15 +187,17 @@ class Damages:
         faults = self._command(name, damaged, fresh=False)
         return [f"{name}: {fault} [{how} of {damaged}]" for fault in faults]
 
-    def _compared(self, expected: Snapshot, before: Snapshot, damaged: str) -> list[str]:
-        """What the command did not read may stay as it is, a result may not."""
-        found = snapshot(self.bench.home)
+    def _compared(self, name: str, before: Snapshot, damaged: str, *, reads: bool) -> list[str]:
+        """What the command did not read may stay as it is; what it has made may not."""
+        expected, found = self.bench.reference(name).state, snapshot(self.bench.home)
         below = f"{damaged}/"
         unread = {
-            path for path in {*expected, *found}
-            if (path == damaged or path.startswith(below)) and not _RESULTS.search(path)
+            path
+            for path in {*expected, *found}
+            if (path == damaged or path.startswith(below))
+            and (reads or not _RESULTS.search(path))
             and found.get(path) == before.get(path)
-        }  # fmt: skip
+        }
         lines = differences(
             {path: each for path, each in expected.items() if path not in unread},
             {path: each for path, each in found.items() if path not in unread},

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-OF_TIME = re.compile(r"seconds|^peak_memory_bytes$|^waited$|^date$|^digest$|(report|result)\.json$")
+OF_TIME = re.compile(
+    r"seconds|^peak_memory_bytes$|^waited$|^date$|^digest$|(report|result)\.(json|html)$"
+)
 """Keys of JSON files whose values differ from run to run: times, digests of files with times."""
 _UNTOLD = re.compile(
     r"^(\.cache|tmp)(/|$)|(^|/)(tensorboard|\.locks)(/|$)|\.log$|\.lock$|/nothing$"
