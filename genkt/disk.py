@@ -1,19 +1,23 @@
-"""Room on a disk and whether a place can be written: asked before work begins, told when it ends.
+"""Places to write: whether they can be, how much room there is, and what refused one is told as.
 
 Sizes are in bytes, shown with decimal units.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from genkt.types import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_TRIES = 100
 _NO_ROOM = 1 << 16
 """A disk with less than this is full: no writer leaves so little by chance."""
 
@@ -109,3 +113,105 @@ def disk_is_full(path: str | Path) -> bool:
 def full_disk(path: str | Path) -> OSError:
     """The error that a disk without room raises for a path."""
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder, made with all above it where it is not there.
+
+    Raises:
+        UserError: it cannot be made, with the reason.
+    """
+    path = Path(path)
+    for _ in range(_MOST_TRIES):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        except FileNotFoundError as error:  # another process has just removed what lies above
+            fault, reason = writing_fault(path), error.strerror
+            if fault is not None:
+                break
+        except OSError as error:
+            if is_full_fault(error):
+                raise
+            fault, reason = writing_fault(path), error.strerror
+            break
+    raise UserError(f"{path}: cannot be made: {fault or reason}{_cache_hint(path)}")
+
+
+def output_file(path: str | Path) -> Path:
+    """The path of a file that is to be written at the end: checked before the work begins.
+
+    Raises:
+        UserError: it is a folder, or no file can be written there.
+    """
+    path = Path(path).expanduser()
+    if not is_special(Path(os.path.realpath(path))) and (fault := writing_fault(path.parent)):
+        raise UserError(f"output={path}: cannot be written: {fault}")
+    return path
+
+
+def explained(error: OSError) -> str:
+    """One line on a refused read or write: the place, the reason, and how much room there is."""
+    named = error.filename2 or error.filename  # of two: where something was to go
+    if not isinstance(named, (str, bytes)):
+        return str(error.strerror)
+    place = os.fsdecode(named)
+    if is_full_fault(error):
+        room = f": {room_text(place)}; make room, then repeat the command"
+        return f"{place}: {error.strerror}{room}{_cache_hint(place)}"
+    return f"{place}: {error.strerror}{_cache_hint(place)}"
+
+
+def _cache_hint(path: str | Path) -> str:
+    """What to type where the cache's place is no good."""
+    try:
+        inside = Path(path).is_relative_to(cache_home())
+    except UserError:  # there is no place for a cache
+        return ""
+    if not inside:
+        return ""
+    return "; cache=FOLDER or the environment variable GENKT_CACHE gives the cache another place"
+
+
+@contextlib.contextmanager
+def naming_place(path: str | Path, temporary: str | Path = "") -> Iterator[None]:
+    """Errors of writing name the user's path; a full disk is told as such by every library."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and is_full_fault(error)
+        if unnamed or str(error.filename) == str(temporary):
+            error.filename = str(path)
+        raise
+    except UserError:
+        raise
+    except Exception as error:  # safetensors and torch have errors of their own for a full disk
+        if disk_is_full(path):
+            raise full_disk(path) from error
+        raise
+
+
+def is_special(target: Path) -> bool:
+    """Whether a path is there and is neither a file nor a folder."""
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
+        what = "folder" if stat.S_ISDIR(mode) else "socket"
+        raise UserError(f"{target}: expected a file to write, it is a {what}")
+    return not stat.S_ISREG(mode)
+
+
+def cache_home() -> Path:
+    """Folder of caches: ``$GENKT_CACHE``, ``$XDG_CACHE_HOME/genkt`` or ``~/.cache/genkt``."""
+    if value := os.environ.get("GENKT_CACHE"):
+        return Path(value)
+    if value := os.environ.get("XDG_CACHE_HOME"):
+        return Path(value) / "genkt"
+    try:
+        return Path.home() / ".cache" / "genkt"
+    except RuntimeError as error:  # neither HOME nor an entry in the list of users
+        raise UserError(
+            "cache: expected a home folder to keep it in, found none; set GENKT_CACHE or HOME"
+        ) from error

@@ -7,20 +7,26 @@ import hashlib
 import json
 import logging
 import os
+import platform
+import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genkt.disk import disk_is_full, full_disk, is_full_fault, room_text, writing_fault
+from genkt.disk import is_special, make_folder, naming_place
 from genkt.synonyms import means_same
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TEMPORARY = re.compile(r"\..+?(?:\.([0-9a-f]{6})-(\d+))?\.[a-z0-9_]{8}(\.\w+)?")
+"""Names of half-written files: machine and process that write them (older ones say neither)."""
+
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 
 
 @contextlib.contextmanager
@@ -37,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     make_folder(target.parent)
-    special = _is_special(target)
+    special = is_special(target)
     temporary = _temporary(target, Path(tempfile.gettempdir()) if special else target.parent)
     try:
         with naming_place(path, temporary):
@@ -54,90 +60,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(path: str | Path) -> Path:
-    """The folder, made with all above it where it is not there.
-
-    Raises:
-        UserError: it cannot be made, with the reason.
-    """
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if is_full_fault(error):
-            raise
-        reason = writing_fault(path) or error.strerror
-        raise UserError(f"{path}: cannot be made: {reason}{_cache_hint(path)}") from error
-    return path
-
-
-def output_file(path: str | Path) -> Path:
-    """The path of a file that is to be written at the end: checked before the work begins.
-
-    Raises:
-        UserError: it is a folder, or no file can be written there.
-    """
-    path = Path(path).expanduser()
-    if not _is_special(Path(os.path.realpath(path))) and (fault := writing_fault(path.parent)):
-        raise UserError(f"output={path}: cannot be written: {fault}")
-    return path
-
-
-def explained(error: OSError) -> str:
-    """One line on a refused read or write: the place, the reason, and how much room there is."""
-    place = str(error.filename or os.getcwd())
-    if is_full_fault(error):
-        room = f": {room_text(place)}; make room, then repeat the command"
-        return f"{place}: {error.strerror}{room}{_cache_hint(place)}"
-    return f"{place}: {error.strerror}{_cache_hint(place)}"
-
-
-def _cache_hint(path: str | Path) -> str:
-    """What to type where the cache's place is no good."""
-    if not Path(path).is_relative_to(cache_home()):
-        return ""
-    return "; cache=FOLDER or the environment variable GENKT_CACHE gives the cache another place"
-
-
 def _temporary(target: Path, home: Path) -> Path:
     """A new empty file whose name tells which file it becomes."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=home)
+        handle, name = tempfile.mkstemp(
+            prefix=temporary_prefix(target.name), suffix=target.suffix, dir=home
+        )
     except OSError as error:
         error.filename = str(target)
         raise
     os.close(handle)
     return Path(name)
-
-
-@contextlib.contextmanager
-def naming_place(path: str | Path, temporary: str | Path = "") -> Iterator[None]:
-    """Errors of writing name the user's path; a full disk is told as such by every library."""
-    try:
-        yield
-    except OSError as error:
-        unnamed = error.filename is None and is_full_fault(error)
-        if unnamed or str(error.filename) == str(temporary):
-            error.filename = str(path)
-        raise
-    except UserError:
-        raise
-    except Exception as error:  # safetensors and torch have errors of their own for a full disk
-        if disk_is_full(path):
-            raise full_disk(path) from error
-        raise
-
-
-def _is_special(target: Path) -> bool:
-    """Whether a path is there and is neither a file nor a folder."""
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        return False
-    if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
-        what = "folder" if stat.S_ISDIR(mode) else "socket"
-        raise UserError(f"{target}: expected a file to write, it is a {what}")
-    return not stat.S_ISREG(mode)
 
 
 @contextlib.contextmanager
@@ -147,12 +80,60 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Each file is replaced in one step; files of ``path`` that were not written anew stay.
     """
     path = make_folder(os.path.realpath(path))  # a link's target may be on another disk
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as name:
         with naming_place(path):
             yield Path(name)
         for file in sorted(Path(name).iterdir()):
             os.chmod(file, 0o666 & ~_umask())
             os.replace(file, path / file.name)
+
+
+def temporary_prefix(name: str) -> str:
+    """How the name of what will become ``name`` begins: it says which process writes it."""
+    return f".{name}.{_machine()}-{os.getpid()}."
+
+
+def _machine() -> str:
+    """6 hex digits of this machine and, in a container, its own count of processes."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return hashlib.blake2b(f"{platform.node()} {processes}".encode(), digest_size=3).hexdigest()
+
+
+def clear_dead_temporaries(folder: str | Path) -> None:
+    """Remove what killed writers left half written in ``folder`` (not below it).
+
+    Only what nobody can be writing: its process was one of this machine and has ended, or nothing
+    was written for a week.
+    """
+    with contextlib.suppress(OSError):  # no such folder, or one that is only read: nothing to do
+        for entry in list(os.scandir(folder)):
+            named = _TEMPORARY.fullmatch(entry.name)
+            if named is None or not _is_dead(entry, *named.groups()[:2]):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _is_dead(entry: os.DirEntry[str], machine: str | None, process: str | None) -> bool:
+    if machine == _machine() and process is not None:
+        return not is_alive(int(process))
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no number of a process
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -164,7 +145,8 @@ def _umask() -> int:
 def write_text(path: str | Path, text: str) -> Path:
     """Write ``text`` to ``path`` atomically and return the path."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name may hold bytes that are no text: JSON reads them back from such escapes.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 
@@ -186,9 +168,46 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"not serialisable: {type(value).__name__}")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+@contextlib.contextmanager
+def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[None]:
+    """Tell in one line that a file is damaged, whatever its content does to those who read it.
+
+    Args:
+        expected: what should be there, e.g. "the header of a transfer set".
+        remedy: what to do now.
+
+    Raises:
+        DamagedError: the block read what it could not use: no file, a folder, other content.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise damaged(path, expected, error.strerror or str(error), remedy) from error
+    except Exception as error:  # JSON, zip files, safetensors and what is built of them: anything
+        raise damaged(path, expected, _told(error), remedy) from error
+
+
+def damaged(path: str | Path, expected: str, found: str, remedy: str = "") -> DamagedError:
+    """The error of a file that is not what genkt wrote."""
+    return DamagedError(f"{path}: damaged, expected {expected} ({found}){remedy and f'; {remedy}'}")
+
+
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+
+
+def read_json(path: str | Path, expected: str = "JSON", remedy: str = "") -> Any:
+    """Read a JSON file that genkt wrote; see ``reading``.
+
+    Raises:
+        DamagedError: it is not there, cannot be read, or holds something else.
+    """
+    with reading(path, expected, remedy):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager
@@ -202,12 +221,15 @@ def held(path: str | Path, told: str, *, quiet_seconds: float = 0.0) -> Iterator
     from filelock import FileLock, Timeout
 
     started, lock = time.perf_counter(), FileLock(path)
-    make_folder(Path(path).parent)
-    try:
-        lock.acquire(timeout=quiet_seconds)
-    except Timeout:
-        logging.getLogger("genkt").warning(told)
-        lock.acquire()
+    while not lock.is_locked:
+        try:
+            make_folder(Path(path).parent)
+            lock.acquire(timeout=quiet_seconds)
+        except Timeout:
+            logging.getLogger("genkt").warning(told)
+            lock.acquire()
+        except FileNotFoundError:  # another has just removed the folder, which was empty
+            continue
     try:
         yield time.perf_counter() - started
     finally:
@@ -261,13 +283,6 @@ def resource(name: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
-
-
-def cache_home() -> Path:
-    """Folder of caches: ``$GENKT_CACHE``, ``$XDG_CACHE_HOME/genkt`` or ``~/.cache/genkt``."""
-    if value := os.environ.get("GENKT_CACHE"):
-        return Path(value)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genkt"
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

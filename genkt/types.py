@@ -22,6 +22,10 @@ class UserError(ValueError):
     """A mistake in what the user gave; the command line prints it as one line, exit code 2."""
 
 
+class DamagedError(UserError):
+    """A file that genkt wrote earlier and that cannot be read, or is not what was written."""
+
+
 @dataclass(frozen=True)
 class Range:
     """Bounds of a number in a settings dataclass: ``Annotated[float, Range(0, 1)]``."""

@@ -52,8 +52,13 @@ def start(
     return subprocess.Popen(
         [sys.executable, str(CASES), str(home), fault, json.dumps(given)], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        env=os.environ | {"PYTHONPATH": root} | environment,
+        env=os.environ | {"PYTHONPATH": root} | environment, preexec_fn=_hear_ctrl_c,
     )  # fmt: skip
+
+
+def _hear_ctrl_c() -> None:
+    """As in a terminal: a shell's background lets its processes ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(condition: object, seconds: float = 60) -> None:

@@ -106,7 +106,7 @@ def test_other_places(tmp_path: Path) -> None:
     ("file", "damage", "fault"),
     [
         ("shards/00001.json", None, "shard 1 is missing"),
-        ("shards/00001.json", b"{", "00001.json: damaged, not JSON"),
+        ("shards/00001.json", b"{", "00001.json: damaged, expected the marker of a shard"),
         ("manifest/00001.jsonl", b"{}\n", "00001.jsonl: damaged"),
         ("images/00001/000001.png", None, "images/00001: expected 2 images, found 1"),
         ("images/00001/000001.png", b"x", "000001.png: not the image that the manifest names"),

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genkt.disk import cache_home
 from genkt.io import (
     atomic_path,
-    cache_home,
     derive_seed,
     did_you_mean,
     fingerprint,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from tiny import picture, run, transfer_words, tree
 
-from genkt import disk, io
-from genkt.disk import existing_above, require_free, size_text, writing_fault
-from genkt.io import atomic_folder, atomic_path, output_file, write_text
+from genkt import disk
+from genkt.disk import existing_above, output_file, require_free, size_text, writing_fault
+from genkt.io import atomic_folder, atomic_path, write_text
 from genkt.types import UserError
 
 
@@ -100,7 +100,7 @@ def test_a_full_disk_is_told_with_its_place_and_room() -> None:
     with pytest.raises(OSError) as caught, atomic_path("/dev/full") as temporary:
         temporary.write_bytes(b"x" * 100_000)
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == "/dev/full"
-    assert "are free there" in io.explained(caught.value)
+    assert "are free there" in disk.explained(caught.value)
 
 
 def test_libraries_with_errors_of_their_own_for_a_full_disk(

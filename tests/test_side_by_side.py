@@ -43,7 +43,7 @@ from genkt.recipes.side_by_side import (
     work_ahead,
 )
 from genkt.training.stage import Record
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
 
 STEPS = ["train.steps=30"]
 FILES = ("student.safetensors", "probabilities.npy")
@@ -238,7 +238,7 @@ def test_a_launch_goes_the_way_of_its_first_process(
 ) -> None:
     session = opened(tmp_path, "draws=1")
     monkeypatch.setattr(session.fabric, "broadcast", lambda there: True)  # it sees the student
-    with pytest.raises(FileNotFoundError, match=r"result\.json"):
+    with pytest.raises(DamagedError, match=r"result\.json"):
         run_cell(session, session.pool.draws[0], "stl")  # so this one reads it, trains nothing
 
 

@@ -33,7 +33,7 @@ def test_the_run_folder(finished: Path) -> None:
     found = {path.split("/")[0] for path in tree(finished / "run")}
     assert found == {
         "config.yaml", "metrics.jsonl", "train.log", "tensorboard", "checkpoints", "student",
-        "report.json", "report.html", "run.json", "draws",
+        "report.json", "report.html", "run.json", "digests.json", "draws",
     }  # fmt: skip
     files = tree(finished / "run")
     for path in (

@@ -169,7 +169,7 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not finished; repeat its command"):
         read_transfer_set(tmp_path)
     (tmp_path / "transfer_set.json").write_text("{")
-    with pytest.raises(UserError, match="not the header of a transfer set"):
+    with pytest.raises(UserError, match="damaged, expected the header of a transfer set"):
         read_transfer_set(tmp_path)
     (tmp_path / "transfer_set.json").write_text('{"format": 99}')
     with pytest.raises(UserError, match="format 99, this genkt reads 1"):
@@ -178,7 +178,7 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
 
 DAMAGES = {
     "shards/00001.json": ("unlink", "shard 1 is missing"),
-    "shards/00000.json": ("cut", r"00000.json: damaged, not JSON"),
+    "shards/00000.json": ("cut", r"00000.json: damaged, expected the marker of a shard"),
     "manifest/00000.jsonl": ("cut", r"00000.jsonl: damaged"),
     "manifest/00001.jsonl": ("unlink", "though its shard was finished"),
     "images/00001.tar": ("cut", r"00001.tar: expected \d+ bytes, found \d+"),

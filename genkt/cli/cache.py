@@ -42,7 +42,7 @@ def run(words: list[str]) -> None:
 def _task(config: CacheConfig) -> None:
     from pathlib import Path
 
-    from genkt.io import cache_home
+    from genkt.disk import cache_home
     from genkt.recipes.data import build_pool, load_splits, stored_views
     from genkt.recipes.session import teacher_specs
     from genkt.recipes.teachers import AUTOCAST

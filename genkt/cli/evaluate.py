@@ -30,7 +30,8 @@ def run(words: list[str]) -> None:
 
 
 def _task(config: EvaluateConfig) -> float:
-    from genkt.io import output_file, write_json
+    from genkt.disk import output_file
+    from genkt.io import write_json
     from genkt.recipes.evaluation import evaluate
 
     output = output_file(config.output) if config.output else None

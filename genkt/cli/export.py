@@ -24,7 +24,7 @@ class ExportConfig:
 def run(words: list[str]) -> None:
     """Write the ONNX file and say how close it is to torch."""
     config = read_config(ExportConfig, "export", with_positionals(words, "run"))
-    from genkt.io import output_file
+    from genkt.disk import output_file
     from genkt.recipes.inference import load_student
     from genkt.recipes.onnx_export import export_onnx
     from genkt.recipes.snippets import onnx_snippet

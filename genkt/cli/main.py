@@ -7,7 +7,10 @@ import importlib
 import os
 import sys
 
-from genkt.io import did_you_mean, explained
+from genkt.cli import streams
+from genkt.disk import explained
+from genkt.io import did_you_mean
+from genkt.stopping import Stopped, until_stopped
 from genkt.types import UserError
 
 COMMANDS = {
@@ -39,20 +42,34 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENOTEMPTY,
+    errno.EIO,
+    errno.EMFILE,
 )
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2: the user's mistake, told in one line a fault)."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        streams.prefer_utf8()
+        streams.open_streams()
+        words = sys.argv[1:]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
+    fault = None
     try:
         code = _dispatch(words)
-        sys.stdout.flush()  # here, where a reader that is gone can still be forgiven
-        return code
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0
+    except OSError as error:  # of a page that was printed; commands tell theirs
+        if error.errno not in _NOT_OURS or error.filename or os.environ.get("GENKT_DEBUG"):
+            raise
+        code, fault = 2, error.strerror
+    if fault := fault or streams.flush():
+        streams.drop_output()
+        print(f"genkt: standard output cannot be written: {fault}", file=sys.stderr)
+        return code or 2
+    return code
 
 
 def _dispatch(words: list[str]) -> int:
@@ -81,8 +98,13 @@ def _dispatch(words: list[str]) -> int:
 
 def _run(command: str, words: list[str]) -> int:
     debug = bool(os.environ.get("GENKT_DEBUG"))
+    if streams.folder_is_gone():
+        fault = "the current folder has been deleted; cd to another"
+        print(f"genkt {command}: {fault}", file=sys.stderr)
+        return 2
     try:
-        importlib.import_module(f"genkt.cli.{command}").run(words)
+        with until_stopped():
+            importlib.import_module(f"genkt.cli.{command}").run(words)
     except UserError as error:
         if debug:
             raise
@@ -94,6 +116,9 @@ def _run(command: str, words: list[str]) -> int:
             raise
         print(f"genkt {command}: {explained(error)}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"\ngenkt {command}: {stopped}; the same command continues", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)
         return 130

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
-from genkt.io import output_file, write_text
+from genkt.disk import output_file
+from genkt.io import write_text
 from genkt.types import Range, UserError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

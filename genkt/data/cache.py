@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -45,16 +44,16 @@ from genkt.data.store_files import (
     check_file,
     decoding_key,
     layout_of,
+    read_facts,
     read_rows,
-    read_signed,
     require,
     sync_folder,
     write_all,
-    write_signed,
 )
 from genkt.data.views import ViewSpec
-from genkt.disk import require_free
-from genkt.io import fingerprint, fingerprint_ids, held, make_folder, naming_place
+from genkt.disk import make_folder, naming_place, require_free
+from genkt.files import discard, write_signed
+from genkt.io import fingerprint, fingerprint_ids, held
 from genkt.types import ModelOutput
 
 __all__ = [
@@ -142,7 +141,7 @@ class OutputStore:
         Raises:
             StoreError: it is absent, damaged, truncated, or of another identity.
         """
-        meta = read_signed(path / "meta.json")
+        meta = read_facts(path / "meta.json")
         layout = layout_of(meta, path)
         require(fingerprint(meta["identity"]) == path.name, path, "its name is not its identity")
         if identity is not None:
@@ -210,7 +209,7 @@ class OutputStore:
         Raises:
             StoreError: a chunk differs.
         """
-        digests = read_signed(self.path / "meta.json")["digests"]
+        digests = read_facts(self.path / "meta.json")["digests"]
         num_chunks = -(-self.layout.num_rows // self.layout.chunk_rows)
         check_chunks(self.path, self.layout, digests, range(num_chunks))
 
@@ -320,7 +319,7 @@ class StoreWriter:
         }
 
     def _start(self) -> None:
-        shutil.rmtree(self.partial, ignore_errors=True)
+        discard(self.partial)
         make_folder(self.partial)
         require_free(self.partial, self.layout.num_bytes, "teacher cache")
         for name, width in self.layout.widths.items():
@@ -331,7 +330,7 @@ class StoreWriter:
 
     def _resume(self) -> None:
         """Take up a partial store; StoreError where there is none that can be trusted."""
-        progress = read_signed(self.partial / "progress.json")
+        progress = read_facts(self.partial / "progress.json")
         layout = layout_of(progress, self.partial)
         same = layout == self.layout and progress["identity"] == self.identity
         require(same, self.partial, "it is another store's")

@@ -17,7 +17,6 @@ shards; images that are gone are no longer asked for.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,13 +28,16 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
-from genkt.data.store_files import StoreError, decoding_key, read_signed, write_signed
+from genkt.data.store_files import decoding_key
+from genkt.disk import make_folder
+from genkt.files import discard, read_or_forget, read_signed, write_signed
 from genkt.io import (
     atomic_path,
+    clear_dead_temporaries,
     fingerprint,
     fingerprint_ids,
-    make_folder,
     read_json,
+    reading,
     write_json,
 )
 from genkt.types import UserError
@@ -45,8 +47,6 @@ logger = logging.getLogger("genkt")
 FORMAT = 1
 CHECKED_BYTES = 256 << 20
 """Of a larger store only so many bytes, spread evenly, are compared with their digests."""
-
-_ABANDONED_SECONDS = 24 * 3600
 
 
 def embedding_identity(
@@ -132,17 +132,32 @@ class EmbeddingStore:
         path = self.path / "plans" / f"{fingerprint_ids([*ids, str(shard_size)])}.json"
         make_folder(path.parent)
         with FileLock(self.path / ".lock"):
-            self._remove_leftovers()
+            for folder in (self.path, self.path / "shards", self.path / "plans"):
+                clear_dead_temporaries(folder)
             if not (self.path / "store.json").is_file():
                 write_json(self.path / "store.json", dict(self.identity))
             known = self.known(ids)
-            if path.is_file():
-                shards = _cut(ids, read_json(path), shard_size)
-                if known.issuperset(_outside(ids, shards)):
-                    return shards
+            planned = self._planned(path, ids, shard_size) if path.exists() else None
+            if planned is not None and known.issuperset(_outside(ids, planned)):
+                return planned
             missing = np.flatnonzero([each not in known for each in ids])
             write_json(path, _as_ranges(missing))
             return _cut(ids, _as_ranges(missing), shard_size)
+
+    def _planned(
+        self, path: Path, ids: Sequence[str], shard_size: int
+    ) -> list[PlannedShard] | None:
+        """The shards that were planned before; None where the plan is damaged."""
+        expected = "which images are missing"
+
+        def read() -> list[PlannedShard]:
+            ranges = read_json(path, expected)
+            with reading(path, expected):
+                if any(not 0 <= start < stop <= len(ids) for start, stop in ranges):
+                    raise ValueError("of other images")
+                return _cut(ids, ranges, shard_size)
+
+        return read_or_forget(path, read, "planned anew")
 
     def known(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that some finished shard has seen, whether it could read them or not."""
@@ -208,12 +223,6 @@ class EmbeddingStore:
         # What one process could not read, another may have.
         return names, found, {k: why for k, why in skipped.items() if found[place[k], 0] < 0}
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed writer left half written, once nobody can still be at it."""
-        for path in (self.path / "shards").glob(".*"):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
-
     def _shards(self) -> list[dict[str, Any]]:
         """What is written of every intact shard, by name."""
         paths = sorted((self.path / "shards").glob("[!.]*.json"))
@@ -227,17 +236,19 @@ class EmbeddingStore:
     def _read(self, path: Path, check: bool) -> dict[str, Any] | None:
         """A shard's JSON; a damaged shard is removed, and so made again."""
         try:
-            shard = read_signed(path)
+            shard = read_signed(path, "a shard of embeddings")
             array = np.load(path.with_suffix(".npy"), mmap_mode="r")
             whole = array.shape == (len(shard["ids"]) * self.rows_per_image, self.identity["width"])
             whole &= array.dtype == np.float16 and shard["identity"] == self.path.name
             whole &= not check or _digest(array) == shard["rows"]
-        except (StoreError, OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError, KeyError, TypeError):
             whole = False
         if whole:
             return shard | {"name": path.stem}
         logger.warning("%s: damaged, its images are embedded again", path.with_suffix(".npy"))
-        path.unlink(missing_ok=True)
+        discard(path)
+        if path.with_suffix(".npy").is_dir():
+            discard(path.with_suffix(".npy"))
         return None
 
 

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from genkt.data.decode import DECODING
 from genkt.data.images import UnreadableImage, content_hash, decode
 from genkt.data.scan import map_in_threads
-from genkt.io import atomic_path, cache_home, fingerprint
+from genkt.disk import cache_home
+from genkt.io import atomic_path, clear_dead_temporaries, fingerprint
 from genkt.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -209,6 +210,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]] | None:
 def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     """Write columns in one step, with a digest of them; where that fails there is a warning."""
     try:
+        clear_dead_temporaries(path.parent)
         with atomic_path(path) as temporary:
             known = {**columns, "decoding": np.array([DECODING])}
             digest = np.frombuffer(_digest(known), np.uint8)

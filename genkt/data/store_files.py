@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genkt.io import fingerprint, read_json, write_json
-from genkt.types import UserError
+from genkt.files import read_signed
+from genkt.io import fingerprint
+from genkt.types import DamagedError, UserError
 
 logger = logging.getLogger("genkt")
 
@@ -161,20 +162,12 @@ def tell_outdated(home: Path, identity: Mapping[str, Any]) -> None:
             )
 
 
-def write_signed(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON atomically, with a digest of itself."""
-    write_json(path, value | {"digest": fingerprint(value)})
-
-
-def read_signed(path: Path) -> dict[str, Any]:
-    """JSON written by ``write_signed``, refused where it was altered or cannot be read."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """Signed JSON of a store, refused where it was altered or cannot be read."""
     try:
-        value: dict[str, Any] = read_json(path)
-        digest = value.pop("digest")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise StoreError(f"teacher cache {path}: unreadable ({type(error).__name__})") from error
-    require(digest == fingerprint(value), path.parent, f"{path.name} was altered")
-    return value
+        return read_signed(path, "what a store says of itself")
+    except DamagedError as error:
+        raise StoreError(f"teacher cache {error}") from error
 
 
 def layout_of(meta: Mapping[str, Any], path: Path) -> StoreLayout:

@@ -33,7 +33,8 @@ from genkt.data.transfer_set_files import (
     read_tokens,
     shard_facts,
 )
-from genkt.io import read_json, write_json
+from genkt.files import SEAL, write_signed
+from genkt.io import fingerprint, read_json, reading
 from genkt.types import UserError
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "image_files",
     "is_transfer_set",
     "open_shards",
+    "read_header",
     "read_records",
     "read_tokens",
     "read_transfer_set",
@@ -50,6 +52,10 @@ __all__ = [
 
 FORMAT = 1
 _NO_OFFSET = -1
+_HEADER = {
+    "source": str, "num_images": int, "num_shards": int, "files": dict, "classes": list,
+}  # fmt: skip
+"""What every header holds."""
 
 
 @dataclass(frozen=True)
@@ -121,19 +127,32 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
             f"{root}: expected a transfer set (with {HEADER}), found none; other images are read "
             "by transfer_set=folder, or genkt.TransferSet.open"
         )
-    try:
-        header = read_json(path)
-        known = header["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged, not the header of a transfer set") from error
-    if not known:
-        raise UserError(f"{path}: format {header['format']}, this genkt reads {FORMAT}")
+    header = read_header(path)
     found = open_shards(root, header)
     if len(found) != header["num_images"]:
         raise UserError(
             f"{root}: expected {header['num_images']} images, its shards hold {len(found)}"
         )
     return found
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a set, without its digest; an older one has none.
+
+    Raises:
+        UserError: it is damaged, or of another genkt.
+    """
+    expected = "the header of a transfer set"
+    header = read_json(path, expected)
+    with reading(path, expected):
+        if header["format"] != FORMAT:
+            raise UserError(f"{path}: format {header['format']}, this genkt reads {FORMAT}")
+        if header.pop(SEAL, None) not in (None, fingerprint(header)):
+            raise ValueError("it was altered")
+        for key, kind in _HEADER.items():
+            if not isinstance(header[key], kind):
+                raise TypeError(f"{key}: a {type(header[key]).__name__}")
+    return dict(header)
 
 
 def open_shards(root: Path, header: Mapping[str, Any]) -> TransferSet:
@@ -151,12 +170,13 @@ def open_shards(root: Path, header: Mapping[str, Any]) -> TransferSet:
     for shard in range(header["num_shards"]):
         written = manifest_lines(root, shard)
         _check_tar(root, shard)
-        for line in written:
-            values = json.loads(line)
-            ids.append(values["id"])
-            item = _NO_OFFSET if values["offset"] is None else values["offset"]
-            part = number[values["detail"]["part"]] if parts else 0
-            rows.append((values["label"], item, SOURCES.index(values["source"]), part))
+        with reading(part_path(root, "manifest", shard), "the manifest of a shard"):
+            for line in written:
+                values = json.loads(line)
+                ids.append(values["id"])
+                item = _NO_OFFSET if values["offset"] is None else values["offset"]
+                part = number[values["detail"]["part"]] if parts else 0
+                rows.append((values["label"], item, SOURCES.index(values["source"]), part))
         lines.append(np.cumsum([0, *(len(line) + 1 for line in written)])[:-1])
         starts.append(len(ids))
     labels, items, sources, part_of = np.array(rows, np.int64).reshape(-1, 4).T
@@ -179,7 +199,7 @@ def write_header(directory: Path, header: Mapping[str, Any]) -> TransferSet:
     full = {"format": FORMAT, "num_images": 0, **header}
     found = open_shards(directory, full)
     full["num_images"] = len(found)
-    write_json(directory / HEADER, full)
+    write_signed(directory / HEADER, full)
     return read_transfer_set(directory)
 
 

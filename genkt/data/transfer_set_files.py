@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.images import content_hash
-from genkt.io import atomic_path, make_folder, naming_place, read_json, write_json, write_text
+from genkt.disk import make_folder, naming_place
+from genkt.files import SEAL, write_signed
+from genkt.io import atomic_path, fingerprint, read_json, reading, temporary_prefix, write_text
 from genkt.types import UNLABELLED, Range, UserError
 
 HEADER = "transfer_set.json"
@@ -134,13 +136,17 @@ def part_path(root: Path, part: str, shard: int) -> Path:
 def shard_facts(root: Path, shard: int) -> dict[str, Any] | None:
     """What a finished shard's marker says; None where the shard is not finished."""
     path = part_path(root, "shards", shard)
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        facts: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: damaged, not JSON; remove it to make the shard again") from error
-    return facts
+    expected, remedy = "the marker of a shard", "remove it to make the shard again"
+    facts = read_json(path, expected, remedy)
+    with reading(path, expected, remedy):
+        seal = facts.pop(SEAL, None)
+        if seal not in (None, fingerprint(facts)):  # none: written by an older genkt
+            raise ValueError("it was altered")
+        if not isinstance(facts["files"]["manifest"], str):
+            raise TypeError("no digest of its manifest")
+    return dict(facts)
 
 
 def read_records(root: Path, shard: int) -> list[Record]:
@@ -239,7 +245,7 @@ class ShardWriter:
     def __enter__(self) -> Self:
         home = self.root / "images"
         make_folder(home)
-        prefix = f".{shard_name(self.shard)}."
+        prefix = temporary_prefix(shard_name(self.shard))
         temporary = tempfile.TemporaryDirectory(prefix=prefix, dir=home, ignore_cleanup_errors=True)
         self._new = Path(self._exits.enter_context(temporary)) / self._home.name
         if self.files.container == "tar":
@@ -336,7 +342,7 @@ class ShardWriter:
         write_text(part_path(self.root, "manifest", self.shard), text)
         checks["manifest"] = digest_of(text.encode())
         marker = {**facts, "num_images": len(self._lines), "files": checks}
-        write_json(part_path(self.root, "shards", self.shard), marker)
+        write_signed(part_path(self.root, "shards", self.shard), marker)
         return marker
 
     def _publish_images(self) -> None:

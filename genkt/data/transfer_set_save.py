@@ -24,7 +24,8 @@ from genkt.data.transfer_set_files import (
     remove_leftovers,
     shard_facts,
 )
-from genkt.io import fingerprint, held, make_folder, read_json, write_json
+from genkt.disk import make_folder
+from genkt.io import fingerprint, held, read_json, reading, write_json
 from genkt.types import UserError
 
 _CLAIM = "run.json"
@@ -101,10 +102,8 @@ def _refuse_others(root: Path, claim: Mapping[str, Any]) -> None:
         if any(path.name != _LOCK and not is_leftover(path) for path in there):
             raise UserError(f"{root}: the folder is not empty and holds no transfer set of genkt")
         return
-    try:
-        earlier = read_json(root / _CLAIM)
-    except ValueError as error:
-        raise UserError(f"{root / _CLAIM}: damaged, not JSON") from error
+    with reading(root / _CLAIM, "the settings of a set"):
+        earlier = dict(read_json(root / _CLAIM))
     if any(earlier.get(key) != claim[key] for key in ("config", "inputs")):
         raise UserError(f"{root}: holds another run or transfer set; give another folder")
 

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 
 from genkt.execution.errors import portable
 from genkt.execution.tasks import Progress, ShardTask, run_task
+from genkt.stopping import Stopped, as_worker
 from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
@@ -23,7 +24,7 @@ logger = logging.getLogger("genkt")
 MOST_DEATHS = 3
 """A task is not run again once so many processes have died of it."""
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 30.0  # a training ends its step and saves its state
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy locks, threads and GPU state
 
 
@@ -90,7 +91,9 @@ class _Pool:
     def _started(self, number: int) -> _Worker:
         mine, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(
-            target=_work, args=(theirs, number, self.num_threads), name=f"worker {number}"
+            target=_work,
+            args=(theirs, number, self.num_threads, multiprocessing.get_start_method()),
+            name=f"worker {number}",
         )
         process.start()
         theirs.close()  # so that the process's end is the end of the pipe
@@ -164,23 +167,30 @@ def _ended(workers: list[_Worker]) -> Iterator[None]:
             worker.connection.close()
 
 
-def _work(connection: Connection, number: int, num_threads: int) -> None:
+def _work(connection: Connection, number: int, num_threads: int, method: str) -> None:
     """A worker: run what comes, say how far it is, until the pool hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the pool ends its workers itself
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # unwinds: temporary files are removed
+    as_worker()
+    # It starts processes as the command does: the locks of spawned ones would outlive a kill.
+    multiprocessing.set_start_method(method, force=True)
     os.environ["LOCAL_RANK"] = str(number)  # which GPU is this worker's
     if "OMP_NUM_THREADS" not in os.environ:
         import torch
 
         torch.set_num_threads(num_threads)
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            task = connection.recv()
-            try:
-                run_task(task, connection.send)
-            except BrokenPipeError:
-                raise
-            except Exception as error:
-                connection.send(portable(error, task.name))
-            else:
-                connection.send(None)
+    try:
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            while True:
+                _do(connection, connection.recv())
+    except Stopped as stopped:  # the stack is unwound: temporary files are removed
+        sys.exit(stopped.exit_code)
+
+
+def _do(connection: Connection, task: ShardTask) -> None:
+    try:
+        run_task(task, connection.send)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        connection.send(portable(error, task.name))
+    else:
+        connection.send(None)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from genkt.data.images import ImageSet
-from genkt.io import atomic_path, read_json, write_json
 from genkt.models.backbone import Backbone
+from genkt.recipes.cell_files import Cell, fault_of, forget, is_sealed, read_cell, save_cell
 from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
@@ -24,22 +22,11 @@ from genkt.recipes.search import FOLDER
 from genkt.recipes.session import Session, draw_seed
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.stages import train_supervised
-from genkt.training.checkpoint import save_weights
+from genkt.stopping import part
 from genkt.training.stage import Record
-from genkt.types import CellResult, Cost, Prediction
+from genkt.types import CellResult, Cost, DamagedError
 
 logger = logging.getLogger("genkt")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A finished student: its figures, test predictions, weights, and what the method learned."""
-
-    result: CellResult
-    prediction: Prediction
-    weights: dict[str, Tensor]
-    artifacts: dict[str, Tensor]
-    stages: dict[str, Cost]
 
 
 def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
@@ -52,6 +39,44 @@ def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
     return load_cell(session, directory)
 
 
+def heal(session: Session) -> bool:
+    """Have finished students whose files are not what was written trained again.
+
+    Returns:
+        Whether there was one, as the first process of a launch sees it.
+    """
+    found, old = 0, False
+    if session.fabric.is_global_zero:
+        for draw in session.pool.draws:
+            for arm in session.config.arms:
+                directory = session.folder.cell(draw.index, arm)
+                found += _forgotten(session, directory, f"draw {draw.index}, {arm}")
+                old = old or ((directory / RESULT).is_file() and not is_sealed(directory))
+    if old:
+        logger.info(
+            "%s: some students were written by an older genkt, without digests: their files are "
+            "taken as they are",
+            session.folder.path,
+        )
+    return session.fabric.broadcast(found > 0)
+
+
+def _forgotten(session: Session, directory: Path, name: str) -> bool:
+    """Whether a student was damaged; it counts as not trained then."""
+
+    def fault() -> DamagedError | None:
+        return fault_of(directory, lambda: load_cell(session, directory))
+
+    if fault() is None:
+        return False
+    with session.alone(name):
+        error = fault()  # else another process has trained it again
+        if error is not None:
+            logger.warning("%s; %s: trained again", str(error).rpartition("; ")[0], name)
+            forget(directory)
+    return error is not None
+
+
 def _is_there(session: Session, directory: Path) -> bool:
     """As the first process of a launch sees it: all of them must go the same way."""
     return session.fabric.broadcast((directory / RESULT).is_file())
@@ -60,15 +85,16 @@ def _is_there(session: Session, directory: Path) -> bool:
 def _train_cell(session: Session, draw: Draw, arm: str, directory: Path) -> None:
     log = session.log.stage(draw.index, arm)
     recipe = session.config.recipe
-    if isinstance(recipe, IrfRecipe):
-        cell = _run_setting(session, recipe, draw, arm, directory, log)
-    elif arm == BASELINE:
-        cell = _run_baseline(session, recipe, draw, directory, log)
-    else:
-        cell = _run_recipe(session, recipe, draw, arm, directory, log)
+    with part(f"draw {draw.index}, {arm}"):
+        if isinstance(recipe, IrfRecipe):
+            cell = _run_setting(session, recipe, draw, arm, directory, log)
+        elif arm == BASELINE:
+            cell = _run_baseline(session, recipe, draw, directory, log)
+        else:
+            cell = _run_recipe(session, recipe, draw, arm, directory, log)
     log.close()
     if session.fabric.is_global_zero:
-        _save(cell, directory)
+        save_cell(cell, directory)
         _tidy(session, draw, arm, directory)
     session.fabric.barrier()
     logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * cell.result.accuracy)
@@ -172,37 +198,11 @@ def _cell(
     return Cell(result, prediction, weights, artifacts, stages)
 
 
-def _save(cell: Cell, directory: Path) -> None:
-    """Everything of a finished cell; ``result.json`` last, as it says that all is there."""
-    save_weights(directory / "student.safetensors", cell.weights)
-    if cell.artifacts:
-        save_weights(directory / "artifacts.safetensors", cell.artifacts)
-    with atomic_path(directory / "probabilities.npy") as path, open(path, "wb") as stream:
-        np.save(stream, cell.prediction.probabilities.numpy())
-    stages = {name: asdict(cost) for name, cost in cell.stages.items()}
-    write_json(directory / RESULT, {"result": asdict(cell.result), "stages": stages})
-
-
 def load_cell(session: Session, directory: Path) -> Cell:
-    """Read a finished cell back."""
-    from safetensors.torch import load_file
-
-    saved: dict[str, Any] = read_json(directory / RESULT)
-    values = saved["result"]
-    values["cost"] = Cost(**values["cost"])
+    """Read a finished cell back; DamagedError where a file is not what was written."""
     test = session.pool.splits.parts["test"]
-    artifacts = directory / "artifacts.safetensors"
-    return Cell(
-        result=CellResult(**values),
-        prediction=Prediction(
-            test.ids,
-            torch.from_numpy(test.labels),
-            torch.from_numpy(np.load(directory / "probabilities.npy")),
-        ),
-        weights=load_file(directory / "student.safetensors"),
-        artifacts=load_file(artifacts) if artifacts.is_file() else {},
-        stages={name: Cost(**cost) for name, cost in saved["stages"].items()},
-    )
+    labels = torch.from_numpy(test.labels)
+    return read_cell(directory, test.ids, labels, session.num_classes)
 
 
 def _tidy(session: Session, draw: Draw, arm: str, directory: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from genkt.analysis.frechet import frechet_distance
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.generative.generator import SHIPPED
-from genkt.io import derive_seed, read_json, write_json
+from genkt.io import derive_seed, reading
 from genkt.models.backbone import Backbone
 from genkt.recipes.recipe_config import IrfRecipe
 from genkt.recipes.session import Session
@@ -30,8 +32,8 @@ def upstream_distance(session: Session) -> DistanceSummary | None:
     difference. None where the settings name no upstream images, or too few images are there.
     """
     path = session.folder.path / "frechet.json"
-    if path.is_file():
-        return DistanceSummary(**read_json(path))
+    if session.fabric.broadcast(session.fabric.is_global_zero and _is_measured(path)):
+        return _read(path)
     upstream, recipe = upstream_of(session), session.config.recipe
     if upstream is None:
         return None
@@ -58,7 +60,22 @@ def upstream_distance(session: Session) -> DistanceSummary | None:
         model=model.name,
     )
     if session.fabric.is_global_zero:
-        write_json(path, asdict(found))
+        write_signed(path, asdict(found))
+    return found
+
+
+def _is_measured(path: Path) -> bool:
+    again = "it is measured again"
+    return path.exists() and read_or_forget(path, lambda: _read(path), again) is not None
+
+
+def _read(path: Path) -> DistanceSummary:
+    expected = "a distance from upstream"
+    known = [field.name for field in fields(DistanceSummary)]
+    saved = read_signed(path, expected, unsigned=known)
+    with reading(path, expected):
+        found = DistanceSummary(**saved)
+        number(found.before), number(found.after)
     return found
 
 

@@ -17,11 +17,15 @@ from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
+from genkt.recipes.run_folder import damaged_files
 from genkt.training.evaluate import predict
 from genkt.types import UNLABELLED, Prediction, UserError
 
 Picture = str | Path | bytes | Image.Image
 """An image file, its bytes, or an open picture."""
+
+
+_STUDENT = ("student/config.json", "student/model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,11 @@ def _student_of(folder: Path) -> str:
         reason = "expected a folder written by genkt transfer (with run.json)"
     elif not (folder / "report.json").is_file():
         reason = "its run has not finished; repeat its command to continue it"
+    elif damaged := damaged_files(folder, _STUDENT):
+        raise UserError(
+            f"{folder / damaged[0]}: damaged or missing, expected what its run wrote; repeat the "
+            "run's command, it is made again"
+        )
     elif not (student / "config.json").is_file():
         reason = "its student is not a timm model; load student/model.safetensors with your code"
     else:

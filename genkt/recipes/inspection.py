@@ -12,7 +12,7 @@ import numpy as np
 
 from genkt.data.composition import TransferSet
 from genkt.data.scan import left_out_notes, map_in_threads
-from genkt.data.transfer_set import FORMAT, is_transfer_set, read_transfer_set
+from genkt.data.transfer_set import is_transfer_set, read_header, read_transfer_set
 from genkt.data.transfer_set_files import HEADER, read_records, shard_facts, shard_name
 from genkt.disk import size_text
 from genkt.io import derive_seed, read_json, write_json, write_text
@@ -90,7 +90,7 @@ def inspect(
         return Inspection(str(root), {"shards": f"{done} finished"}, faults=(_unfinished(root),))
     faults = _shard_faults(root)
     if faults:
-        header = _header(root)
+        header = read_header(root / HEADER)
         return Inspection(str(root), _header_facts(header), faults=tuple(faults))
     return _described(read_transfer_set(root), location, home or root, check, examples)
 
@@ -128,17 +128,6 @@ def _described(
         faults = list(_image_faults(found, range(len(found))))
         return Inspection(title, facts, shown, tuple(faults))
     return Inspection(title, facts, shown, (), written)
-
-
-def _header(root: Path) -> dict[str, Any]:
-    try:
-        header: dict[str, Any] = read_json(root / HEADER)
-        known = header["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{root / HEADER}: damaged, not the header of a transfer set") from error
-    if not known:
-        raise UserError(f"{root / HEADER}: format {header['format']}, this genkt reads {FORMAT}")
-    return header
 
 
 def _header_facts(header: Any) -> dict[str, str]:
@@ -205,7 +194,7 @@ def _command(root: Path) -> str:
 def _shard_faults(root: Path) -> list[str]:
     """What is missing or damaged of a finished set's shards; image files are only counted."""
     faults = []
-    for shard in range(_header(root)["num_shards"]):
+    for shard in range(read_header(root / HEADER)["num_shards"]):
         try:
             records = read_records(root, shard)
             expected = (shard_facts(root, shard) or {})["files"].get("tar_bytes")

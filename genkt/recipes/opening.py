@@ -10,7 +10,8 @@ from typing import Any
 
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
-from genkt.io import cache_home, derive_seed
+from genkt.disk import cache_home
+from genkt.io import derive_seed
 from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import IN_PYTHON, TransferConfig

@@ -16,7 +16,7 @@ from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.recipes.average_notes import average_notes
-from genkt.recipes.cell import Cell
+from genkt.recipes.cell_files import Cell
 from genkt.recipes.config import IN_PYTHON, TransferConfig
 from genkt.recipes.data import Draw
 from genkt.recipes.distance import upstream_distance, upstream_of

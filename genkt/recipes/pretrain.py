@@ -13,9 +13,12 @@ import torch
 from genkt.data.glyphs import HELD_OUT_FONTS, TRAIN_FONTS
 from genkt.data.photos import DOWNSTREAM_PHOTOS, UPSTREAM_PHOTOS
 from genkt.io import write_json, write_text
+from genkt.locks import at_work
 from genkt.recipes.embedded_card import NUM_DRAWS, measure
 from genkt.recipes.embedded_teacher import TeacherSettings, save_teacher, train_teacher
+from genkt.recipes.run_folder import CLAIM
 from genkt.training.steps import StepReport
+from genkt.types import UserError
 
 TASKS = {"digits": "digits", "digits_on_photos": "digits on photographs"}
 ROWS = {
@@ -48,6 +51,22 @@ def pretrain(
     Raises:
         UserError: ``out`` holds the state of other settings, or the loss is not finite.
     """
+    with at_work(out, lambda: _check_folder(out), alone=True):
+        return _pretrained(settings, out, name, command, device, report)
+
+
+def _check_folder(out: Path) -> None:
+    """A teacher and the states of its training may be there; a run of another command not."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out={out}: expected a folder, it is a file")
+    if (out / CLAIM).exists():
+        raise UserError(f"out={out}: holds another run, expected an empty folder or a teacher's")
+
+
+def _pretrained(
+    settings: TeacherSettings, out: Path, name: str, command: str, device: torch.device | str,
+    report: StepReport | None,
+) -> dict[str, Any]:  # fmt: skip
     teacher, seconds = train_teacher(settings, out, device=device, report=report)
     directory = save_teacher(teacher, out / "teacher")
     facts: dict[str, Any] = {

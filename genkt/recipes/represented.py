@@ -14,7 +14,8 @@ from genkt.data.images import ImageSet, concat
 from genkt.data.parts import without_classes
 from genkt.data.transfer_set import TransferSet
 from genkt.execution.ranks import Processes
-from genkt.io import read_json, write_json
+from genkt.files import number, read_or_forget, read_signed, write_signed
+from genkt.io import reading
 from genkt.recipes.data import Draw
 from genkt.types import UNLABELLED
 
@@ -38,10 +39,25 @@ def timed_set(make: Callable[[], TransferSet], directory: Path, processes: Proce
     started = time.perf_counter()
     found = make()
     took = seconds_file(directory)  # reading a finished set again takes no part in the cost
-    if not took.is_file() and processes.rank == 0:
-        write_json(took, {"seconds": time.perf_counter() - started})
+    if processes.rank == 0 and _seconds(took) is None:
+        write_signed(took, {"seconds": time.perf_counter() - started})
     processes.meet()
-    return OwnSet(found, float(read_json(took)["seconds"]))
+    return OwnSet(found, _read_seconds(took))
+
+
+def _seconds(took: Path) -> float | None:
+    """What a set took; None where nobody has noted it yet, or the note is damaged."""
+    if not took.exists():
+        return None
+    again = "the set is kept, only the time of opening it counts"
+    return read_or_forget(took, lambda: _read_seconds(took), again)
+
+
+def _read_seconds(took: Path) -> float:
+    expected = "the seconds that a set took"
+    saved = read_signed(took, expected, unsigned=("seconds",))
+    with reading(took, expected):
+        return number(saved["seconds"])
 
 
 def seconds_file(directory: Path) -> Path:

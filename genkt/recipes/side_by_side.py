@@ -77,7 +77,7 @@ class RunTask(ABC):
         """Make the part, unless it is there."""
         log = Path(self.config.out) / "train.log"
         with (
-            open(log, "a", encoding="utf-8") as stream,
+            open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
             threads(threads_each(self.config)),

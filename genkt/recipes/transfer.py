@@ -16,7 +16,8 @@ from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.recipes.average_notes import average_notes
-from genkt.recipes.cell import Cell, run_cell
+from genkt.recipes.cell import heal, run_cell
+from genkt.recipes.cell_files import Cell
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.distance import upstream_distance
 from genkt.recipes.generated import make_sets, needed_generators, represent
@@ -30,6 +31,12 @@ from genkt.recipes.student_card import student_card
 from genkt.report.build import ReportData, build_report, text_summary
 
 logger = logging.getLogger("genkt")
+
+_SEALED = (
+    "report.json", "report.html", "student/config.json", "student/model.safetensors",
+    "checkpoints/last.safetensors", "checkpoints/best.safetensors",
+)  # fmt: skip
+"""What others read of a finished run."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +76,23 @@ def run_transfer(
     if session.fabric.is_global_zero:
         folder.claim(command, _inputs(session, given or Given()))
     session.fabric.barrier()
-    finished = folder.finished
+    with folder.at_work():
+        return _run(session, plain, command, given or Given(), started)
+
+
+def _run(
+    session: Session, plain: dict[str, Any], command: str, given: Given, started: float
+) -> TransferResult:
+    """The run in a folder that is its own."""
+    config, folder = session.config, session.folder
     handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
     try:
+        finished = _whole(session)
         for note in () if finished else average_notes(session):
             announce(session, note)
         for note in weights_notes(weights_files(config)):  # said when the run was opened
             logger.info(note)
-        shared = _shared(config, given or Given())
+        shared = _shared(config, given)
         represent(session)
         upstream_distance(session)
         if shared:
@@ -93,6 +109,7 @@ def run_transfer(
         if session.fabric.is_global_zero and not finished:
             build_report(data, folder.path)
             write_text(folder.path / "student" / "README.md", _card(session, data, student))
+            folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
             folder.end()
             logger.info("finished in %.0f s", time.perf_counter() - started)
         session.fabric.barrier()
@@ -101,6 +118,16 @@ def run_transfer(
         handler.close()
     accuracies = [cell.result.accuracy for cell in cells[config.main_arm]]
     return TransferResult(student, data, folder.path, sum(accuracies) / len(accuracies))
+
+
+def _whole(session: Session) -> bool:
+    """Whether the run has ended; what is damaged of it counts as not there."""
+    folder = session.folder
+    if session.fabric.is_global_zero:
+        folder.remove_damaged()
+    if heal(session) and session.fabric.is_global_zero:
+        folder.reopen()
+    return session.fabric.broadcast(folder.finished)
 
 
 def _inputs(session: Session, given: Given) -> dict[str, str]:

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
+from genkt.training.loading import loaded
 from genkt.training.probe import Rows
 from genkt.training.walk import Stream
 from genkt.types import Batch, ModelOutput, UserError
@@ -198,17 +199,10 @@ class Batches:
             for rows, *pictures in self._one_ahead(steps):
                 yield self._batch(rows, [p.pin_memory() if pin_memory else p for p in pictures])
             return
-        loader = DataLoader(
-            _StepRows(self),
-            batch_size=None,
-            sampler=steps,
-            num_workers=self.num_workers,
-            collate_fn=_as_loaded,
-            pin_memory=pin_memory,
-            prefetch_factor=_BATCHES_AHEAD,
-            generator=torch.Generator(),  # the loader's own draw leaves the global state alone
+        read = loaded(
+            _StepRows(self), steps, self.num_workers, ahead=_BATCHES_AHEAD, pin_memory=pin_memory
         )
-        for rows, *pictures in loader:
+        for rows, *pictures in read:
             yield self._batch(rows, pictures)
 
     def _one_ahead(self, steps: range) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -271,10 +265,6 @@ class _StepRows(Dataset[tuple[torch.Tensor, ...]]):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
         return self.batches.load(step)
-
-
-def _as_loaded(item: Any) -> Any:
-    return item
 
 
 def loader_workers(setting: int | Literal["auto"], images: ImageSet, in_memory: bool) -> int:

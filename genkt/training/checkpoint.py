@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genkt.io import atomic_path
+from genkt.files import SEAL
+from genkt.io import atomic_path, fingerprint_tensors
 from genkt.types import UserError
 
 
@@ -24,9 +26,13 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged, or belongs to another configuration.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
+        # Torch does not compare what it reads with the checksums that it writes.
+        with zipfile.ZipFile(path) as parts:
+            if damaged := parts.testzip():
+                raise zipfile.BadZipFile(f"{damaged} was altered")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
         raise UserError(
@@ -49,15 +55,13 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a state dict as safetensors, atomically."""
+    """Write a state dict as safetensors, atomically, with a digest of it in its header."""
     from safetensors.torch import save_file
 
+    # Cloned: safetensors refuses tensors that share memory.
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     with atomic_path(path) as temporary:
-        # Cloned: safetensors refuses tensors that share memory.
-        save_file(
-            {
-                name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, tensor in tensors.items()
-            },
-            temporary,
-        )
+        save_file(own, temporary, {SEAL: fingerprint_tensors(own)})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from genkt.data.views import ViewDataset
 from genkt.models.backbone import Backbone
+from genkt.training.loading import loaded
 from genkt.types import ModelOutput, Prediction
 
 
@@ -73,16 +73,9 @@ def _forward(
     """The outputs of one batch after the other, in evaluation mode."""
     was_training = model.training
     model.eval()
-    loader = DataLoader(
-        _Pictures(dataset, batch_size),
-        batch_size=None,
-        sampler=range(0, len(dataset.images), batch_size),
-        num_workers=num_workers,
-        collate_fn=_as_loaded,
-        generator=torch.Generator(),  # the loader's own draw leaves the global state alone
-    )
+    starts = range(0, len(dataset.images), batch_size)
     try:
-        for pictures in loader:
+        for pictures in loaded(_Pictures(dataset, batch_size), starts, num_workers):
             output: ModelOutput = model(model.normalize(pictures.to(device)))
             yield output
     finally:
@@ -98,7 +91,3 @@ class _Pictures(Dataset[Tensor]):
     def __getitem__(self, start: int) -> Tensor:
         stop = min(start + self.batch_size, len(self.dataset))
         return self.dataset.batch([(index, 0) for index in range(start, stop)])[0]
-
-
-def _as_loaded(pictures: Any) -> Any:
-    return pictures

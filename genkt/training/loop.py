@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from genkt.files import read_tensors
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
+from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
 from genkt.training.batches import split_batch, to_device
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
@@ -27,6 +28,8 @@ from genkt.training.stage import Record, Stage
 from genkt.types import Batch, Cost, UserError
 
 _MOST_UNCHECKED = 100
+_STEPS_BETWEEN_AGREEMENTS = 10
+"""Each is a sync point of all processes of a launch."""
 
 
 @dataclass
@@ -103,7 +106,7 @@ class _Run:
         pin_memory = self.fabric.device.type == "cuda"
         batches = self.stage.batches.iterate(progress.step, self.num_steps, pin_memory=pin_memory)
         self.module.train()
-        with self._bar() as bar:
+        with self._bar() as bar, deferring():
             while progress.step < self.num_steps:
                 asked = time.perf_counter()
                 batch = next(batches)
@@ -118,11 +121,26 @@ class _Run:
                     self._evaluate()
                 now = time.perf_counter()
                 progress.seconds = before + now - started
-                if last or now - saved > settings.save_seconds:
+                stops = self._stops()
+                if last or stops or now - saved > settings.save_seconds:
                     self._save()
                     saved = time.perf_counter()
+                if stops and not last:
+                    raise stop(f"at step {progress.step} of {self.stage.name}, state saved")
         self._finish()
         return self._cost(), progress.curve
+
+    def _stops(self) -> bool:
+        """Whether a signal asks to stop here; processes of a launch agree on it, now and then."""
+        if self.fabric.world_size == 1:
+            return stop_asked()
+        step = self.progress.step
+        if step % _STEPS_BETWEEN_AGREEMENTS and step < self.num_steps:
+            return False
+        asked = torch.tensor(float(stop_asked()), device=self.fabric.device)
+        total = self.fabric.all_reduce(asked, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return bool(total.item() > 0)
 
     def _step(self, batch: Batch) -> None:
         """One optimizer step; when memory runs out, again with micro-batches half the size."""
@@ -317,7 +335,10 @@ class _Run:
         self._save_weights("last")
         self.fabric.barrier()
         if self.settings.select == "best" and self.progress.best >= 0:
-            best = load_file(self.stage.directory / "best.safetensors")
+            best = read_tensors(
+                self.stage.directory / "best.safetensors",
+                f"delete {self.state_path} to start this stage again",
+            )
             self.stage.student.model.load_state_dict(best)
         self.stage.student.eval()
 

@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from genkt.data.views import ViewDataset
+from genkt.training.loading import loaded
 
 _MOST_THREADS = 8
 _BATCHES_AHEAD = 2
@@ -35,14 +36,7 @@ def row_pictures(
 ) -> Iterator[Tensor]:
     """Batches in row order, rendered ahead while the model runs."""
     if num_workers:
-        yield from DataLoader(
-            rows,
-            batch_size=None,
-            sampler=starts,
-            num_workers=num_workers,
-            prefetch_factor=_BATCHES_AHEAD,
-            pin_memory=device.type == "cuda",
-        )
+        yield from loaded(rows, starts, num_workers, pin_memory=device.type == "cuda")
         return
 
     def render(start: int) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state
 from genkt.types import UserError
 
@@ -64,20 +65,24 @@ def run_steps(
     before, last = training.seconds, num_steps
     if stop_after is not None:
         last = min(last, training.step + stop_after)
-    while training.step < last:
-        figures = training.run_step()
-        if not math.isfinite(figures["loss"]):
-            raise UserError(
-                f"the loss is {figures['loss']} at step {training.step}: try a smaller lr"
-            )
-        now = time.monotonic()
-        training.seconds = before + now - begun
-        if report:  # before the state: what is told twice can be dropped, what is lost cannot
-            report(training.step, figures)
-        if training.step == last or now - saved > save_seconds:
-            kept = {"step": training.step, "seconds": training.seconds}
-            save_state(path, {"identity": identity, **kept, "training": training.state()})
-            saved = now
+    with deferring():
+        while training.step < last:
+            figures = training.run_step()
+            if not math.isfinite(figures["loss"]):
+                raise UserError(
+                    f"the loss is {figures['loss']} at step {training.step}: try a smaller lr"
+                )
+            now = time.monotonic()
+            training.seconds = before + now - begun
+            if report:  # before the state: what is told twice can be dropped, what is lost cannot
+                report(training.step, figures)
+            stops = stop_asked()
+            if training.step == last or stops or now - saved > save_seconds:
+                kept = {"step": training.step, "seconds": training.seconds}
+                save_state(path, {"identity": identity, **kept, "training": training.state()})
+                saved = now
+            if stops and training.step < last:
+                raise stop(f"at step {training.step} of {path.parent.name}, state saved")
 
 
 def warmup_cosine(step: int, num_steps: int, warmup: float) -> float:

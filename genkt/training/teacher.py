@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from genkt.data.images import ImageSet
 from genkt.data.store_files import OUTPUTS, tell_outdated
 from genkt.data.views import ViewDataset, ViewSpec
 from genkt.execution.tasks import Progress
+from genkt.files import discard
 from genkt.io import did_you_mean
 from genkt.models.backbone import Backbone
 from genkt.training.row_pictures import RowPictures, row_pictures
@@ -224,7 +224,7 @@ def found_store(home: Path, identity: dict[str, Any]) -> OutputStore | None:
         return OutputStore.open(path, identity)
     except StoreError as error:
         logger.warning("%s. Recomputing it now", error)
-        shutil.rmtree(path)
+        discard(path)
         return None
 
 

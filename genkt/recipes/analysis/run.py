@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genkt.analysis.agreement import linear_cka
+from genkt.locks import LOCKS, at_work
 from genkt.recipes.analysis.collect import (
     Collected,
     Collector,
@@ -65,7 +66,8 @@ def run_analysis(config: AnalyzeConfig, command: str) -> Analysis:
     collector = Collector(parts, config.answers, config.batch_size, config.device)
     data = _analysed(config, collector, _collected(config, collector), texts, command)
     if out is not None:
-        build_analysis(data, out)
+        with at_work(out, lambda: _require_free(out, config), alone=True):
+            build_analysis(data, out)
     return Analysis(data, out)
 
 
@@ -74,16 +76,21 @@ def _claimed(config: AnalyzeConfig) -> Path | None:
     if config.out is None:
         return None
     out = Path(config.out).expanduser()
+    _require_free(out, config)
+    return out
+
+
+def _require_free(out: Path, config: AnalyzeConfig) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"out={out}: expected a folder, it is a file")
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    there -= {LOCKS}
     if not there <= set(FILES):
         raise UserError(f"out={out}: the folder is not empty and holds no analysis of genkt")
     if there and not config.overwrite:
         raise UserError(
             f"out={out}: holds an analysis; give another out= or overwrite=true to replace it"
         )
-    return out
 
 
 def _collected(config: AnalyzeConfig, collector: Collector) -> list[Collected]:

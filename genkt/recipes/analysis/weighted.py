@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from genkt.io import read_json
+from genkt.files import read_tensors
+from genkt.io import reading
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.analysis.collect import Collector, Features
 from genkt.recipes.analysis.probes import probed
 from genkt.recipes.config import TeacherSettings
+from genkt.recipes.run_folder import CLAIM, read_claim
 from genkt.recipes.session import teacher_specs
 from genkt.report.analyze_data import WeightedProbe
 from genkt.types import UserError
@@ -44,11 +45,8 @@ def read_aft(name: str) -> AftRun | None:
     folder = Path(name).expanduser()
     if not (folder / "run.json").is_file():
         return None
-    try:
-        run: dict[str, Any] = read_json(folder / "run.json")
-        method = run["config"].get("method") or {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("its run.json cannot be read") from error
+    run = read_claim(folder)
+    method = run["config"].get("method") or {}
     if method.get("name") != "aft":
         return None
     given = [key for key in run.get("inputs", {}) if key.startswith("teacher ")]
@@ -60,15 +58,14 @@ def read_aft(name: str) -> AftRun | None:
     found = [each for each in weights if each is not None]
     if not found:
         raise UserError("its mu is no weight a feature (method.mu=diagonal)")
-    settings = TeacherSettings(**run["config"]["teacher"])
-    return AftRun(tuple(teacher_specs(settings)), run["config"]["seed"], tuple(found))
+    with reading(folder / CLAIM, "the settings of a run"):
+        settings = TeacherSettings(**run["config"]["teacher"])
+        return AftRun(tuple(teacher_specs(settings)), run["config"]["seed"], tuple(found))
 
 
 def _weights(path: Path) -> Tensor | None:
     """[D_t] of all teachers, side by side as AFT sees them."""
-    from safetensors.torch import load_file
-
-    saved = load_file(path)
+    saved = read_tensors(path)
     keys = sorted((key for key in saved if key.startswith(_KEY)), key=lambda k: int(k[len(_KEY) :]))
     return torch.cat([saved[key].float() for key in keys]) if keys else None
 

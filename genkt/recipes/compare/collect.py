@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from genkt.io import fingerprint, read_json
+from genkt.io import fingerprint, read_json, reading
 from genkt.recipes.compare.config import Arm
 from genkt.recipes.compare.task import ArmTask
 from genkt.recipes.set_config import LabelledSet, MixSet
 from genkt.report.compare_data import ComparedArm, ComparedCell
-from genkt.types import CellResult, Cost
+from genkt.types import CellResult
 
 _TEACHER = "teacher_accuracy."
 _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
@@ -23,23 +23,19 @@ def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
     report = task.folder / "report.json"
     if not report.is_file() or task.failure() is not None:
         return None
-    facts: dict[str, Any] = read_json(report)
-    cells = []
-    for draw in range(task.config.draws):
-        home = task.folder / "draws" / str(draw) / task.config.main_arm
-        saved: dict[str, Any] = read_json(home / "result.json")
-        values = {**saved["result"], "cost": Cost(**saved["result"]["cost"]), "curve": []}
-        stages = {name: Cost(**cost) for name, cost in saved["stages"].items()}
-        cells.append(ComparedCell(CellResult(**values), stages))
-    return ComparedArm(
-        name=arm.name,
-        title=arm.title,
-        words=arm.words,
-        cells=cells,
-        config=facts["config"],
-        versions=facts["versions"],
-        listed=arm.point is None,
-    )
+    remedy = "the same command writes it again"
+    facts: dict[str, Any] = read_json(report, "a report", remedy)
+    cells = [ComparedCell(replace(result, curve=[]), stages) for result, stages in task.results()]
+    with reading(report, "a report", remedy):
+        return ComparedArm(
+            name=arm.name,
+            title=arm.title,
+            words=arm.words,
+            cells=cells,
+            config=facts["config"],
+            versions=facts["versions"],
+            listed=arm.point is None,
+        )
 
 
 def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from genkt.disk import make_folder
 from genkt.execution.ranks import launched
-from genkt.io import make_folder
+from genkt.locks import LOCKS, at_work
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.compare.plan import ArmSettings, Plan, make_plan
@@ -58,7 +59,7 @@ def run_compare(
     home = Path(config.out)
     make_folder(home)
     try:
-        with FileLock(home / ".lock", timeout=0):
+        with FileLock(home / ".lock", timeout=0), at_work(home, lambda: _check_folder(home)):
             tried = _tried(config, settings)
             settings = choose(settings, tried)
             plan, changed = _checked(config, settings)
@@ -145,7 +146,7 @@ def _check_folder(home: Path) -> None:
         raise UserError(f"out={home}: expected a folder, it is a file")
     ours = {ARMS, FOLDER, LOGS, ".lock"}
     there = {path.name for path in home.iterdir()} if home.is_dir() else set()
-    if there and not there & ours:
+    if there - {LOCKS, ".lock"} and not there & ours - {".lock"}:
         raise UserError(f"out={home}: the folder is not empty and holds no comparison")
 
 

@@ -8,16 +8,17 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from genkt.execution.tasks import INLINE, Progress
-from genkt.io import read_json, write_json
+from genkt.files import number, read_or_forget, read_signed, write_signed
+from genkt.io import reading
+from genkt.recipes.cell_files import read_result
 from genkt.recipes.config import TransferConfig
-from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_folder import CLAIM, RunFolder, cell_folder, damaged_files, read_claim
 from genkt.recipes.set_config import DiggSet
-from genkt.types import UserError
+from genkt.types import CellResult, Cost, DamagedError, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
 """Folders of a comparison: the arms' runs, how each ended, what each said."""
@@ -72,11 +73,42 @@ class ArmTask:
 
     def failure(self) -> str | None:
         """Why it ended early, in one line; None where it did not."""
-        return str(read_json(self.outcome)["failed"] or "") or None if self.is_done() else None
+        return self._ended()[0] if self.is_done() else None
 
     def seconds(self) -> float:
         """Wall seconds of its run in this start."""
-        return float(read_json(self.outcome)["seconds"])
+        return self._ended()[1]
+
+    def is_kept(self) -> bool:
+        """Whether an earlier start has left it whole; a damaged outcome is told and removed."""
+        again = "the arm is looked at again"
+        ended = read_or_forget(self.outcome, self._ended, again) if self.outcome.exists() else None
+        whole = (self.folder / "report.json").is_file() and not damaged_files(self.folder)
+        return ended is not None and ended[0] is None and whole and self._has_whole_results()
+
+    def _has_whole_results(self) -> bool:
+        """Whether the figures are what was written; else its run trains those students again."""
+        try:
+            self.results()
+        except DamagedError:
+            return False
+        return True
+
+    def results(self) -> list[tuple[CellResult, dict[str, Cost]]]:
+        """The figures of its students and what their stages cost, draw after draw.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        out, arm = self.folder, self.config.main_arm
+        return [read_result(cell_folder(out, draw, arm)) for draw in range(self.config.draws)]
+
+    def _ended(self) -> tuple[str | None, float]:
+        """Why it ended early, if it did, and after how many seconds."""
+        expected = "how an arm ended"
+        saved = read_signed(self.outcome, expected, unsigned=("failed", "seconds"))
+        with reading(self.outcome, expected):
+            return str(saved["failed"] or "") or None, number(saved["seconds"])
 
     def num_finished(self) -> int:
         """Students that are there."""
@@ -102,7 +134,7 @@ class ArmTask:
 
         started, reason = time.perf_counter(), None
         with (
-            open(log, "a", encoding="utf-8") as stream,
+            open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
             threads(1),
@@ -118,7 +150,7 @@ class ArmTask:
 
     def end(self, reason: str | None, seconds: float) -> None:
         """Write the outcome."""
-        write_json(self.outcome, {"failed": reason, "seconds": seconds})
+        write_signed(self.outcome, {"failed": reason, "seconds": seconds})
 
 
 def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
@@ -132,8 +164,7 @@ def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
     except UserError as error:
         lines = str(error).splitlines()
         return lines[1:] or lines
-    facts = task.folder / "run.json"
-    inputs: dict[str, Any] = read_json(facts)["inputs"] if facts.is_file() else {}
+    inputs = read_claim(task.folder)["inputs"] if (task.folder / CLAIM).is_file() else {}
     return [
         f"{key}: other weights than the arm was started with"
         for name, value in generators.items()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genkt.io import fingerprint, read_json
+from genkt.io import fingerprint
 from genkt.recipes.compare.plan import ArmSettings, Option, same_training
 from genkt.recipes.compare.task import ArmTask, as_arm
 from genkt.report.compare_data import Tried
@@ -33,12 +33,8 @@ class Candidate:
         """Mean validation accuracy over its draws, 0..1; None where it ended early."""
         if self.task.failure() is not None:
             return None
-        home, arm = self.task.folder / "draws", self.task.config.main_arm
-        results = [
-            read_json(home / str(draw) / arm / "result.json")["result"]
-            for draw in range(self.task.config.draws)
-        ]
-        return statistics.fmean(result["extras"]["validation_accuracy"] for result in results)
+        results = [result for result, _ in self.task.results()]
+        return statistics.fmean(float(result.extras["validation_accuracy"]) for result in results)
 
 
 def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> list[Candidate]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import ExecutorSettings
+from genkt.files import discard, number, read_or_forget, read_signed, write_signed
 from genkt.generative.generator import load_generator
-from genkt.io import read_json, write_json
+from genkt.io import reading
 from genkt.recipes.compare.progress import Watch
 from genkt.recipes.compare.task import ArmTask, differences
 from genkt.recipes.generated import needed_generators
@@ -87,13 +88,20 @@ def _note(home: Path, wall_seconds: float, tasks: Sequence[ArmTask]) -> None:
     """Add to what earlier starts have noted: how long it took, and how much work it was."""
     before, work = work_in(home), sum(task.seconds() for task in tasks)
     after = Work(before.wall_seconds + wall_seconds, before.task_seconds + work)
-    write_json(home / _WORK, asdict(after))
+    write_signed(home / _WORK, asdict(after))
 
 
 def work_in(home: Path) -> Work:
     """What all starts of a comparison have noted in a folder."""
-    path = home / _WORK
-    return Work(**read_json(path)) if path.is_file() else Work(0.0, 0.0)
+    path, expected = home / _WORK, "what a comparison took"
+
+    def read() -> Work:
+        saved = read_signed(path, expected, unsigned=("wall_seconds", "task_seconds"))
+        with reading(path, expected):
+            return Work(number(saved["wall_seconds"]), number(saved["task_seconds"]))
+
+    found = read_or_forget(path, read, "its times count anew") if path.exists() else None
+    return found or Work(0.0, 0.0)
 
 
 def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> list[ArmTask]:
@@ -102,9 +110,8 @@ def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> li
     for task in tasks:
         if task.name in changed:
             task = replace(task, config=replace(task.config, overwrite=True))
-        there = (task.folder / "report.json").is_file() and task.name not in changed
-        if task.failure() is not None or not there:
-            task.outcome.unlink(missing_ok=True)
+        if task.name in changed or not task.is_kept():
+            discard(task.outcome)
         found.append(task)
     return sorted(found, key=lambda task: -task.size)
 

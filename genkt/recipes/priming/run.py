@@ -86,8 +86,15 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("genkt prime trains in one process: start it without torchrun")
     folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite)
-    folder.claim(command)
     run = _Run(config, folder.path)
+    run.open()  # whatever cannot be read is told before the folder is this run's
+    folder.claim(command)
+    with folder.at_work():
+        return _primed(config, command, folder, run)
+
+
+def _primed(config: PrimeConfig, command: str, folder: RunFolder, run: _Run) -> dict[str, Any]:
+    """Both trainings and the measurements, in a folder that is the run's own."""
     vqgan = run.vqgan()
     transformer = run.transformer(vqgan)
     home = folder.path / "generator"
@@ -102,6 +109,7 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
     figures["training"] = training
     write_card(home, generator, upstream, figures)
     write_json(folder.path / "report.json", figures)
+    folder.end()
     return figures
 
 
@@ -161,8 +169,32 @@ class _Run:
         self.log = RunLog(out)
         self.seconds: dict[str, float] = {}
         self.told: list[str] = []
+        self._upstreams: dict[int, Upstream] = {}
+        self._training: VQGANTraining | None = None
+
+    def open(self) -> None:
+        """Read the upstream pictures and build what is trained on them; nothing is written."""
+        settings = self.config.vqgan
+        self.upstream(settings.batch_size)
+        if settings.steps:
+            self._training = self._vqgan_training()
+        elif settings.weights is not None:
+            given_vqgan(settings.weights, self.config.size)
+
+    def _vqgan_training(self) -> VQGANTraining:
+        config, settings = self.config, self.config.vqgan
+        upstream = self.upstream(settings.batch_size)
+        return VQGANTraining(
+            settings, upstream, size=config.size, seed=config.seed, device=self.device
+        )
 
     def upstream(self, batch_size: int) -> Upstream:
+        """The upstream pictures, opened once for a batch size."""
+        if batch_size not in self._upstreams:
+            self._upstreams[batch_size] = self._opened(batch_size)
+        return self._upstreams[batch_size]
+
+    def _opened(self, batch_size: int) -> Upstream:
         config = self.config
         labelled = config.transformer.condition == "class"
         upstream = open_upstream(
@@ -182,9 +214,7 @@ class _Run:
             assert settings.weights is not None
             return given_vqgan(settings.weights, config.size).to(self.device)
         upstream = self.upstream(settings.batch_size)
-        training = VQGANTraining(
-            settings, upstream, size=config.size, seed=config.seed, device=self.device
-        )
+        training, self._training = self._training or self._vqgan_training(), None
         held_out = upstream.sample(512, config.seed + 1)
 
         def evaluate(step: int) -> dict[str, float]:

@@ -21,11 +21,10 @@ from genkt.data.locations import open_images
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import HEADER
-from genkt.disk import require_writable, size_text
+from genkt.disk import cache_home, require_writable, size_text
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
-from genkt.io import cache_home
 from genkt.recipes.data import chosen_images, load_splits
 from genkt.recipes.data_config import DataSettings, EmbeddedData
 from genkt.recipes.retrieval.choose import Inputs

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from genkt.data.crops import crop_id
 from genkt.data.embeddings import EmbeddingStore
-from genkt.io import atomic_path, fingerprint, fingerprint_ids, read_json, write_json
+from genkt.files import read_signed, write_signed
+from genkt.io import atomic_path, fingerprint, fingerprint_ids
 from genkt.types import UserError
+
+_REMEDY = "repeat the command, it is written again"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,7 @@ class StoredGallery:
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = read_json(Path(self.where) / "gallery.json")
-        return facts
+        return read_signed(Path(self.where) / "gallery.json", "a gallery", _REMEDY)
 
     @property
     def rows_per_image(self) -> int:
@@ -170,5 +172,5 @@ def open_gallery(
             for store, found in zip(stores, names, strict=True)
         ],
     }
-    write_json(where / "gallery.json", facts)
+    write_signed(where / "gallery.json", facts)
     return StoredGallery(str(where))

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.images import ImageSet, content_hash
-from genkt.io import atomic_path, derive_seed, fingerprint, make_folder
+from genkt.disk import make_folder
+from genkt.io import atomic_path, clear_dead_temporaries, derive_seed, fingerprint
 from genkt.recipes.retrieval.settings import GLYPHS, GlyphSettings
 from genkt.recipes.upstream import GlyphUpstream
 from genkt.types import UNLABELLED
@@ -54,6 +55,7 @@ def glyph_gallery(settings: GlyphSettings, home: Path) -> ImageSet:
     path = home / f"{GLYPHS}-{name}.npy"
     make_folder(path.parent)
     with FileLock(path.with_suffix(".lock")):
+        clear_dead_temporaries(home)
         if not path.is_file():
             with atomic_path(path) as temporary:
                 _draw(settings, temporary)

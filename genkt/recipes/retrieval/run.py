@@ -89,6 +89,9 @@ def run_retrieval(
         )
     kept = dict(plain) if plain is not None else asdict(settings)
     folder = RunFolder(out, kept, overwrite=overwrite, last=HEADER)
+    work = Retrieval(settings, inputs, folder.path, embedder, splits, location, command)
+    if not folder.finished:
+        work.require_images()  # before the folder is this run's
     processes.meet()  # none still looks at the folder when the first one changes it
     if processes.rank == 0 or processes.by_files:
         folder.claim(command, _fingerprints(inputs, embedder))
@@ -97,16 +100,24 @@ def run_retrieval(
         found = read_transfer_set(folder.path)
         _check_decisions(found, settings)
         return found
+    with folder.one_command(processes):
+        processes.meet()
+        if not folder.finished:  # by another command
+            _make(work, folder, processes)
+    if processes.rank == 0:
+        folder.end()
+    return read_transfer_set(folder.path)
+
+
+def _make(work: Retrieval, folder: RunFolder, processes: Processes) -> None:
     handler = log_to_file(folder.path / "retrieve.log" if processes.rank == 0 else None)
     try:
-        work = Retrieval(settings, inputs, folder.path, embedder, splits, location, command)
         work.make(processes)
         while not folder.finished:
             time.sleep(_POLL_SECONDS)
     finally:
         logger.removeHandler(handler)
         handler.close()
-    return read_transfer_set(folder.path)
 
 
 def _fingerprints(inputs: Inputs, embedder: Embedder) -> dict[str, str]:
@@ -165,13 +176,18 @@ class Retrieval:
             self.settings, self.inputs, self.embedder, self.embedder.executor, self.out / _WORK
         )
 
-    def make(self, processes: Processes) -> None:
-        """Do this process's part of everything; the first process finishes the set."""
-        if not len(self.choice.query_ids) and self.settings.strategy != "random":
+    def require_images(self) -> None:
+        """Raise UserError where there are no queries, or not enough to choose from."""
+        if not len(self.inputs.queries) and self.settings.strategy != "random":
             raise UserError("queries: expected at least one image to look for, found none")
         if not len(self.inputs.gallery):
             raise UserError(f"gallery: expected images, found none in {self.location}")
         self._require_rows()
+        if self.settings.decontaminate.decisions is not None:
+            _decisions(self.settings)
+
+    def make(self, processes: Processes) -> None:
+        """Do this process's part of everything; the first process finishes the set."""
         chosen = self.choice.chosen()
         leaks = self._decided(chosen, processes)
         places, dropped = chosen.kept.without(leaks, self.choice.num_images)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
-from genkt.io import atomic_path, fingerprint
+from genkt.files import discard, read_or_forget
+from genkt.io import atomic_path, fingerprint, reading
 from genkt.recipes.retrieval.embed import worth_it
 from genkt.recipes.retrieval.gallery import StoredGallery
 from genkt.recipes.retrieval.settings import RetrievalSettings
@@ -19,6 +20,7 @@ from genkt.retrieval.ordering import Ordering, best_matches, query_balanced, ran
 from genkt.retrieval.scoring import Features
 from genkt.retrieval.search import Ranked, merge, nearest
 from genkt.retrieval.selection import guess_k, select
+from genkt.types import DamagedError
 
 _SHARDS_A_TASK = 16
 
@@ -56,13 +58,13 @@ class SearchTask:
 
     def is_done(self) -> bool:
         """See ``ShardTask``."""
-        return Path(self.out).is_file()
+        return Path(self.out).exists()
 
     def run(self, progress: Progress) -> None:
         """See ``ShardTask``."""
         if self.is_done():
             return
-        with np.load(self.queries) as arrays:
+        with reading(self.queries, "queries"), np.load(self.queries) as arrays:
             queries = [arrays[f"arr_{place}"] for place in range(len(arrays.files))]
         found = nearest(
             self.gallery, queries, self.k, weights=self.weights, start=self.start, stop=self.stop
@@ -71,9 +73,21 @@ class SearchTask:
             np.savez(stream, rows=found.rows, scores=found.scores)
 
     def result(self) -> Ranked:
-        """What ``run`` found."""
-        with np.load(self.out) as arrays:
-            return Ranked(arrays["rows"], arrays["scores"])
+        """What ``run`` found.
+
+        Raises:
+            DamagedError: its file is not what was written.
+        """
+        with reading(self.out, "the result of a search"), np.load(self.out) as arrays:
+            rows, scores = arrays["rows"], arrays["scores"]
+            if rows.shape != scores.shape or rows.dtype.kind != "i" or scores.dtype.kind != "f":
+                raise ValueError("other arrays")
+            return Ranked(rows, scores)
+
+    def forget_damage(self) -> None:
+        """A damaged result of an earlier start is made again, and that is told."""
+        if self.is_done():
+            read_or_forget(Path(self.out), self.result, "this part is searched again")
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,8 @@ class Search:
             gallery.fingerprint, *(array.tobytes() for array in queries), list(weights), str(k)
         )
         path = self.work / f"queries-{about}.npz"
-        if not path.is_file():
+        if not _holds(path, queries):
+            discard(path)
             with atomic_path(path) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, *queries)
         step = _SHARDS_A_TASK * self.shard_size * gallery.rows_per_image
@@ -138,5 +153,19 @@ class Search:
             )
             for start in range(0, gallery.num_rows, step)
         ]  # fmt: skip
+        for task in tasks:
+            task.forget_damage()
         run_tasks(tasks, worth_it(tasks, self.executor), description="search")
         return merge(self.gallery, [task.result() for task in tasks], k)
+
+
+def _holds(path: Path, queries: Features) -> bool:
+    """Whether a file holds these queries; one that was damaged does not."""
+    if not path.exists():
+        return False
+    try:
+        with reading(path, "queries"), np.load(path) as arrays:
+            stored = [arrays[name] for name in arrays.files]
+    except DamagedError:
+        return False
+    return len(stored) == len(queries) and all(map(np.array_equal, stored, queries))

@@ -110,6 +110,16 @@ def run_synthesis(
     processes.meet()
     if folder.finished:
         return read_transfer_set(folder.path)
+    with folder.one_command(processes):
+        processes.meet()
+        if not folder.finished:  # by another command
+            _make(work, folder, processes, command)
+    if processes.rank == 0:
+        folder.end()
+    return read_transfer_set(folder.path)
+
+
+def _make(work: Synthesis, folder: RunFolder, processes: Processes, command: str) -> None:
     handler = log_to_file(folder.path / "synthesize.log" if processes.rank == 0 else None)
     try:
         work.make_shards(processes)
@@ -121,7 +131,6 @@ def run_synthesis(
     finally:
         logger.removeHandler(handler)
         handler.close()
-    return read_transfer_set(folder.path)
 
 
 def _plain(settings: SynthesisSettings, plain: Mapping[str, Any] | None) -> dict[str, Any]:
