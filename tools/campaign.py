@@ -78,15 +78,19 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=90.0, help="for all trials together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(SHARES), help="kinds, with commas between them")
-    parser.add_argument("--count", type=int, help="so many trials a kind, whatever the minutes")
+    parser.add_argument("--commands", default="", help="of campaign/cases.py, with commas; all")
+    parser.add_argument("--count", help="so many trials a kind, whatever the minutes; or 12,4,...")
     parser.add_argument("--trial", type=int, help="this trial alone")
     parser.add_argument("--write", type=Path, help="a page with the results")
     parser.add_argument("--keep", type=Path, help="a folder for the files of faulty trials")
     parser.add_argument("--defect", default="", help="Python that every forked command runs first")
     options = parser.parse_args(words)
     options.only = options.only.split(",")
+    options.commands = options.commands.split(",") if options.commands else []
     if unknown := [name for name in options.only if name not in SHARES]:
         parser.error(f"--only: expected some of {', '.join(SHARES)}, got {', '.join(unknown)}")
+    counts = [int(number) for number in options.count.split(",")] if options.count else [None]
+    options.counts = dict(zip(options.only, counts * len(options.only), strict=False))
     return options
 
 
@@ -98,7 +102,7 @@ def _campaign(options: argparse.Namespace, work: Path, *, isolated: bool) -> lis
     from campaign.kills import Kills
     from campaign.words import RandomWords
 
-    bench = Bench(work, isolated, options.defect)
+    bench = Bench(work, isolated, options.defect, options.commands)
     known = (Kills, Damages, RandomWords, Disks, Environments)
     kinds: list[Kind] = [kind(bench, options.seed) for kind in known if kind.name in options.only]
     if not isolated:
@@ -118,9 +122,10 @@ def _trials(kind: Kind, options: argparse.Namespace, until: float, work: Path) -
     while True:
         if options.trial is not None and trial > options.trial:
             return tally
-        if options.count is not None and trial >= options.count:
+        count = options.counts[kind.name]
+        if count is not None and trial >= count:
             return tally
-        if options.count is None and options.trial is None and time.monotonic() > until:
+        if count is None and options.trial is None and time.monotonic() > until:
             return tally
         started = time.monotonic()
         faults = _tried(kind, trial)

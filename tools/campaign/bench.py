@@ -49,18 +49,25 @@ class Bench:
 
     Args:
         work: an empty folder.  isolated: whether ``isolate`` has worked.
-        defect: words of Python that every forked command runs first, to test the campaign.
+        defect: Python that every forked command runs first, to test the campaign.
+        only: the commands, by their names in ``CASES``; none: all.
     """
 
     work: Path
     isolated: bool
     defect: str = ""
+    only: Sequence[str] = ()
     _references: dict[str, Reference] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
         """Where commands run."""
         return self.work / "home"
+
+    def names(self, fits: Callable[[Case], bool]) -> list[str]:
+        """The commands of this campaign that fit."""
+        chosen = self.only or CASES
+        return [name for name, case in CASES.items() if name in chosen and fits(case)]
 
     def reference(self, name: str) -> Reference:
         """The undisturbed command."""

@@ -18,6 +18,10 @@ from tiny import DATA, model_words, transfer_words, write_images
 
 GENERATED = ["transfer_set=digg", "transfer_set.num_images=26"]
 POOL = ["executor=pool", "executor.num_workers=2"]
+RESULTS = (
+    r"^(run|saved)/(report\.json|student/(?!README)|draws/\d+/\w+/(student\.|probabilities|result))"
+    r"|^comparison/compare\.json$"
+)
 SAVED_OFTEN = "train.save_seconds=0"
 
 
@@ -30,6 +34,8 @@ class Case:
         after: the case whose finished home it starts from; "" for one of its own.
         processes: it starts others: worker processes of a pool or a loader.
         writes: it leaves files.
+        results: matches the files that it vouches for whenever it ends well; what else is damaged
+            may stay so until a command reads it.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Case:
     after: str = ""
     processes: bool = False
     writes: bool = True
+    results: str = RESULTS
 
 
 def generator(home: Path) -> Path:
@@ -132,22 +139,22 @@ CASES = {
         Case("synthesize pool", lambda home: _synthesize(home, *POOL), processes=True),
         Case("retrieve", _retrieve),
         Case("compare", _compare),
-        Case("cache", lambda home: _cache(home, "executor=inline")),
+        Case("cache", lambda home: _cache(home, "executor=inline"), results=r"^cache/"),
         Case("cache pool", lambda home: _cache(home, *POOL), processes=True),
         Case("prime", _prime),
         Case("predict", _predict, after="transfer"),
         Case("evaluate", _evaluate, after="transfer"),
         Case("export", _export, after="transfer"),
-        Case("transfer, of a synthesis", _saved, after="synthesize"),
-        Case("transfer, of a retrieval", _saved, after="retrieve"),
+        Case("transfer synthesis", _saved, after="synthesize"),
+        Case("transfer retrieval", _saved, after="retrieve"),
         Case("inspect", _inspect, after="synthesize", writes=False),
-        Case("synthesize, primed", _primed, after="prime"),
+        Case("synthesize primed", _primed, after="prime"),
     )
 }
 READERS = {
     "transfer": ("predict", "evaluate", "export"),
-    "synthesize": ("transfer, of a synthesis", "inspect"),
-    "retrieve": ("transfer, of a retrieval",),
-    "prime": ("synthesize, primed",),
+    "synthesize": ("transfer synthesis", "inspect"),
+    "retrieve": ("transfer retrieval",),
+    "prime": ("synthesize primed",),
 }
 """The commands that read what a command has made."""

@@ -18,11 +18,6 @@ from campaign.state import Snapshot, differences, snapshot
 
 _INPUTS = ("images", "gallery", "configs", "upstream", "tmp")
 """What is the user's own: another picture is another run, no damage."""
-_RESULTS = re.compile(
-    r"^(run|saved)/(report\.json|student/(?!README)|draws/\d+/\w+/(student\.|probabilities|result))"
-    r"|^comparison/compare\.json$"
-)
-"""What a user takes from a folder: the same command vouches for it, whatever it reads."""
 FOREIGN = '{"format": 1, "a": [1, null, {"b": "c"}]}'
 
 
@@ -120,8 +115,7 @@ class Damages:
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self.bench, self.seed = bench, seed
-        alone = [name for name, case in CASES.items() if not (case.processes or case.after)]
-        self._cycle = alone
+        self._cycle = bench.names(lambda case: not (case.processes or case.after))
 
     def title(self, trial: int) -> str:
         """What the trial does; the file is found out on the way."""
@@ -195,7 +189,7 @@ class Damages:
             path
             for path in {*expected, *found}
             if (path == damaged or path.startswith(below))
-            and (reads or not _RESULTS.search(path))
+            and (reads or not re.search(CASES[name].results, path))
             and found.get(path) == before.get(path)
         }
         lines = differences(

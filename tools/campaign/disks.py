@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from campaign.bench import Bench, seeded
-from campaign.cases import CASES
 from campaign.sandbox import mount_tmpfs, resize_tmpfs, unmount
 
 _LARGE = "size=512m,nr_inodes=0"
@@ -23,8 +22,7 @@ class Disks:
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self.bench, self.seed = bench, seed
-        alone = [name for name, case in CASES.items() if not case.processes and not case.after]
-        self._cycle = alone
+        self._cycle = bench.names(lambda case: not (case.processes or case.after))
 
     def title(self, trial: int) -> str:
         """What the trial does."""

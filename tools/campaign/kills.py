@@ -26,9 +26,9 @@ class Kills:
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self.bench, self.seed = bench, seed
-        alone = [name for name, case in CASES.items() if case.writes and not case.processes]
-        others = [name for name, case in CASES.items() if case.processes]
-        self._cycle = [*alone, others[0], *alone, others[1], *alone, others[2], *alone, others[3]]
+        alone = bench.names(lambda case: case.writes and not case.processes)
+        others = bench.names(lambda case: case.processes)
+        self._cycle = [name for other in others for name in (*alone, other)] or alone
 
     def title(self, trial: int) -> str:
         """What the trial does."""

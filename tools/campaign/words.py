@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from campaign.bench import Bench, seeded
-from campaign.cases import CASES
 from campaign.child import ROOT, SECRET
 
 _SECONDS = 20.0
@@ -135,7 +134,7 @@ class RandomWords:
     def _base(self, command: str, rng: random.Random) -> list[str]:
         home = self.bench.home
         other = rng.choice(("new", "run"))
-        if command in CASES:
+        if command in self.bench.names(lambda case: case.writes):
             words = self.bench.reference(command).words[1:]
             return [word.replace(f"out={home}/run", f"out={home}/{other}") for word in words]
         if command == "inspect":
