@@ -14,7 +14,8 @@ from torch import nn
 from genkt.cli.app import read_config
 from genkt.cli.auto import decided
 from genkt.cli.evaluate import EvaluateConfig
-from genkt.cli.words import quote
+from genkt.cli.values import quote
+from genkt.cli.words import keys_of
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.execution.tasks import INLINE
@@ -26,6 +27,7 @@ from genkt.recipes.evaluation import Evaluation
 from genkt.recipes.evaluation import evaluate as run_evaluation
 from genkt.recipes.opening import Given
 from genkt.recipes.transfer import TransferResult, run_transfer
+from genkt.recipes.unused import unused
 from genkt.types import UserError
 
 Model = Backbone | nn.Module
@@ -216,6 +218,8 @@ def _read(words: Sequence[str], named: dict[str, Any]) -> tuple[TransferConfig, 
         logging.getLogger("genkt").warning(line)
     given = replace(given, data=given.data or found.splits)
     config = read_config(TransferConfig, "transfer", found.words)
+    for line in unused(config, keys_of(all_words)):
+        logging.getLogger("genkt").warning(line)
     if not any(word.startswith(("executor=", "executor.")) for word in all_words):
         config = replace(config, executor=INLINE)  # a script need not guard itself
     return config, given

@@ -43,7 +43,7 @@ def size_text(num_bytes: float) -> str:
 
 def existing_above(path: str | Path) -> Path:
     """The path itself, or the closest place above it that is there."""
-    place = Path(os.path.realpath(Path(path).expanduser()))
+    place = Path(os.path.realpath(Path(os.path.expanduser(path))))
     return next(each for each in (place, *place.parents) if os.path.lexists(each))
 
 
@@ -144,7 +144,7 @@ def output_file(path: str | Path) -> Path:
     Raises:
         UserError: it is a folder, or no file can be written there.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not is_special(Path(os.path.realpath(path))) and (fault := writing_fault(path.parent)):
         raise UserError(f"output={path}: cannot be written: {fault}")
     return path

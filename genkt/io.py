@@ -27,6 +27,9 @@ _TEMPORARY = re.compile(r"\..+?(?:\.([0-9a-f]{6})-(\d+))?\.[a-z0-9_]{8}(\.\w+)?"
 """Names of half-written files: machine and process that write them (older ones say neither)."""
 
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 @contextlib.contextmanager
@@ -283,6 +286,44 @@ def resource(name: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
+
+
+def home_path(path: str | Path) -> Path:
+    """A path with "~" spelled out; a name like ~x that is no user's stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
+def printable(text: str) -> str:
+    """Text that does to a terminal no more than show itself: control characters are spelled out.
+
+    Line ends stay; so do letters of any script, but not what turns the direction of writing.
+
+    >>> printable("a\x1b[2J")
+    'a\\x1b[2J'
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shown(value: object, most: int = 300) -> str:
+    """A value in one line of a message: without control characters, its middle left out if long."""
+    text = printable(str(value)).replace("\n", "\\n").replace("\r", "\\r")
+    if len(text) <= most:
+        return text
+    left = len(text) - most
+    return f"{text[: most // 2]}... ({left} characters left out) ...{text[len(text) - most // 2 :]}"
+
+
+def nearby(path: str | Path) -> str:
+    """ ". Did you mean PATH?" with the closest name beside a path that is not there, or ""."""
+    import difflib
+
+    path = home_path(path)
+    try:
+        there = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, there, 1, cutoff=0.7)
+    return f". Did you mean {shown(path.parent / close[0])}?" if close else ""
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

@@ -8,8 +8,9 @@ Shape legend, used in every docstring:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,15 +29,39 @@ class DamagedError(UserError):
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number in a settings dataclass: ``Annotated[float, Range(0, 1)]``."""
+    """Bounds of a number in a settings dataclass: ``Annotated[float, Range(0, 1)]``.
+
+    Args:
+        above: the lowest number itself is left out.
+    """
 
     low: float | None = None
     high: float | None = None
+    above: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is within; what is not finite never is."""
+        if not (isinstance(value, int) or math.isfinite(value)):
+            return False
+        if self.low is not None and (value < self.low or (self.above and value == self.low)):
+            return False
+        return self.high is None or value <= self.high
 
     def __str__(self) -> str:
-        if self.high is None:
-            return f">= {self.low:g}"
-        return f"{self.low:g} .. {self.high:g}"
+        low, high = _number(self.low), _number(self.high)
+        if self.above:
+            return f"above {low}" if self.high is None else f"above {low}, at most {high}"
+        return f">= {low}" if self.high is None else f"{low} .. {high}"
+
+
+def ranges_of(hint: Any) -> list[Range]:
+    """The bounds in a type, of its items and alternatives too."""
+    own = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range)]
+    return own + [bound for part in get_args(hint) for bound in ranges_of(part)]
+
+
+def _number(value: float | None) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}" if value is not None else "any"
 
 
 @dataclass(frozen=True)

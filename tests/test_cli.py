@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny import model_words, run, transfer_words, tree, write_images
+from tiny import model_words, picture, run, transfer_words, tree, write_images
+from tqdm import tqdm
 
 from genkt import __version__
+from genkt.cli.app import read_config
 from genkt.cli.main import COMMANDS
+from genkt.cli.terminal import printing
+from genkt.cli.words import keys_of
+from genkt.recipes.config import TransferConfig
+from genkt.recipes.unused import unused
 
 _LIGHT = """
 import resource, sys
@@ -95,9 +104,9 @@ def test_all_faults_at_once_and_nothing_written(tmp_path: Path) -> None:
         'teacher: model "resnt34": not a timm model. Did you mean resnet34',
         "method=afft: expected one of aft, ",
         "train.lrr: unknown setting. Did you mean train.lr",
-        "train.lr: expected a number >= 0, got -1",
+        "train.lr: expected a number above 0, at most 1000, got -1",
         'train.steps: expected a whole number or null, got "many"',
-        "draws: expected a number >= 1, got 0",
+        "draws: expected a number 1 .. 10000, got 0",
         "seed: expected a whole number, got 1.5",
         'device: expected one of cpu, auto, cuda, got "gpu"',
         'baseline: expected true or false, got "maybe"',
@@ -218,3 +227,100 @@ def save_teacher(path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("resnet18", layers=[1, 1, 1, 1], channels=[8, 8, 16, 16])
     torch.save(model.state_dict(), path)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["+train.lr=1"], "+train.lr=1: is a setting already; write train.lr=1"),
+        (["++train.lrr=1"], "train.lrr: unknown setting. Did you mean train.lr?"),
+        (["~nope"], "nope: unknown setting. Known here: data, student"),
+        (["~train.lr=1"], "~train.lr=1: expected ~train.lr alone"),
+        (["data@x=digits"], "data@x=digits: expected a key of names and dots"),
+        (["+method=aft"], "+method=aft: a choice is written method=aft"),
+        (["per_class=3"], "per_class: unknown setting. Did you mean data.labels_per_class?"),
+        (["train..lr=1"], '"train..lr=1": expected key=value'),
+        (["hydra/launcher=nope"], "hydra/launcher=nope: hydra has no such setting or value"),
+        (["hydra.run.dri=x"], "hydra.run.dri=x: hydra has no such setting or value"),
+        (["-m", "experiment=null", "train.lr=x,1"], 'train.lr: expected a number, got "x"'),
+        (["train.lr=" + 5000 * "x"], "characters left out"),
+        (["method=" + 5000 * "x"], "characters left out"),
+        (["out=~nobody/x", "data=folder", "data.root=~nobody"], "no such folder: ~nobody"),
+    ],
+)
+def test_the_words_of_hydra_are_ours(words: list[str], expected: str) -> None:
+    ran = run("transfer", *words)
+    assert ran.code == 2 and len(ran.lines) == 1 and expected in ran.err, ran.err
+    assert len(ran.err) < 1000
+
+
+def test_the_printed_default_of_an_experiment_is_accepted() -> None:
+    words = ["student=embedded", "teacher=embedded", "experiment=null", "experiment=null"]
+    assert read_config(TransferConfig, "transfer", words).seed == 0
+
+
+def test_a_key_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    run("inspect", "x", "examples=1", "examples=x", "check=true", "check=true")
+    assert [record.message for record in caplog.records] == [
+        "examples: given 2 times (1, x); the last one counts"
+    ]
+
+
+def test_settings_that_nothing_reads_are_told() -> None:
+    words = ["method=aft", "method.beta=1", "adapt.steps=3", "train.momentum=0.5", "irf.head_lr=1"]
+    told = unused(read_config(TransferConfig, "transfer", words), keys_of(words))
+    assert [line.split(":")[0] for line in told] == ["adapt.steps", "train.momentum", "irf.head_lr"]
+    words = [
+        "teacher.adapt=fine_tune",
+        "adapt.steps=3",
+        "train.optimizer=sgd",
+        "train.momentum=0.5",
+    ]
+    assert unused(read_config(TransferConfig, "transfer", words), keys_of(words)) == []
+
+
+STEERS = "a\x1b[2J\u202e\x07b"
+
+
+def test_what_is_printed_steers_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / STEERS).mkdir()
+    picture(0, 0).save(tmp_path / STEERS / "x.png")
+    for words in (["inspect", STEERS], ["inspect", f"{STEERS}no"], ["inspect", f"{STEERS}=1"]):
+        ran = run(*words)
+        for letter in "\x1b\u202e\x07":
+            assert letter not in ran.out + ran.err
+        assert "\\x1b[2J\\u202e\\x07b" in ran.err or "1 images" in ran.out
+
+
+def test_bars_and_logs_go_through_the_same_door() -> None:
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), printing():
+        with tqdm(total=2, desc=STEERS, disable=False) as bar:
+            bar.update()
+        logging.StreamHandler().emit(logging.makeLogRecord({"msg": STEERS}))
+        sys.stderr.write("\x1b[A")
+    assert err.getvalue().count("\x1b") == 1 and "\\x1b[2J" in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["inspect", "PLACE"], "does not exist. Did you mean"),
+        (["predict", "PLACE", "x.png"], "no such folder. Did you mean"),
+        (["export", "PLACE"], "no such folder. Did you mean"),
+        (["evaluate", "model=PLACE", "data=digits"], "no such folder. Did you mean"),
+        (["convert", "PLACE", "out=o"], "no such file: "),
+        (["retrieve", "data=digits", "gallery=PLACE", "out=o"], "does not exist. Did you mean"),
+        (["synthesize", "data=digits", "generator=PLACE", "out=o"], "no such folder. Did you mean"),
+    ],
+)
+def test_places_that_are_not_there(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    ran = run(*[word.replace("PLACE", str(tmp_path / "pictuers")) for word in words])
+    assert ran.code == 2 and expected in ran.err and str(tmp_path / "pictures") in ran.err, ran.err

@@ -17,11 +17,14 @@ from genkt.cli.export import ExportConfig
 from genkt.cli.inspect import InspectConfig
 from genkt.cli.main import COMMANDS
 from genkt.cli.predict import PredictConfig
+from genkt.cli.pretrain import PretrainConfig
 from genkt.cli.words import Words
 from genkt.io import resource
+from genkt.recipes.compare.config import CompareConfig
 from genkt.recipes.config import TransferConfig
 from genkt.recipes.priming.run import PrimeConfig
 from genkt.recipes.retrieval.config import RetrieveConfig
+from genkt.recipes.synthesis.config import SynthesizeConfig
 
 CONFIGS = resource("configs")
 # see the tests of these
@@ -37,6 +40,12 @@ ELSEWHERE = {
 }
 GROUPS = sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} - ELSEWHERE)
 CHOICES = [(group, name) for group in GROUPS for name in Words().choices(group)]
+KINDS = [
+    AnalyzeConfig, CacheConfig, CompareConfig, ConvertConfig, EvaluateConfig, ExportConfig,
+    InspectConfig, PredictConfig, PretrainConfig, PrimeConfig, RetrieveConfig, SynthesizeConfig,
+    TransferConfig,
+]  # fmt: skip
+"""The settings of every command."""
 REQUIRED = {
     ("data", "folder"): ["data.root=."],
     ("data", "split_list"): ["data.root=.", f"data.train={CONFIGS / 'transfer.yaml'}"],
@@ -50,6 +59,7 @@ REQUIRED = {
 
 
 def test_every_command_has_its_file() -> None:
+    assert len(KINDS) == len(COMMANDS)
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(COMMANDS)
 
 

@@ -74,7 +74,7 @@ def test_a_prediction_does_not_depend_on_its_company(finished: Path, pictures: P
         (["/no/run", "x.png"], "run /no/run: no such folder"),
         (["IMAGES", "IMAGES"], "expected a folder written by genkt transfer"),
         (["RUN", "IMAGES", "format=xml"], "format: expected one of "),
-        (["RUN", "IMAGES", "top=0"], "top: expected a number >= 1, got 0"),
+        (["RUN", "IMAGES", "top=0"], "top: expected a number 1 .. 1000000000, got 0"),
         (["RUN", "BROKEN"], "no readable image in "),
         (["resnet1888", "IMAGES"], "not a timm model. Did you mean resnet18"),
         (["runs/nope", "IMAGES"], 'model "runs/nope": no such folder'),

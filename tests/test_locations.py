@@ -125,7 +125,7 @@ def test_wrong_locations_get_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     (tmp_path / "x.tar.gz").touch()
     for location, message in {
-        "photo": r"photo: does not exist\. Did you mean photos\? Expected a folder of images",
+        "photo": r"photo: does not exist\. Did you mean \S*photos\? Expected a folder of images",
         "nowhere/at/all": "does not exist. Expected a folder",
         "*.tra": r"\*\.tra: nothing there has such a name\. Expected",
         "t-{0..2}.tar": r"2 of 3 are missing, the first is .*t-1\.tar",

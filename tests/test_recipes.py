@@ -154,7 +154,7 @@ def test_a_stage_of_no_steps_is_left_out(tmp_path: Path) -> None:
     [
         ("recipe.stages.distil.step=1", "recipe.stages.distil.step: unknown setting. Did you mean"),
         ("recipe.stages.distil.do=distill", "recipe.stages.distil: expected do: one of distil, "),
-        ("recipe.stages.finetune.lr=-1", "recipe.stages.finetune.lr: expected a number >= 0"),
+        ("recipe.stages.finetune.lr=-1", "recipe.stages.finetune.lr: expected a number above 0"),
         (
             "recipe.stages.distil.teachers=[3]",
             "recipe.stages.distil.teachers: expected numbers of the 1 teachers, counted from 0, "

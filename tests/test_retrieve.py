@@ -271,7 +271,7 @@ def test_unreadable_images_of_the_gallery_are_counted(
 def test_faults_are_told_and_nothing_is_written(home: Path) -> None:
     before = tree(home)
     for more, expected in (
-        (["num_images=0"], "num_images: expected a number >= 1"),
+        (["num_images=0"], "num_images: expected a number 1 .. "),
         (["multiplier=2"], "num_images: expected a number here or in multiplier"),
         (["strategy=nearest"], "strategy: expected one of"),
         (["strategy=text"], "strategy=text: expected encoders that read words (open_clip:NAME)"),

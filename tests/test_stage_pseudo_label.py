@@ -182,7 +182,7 @@ def test_a_dry_run_warns_of_nothing(tmp_path: Path) -> None:
     ("word", "fault"),
     [
         (f"{KEY}.threshold=1.5", f"{KEY}.threshold: expected a number 0 .. 1, got 1.5"),
-        (f"{KEY}.rounds=0", f"{KEY}.rounds: expected a number >= 1, got 0"),
+        (f"{KEY}.rounds=0", f"{KEY}.rounds: expected a number 1 .. 10000, got 0"),
         (f"~{KEY}.threshold", f"{KEY}.threshold: missing"),
         (f"{KEY}.tresh=1", f"{KEY}.tresh: unknown setting. Did you mean threshold"),
     ],

@@ -92,7 +92,7 @@ def test_faults_are_told_at_once_and_nothing_is_written(home: Path) -> None:
     assert ran.code == 2 and ran.out == ""
     for expected in (
         "synthesis.masks.kinds[0]: expected one of bottom",
-        "num_images: expected a number >= 1",
+        "num_images: expected a number 1 .. ",
         "filters.agree: unknown setting. Did you mean filters.agreement?",
         "files.format: expected one of",
     ):

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
-from genkt.cli.compose import compose, hydra_engine
+from genkt.cli.compose import compose, hydra_engine, without_defaults
 from genkt.cli.schema import parse
-from genkt.cli.words import (
-    MODEL_GROUPS,
-    NOT_TIMM,
-    Words,
-    hydra_words,
-    parse_override,
-    sort_words,
-    split_word,
-)
-from genkt.io import did_you_mean
+from genkt.cli.values import parse_override, quote, sweep_parts
+from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
+from genkt.io import did_you_mean, home_path, nearby, shown
 from genkt.recipes.config import IN_PYTHON
 from genkt.recipes.transfer_images import OWN_PARTS
 from genkt.types import UserError
+from genkt.written import as_texts, as_values, kept
 
 Config = TypeVar("Config")
 
@@ -39,14 +32,15 @@ def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
 
 def _checked(kind: type[Config], command: str, words: Words) -> Config:
     faults: list[str] = []
-    plain = compose(command, words, faults)
+    plain = compose(command, words, faults, kind)
     named = {fault.split(":")[0] for fault in faults if ": required;" in fault}
     found: list[str] = []
     config = parse(kind, plain, "", found) if plain else None
     faults += [fault for fault in found if fault.split(":")[0] not in named]
-    faults += _model_faults(plain, words)
-    faults += [] if plain.get("smoke") is True else _path_faults(plain)
-    if plain.get("device") == "cuda" and not _has_cuda():
+    texts = as_texts(plain)
+    faults += _model_faults(texts, words)
+    faults += [] if as_values(plain).get("smoke") is True else _path_faults(texts)
+    if texts.get("device") == "cuda" and not _has_cuda():
         faults.append("device: cuda asked for, but torch sees no CUDA device here; give device=cpu")
     if faults:
         raise UserError("\n".join(_with_sweep_hint(fault, words) for fault in _once(faults)))
@@ -141,26 +135,21 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 continue  # torchvision may make it
             if key in _PLACES and (path in OWN_PARTS or _OTHER_PLACE.search(path)):
                 continue  # no folder: opened, and its faults told, with the data
-            found = Path(path).expanduser()
+            found = home_path(path)
             if key == "data.unlabelled" and "train" in plain["data"] and found.is_file():
                 continue  # a list of files
             if not found.exists():
                 own = OWN_PARTS if key == "transfer_set.parts" else ()
-                hint = did_you_mean(path, own, most=1) or _near(found)
-                faults.append(f"{key}: no such {_kind(key)}: {path}{hint and '.'}{hint}")
+                meant = did_you_mean(path, own, most=1)
+                hint = f".{meant}" if meant else nearby(found)
+                faults.append(f"{key}: no such {_kind(key)}: {shown(path)}{hint}")
             elif key not in _WEIGHTS and found.is_dir() != (key in _FOLDERS):
-                faults.append(f"{key}: expected a {_kind(key)}: {path}")
+                faults.append(f"{key}: expected a {_kind(key)}: {shown(path)}")
     return faults
 
 
 def _kind(key: str) -> str:
     return "folder" if key in _FOLDERS else "file"
-
-
-def _near(path: Path) -> str:
-    there = path.parent.iterdir() if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, [other.name for other in there], 1, cutoff=0.75)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
 
 
 def _select(plain: Any, key: str) -> Any:
@@ -195,7 +184,7 @@ def _sweep(
     def application(config: DictConfig) -> float | None:
         """One job of the sweep; its folder is a numbered one inside ``out``."""
         try:
-            plain: Any = OmegaConf.to_container(config, resolve=True)
+            plain: Any = kept(OmegaConf.to_container(config, resolve=True))
             plain.pop("experiment", None)
             if "out" in plain:
                 plain["out"] = HydraConfig.get().runtime.output_dir
@@ -210,8 +199,12 @@ def _sweep(
 
     _check_jobs(kind, command, words)
     # hydra's own log file would make a job's folder look taken
-    overrides = ["hydra/job_logging=none", *hydra_words(words, quote_sweeps=False)]
-    hydra_engine(words).multirun(words.config_name or command, application, overrides)
+    overrides = without_defaults(command, words, hydra_words(words, quote_sweeps=False, kind=kind))
+    overrides = ["hydra/job_logging=none", *overrides]
+    with tempfile.TemporaryDirectory() as unused:
+        if "out" not in {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+            overrides.append(f"hydra.sweep.dir={quote(unused)}")
+        hydra_engine(words).multirun(words.config_name or command, application, overrides)
     if failed:
         raise failed[0]
 
@@ -220,11 +213,10 @@ def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
     """Check the first job and, one at a time, every other value of every swept setting."""
     faults = list(words.faults)
     try:
-        overrides = [] if faults else hydra_words(words, quote_sweeps=False)
+        hydra_words(words, quote_sweeps=False, kind=kind)
     except UserError as error:
         faults.append(str(error))
-        overrides = []
-    values = [_values(word) for word in overrides]
+    values = [] if faults else [_values(word) for word in words.overrides]
     first = [options[0] for options in values]
     jobs = [first] if first or not faults else []
     for place, options in enumerate(values):
@@ -240,6 +232,9 @@ def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
 
 def _values(word: str) -> list[str]:
     """The single overrides that a swept one stands for; a sampled interval stands for itself."""
+    pair = split_word(word)
+    if pair and len(parts := sweep_parts(pair[1])) > 1:
+        return [word[: len(word) - len(pair[1])] + part for part in parts]
     override = parse_override(word)
     if override is None or not override.is_sweep_override() or not override.is_discrete_sweep():
         return [word]

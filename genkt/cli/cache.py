@@ -6,8 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from genkt.bounds import BatchSize, CountOrNone, Repeats, Seed
 from genkt.cli.app import run_command
 from genkt.execution.tasks import ExecutorSettings, processes_of
+from genkt.io import home_path
 from genkt.recipes.config import TeacherSettings
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.set_config import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
@@ -22,14 +24,14 @@ class CacheConfig:
     data: DataSettings
     teacher: TeacherSettings
     transfer_set: UnlabelledSet | LabelledSet | FolderSet | SavedSet | MixSet
-    seed: int
-    draws: Annotated[int, Range(1)]
-    first_draw: Annotated[int, Range(0)]
+    seed: Seed
+    draws: Repeats
+    first_draw: CountOrNone
     cache: str | None
     dtype: Literal["float16", "float32"]
     precision: Precision
-    batch_size: Annotated[int, Range(1)]
-    num_workers: Annotated[int, Range(0)]
+    batch_size: BatchSize
+    num_workers: Annotated[int, Range(0, 128)]
     device: Literal["auto", "cpu", "cuda"]
     executor: ExecutorSettings
 
@@ -40,7 +42,6 @@ def run(words: list[str]) -> None:
 
 
 def _task(config: CacheConfig) -> None:
-    from pathlib import Path
 
     from genkt.disk import cache_home
     from genkt.recipes.data import build_pool, load_splits, stored_views
@@ -51,7 +52,7 @@ def _task(config: CacheConfig) -> None:
     speaks = processes_of(config.executor).rank == 0
     splits = load_splits(config.data, config.seed)
     pool = build_pool(config, splits)
-    home = Path(config.cache).expanduser() if config.cache else cache_home()
+    home = home_path(config.cache) if config.cache else cache_home()
     for note in pool.notes if speaks else ():
         print(f"genkt cache: {note}", file=sys.stderr)
     for spec in teacher_specs(config.teacher):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import os
 from typing import Any
 
-from genkt.cli.words import MODEL_GROUPS, Words, hydra_words, parse_override, split_word
-from genkt.io import did_you_mean
+from genkt.cli.values import parse_override
+from genkt.cli.words import MODEL_GROUPS, Words, hydra_words, is_mapping_entry, split_word
+from genkt.io import did_you_mean, shown
 from genkt.synonyms import means_same
 from genkt.types import UserError
+from genkt.written import kept
 
 _INTERNAL = ("hydra.", "hydra/")
 _MADE_UP = "data."
@@ -19,8 +22,11 @@ _OPEN = "recipe.stages."
 """Keys below it are checked by the types of the stages."""
 
 
-def compose(command: str, words: Words, faults: list[str]) -> dict[str, Any]:
+def compose(command: str, words: Words, faults: list[str], kind: Any = None) -> dict[str, Any]:
     """The plain configuration of a command; every fault found is appended to ``faults``.
+
+    Args:
+        kind: the dataclass of its settings; None: not known.
 
     Returns:
         The configuration, or {} where none can be made of these words.
@@ -28,18 +34,23 @@ def compose(command: str, words: Words, faults: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from genkt.cli.hydra_files import resolver_faults
+
     faults.extend(words.faults)
     primary = words.config_name or command
     if fault := _primary_fault(primary, words):
         faults.append(fault)
         return {}
     try:
-        overrides = hydra_words(words)
+        overrides = hydra_words(words, kind=kind)
     except UserError as error:
         faults.append(str(error))
         return {}
     config = _compose(primary, words, overrides, faults)
     if config is None:
+        return {}
+    faults.extend(found := resolver_faults(config))
+    if found:
         return {}
     try:
         for key in sorted(OmegaConf.missing_keys(config)):
@@ -55,15 +66,15 @@ def compose(command: str, words: Words, faults: list[str]) -> dict[str, Any]:
     assert isinstance(plain, dict)
     if plain.pop("experiment", None):
         faults.append('experiment: its file must start with the line "# @package _global_"')
-    return {str(key): value for key, value in plain.items()}
+    return {str(key): value for key, value in kept(plain).items()}
 
 
 def _primary_fault(primary: str, words: Words) -> str | None:
-    if any((home / f"{primary}.yaml").is_file() for home in words.homes):
+    if any(os.path.isfile(home / f"{primary}.yaml") for home in words.homes):
         return None
     known = sorted({path.stem for home in words.homes for path in home.glob("*.yaml")})
     return (
-        f"--config-name {primary}: no {primary}.yaml in {words.homes[0]} "
+        f"--config-name {shown(primary)}: no {shown(primary)}.yaml in {words.homes[0]} "
         f"(known: {', '.join(known)}){did_you_mean(primary, known)}"
     )
 
@@ -75,28 +86,61 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
 
     try:
         groups = dict(_base(primary, words, []).hydra.runtime.choices)
-        lost = {split[0] for word in overrides if (split := _choice_fault(word, groups, words))}
-        for word in overrides:
-            if fault := _choice_fault(word, groups, words):
-                faults.append(fault[1])
-        good = [word for word in overrides if not _choice_fault(word, groups, words)]
+        told = [(word, _choice_fault(word, groups, words)) for word in overrides]
+        faults += [fault[1] for _, fault in told if fault]
+        # settings of a group whose choice is not known cannot be judged
+        lost = {fault[0] for _, fault in told if fault}
+        good = [w for w, fault in told if not fault and not _is_default(w, groups)]
+        refused = [word for word in good if _refused_by_hydra(primary, words, word)]
+        faults += [f"{shown(word)}: hydra has no such setting or value" for word in refused]
+        good = [word for word in good if word not in refused]
         choosing = [word for word in good if _group_of(word) in groups]
         base = _base(primary, words, choosing)
-        setting = [word for word in good if _group_of(word) not in groups]
-        # settings of a group whose choice is not known cannot be judged
-        setting = [word for word in setting if _group_of(word) not in lost]
-        setting = [_opened(word) for word in setting]
+        setting = [w for w in good if _group_of(w) not in groups and _group_of(w) not in lost]
         setting = [word for word in setting if not _key_fault(word, base, groups, faults)]
-        config = _hydra_config(primary, words, choosing + setting)
-    except (HydraException, OmegaConfBaseException) as error:
+        config = _hydra_config(primary, words, [*choosing, *map(_opened, setting)])
+    except UserError as error:  # a file that is no YAML
+        faults.append(str(error))
+        return None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         faults.append(_described(error))
         return None
     return _without_hydra(config)
 
 
+def _refused_by_hydra(primary: str, words: Words, word: str) -> bool:
+    """Whether hydra's own settings do not take a word that sets one of them."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not word.lstrip("+~").startswith(_INTERNAL):
+        return False
+    try:
+        _hydra_config(primary, words, [word])
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return True
+    return False
+
+
+def without_defaults(command: str, words: Words, overrides: list[str]) -> list[str]:
+    """The overrides but those that choose nothing where nothing is chosen, which hydra refuses."""
+    groups = dict(_base(words.config_name or command, words, []).hydra.runtime.choices)
+    return [word for word in overrides if not _is_default(word, groups)]
+
+
+def _is_default(word: str, groups: dict[str, Any]) -> bool:
+    """Whether a word is ``experiment=null``, as the help page prints the default."""
+    group, equals, value = word.partition("=")
+    return bool(equals) and value == "null" and group in groups and groups[group] is None
+
+
 def _opened(word: str) -> str:
     """A setting of a stage may be one that its YAML does not spell out."""
-    return f"++{word}" if word.startswith(_OPEN) else word
+    return f"++{word.lstrip('+')}" if _is_open(word) else word
+
+
+def _is_open(word: str) -> bool:
+    return word.lstrip("+").startswith(_OPEN)
 
 
 def hydra_engine(words: Words) -> Any:
@@ -109,11 +153,13 @@ def hydra_engine(words: Words) -> Any:
     from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
 
+    from genkt.cli.hydra_files import folder_address
+
     homes = words.homes
-    search = create_config_search_path(str(homes[0]))
+    search = create_config_search_path(folder_address(homes[0]))
     for home in homes[1:]:
         search.append(
-            provider="genkt", path=f"file://{home}", anchor=SearchPathQuery(provider="main")
+            provider="genkt", path=folder_address(home), anchor=SearchPathQuery(provider="main")
         )
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2("genkt", search)
@@ -151,16 +197,18 @@ def _group_of(word: str) -> str:
     pair = split_word(word)
     key = pair[0] if pair else word.lstrip("~+")
     is_choice = pair is not None and "." not in key
-    return key.split("@")[0] if is_choice else key.partition(".")[0] + "."
+    return key if is_choice else key.partition(".")[0] + "."
 
 
 def _choice_fault(word: str, groups: dict[str, Any], words: Words) -> tuple[str, str] | None:
     """(what the word's settings would start with, the fault) where it chooses what is not there."""
     pair = split_word(word)
-    if pair is None or "." in pair[0] or pair[0].startswith(_INTERNAL) or word.startswith("++"):
+    if pair is None or "." in pair[0] or pair[0].startswith(_INTERNAL):
         return None
-    group = pair[0].split("@")[0]
+    group = pair[0]
     known = words.choices(group)
+    if word.startswith("+") and (group in groups or known):
+        return f"{group}.", f"{shown(word)}: a choice is written {shown(word.lstrip('+'))}"
     override = parse_override(word)
     name = str(override.value()) if override else pair[1]
     if group not in groups:
@@ -171,13 +219,14 @@ def _choice_fault(word: str, groups: dict[str, Any], words: Words) -> tuple[str,
         return None
     if not known:
         home = words.homes[0] if words.config_dir else "a folder given by --config-dir"
+        name = shown(name)
         return f"{group}.", f"{group}={name}: expected a file {group}/{name}.yaml in {home}"
     if "/" in name and group == "data":
-        hint = f" For images in a folder: data=folder data.root={name}"
+        hint = f" For images in a folder: data=folder data.root={shown(name)}"
     else:
         hint = did_you_mean(name, known)
     ordered = ", ".join(closest_first(name, known))
-    return f"{group}.", f"{group}={name}: expected one of {ordered}.{hint}"
+    return f"{group}.", f"{group}={shown(name)}: expected one of {ordered}.{hint}"
 
 
 def _not_open(group: str, words: Words) -> str:
@@ -199,20 +248,25 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
     """Whether a word sets a key that does not exist (then a fault says so)."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
-    pair = split_word(word)
-    if pair is None or word.startswith(("~", "+")) or pair[0].startswith(_INTERNAL):
+    key = pair[0] if (pair := split_word(word)) else word.lstrip("~")
+    if _is_open(word) or is_mapping_entry(word) or key.startswith(_INTERNAL):
         return False
-    key = pair[0]
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(base, parent) if parent else base
     if isinstance(node, ListConfig):
         faults.append(f"{key}: {parent} is a list; give all of it: {parent}=[...]")
         return True
     if isinstance(node, DictConfig) and last in list(node.keys()):
+        if word.startswith("+") and not word.startswith("++"):
+            faults.append(f"{shown(word)}: is a setting already; write {shown(word[1:])}")
+            return True
+        if pair and pair[1].strip() == "{}" and node[last]:
+            faults.append(f"{shown(word)}: changes nothing; expected what is to change")
+            return True
         return False
-    plain = OmegaConf.to_container(_without_hydra(copy.deepcopy(base)), resolve=False)
+    plain = OmegaConf.to_container(_without_hydra(copy.deepcopy(base)))
     known = [*_keys(plain), *(name for name in groups if not name.startswith("hydra"))]
-    faults.append(f"{key}: unknown setting.{_key_hint(key, known, node)}")
+    faults.append(f"{shown(key)}: unknown setting.{_key_hint(key, known, node)}")
     return True
 
 
@@ -222,6 +276,8 @@ def _key_hint(key: str, known: list[str], node: Any) -> str:
     if not same:
         same = [name for name in known if means_same(last, name.split(".")[-1])]
         same = [name for name in same if name.rpartition(".")[0] == parent] or same
+    ends = [name for name in known if f"_{last}" in f"_{name.split('.')[-1]}"]  # labels_per_class
+    same = same or (ends if len(last) > 3 else [])
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.75)
     close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if same or close:
@@ -239,7 +295,7 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
 
 
 def _described(error: Exception) -> str:
-    """One line of hydra's or OmegaConf's, with the key it is about."""
+    """One line of hydra's or OmegaConf's about what no check here knows, with the key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     key = getattr(error, "full_key", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from genkt.bounds import CountOrNone, Depth
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
 from genkt.types import Range
@@ -18,10 +19,10 @@ class ConvertConfig:
     out: str
     config: str | None
     kind: Literal["auto", "vqgan", "transformer"]
-    size: Annotated[int, Range(1)] | None
-    num_heads: Annotated[int, Range(1)] | None
-    num_conditions: Annotated[int, Range(0)] | None
-    sos_token: Annotated[int, Range(0)] | None
+    size: Annotated[int, Range(1, 2**14)] | None
+    num_heads: Depth | None
+    num_conditions: CountOrNone | None
+    sos_token: CountOrNone | None
     overwrite: bool
 
 

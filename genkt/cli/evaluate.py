@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from genkt.bounds import BatchSize, Seed
 from genkt.cli.app import run_command
 from genkt.recipes.data_config import DataSettings
-from genkt.types import Range
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class EvaluateConfig:
     weights: str | None
     split: Literal["train", "validation", "test"]
     output: str | None
-    seed: int
-    batch_size: Annotated[int, Range(1)]
+    seed: Seed
+    batch_size: BatchSize
     device: Literal["auto", "cpu", "cuda"]
 
 

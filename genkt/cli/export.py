@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from genkt.bounds import NotNegative
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
 from genkt.types import Range
@@ -17,8 +18,8 @@ class ExportConfig:
 
     run: str
     output: str | None
-    opset: Annotated[int, Range(18)]
-    tolerance: Annotated[float, Range(0)]
+    opset: Annotated[int, Range(18, 23)]
+    tolerance: NotNegative
 
 
 def run(words: list[str]) -> None:

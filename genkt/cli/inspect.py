@@ -17,7 +17,7 @@ class InspectConfig:
     set: str
     out: str | None
     check: bool
-    examples: Annotated[int, Range(0)]
+    examples: Annotated[int, Range(0, 1000)]
 
 
 def run(words: list[str]) -> None:

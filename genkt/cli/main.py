@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import sys
 
 from genkt.cli import streams
+from genkt.cli.terminal import printing
 from genkt.disk import explained
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, shown
 from genkt.stopping import Stopped, until_stopped
 from genkt.types import UserError
 
@@ -31,6 +33,8 @@ COMMANDS = {
 
 
 _HELP = ("-h", "--help")
+_LONGEST = 3000
+"""Characters of one fault; more than this is no message."""
 _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EACCES,
     errno.EPERM,
@@ -42,7 +46,6 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
-    errno.EISDIR,
     errno.ENOTEMPTY,
     errno.EIO,
     errno.EMFILE,
@@ -58,7 +61,8 @@ def main(words: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle cores stall short parallel regions
     fault = None
     try:
-        code = _dispatch(words)
+        with printing():
+            code = _dispatch(words)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         code = 0
     except OSError as error:  # of a page that was printed; commands tell theirs
@@ -86,7 +90,7 @@ def _dispatch(words: list[str]) -> int:
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
-        print(f'genkt: "{command}": not a command.{hint}', file=sys.stderr)
+        print(f'genkt: "{shown(command)}": not a command.{hint}', file=sys.stderr)
         return 2
     if rest[:1] == ["help"] or any(word in _HELP for word in rest):
         from genkt.cli.help import command_page
@@ -104,12 +108,13 @@ def _run(command: str, words: list[str]) -> int:
         return 2
     try:
         with until_stopped():
+            _tell_repeated(words)
             importlib.import_module(f"genkt.cli.{command}").run(words)
     except UserError as error:
         if debug:
             raise
         for line in str(error).splitlines():
-            print(f"genkt {command}: {line}", file=sys.stderr)
+            print(f"genkt {command}: {shown(line, _LONGEST)}", file=sys.stderr)
         return 2
     except OSError as error:
         if debug or error.errno not in _NOT_OURS:
@@ -123,6 +128,14 @@ def _run(command: str, words: list[str]) -> int:
         print(f"\ngenkt {command}: interrupted; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _tell_repeated(words: list[str]) -> None:
+    from genkt.cli.words import repeated
+
+    if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
+        for line in repeated(words):
+            logging.getLogger("genkt").warning(line)
 
 
 def _overview() -> str:

@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Sequence
 
-from genkt.cli.words import quote
+from genkt.cli.values import quote
+from genkt.cli.words import FLAGS
 
-_SETTING = re.compile(r"^[~+]{0,2}[A-Za-z_][\w.]*=")
+_SETTING = re.compile(r"^[~+]{0,2}[A-Za-z_][\w.]*=", re.ASCII)
 
 
 def with_positionals(words: Sequence[str], first: str, others: str | None = None) -> list[str]:
@@ -18,9 +19,12 @@ def with_positionals(words: Sequence[str], first: str, others: str | None = None
     """
     bare: list[str] = []
     rest: list[str] = []
+    before = ""
     for word in words:
         is_setting = _SETTING.match(word) and not os.path.exists(word)
-        (rest if is_setting or word.startswith("-") else bare).append(word)
+        is_flags = before in FLAGS  # --config-dir DIR
+        (rest if is_setting or is_flags or word.startswith("-") else bare).append(word)
+        before = word
     result = list(rest)
     if bare and not any(word.startswith(f"{first}=") for word in rest):
         result.append(f"{first}={quote(bare.pop(0))}")

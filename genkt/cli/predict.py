@@ -7,13 +7,14 @@ import io
 import json
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from genkt.bounds import BatchSize, Count
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
 from genkt.disk import output_file
 from genkt.io import write_text
-from genkt.types import Range, UserError
+from genkt.types import UserError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -26,8 +27,8 @@ class PredictConfig:
     images: list[str]
     format: Literal["table", "csv", "json"]
     output: str | None
-    top: Annotated[int, Range(1)]
-    batch_size: Annotated[int, Range(1)]
+    top: Count
+    batch_size: BatchSize
     device: Literal["auto", "cpu", "cuda"]
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, shown
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import parse_options
 from genkt.types import Range
+from genkt.written import Written, as_texts, as_values
 
 _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_NULLS = ("null", "~", "")
+"""How YAML writes nothing."""
+_LARGEST = 1e300
+"""Whole numbers above have no float of their own; no range reaches them."""
 
 
 class _Mismatch(Exception):
@@ -26,7 +32,7 @@ def parse(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     result is only meaningful when none was.
     """
     if kind is MethodOptions:
-        return _parse_method(value, path, faults)
+        return _parse_method(as_values(value), path, faults)
     if dataclasses.is_dataclass(kind):
         return _parse_dataclass(kind, value, path, faults)
     try:
@@ -47,7 +53,7 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any
     for key in value:
         if key not in known:
             hint = did_you_mean(str(key), known) or f" Known here: {', '.join(known)}."
-            faults.append(f"{prefix}{key}: unknown setting.{hint}")
+            faults.append(f"{prefix}{shown(key)}: unknown setting.{hint}")
     before = len(faults)
     values = {}
     for name in known:
@@ -87,14 +93,15 @@ def _parse_method(value: Any, path: str, faults: list[str]) -> MethodOptions | N
 def _convert(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     origin = get_origin(kind)
     if kind is Any:
-        return value
+        return as_values(value)
     if origin is Annotated:
         return _within(_convert(get_args(kind)[0], value, path, faults), kind.__metadata__)
     if origin is Literal:
-        if value in get_args(kind) and not isinstance(value, bool):
-            return value
+        for read in (as_texts(value), as_values(value)):
+            if read in get_args(kind) and not isinstance(read, bool):
+                return read
         choices = [str(choice) for choice in get_args(kind)]
-        raise _Mismatch(f"{_one_of(choices, str(value))}")
+        raise _Mismatch(f"{_one_of(choices, str(as_texts(value)))}")
     if origin in (Union, types.UnionType):
         return _convert_union(kind, value, path, faults)
     if origin in (list, tuple):
@@ -103,21 +110,39 @@ def _convert(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
         if not isinstance(value, dict):
             raise _Mismatch("a mapping {key: value}")
         inner = get_args(kind)[1]
-        return {key: parse(inner, item, f"{path}.{key}", faults) for key, item in value.items()}
+        text = {str(key): item for key, item in value.items()}  # a stage may be called 1
+        return {key: parse(inner, item, f"{path}.{key}", faults) for key, item in text.items()}
     return _convert_scalar(kind, value)
 
 
 def _convert_scalar(kind: type, value: Any) -> Any:
+    if kind is str:
+        return _convert_text(value)
+    value = as_values(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)  # a folder named 2024 arrives as a number
+        return float(value) if abs(value) < _LARGEST else math.inf
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise _Mismatch(_SCALARS.get(kind, kind.__name__))
 
 
+def _convert_text(value: Any) -> str:
+    """A text as it was typed, be it 2024, 1e3 or yes."""
+    if isinstance(value, Written) and value.text not in _NULLS:
+        value = value.text
+    elif isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, (int, float)):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _Mismatch(_SCALARS[str])
+    if not value.strip():
+        raise _Mismatch("a text that is not empty")
+    return value
+
+
 def _convert_sequence(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    value = value.value if isinstance(value, Written) else value
     parts = get_args(kind)
     fixed = get_origin(kind) is tuple and parts[-1] is not Ellipsis
     if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(parts)):
@@ -132,7 +157,7 @@ def _convert_sequence(kind: Any, value: Any, path: str, faults: list[str]) -> An
 
 def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     options = get_args(kind)
-    if value is None and type(None) in options:
+    if type(None) in options and _is_null(value, str in options):
         return None
     groups = [option for option in options if dataclasses.is_dataclass(option)]
     if groups:
@@ -140,8 +165,6 @@ def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     expected = []
     for option in options:
         if option is type(None):
-            if value is None:
-                return None
             expected.append("null")
             continue
         try:
@@ -149,6 +172,13 @@ def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
         except _Mismatch as mismatch:
             expected.append(str(mismatch))
     raise _Mismatch(" or ".join(expected))
+
+
+def _is_null(value: Any, or_text: bool) -> bool:
+    """Whether nothing is meant; a text may be called NULL, but not null without quotes."""
+    if isinstance(value, Written):
+        return value.value is None and (not or_text or value.text in _NULLS)
+    return value is None
 
 
 def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) -> Any:
@@ -162,7 +192,7 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
     key = "do" if all("do" in kinds for kinds in hints.values()) else "name"
     by_name = {name: group for group, kinds in hints.items() for name in get_args(kinds[key])}
     open_ = next((group for group, kinds in hints.items() if kinds[key] is str), None)
-    name = value.get(key) if isinstance(value, dict) else value
+    name = as_texts(value.get(key) if isinstance(value, dict) else value)
     group = by_name.get(name, open_) if isinstance(name, str) else None
     if not isinstance(value, dict) or group is None:
         choices = _one_of(list(by_name), str(name))
@@ -172,10 +202,10 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
 
 def _within(value: Any, metadata: tuple[Any, ...]) -> Any:
     for bounds in metadata:
-        if isinstance(bounds, Range) and value is not None:
-            low = bounds.low is None or value >= bounds.low
-            high = bounds.high is None or value <= bounds.high
-            if not (low and high):
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        for number in numbers if isinstance(bounds, Range) else ():
+            is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+            if is_number and not bounds.holds(number):
                 raise _Mismatch(f"a number {bounds}")
     return value
 
@@ -190,4 +220,5 @@ def _one_of(choices: list[str], word: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else repr(value).replace("'", '"')
+    value = as_texts(value)
+    return "null" if value is None else shown(repr(value).replace("'", '"'))

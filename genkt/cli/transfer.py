@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -9,7 +10,9 @@ from dataclasses import asdict
 
 from genkt.cli.app import run_command
 from genkt.cli.auto import decided
+from genkt.cli.words import keys_of
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.unused import unused
 
 
 def run(words: list[str]) -> None:
@@ -21,6 +24,8 @@ def run(words: list[str]) -> None:
         print(line, file=sys.stderr)
 
     def task(config: TransferConfig) -> float:
+        for line in unused(config, keys_of(words)) if speaks else ():
+            logging.getLogger("genkt").warning(line)
         if not config.smoke:
             return train(config)
         from genkt.recipes.smoke import smoke_of

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genkt.io import did_you_mean, resource
+from genkt.cli.kinds import kinds_of
+from genkt.cli.values import carried, parse_override, quote
+from genkt.io import home_path, nearby, resource, shown
 from genkt.types import UserError
 
 MODEL_GROUPS = ("student", "teacher", "encoder")
 NOT_TIMM = ("pixels", "open_clip:")
 """How the names of encoders start that are no timm models."""
 
-_OPEN = re.compile(r"^(student|teacher|encoder)\.(args|transform)[.=]")
-_OVERRIDE = re.compile(r"^[~+]{0,2}([A-Za-z_][\w@/.]*)=(.*)$", re.DOTALL)
-_FLAGS = {"--config-dir": "dir", "-cd": "dir", "--config-name": "name", "-cn": "name"}
+_OPEN = re.compile(r"^[+]{0,2}(student|teacher|encoder)\.(args|transform)[.=]")
+_OVERRIDE = re.compile(r"^[~+]{0,2}([A-Za-z_]\w*(?:[./@]\w+)*)=(.*)$", re.DOTALL | re.ASCII)
+_HYDRA_GROUP = re.compile(r"hydra/[A-Za-z]\w*", re.ASCII)
+_REMOVED = re.compile(r"^~[A-Za-z_]\w*(?:\.\w+)*$", re.ASCII)
+FLAGS = {"--config-dir": "dir", "-cd": "dir", "--config-name": "name", "-cn": "name"}
+"""hydra's own, that take a value; each is about a ``dir`` or a ``name``."""
 
 
 @dataclass
@@ -38,7 +44,7 @@ class Words:
     def homes(self) -> list[Path]:
         """The folders of YAML files, the user's first: a file there hides genkt's of that name."""
         own = [resource("configs")]
-        return [Path(self.config_dir).expanduser().resolve(), *own] if self.config_dir else own
+        return [home_path(self.config_dir).resolve(), *own] if self.config_dir else own
 
     def choices(self, group: str) -> list[str]:
         """The alternatives of a group in all folders."""
@@ -69,21 +75,52 @@ def sort_words(words: list[str], command: str) -> Words:
         flag, _, value = word.partition("=")
         if word in ("-m", "--multirun"):
             result.multirun = True
-        elif flag in _FLAGS:
+        elif flag in FLAGS:
             _take_flag(result, flag, value or (rest.pop(0) if rest else ""))
         elif word.startswith("-"):
             result.faults.append(_dashed(word, rest))
-        elif (pair := split_word(word)) and pair[1] == "":
-            result.faults.append(f'{word}: expected a value after "="; null stands for none')
-        elif pair or word.startswith("~"):
-            result.overrides.append(word)
+        elif fault := _word_fault(word, command):
+            result.faults.append(fault)
         else:
-            result.faults.append(
-                f'"{word}": expected key=value; genkt {command} --help lists the keys'
-            )
+            result.overrides.append(word)
     if command == "transfer" and not result.config_name:
         result.overrides += _implied(result)
     return result
+
+
+def _word_fault(word: str, command: str) -> str | None:
+    """What is wrong with the form of a word that is no flag."""
+    pair, typed = split_word(word), shown(word)
+    if pair is None:
+        if _REMOVED.match(word):
+            return None
+        return f'"{typed}": expected key=value; genkt {command} --help lists the keys'
+    key, value = pair
+    if value == "":
+        return f'{typed}: expected a value after "="; null stands for none'
+    if word.startswith("~"):
+        return f"{typed}: expected ~{key} alone, which takes away what you added to a mapping"
+    if re.search("[/@]", key) and not _HYDRA_GROUP.fullmatch(key):
+        return f"{typed}: expected a key of names and dots, as in train.lr"
+    return None
+
+
+def keys_of(words: Sequence[str]) -> list[str]:
+    """The keys that words set."""
+    return [pair[0] for word in words if (pair := split_word(word))]
+
+
+def repeated(words: Sequence[str]) -> list[str]:
+    """A line a key that is given several times with different values."""
+    given: dict[str, list[str]] = {}
+    for word in words:
+        if pair := split_word(word):
+            given.setdefault(pair[0], []).append(pair[1])
+    return [
+        f"{key}: given {len(values)} times ({', '.join(map(shown, values))}); the last one counts"
+        for key, values in given.items()
+        if len(set(values)) > 1
+    ]
 
 
 def _implied(words: Words) -> list[str]:
@@ -107,15 +144,13 @@ def _chooses_set(file: str, homes: list[Path]) -> bool:
 def _take_flag(result: Words, flag: str, value: str) -> None:
     if not value:
         result.faults.append(f"{flag}: expected a value after it")
-    elif _FLAGS[flag] == "name":
+    elif FLAGS[flag] == "name":
         result.config_name = value.removesuffix(".yaml")
-    elif Path(value).expanduser().is_dir():
+    elif os.path.isdir(home_path(value)):
         result.config_dir = value
     else:
-        parent = Path(value).expanduser().resolve().parent
-        there = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-        hint = did_you_mean(Path(value).name, there)
-        result.faults.append(f"{flag} {value}: expected a folder of YAML files.{hint}")
+        hint = nearby(home_path(value)) or "."
+        result.faults.append(f"{flag} {shown(value)}: expected a folder of YAML files{hint}")
 
 
 def _dashed(word: str, rest: list[str]) -> str:
@@ -123,20 +158,21 @@ def _dashed(word: str, rest: list[str]) -> str:
     name, equals, value = word.partition("=")
     key = name.lstrip("-").replace("-", "_") or "key"
     takes_next = not equals and rest and "=" not in rest[0] and not rest[0].startswith("-")
-    shown = value if equals else (rest.pop(0) if takes_next else "...")
-    typed = word if equals or not takes_next else f"{word} {shown}"
-    return f"{typed}: settings are written without dashes: {key}={shown}"
+    after = value if equals else (rest.pop(0) if takes_next else "...")
+    typed = word if equals or not takes_next else f"{word} {after}"
+    return f"{shown(typed)}: settings are written without dashes: {shown(f'{key}={after}')}"
 
 
-def hydra_words(words: Words, *, quote_sweeps: bool = True) -> list[str]:
+def hydra_words(words: Words, *, quote_sweeps: bool = True, kind: Any = None) -> list[str]:
     """Overrides in hydra's grammar: model names spelled out, odd values quoted, open mappings.
 
     Args:
         quote_sweeps: outside of a sweep "a,b" is one text, for example a path with a comma.
+        kind: the settings' dataclass; None: not known.
     """
     spelled = [part for word in words.overrides for part in model_words(word, words)]
     parts = [part for word in spelled for part in _replacing(word)]
-    return [_open(_quoted(part, quote_sweeps)) for part in parts]
+    return [_open(_carried(part, words, quote_sweeps, kind)) for part in parts]
 
 
 def _replacing(word: str) -> list[str]:
@@ -148,49 +184,27 @@ def _replacing(word: str) -> list[str]:
 
 def _open(word: str) -> str:
     """``student.args`` and the like take any entries: hydra wants ``++`` for that."""
-    return f"++{word}" if _OPEN.match(word) else word
+    return f"++{word.lstrip('+')}" if _OPEN.match(word) else word
 
 
-def quote(text: str) -> str:
-    """A text as a quoted value of hydra's grammar (only quotes need a backslash there).
-
-    >>> quote('a "b"')
-    '"a \\\\"b\\\\""'
-    """
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
-    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
+def is_mapping_entry(word: str) -> bool:
+    """Whether a word sets, as hydra's grammar writes it, an entry of a mapping open to any."""
+    return word.startswith("++") and _OPEN.match(word) is not None
 
 
-def _quoted(word: str, quote_sweeps: bool) -> str:
-    """Quote a value that hydra would refuse or change, such as a path with "=", "," or "é"."""
+def _carried(word: str, words: Words, quote_sweeps: bool, kind: Any) -> str:
+    """The word with its value in hydra's grammar; what hydra reads itself stays as it is."""
     pair = split_word(word)
     if pair is None:
         return word
+    if pair[0].startswith(("hydra.", "hydra/")):
+        return word if parse_override(word) else f"{word[: -len(pair[1])]}{quote(pair[1])}"
     value = os.path.expanduser(pair[1]) if pair[1].startswith("~/") else pair[1]
     start = word[: len(word) - len(pair[1])]
-    return start + (value if _survives(f"{pair[0]}={value}", value, quote_sweeps) else quote(value))
-
-
-def _survives(word: str, value: str, quote_sweeps: bool) -> bool:
-    """Whether hydra reads the value as it was typed."""
-    override = parse_override(word)
-    if override is None:
-        return False
-    if override.is_sweep_override():
-        return not quote_sweeps
-    read = override.value()
-    return not isinstance(read, str) or read == value or value[:1] in ("'", '"')
-
-
-def parse_override(word: str) -> Any:
-    """Hydra's reading of one word, or None where its grammar refuses it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        return OverridesParser.create().parse_override(word)
-    except HydraException:
-        return None
+    if "." not in pair[0] and words.choices(pair[0]):
+        return start + carried(value, sweep=not quote_sweeps)
+    kinds = kinds_of(kind, pair[0]) if kind else ()
+    return start + carried(value, sweep=not quote_sweeps, kinds=kinds)
 
 
 def model_words(word: str, words: Words) -> list[str]:
@@ -211,7 +225,8 @@ def model_words(word: str, words: Words) -> list[str]:
         return [word]
     if any(_bare(name) in files for name in several):
         raise UserError(
-            f"{group}={value}: a sweep goes over models or over files of configs/{group}, not both"
+            f"{group}={shown(value)}: a sweep goes over models or over files of configs/{group}, "
+            "not both"
         )
     if value.startswith("[") and value.endswith("]"):
         names = "[" + ",".join(quote(_bare(name)) for name in value[1:-1].split(",")) + "]"

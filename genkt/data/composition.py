@@ -25,6 +25,7 @@ from genkt.data.parts import (
     without_classes,
 )
 from genkt.data.transfer_set_files import ImageFiles, Record, Source, read_tokens
+from genkt.io import home_path
 from genkt.types import UserError
 
 _TOGETHER = 1024
@@ -254,7 +255,7 @@ class TransferSet:
         """
         from genkt.data.transfer_set_save import save_set
 
-        return save_set(self, Path(path).expanduser(), files or ImageFiles(), shard_size,
+        return save_set(self, home_path(path), files or ImageFiles(), shard_size,
                         header or {}, progress)  # fmt: skip
 
     def __len__(self) -> int:

@@ -15,12 +15,13 @@ from typing import Annotated, Any
 
 from PIL import Image, ImageEnhance, ImageOps
 
+from genkt.bounds import Factor, Pixels
 from genkt.data.transform import plain_dict
 from genkt.data.views import crop_box
 from genkt.io import derive_seed
 from genkt.types import Range, UserError
 
-Pair = tuple[float, float]
+Pair = tuple[Factor, Factor]
 
 STRONGEST = 30
 """The largest magnitude; 0 changes nothing but for the operations that have no strength."""
@@ -54,12 +55,12 @@ class CropSpec:
         (True, (24, 24))
     """
 
-    per_image: Annotated[int, Range(0)]
-    seed: Annotated[int, Range(0)]
-    size: Annotated[int, Range(8)]
+    per_image: Annotated[int, Range(0, 10**6)]
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    size: Pixels
     scale: Pair
     ratio: Pair
-    num_ops: Annotated[int, Range(0)]
+    num_ops: Annotated[int, Range(0, 100)]
     magnitude: Annotated[int, Range(0, STRONGEST)]
 
     def __post_init__(self) -> None:

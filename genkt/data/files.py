@@ -14,6 +14,7 @@ from genkt.data.images import ImageSet, Skipped, decode, reasons_text
 from genkt.data.listing import walk
 from genkt.data.scan import map_in_threads
 from genkt.data.system_files import SystemFiles
+from genkt.io import nearby, shown
 from genkt.types import UNLABELLED, UserError
 
 
@@ -33,7 +34,9 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
     """
     missing = [str(path) for path in paths if not Path(path).exists()]
     if missing:
-        raise UserError(f"no such file or folder: {', '.join(missing)}")
+        names, more = ", ".join(map(shown, missing[:5])), len(missing) - 5
+        more_told = f" and {more} more" if more > 0 else ""
+        raise UserError(f"no such file or folder: {names}{more_told}{nearby(missing[0])}")
     beside = SystemFiles()
     skipped: list[Skipped] = []
     found = [file for path in paths for file in _expand(Path(path), beside, skipped)]

@@ -25,7 +25,7 @@ from genkt.data.file_index import (
 )
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.data.scan import check_skipped, map_in_threads
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def _load(name: str, split: str | None) -> Any:
         import datasets
     except ImportError as error:
         raise UserError('hf: needs datasets: pip install "genkt[huggingface]"') from error
-    path = Path(name).expanduser()
+    path = home_path(name)
     saved = any((path / file).is_file() for file in ("state.json", "dataset_dict.json"))
     try:
         if saved:

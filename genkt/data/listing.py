@@ -16,7 +16,7 @@ from genkt.data.file_index import examine_files, forget, index_of
 from genkt.data.formats import DEVELOPED_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
 from genkt.data.system_files import MOST_COUNTED, SystemFiles, file_kind, folder_kind
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, home_path
 from genkt.types import UserError
 
 
@@ -72,7 +72,7 @@ def existing_folder(folder: str | Path) -> Path:
     Raises:
         UserError: it is not there, or no folder.
     """
-    path = Path(os.path.abspath(Path(folder).expanduser()))
+    path = Path(os.path.abspath(home_path(folder)))
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:

@@ -21,7 +21,7 @@ from genkt.data.system_files import file_kind, folder_kind
 from genkt.data.tars import read_tars
 from genkt.data.transfer_set import read_transfer_set
 from genkt.data.transfer_set_files import HEADER
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, nearby, shown
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger("genkt")
@@ -107,9 +107,8 @@ def _expand(location: str) -> list[str]:
             f"{location}: {len(missing)} of {len(found)} are missing, the first is {missing[0]}"
         )
     if missing:
-        parent, name = os.path.split(os.path.abspath(location))
-        close = did_you_mean(name, os.listdir(parent) if os.access(parent, os.R_OK) else ())
-        raise UserError(f"{location}: does not exist.{close} Expected {FORMS}")
+        close = nearby(os.path.abspath(location)) or "."
+        raise UserError(f"{shown(location)}: does not exist{close} Expected {FORMS}")
     return found
 
 

@@ -15,7 +15,7 @@ from genkt.data.images import ImageSet, Skipped, UnreadableImage, content_hash, 
 from genkt.data.scan import check_skipped, map_in_threads
 from genkt.data.separation import finished
 from genkt.data.splits import Splits
-from genkt.io import did_you_mean
+from genkt.io import did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
 
@@ -197,7 +197,7 @@ def _build(
     build = getattr(torchvision.datasets, recipe.class_name)
     if root is None or recipe.generated:
         return build(**arguments)
-    folder = Path(root).expanduser()
+    folder = home_path(root)
     try:
         return build(str(folder), download=download, **arguments)
     except (RuntimeError, OSError, EOFError) as error:

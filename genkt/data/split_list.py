@@ -28,6 +28,7 @@ from genkt.data.separation import finished
 from genkt.data.splits import Splits, check_classes
 from genkt.data.tables import Row, read_rows
 from genkt.data.unlabelled import UnlabelledPlaces
+from genkt.io import home_path
 from genkt.types import UNLABELLED, UserError
 
 logger = logging.getLogger("genkt")
@@ -109,7 +110,7 @@ def read_split_list(
     root = existing_folder(root)
     given = {"train": train, "validation": validation, "test": test}
     lists = {
-        name: _read_list(Path(file).expanduser(), root, labelled=True)
+        name: _read_list(home_path(file), root, labelled=True)
         for name, file in given.items()
         if file is not None
     }
@@ -286,7 +287,7 @@ def _list_unlabelled(
     """Images of folders and list files, each once, without those of the labelled lists."""
     found = UnlabelledPlaces.beside(listings)
     for place in places:
-        path = Path(place).expanduser()
+        path = home_path(place)
         if path.is_file():
             listing = _listing(root, _read_list(path, root, labelled=False))
         else:

@@ -15,7 +15,7 @@ from genkt.data.images import ImageSet, Skipped
 from genkt.data.names import canonical
 from genkt.data.parts import content_of
 from genkt.data.tables import Row, read_rows
-from genkt.io import derive_seed, did_you_mean
+from genkt.io import derive_seed, did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
 Indices = NDArray[np.int64]
@@ -176,7 +176,7 @@ def draw_labels(
             f"came per_class={per_class}, fraction={fraction}, list_file={list_file}"
         )
     if list_file is not None:
-        return _divide(images, _read_list(images, Path(list_file).expanduser()))
+        return _divide(images, _read_list(images, home_path(list_file)))
     unsure = _in_several_classes(images)
     groups = _shuffled_groups(images, seed, "labels")
     classes = [_copies_last(each, unsure) for each in groups]

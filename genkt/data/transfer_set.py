@@ -34,7 +34,7 @@ from genkt.data.transfer_set_files import (
     shard_facts,
 )
 from genkt.files import SEAL, write_signed
-from genkt.io import fingerprint, read_json, reading
+from genkt.io import fingerprint, home_path, read_json, reading
 from genkt.types import UserError
 
 __all__ = [
@@ -106,7 +106,7 @@ class _SavedRecords:
 
 def is_transfer_set(location: str | Path) -> bool:
     """Whether a folder holds a saved set, finished or not."""
-    root = Path(location).expanduser()
+    root = home_path(location)
     return (root / HEADER).is_file() or (root / "shards").is_dir()
 
 
@@ -116,7 +116,7 @@ def read_transfer_set(directory: str | Path) -> TransferSet:
     Raises:
         UserError: no set there, one that is not finished, of another genkt, or damaged.
     """
-    root = Path(directory).expanduser()
+    root = home_path(directory)
     path = root / HEADER
     if not path.is_file():
         if (root / "run.json").is_file():

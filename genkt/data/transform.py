@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from genkt.io import did_you_mean
-from genkt.types import UserError
+from genkt.types import Range, UserError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,6 +27,8 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 CROP_MODES = ("center", "squash")
+_MEANS = Range(-1000, 1000)
+_DEVIATIONS = Range(0, 1000, above=True)
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,11 @@ class ImageTransform:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise UserError(f"input_size: expected (height, width), got {self.input_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if len(self.mean) != 3 or len(self.std) != 3:
             raise UserError(f"mean, std: expected 3 channels, got {self.mean}, {self.std}")
+        for name, values, bounds in (("mean", self.mean, _MEANS), ("std", self.std, _DEVIATIONS)):
+            if not all(map(bounds.holds, values)):
+                raise UserError(f"{name}: expected numbers {bounds}, got {list(values)}")
         if not 0 < self.crop_pct <= 2:
             raise UserError(f"crop_pct: expected a number in (0, 2], got {self.crop_pct}")
         _require_choice("interpolation", self.interpolation, INTERPOLATIONS)
@@ -141,6 +146,22 @@ class ImageTransform:
         return self.input_size, self.interpolation, self.crop_pct, self.crop_mode
 
 
+def refuse_overlay(overlay: Mapping[str, Any], key: str) -> None:
+    """Refuse parts of a transform that are wrong whatever the model declares for the others.
+
+    Raises:
+        UserError: under the dotted ``key``.
+    """
+    whole = {"input_size": (1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)}
+    names = [field.name for field in fields(ImageTransform)]
+    try:
+        ImageTransform(**whole | {name: overlay[name] for name in names if name in overlay})
+    except UserError as error:
+        raise UserError(f"{key}.{error}") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key}: expected numbers and names, got {dict(overlay)}") from error
+
+
 def _require_choice(name: str, value: str, choices: Sequence[str] | Mapping[str, Any]) -> None:
     if value not in choices:
         known = ", ".join(choices)
@@ -167,7 +188,5 @@ def _constants(
 
 def plain_dict(value: DataclassInstance) -> dict[str, Any]:
     """A dataclass's fields with tuples as lists: exactly what JSON gives back."""
-    fields = asdict(value)
-    return {
-        key: list(field) if isinstance(field, tuple) else field for key, field in fields.items()
-    }
+    plain = asdict(value)
+    return {key: list(field) if isinstance(field, tuple) else field for key, field in plain.items()}

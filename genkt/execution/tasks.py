@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
+from genkt.bounds import NumProcesses
 from genkt.execution.ranks import ALONE, Processes, launched
-from genkt.types import Range, UserError
+from genkt.types import UserError
 
 Progress = Callable[[int], None]
 """Told how many images were made since it was called last."""
@@ -56,7 +57,7 @@ class ExecutorSettings:
     """
 
     name: Literal["auto", "inline", "pool", "ray"]
-    num_workers: Annotated[int | None, Range(1)]
+    num_workers: NumProcesses | None
     address: str | None
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class CompletionOptions:
     sampling: Sampling
     encode: Literal["masked", "full"] = "masked"
     fill: Literal["edge", "grey"] = "edge"
-    dilation: Annotated[int, Range(0)] = 1
+    dilation: Annotated[int, Range(0, 1000)] = 1
     keep_visible: bool = False
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from genkt.generative.latent_transformer import LatentTransformer, TransformerConfig
 from genkt.generative.taming_vqgan import check_names, checked, convert_vqgan
 from genkt.generative.vqgan import VQGAN
+from genkt.io import nearby
 from genkt.models.tensor_files import read_tensors
 from genkt.types import UserError
 
@@ -169,7 +170,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     import yaml
 
     if not Path(path).is_file():
-        raise UserError(f"config: no such file: {path}")
+        raise UserError(f"config: no such file: {path}{nearby(path)}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genkt.bounds import BatchSize, Count, NotNegative
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.types import Range, UserError
@@ -47,14 +48,14 @@ class DeepInversionSettings:
         batch_size: pictures optimised together; they share their batch-norm statistics.
     """
 
-    steps: Annotated[int, Range(1)] = 400
-    lr: Annotated[float, Range(1e-6)] = 0.1
-    bn_weight: Annotated[float, Range(0)] = 0.02
-    tv_weight: Annotated[float, Range(0)] = 0.03
-    l2_weight: Annotated[float, Range(0)] = 1e-5
-    jitter: Annotated[int, Range(0)] = 2
+    steps: Count = 400
+    lr: Annotated[float, Range(1e-6, 1000)] = 0.1
+    bn_weight: NotNegative = 0.02
+    tv_weight: NotNegative = 0.03
+    l2_weight: NotNegative = 1e-5
+    jitter: Annotated[int, Range(0, 1000)] = 2
     flip: bool = True
-    batch_size: Annotated[int, Range(1)] = 128
+    batch_size: BatchSize = 128
 
 
 def invert(

@@ -23,7 +23,16 @@ from genkt.generative.latent_transformer import LatentTransformer
 from genkt.generative.masks import check_masks, dilate, fill_hidden, hidden_tokens, to_pixels
 from genkt.generative.sampling import Sampling
 from genkt.generative.vqgan import VQGAN
-from genkt.io import derive_seed, did_you_mean, fingerprint, read_json, resource
+from genkt.io import (
+    derive_seed,
+    did_you_mean,
+    fingerprint,
+    home_path,
+    nearby,
+    read_json,
+    resource,
+    shown,
+)
 from genkt.types import UserError
 
 SHIPPED = "genkt:"
@@ -293,7 +302,9 @@ def load_generator(name: str | Path, *, device: torch.device | str = "cpu") -> G
         UserError: no such generator, or files that do not fit together.
     """
     shipped = str(name).startswith(SHIPPED)
-    directory = _shipped(str(name)) if shipped else Path(name).expanduser()
+    directory = _shipped(str(name)) if shipped else home_path(name)
+    if not directory.exists():
+        raise UserError(f"generator {shown(name)}: no such folder{nearby(directory)}")
     if not (directory / "vqgan" / "config.json").is_file():
         raise UserError(
             f"generator {name}: expected a folder with vqgan/config.json (genkt prime and "
@@ -321,6 +332,6 @@ def _shipped(name: str) -> Path:
     short = name.removeprefix(SHIPPED)
     known = sorted(path.parent.parent.name for path in home.glob("*/vqgan/config.json"))
     if short not in known:
-        shown = " | ".join(SHIPPED + each for each in known) or "a folder"
-        raise UserError(f"generator {name}: expected {shown}.{did_you_mean(short, known)}")
+        choices = " | ".join(SHIPPED + each for each in known) or "a folder"
+        raise UserError(f"generator {name}: expected {choices}.{did_you_mean(short, known)}")
     return home / short

@@ -27,6 +27,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from genkt.bounds import Count, NotNegative
 from genkt.generative.decoder import Decoder, Decoding, Precision
 from genkt.generative.precision import full_precision, threads
 from genkt.types import Range, UserError
@@ -53,8 +54,8 @@ class Sampling:
         UserError: a value out of bounds.
     """
 
-    temperature: Annotated[float, Range(0.0)] = 1.0
-    top_k: Annotated[int | None, Range(1)] = None
+    temperature: NotNegative = 1.0
+    top_k: Count | None = None
     top_p: Annotated[float | None, Range(0.0, 1.0)] = None
     precision: Precision = "float32"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from genkt.bounds import Rate
 from genkt.io import derive_seed
 from genkt.losses.features import reverse_feature_regression
 from genkt.losses.kernels import MIN_ROWS, kernel_distance, linear_kernel, rbf_kernel
@@ -99,7 +100,7 @@ class AFTOptions(BetaOptions):
         kernel_rows: all | labelled; which rows of a batch the transfer term reads.
     """
 
-    mu_lr: float
+    mu_lr: Rate
     kernel: str
     mu: str
     no_kernel: bool

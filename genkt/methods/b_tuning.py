@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genkt.analysis.logme import LogME, logme, logme_released
+from genkt.bounds import NotNegative
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import no_autocast
 from genkt.methods.base import (
@@ -38,7 +39,7 @@ class BTuningOptions(BetaOptions):
             there are labelled images. The linear models are the same.
     """
 
-    temperature: float
+    temperature: NotNegative
     solver: str
 
     def faults(self) -> list[str]:

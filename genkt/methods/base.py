@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from genkt.bounds import NotNegative
 from genkt.io import did_you_mean
 from genkt.losses.logits import MIN_CLASSES, cross_entropy
 from genkt.losses.numerics import require_map, require_matrix, widen
-from genkt.types import UNLABELLED, ModelOutput, UserError
+from genkt.types import UNLABELLED, ModelOutput, Range, UserError
 
 SEARCH = "search"
 
@@ -118,8 +120,8 @@ class BetaOptions(MethodOptions):
         beta_grid: what ``search`` chooses from.
     """
 
-    beta: float | int | str
-    beta_grid: tuple[float, ...]
+    beta: Annotated[float | int | str, Range(0, 10**9)]
+    beta_grid: tuple[NotNegative, ...]
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from genkt.io import did_you_mean
 from genkt.methods.aft import AFT, AFTOptions, build_aft
@@ -33,7 +33,7 @@ from genkt.methods.task_agnostic import (
     StudentContrastive,
     build_contrastive,
 )
-from genkt.types import UserError
+from genkt.types import UserError, ranges_of
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,22 @@ def parse_options(values: Mapping[str, Any]) -> MethodOptions:
         for key, value in values.items()
     }
     options = method.options(**plain)
-    if faults := options.faults():
+    if faults := options.faults() or _range_faults(options):
         raise UserError("; ".join(faults))
     return options
+
+
+def _range_faults(options: MethodOptions) -> list[str]:
+    """A line a number beyond the bounds of its field."""
+    faults = []
+    for key, hint in get_type_hints(type(options), include_extras=True).items():
+        value = getattr(options, key)
+        for number in value if isinstance(value, tuple) else (value,):
+            is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+            bounds = ranges_of(hint)
+            if is_number and not all(bound.holds(number) for bound in bounds):
+                faults.append(f"method.{key}: expected a number {bounds[0]}, got {number}")
+    return faults
 
 
 def build_objective(

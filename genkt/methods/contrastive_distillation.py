@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genkt.bounds import Count, NotNegative, Share, Width
 from genkt.io import derive_seed
 from genkt.losses.contrastive import (
     MIN_ROWS,
@@ -39,7 +40,7 @@ class CDOptions(MethodOptions):
         cd_weight: lambda of lambda * CD + (1 - lambda) * cross-entropy.
     """
 
-    cd_weight: float
+    cd_weight: Share
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""
@@ -67,11 +68,11 @@ class CRDOptions(MethodOptions):
         dim: width of the space that student and teacher are projected to.
     """
 
-    beta: float
-    num_negatives: int
-    momentum: float
-    temperature: float
-    dim: int
+    beta: NotNegative
+    num_negatives: Count
+    momentum: Share
+    temperature: NotNegative
+    dim: Width
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

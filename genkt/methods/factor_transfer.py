@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genkt.bounds import BatchSize, Count, Rate
 from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
 from genkt.losses.numerics import no_autocast, widen
@@ -45,10 +46,10 @@ class FactorTransferOptions(BetaOptions):
         paraphraser_lr: learning rate of its Adam.
     """
 
-    paraphraser_steps: int
-    paraphraser_patience: int
-    paraphraser_batch_size: int
-    paraphraser_lr: float
+    paraphraser_steps: Count
+    paraphraser_patience: Count
+    paraphraser_batch_size: BatchSize
+    paraphraser_lr: Rate
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

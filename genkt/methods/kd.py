@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from genkt.bounds import NotNegative, Share
 from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
 from genkt.losses.logits import ensemble_kl_distillation
@@ -41,8 +42,8 @@ class LogitKDOptions(MethodOptions):
         kl_weight: lambda of lambda * KL + (1 - lambda) * CE; 1 is KL-Dist, below it XE-KL.
     """
 
-    temperature: float
-    kl_weight: float
+    temperature: NotNegative
+    kl_weight: Share
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

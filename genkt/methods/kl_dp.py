@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from genkt.bounds import Count, NotNegative
 from genkt.losses.partition import (
     label_probability,
     largest_probability,
@@ -33,8 +34,8 @@ class KLDPOptions(MethodOptions):
     """
 
     selection: str
-    temperature: float
-    top_k: int | None
+    temperature: NotNegative
+    top_k: Count | None
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from genkt.bounds import Count, Share
 from genkt.methods.base import WeightRule, count_fault, is_number
 from genkt.methods.kd import LogitKDOptions
 
@@ -20,8 +21,8 @@ class MCLOptions(LogitKDOptions):
         every: optimizer steps from one such update to the next.
     """
 
-    decay: float
-    every: int
+    decay: Share
+    every: Count
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from genkt.bounds import NotNegative
 from genkt.losses.relational import MIN_ROWS, rkd_angle, rkd_distance
 from genkt.methods.base import (
     BetaOptions,
@@ -30,8 +31,8 @@ class RKDOptions(BetaOptions):
         distance_weight, angle_weight: their shares; one that is 0 is not computed.
     """
 
-    distance_weight: float
-    angle_weight: float
+    distance_weight: NotNegative
+    angle_weight: NotNegative
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

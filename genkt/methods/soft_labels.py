@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
+from genkt.bounds import NotNegative
 from genkt.losses.logits import MIN_CLASSES, soft_target_cross_entropy, top_k_distillation
 from genkt.methods.base import MethodOptions, Shapes, count_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
-from genkt.types import UserError
+from genkt.types import Range, UserError
 
 AUTO = "auto"
 PAPERS_TOP_K = 10
@@ -23,7 +25,7 @@ class SoftTargetOptions(MethodOptions):
         temperature: T of both predictions.
     """
 
-    temperature: float
+    temperature: NotNegative
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""
@@ -39,8 +41,8 @@ class TopKOptions(MethodOptions):
         top_k: how many classes of a row; ``auto``: the paper's 10, or all where there are fewer.
     """
 
-    temperature: float
-    top_k: int | str
+    temperature: NotNegative
+    top_k: Annotated[int | str, Range(0, 10**9)]
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genkt.bounds import NotNegative, Width
 from genkt.io import derive_seed
 from genkt.losses.contrastive import MIN_ROWS, info_nce, patch_cosine_distance
 from genkt.losses.numerics import no_autocast, widen
@@ -40,8 +41,8 @@ class ContrastiveOptions(MethodOptions):
     """
 
     project: str
-    dim: int
-    temperature: float
+    dim: Width
+    temperature: NotNegative
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

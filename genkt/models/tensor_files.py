@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genkt.io import home_path, nearby
 from genkt.models.places import FIRST
 from genkt.models.safe_pickle import printable, read_torch
 from genkt.models.wrong_files import cut_off, is_npz, is_safetensors, wrong_kind
@@ -58,7 +59,7 @@ def read_content(path: str | Path) -> object:
     Raises:
         UserError: no such file, another kind of file (it is named), damaged, or refused.
     """
-    path = Path(path).expanduser()
+    path = home_path(path)
     try:
         if path.is_dir():
             path = _inside(path)
@@ -81,7 +82,7 @@ def reason(error: Exception) -> str:
 
 def _read_file(path: Path) -> object:
     if not path.is_file():
-        raise UserError(f"checkpoint: no such file: {path}")
+        raise UserError(f"checkpoint: no such file: {path}{nearby(path)}")
     if kind := wrong_kind(path):
         damaged = "readable " if "cut off" in kind else ""
         raise UserError(f"{path}: not a {damaged}checkpoint: {kind}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from genkt.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
+from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS
@@ -24,9 +26,7 @@ from genkt.recipes.recipe_config import (
 )
 from genkt.recipes.set_config import LabelledSet, TransferSettings
 from genkt.training.settings import TrainSettings
-from genkt.types import Range, UserError
-
-Count = Annotated[int, Range(1)]
+from genkt.types import UserError
 
 IN_PYTHON = "images given in Python"
 """The folder of a run whose images were given as an object."""
@@ -43,6 +43,10 @@ class StudentSettings:
     transform: dict[str, Any]
     channels_last: bool
 
+    def __post_init__(self) -> None:
+        """Refuse a transform that no picture can go through. Raises: UserError."""
+        refuse_overlay(self.transform, "student.transform")
+
 
 @dataclass(frozen=True)
 class TeacherSettings:
@@ -56,6 +60,10 @@ class TeacherSettings:
     channels_last: bool
     adapt: Adaptation
     outputs: Literal["cached", "online"]
+
+    def __post_init__(self) -> None:
+        """Refuse a transform that no picture can go through. Raises: UserError."""
+        refuse_overlay(self.transform, "teacher.transform")
 
     def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """The arguments of each of the named models.
@@ -81,15 +89,15 @@ class IrfOptions:
     """
 
     generator: str
-    head_lr: Annotated[float, Range(0)]
+    head_lr: Rate
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
     """``finetune``: the last stage; other settings as in ``train``."""
 
-    steps: Annotated[int, Range(0)]
-    lr: Annotated[float, Range(0)]
+    steps: CountOrNone
+    lr: Rate
     recipe: Literal["fine_tune", "irf"]
 
 
@@ -97,9 +105,9 @@ class FinetuneSettings:
 class AdaptSettings:
     """``adapt``: how a teacher is trained on the few labels (``teacher.adapt=fine_tune | irf``)."""
 
-    steps: Annotated[int, Range(0)]
-    lr: Annotated[float, Range(0)]
-    batch_size: Count
+    steps: CountOrNone
+    lr: Rate
+    batch_size: BatchSize
 
 
 @dataclass(frozen=True)
@@ -113,9 +121,9 @@ class TransferConfig:
     transfer_set: TransferSettings
     recipe: RecipeSettings
     out: str
-    seed: int
-    draws: Count
-    first_draw: Annotated[int, Range(0)]
+    seed: Seed
+    draws: Repeats
+    first_draw: CountOrNone
     baseline: bool
     overwrite: bool
     dry_run: bool
@@ -206,8 +214,14 @@ class TransferConfig:
 def _stage_faults(config: TransferConfig) -> list[str]:
     """What does not fit in the stages, one line each; the same fault of several stages once."""
     faults = []
-    if config.train.steps is None and not config.train.epochs:
+    steps, epochs = config.train.steps, config.train.epochs
+    if steps is None and not epochs:
         faults.append("train.steps: null counts in epochs: give train.epochs above 0 too")
+    if steps is not None and epochs is not None:
+        faults.append(
+            f"train.steps, train.epochs: expected one of them, got {steps} and {epochs:g}; "
+            "train.steps=null counts in epochs, train.epochs=null in steps"
+        )
     if isinstance(config.recipe, StagedRecipe) and config.main_arm != BASELINE:
         for name, stage in config.recipe.trained.items():
             faults += _row_faults(config, name, stage)
@@ -220,21 +234,26 @@ def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list
     """A line where labelled rows leave no room for transfer images in a stage that mixes both."""
     settings = stage.settings(config.train)
     count, size = settings.labelled_per_batch, settings.batch_size
-    if not _mixes(config, stage) or count < size:
+    mixes = _mixes(config, stage)
+    if not _may_mix(stage) or count < size or (count == size and not mixes):
         return []
     own = f"recipe.stages.{name}"
     count_key = own if getattr(stage, "labelled_per_batch", None) is not None else "train"
     size_key = "train" if stage.batch_size is None else own
+    room = "less than" if mixes else "at most"
     return [
-        f"{count_key}.labelled_per_batch: expected less than {size_key}.batch_size ({size}), "
+        f"{count_key}.labelled_per_batch: expected {room} {size_key}.batch_size ({size}), "
         f"got {count}; the rest of a batch are transfer images"
     ]
 
 
 def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
     """Whether labelled and transfer images share the batches of a stage."""
-    if isinstance(config.transfer_set, LabelledSet):
-        return False
+    return _may_mix(stage) and not isinstance(config.transfer_set, LabelledSet)
+
+
+def _may_mix(stage: TrainingStage) -> bool:
+    """The same, were there transfer images."""
     if isinstance(stage, DistilStage):
         return stage.images == "all"
     return isinstance(stage, PseudoLabelStage)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
+from genkt.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.data.views import ViewSpec
-from genkt.types import Range
 
-Share = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(1)]
-Pair = tuple[float, float]
+Pair = tuple[Factor, Factor]
 
 
 @dataclass(frozen=True)
 class ViewSettings:
     """``data.views``: the random views of a training image (see ``ViewSpec``)."""
 
-    num_views: Annotated[int, Range(0)]
+    num_views: CountOrNone
     crop_scale: Pair
     crop_ratio: Pair
     hflip: bool
-    rotate_degrees: float
-    translate: float
+    rotate_degrees: Factor
+    translate: Factor
     scale: Pair
 
     def __post_init__(self) -> None:
@@ -59,7 +57,7 @@ class CarvedData(LabelSettings):
     root: str
     validation_fraction: Share
     test_fraction: Share
-    max_skipped: Annotated[float, Range(0)]
+    max_skipped: NotNegative
 
 
 @dataclass(frozen=True)

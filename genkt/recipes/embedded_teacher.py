@@ -16,6 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from genkt.bounds import (
+    Count,
+    CountOrNone,
+    Depth,
+    NotNegative,
+    Rate,
+    Seconds,
+    Seed,
+    Width,
+)
 from genkt.data.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
 from genkt.data.photos import UPSTREAM_PHOTOS, photo_crops
 from genkt.data.transform import ImageTransform
@@ -24,8 +34,6 @@ from genkt.models.backbone import Backbone
 from genkt.training.averages import AVERAGE_RULE, average_lists
 from genkt.training.steps import StepReport, run_steps, warmup_cosine
 from genkt.types import Range
-
-Count = Annotated[int, Range(1)]
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -47,22 +55,22 @@ class TeacherSettings:
         seed: of weights, glyphs, crops and batches.
     """
 
-    layers: tuple[int, int, int, int]
-    channels: tuple[int, int, int, int]
-    input_size: Annotated[int, Range(32)]
+    layers: tuple[Depth, Depth, Depth, Depth]
+    channels: tuple[Width, Width, Width, Width]
+    input_size: Annotated[int, Range(32, 2**14)]
     steps: Count
-    batch_size: Annotated[int, Range(2)]  # batch norm has no statistics of one row
-    lr: Annotated[float, Range(0)]
-    weight_decay: Annotated[float, Range(0)]
+    batch_size: Annotated[int, Range(2, 2**20)]  # batch norm has no statistics of one row
+    lr: Rate
+    weight_decay: NotNegative
     warmup: Annotated[float, Range(0, 1)]
     label_smoothing: Annotated[float, Range(0, 1)]
     ema: Annotated[float, Range(0, 1)]
     on_photos: Annotated[float, Range(0, 1)]
     num_crops: Count
-    num_written: Annotated[int, Range(0)]
+    num_written: CountOrNone
     precision: Literal["bf16", "fp32"]
-    save_seconds: Annotated[float, Range(0)]
-    seed: int
+    save_seconds: Seconds
+    seed: Seed
 
 
 @dataclass(frozen=True)

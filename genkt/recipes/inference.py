@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.io import home_path, nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
 from genkt.recipes.run_folder import damaged_files
@@ -117,7 +118,8 @@ def load_student(run: str | Path) -> Classifier:
 
 def _student_of(folder: Path) -> str:
     if not folder.is_dir():
-        raise UserError(f"run {folder}: no such folder")
+        kind = "it is a file" if folder.exists() else f"no such folder{nearby(folder)}"
+        raise UserError(f"run {shown(folder)}: {kind}")
     student = folder / "student"
     if not (folder / "run.json").is_file():
         reason = "expected a folder written by genkt transfer (with run.json)"
@@ -150,7 +152,7 @@ def model_name(name: str) -> str:
     Raises:
         UserError: nothing of this name, or an unfinished run.
     """
-    folder = Path(name).expanduser()
+    folder = home_path(name)
     if (folder / "config.json").is_file():
         return f"local-dir:{folder}"
     is_path = name.startswith((".", "/", "~")) or (folder / "run.json").is_file()

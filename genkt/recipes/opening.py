@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from genkt.data.composition import TransferSet
 from genkt.data.splits import Splits
 from genkt.disk import cache_home
-from genkt.io import derive_seed
+from genkt.io import derive_seed, home_path
 from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
 from genkt.models.backbone import Backbone
 from genkt.recipes.config import IN_PYTHON, TransferConfig
@@ -91,7 +90,7 @@ def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Ses
         pool=_pool(config, splits, given.transfer_set),
         folder=folder,
         log=RunLog(folder.path),
-        cache_home=Path(config.cache).expanduser() if config.cache else cache_home(),
+        cache_home=home_path(config.cache) if config.cache else cache_home(),
         views=stored_views(config),
         student=student,
         teachers=teachers,

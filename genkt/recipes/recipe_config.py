@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
+from genkt.bounds import BatchSize, Count, CountOrNone, Factor, Rate, Repeats, Width
 from genkt.methods.base import MethodOptions
 from genkt.training.settings import OptimizerName, TrainSettings
 from genkt.types import Range, UserError
@@ -17,8 +18,6 @@ from genkt.types import Range, UserError
 BASELINE = "stl"
 """The arm of plain fine-tuning."""
 
-Count = Annotated[int, Range(1)]
-Rate = Annotated[float, Range(0)]
 Adaptation = Literal["auto", "none", "linear_probe", "fine_tune", "better", "irf"]
 """What is done to a teacher on the few labels; "better": linear probe or fine-tuning, whichever
 has the higher validation accuracy; "auto": a linear probe where a method needs logits."""
@@ -51,12 +50,19 @@ class AdaptStage:
 class TrainingStage:
     """What every stage that trains the student may say; None: as the run's settings."""
 
-    steps: Annotated[int, Range(0)] | None = None
+    steps: CountOrNone | None = None
     epochs: Rate | None = None
-    batch_size: Count | None = None
+    batch_size: BatchSize | None = None
     lr: Rate | None = None
     optimizer: OptimizerName | None = None
     weight_decay: Rate | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse two lengths. Raises: UserError."""
+        if self.steps is not None and self.epochs is not None:
+            raise UserError(
+                f"steps, epochs: expected one of them, got {self.steps} and {self.epochs:g}"
+            )
 
     def settings(self, base: TrainSettings) -> TrainSettings:
         """``base`` with what the stage says; epochs take the place of steps."""
@@ -82,8 +88,8 @@ class DistilStage(TrainingStage):
     do: Literal["distil"]
     method: MethodOptions | None = None
     images: Literal["all", "labelled"] = "all"
-    teachers: Literal["all", "in_turn"] | list[int] = "all"
-    labelled_per_batch: Annotated[int, Range(0)] | None = None
+    teachers: Literal["all", "in_turn"] | list[Annotated[int, Range(0, 1000)]] = "all"
+    labelled_per_batch: Annotated[int, Range(0, 2**20)] | None = None
 
     def settings(self, base: TrainSettings) -> TrainSettings:
         """``base`` with what the stage says."""
@@ -131,7 +137,7 @@ class PseudoLabelStage(TrainingStage):
     """
 
     do: Literal["pseudo_label"]
-    rounds: Count
+    rounds: Repeats
     threshold: Annotated[float, Range(0, 1)]
     restart: bool
 
@@ -153,9 +159,9 @@ class SelfSupervisedStage(TrainingStage):
 
     do: Literal["self_supervised"]
     objective: Literal["simclr"]
-    temperature: Annotated[float, Range(0.01)]
-    projection: Count
-    crop_scale: tuple[float, float] | None
+    temperature: Annotated[float, Range(0.01, 1000)]
+    projection: Width
+    crop_scale: tuple[Factor, Factor] | None
     color_jitter: Annotated[float, Range(0, 1)]
 
 
@@ -285,9 +291,9 @@ class IrfRecipe:
     arms: list[IrfArm]
     steps: Count
     lr: Rate
-    batch_size: Count
+    batch_size: BatchSize
     upstream: str | None
-    num_frechet: Annotated[int, Range(2)]
+    num_frechet: Annotated[int, Range(2, 10**9)]
 
 
 RecipeSettings = IrfRecipe | StagedRecipe

@@ -18,6 +18,7 @@ from genkt.io import held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.training.stage import Record
 from genkt.types import DamagedError, UserError
+from genkt.written import write_yaml
 
 _FREE = {
     "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
@@ -155,15 +156,13 @@ class RunFolder:
         self._replace = False
 
     def _write_claim(self, command: str, inputs: Mapping[str, str]) -> None:
-        import yaml
-
         if not self._is_run():
             facts = {"config": self.config, "inputs": inputs, "command": command}
             write_signed(self.path / CLAIM, facts)
         repeated = dict(self.config)
         if "overwrite" in repeated:
             repeated["overwrite"] = False  # to repeat a run must never remove one
-        text = yaml.safe_dump(repeated, sort_keys=False, allow_unicode=True)
+        text = write_yaml(repeated)
         write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
 
     def seal(self, names: Sequence[str]) -> None:

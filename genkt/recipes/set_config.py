@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from typing import Literal
 
+from genkt.bounds import BatchSize, Count, NotNegative
 from genkt.recipes.retrieval.settings import SearchSettings
 from genkt.recipes.synthesis.settings import DiggSettings
-from genkt.types import Range, UserError
-
-Count = Annotated[int, Range(1)]
+from genkt.types import UserError
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class DiggSet(DiggSettings):
     generator: str
     sources: Literal["labelled", "all"]
     num_views: Count | None
-    batch_size: Count
+    batch_size: BatchSize
 
     @property
     def synthesis(self) -> DiggSettings:
@@ -98,7 +97,7 @@ class MixSet:
 
     name: Literal["mix"]
     parts: list[str]
-    shares: list[float] | None
+    shares: list[NotNegative] | None
     max_images: list[Count | None] | Count | None
     num_views: Count | None
 

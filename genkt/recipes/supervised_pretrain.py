@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from genkt.data.locations import open_images
 from genkt.data.scan import left_out_notes
 from genkt.data.separation import without_held_out
 from genkt.data.transfer_set_files import HEADER
-from genkt.io import derive_seed
+from genkt.io import derive_seed, home_path
 from genkt.methods.base import Shapes
 from genkt.methods.source_classes import SourceClasses
 from genkt.recipes.body_stage import train_body
@@ -81,7 +80,7 @@ def source_images(source: str, num_images: int, seed: int) -> ImageSet:
     """
     if source == GLYPHS:
         return _glyphs(num_images, derive_seed(seed, "source"))
-    path = Path(source).expanduser()
+    path = home_path(source)
     if path.is_dir() and not (path / HEADER).is_file():
         images = read_classes(path)
     else:

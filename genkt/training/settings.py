@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from genkt.bounds import BatchSize, Count, CountOrNone, NotNegative, Passes, Positive, Rate, Seconds
 from genkt.types import Range, UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -40,26 +41,26 @@ class TrainSettings:
         num_workers: loader processes; "auto" for one a spare core when images come from files.
     """
 
-    steps: Annotated[int, Range(0)] | None
-    epochs: Annotated[float, Range(0)] | None
-    batch_size: Annotated[int, Range(1)]
-    labelled_per_batch: Annotated[int, Range(0)]
+    steps: CountOrNone | None
+    epochs: Passes | None
+    batch_size: BatchSize
+    labelled_per_batch: Annotated[int, Range(0, 2**20)]
     optimizer: OptimizerName
-    lr: Annotated[float, Range(0)]
-    weight_decay: Annotated[float, Range(0)]
+    lr: Rate
+    weight_decay: NotNegative
     momentum: Annotated[float, Range(0, 1)]
     warmup: Annotated[float, Range(0, 1)]
-    clip_grad: Annotated[float, Range(0)] | None
+    clip_grad: Positive | None
     ema: Annotated[float, Range(0, 1)] | None
-    ema_every: Annotated[int, Range(1)]
+    ema_every: Count
     precision: Precision
-    accumulate: Annotated[int, Range(1)]
+    accumulate: Annotated[int, Range(1, 2**16)]
     compile: bool
     select: Literal["last", "best"]
-    eval_every: Annotated[int, Range(0)]
-    log_every: Annotated[int, Range(0)]
-    save_seconds: Annotated[float, Range(0)]
-    num_workers: Annotated[int, Range(0)] | Literal["auto"]
+    eval_every: CountOrNone
+    log_every: CountOrNone
+    save_seconds: Seconds
+    num_workers: Annotated[int, Range(0, 128)] | Literal["auto"]
 
     def __post_init__(self) -> None:
         """Refuse slow weights that never move.

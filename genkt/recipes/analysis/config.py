@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from genkt.bounds import BatchSize, Seed
 from genkt.io import did_you_mean
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.retrieval.encoders import OPEN_CLIP
@@ -67,8 +68,8 @@ class AnalyzeConfig:
     other: str | None
     out: str | None
     overwrite: bool
-    seed: int
-    batch_size: Annotated[int, Range(1)]
+    seed: Seed
+    batch_size: BatchSize
     device: Literal["auto", "cpu", "cuda"]
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genkt.analysis.agreement import linear_cka
+from genkt.io import home_path
 from genkt.locks import LOCKS, at_work
 from genkt.recipes.analysis.collect import (
     Collected,
@@ -75,7 +76,7 @@ def _claimed(config: AnalyzeConfig) -> Path | None:
     """The folder to write, if it is new, empty, or may be replaced."""
     if config.out is None:
         return None
-    out = Path(config.out).expanduser()
+    out = home_path(config.out)
     _require_free(out, config)
     return out
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genkt.files import read_tensors
-from genkt.io import reading
+from genkt.io import home_path, reading
 from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.analysis.collect import Collector, Features
 from genkt.recipes.analysis.probes import probed
@@ -42,7 +42,7 @@ def read_aft(name: str) -> AftRun | None:
     Raises:
         UserError: a run whose teachers or weights are not kept in a form that can be probed.
     """
-    folder = Path(name).expanduser()
+    folder = home_path(name)
     if not (folder / "run.json").is_file():
         return None
     run = read_claim(folder)

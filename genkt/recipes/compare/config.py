@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from genkt.bounds import Repeats
 from genkt.execution.tasks import ExecutorSettings
 from genkt.io import did_you_mean
 from genkt.types import Range, UserError
@@ -27,7 +28,7 @@ class SweepSettings:
 
     name: str
     setting: str
-    values: list[int | float]
+    values: list[Annotated[int | float, Range(-(10**15), 10**15)]]
     words: list[str]
 
 
@@ -42,7 +43,7 @@ class TuningSettings:
             candidate. All have as many: a method must not win by a longer search.
     """
 
-    draws: Annotated[int, Range(1)]
+    draws: Repeats
     grids: dict[str, Any]
 
 

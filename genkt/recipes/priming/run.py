@@ -7,12 +7,13 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from genkt.bounds import Count, Pixels, Seconds, Seed
 from genkt.data.scan import left_out_notes
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
@@ -38,7 +39,7 @@ from genkt.report.grid import save_grid
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.steps import StepReport, Steps, run_steps
-from genkt.types import Range, UserError
+from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
 
@@ -57,14 +58,14 @@ class PrimeConfig:
 
     out: str
     upstream: str | list[str]
-    size: Annotated[int, Range(8)]
-    seed: int
+    size: Pixels
+    seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     features: str
     overwrite: bool
-    eval_every: Annotated[int, Range(1)]
-    log_every: Annotated[int, Range(1)]
-    save_seconds: Annotated[float, Range(0)]
+    eval_every: Count
+    log_every: Count
+    save_seconds: Seconds
     vqgan: VQGANSettings
     transformer: TransformerSettings
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from genkt.bounds import BatchSize, CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.generative.latent_transformer import (
     LatentTransformer,
     TransformerConfig,
@@ -22,9 +23,6 @@ from genkt.recipes.upstream import Upstream
 from genkt.training.averages import average_lists
 from genkt.training.steps import warmup_cosine
 from genkt.types import Range, UserError
-
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, 1)]
 
 _CLUSTER_PICTURES = 4096
 
@@ -44,17 +42,17 @@ class TransformerSettings:
         ema: decay of the averaged weights that are kept.  precision: bf16 autocast or fp32.
     """
 
-    layers: Count
-    heads: Count
-    width: Count
+    layers: Depth
+    heads: Depth
+    width: Width
     dropout: Share
     scans: tuple[str, ...]
     condition: Literal["none", "class", "image"]
-    num_clusters: Annotated[int, Range(2)]
-    steps: Annotated[int, Range(0)]
-    batch_size: Count
-    lr: Annotated[float, Range(0)]
-    weight_decay: Annotated[float, Range(0)]
+    num_clusters: Annotated[int, Range(2, 10**6)]
+    steps: CountOrNone
+    batch_size: BatchSize
+    lr: Rate
+    weight_decay: NotNegative
     warmup: Share
     ema: Share
     precision: Literal["bf16", "fp32"]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genkt.bounds import CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.generative.perceptual import Lpips, TeacherFeatures
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed
 from genkt.io import derive_seed
@@ -24,9 +25,6 @@ from genkt.models.load import ModelSpec, load_model
 from genkt.recipes.upstream import Upstream
 from genkt.training.steps import warmup_cosine
 from genkt.types import Range, UserError
-
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class PerceptualSettings:
     pretrained: bool
     lpips_vgg: str | None
     lpips_linear: str | None
-    weight: Annotated[float, Range(0)]
+    weight: NotNegative
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,10 @@ class GanSettings:
 
     start: Share
     warmup: Share
-    weight: Annotated[float, Range(0)]
-    channels: Count
-    layers: Count
-    lr: Annotated[float, Range(0)]
+    weight: NotNegative
+    channels: Width
+    layers: Depth
+    lr: Rate
 
 
 @dataclass(frozen=True)
@@ -84,18 +82,18 @@ class VQGANSettings:
     """
 
     weights: str | None
-    channels: tuple[int, ...]
-    layers: Count
-    num_codes: Annotated[int, Range(2)]
-    code_dim: Count
-    steps: Annotated[int, Range(0)]
-    batch_size: Annotated[int, Range(2)]
-    lr: Annotated[float, Range(0)]
-    weight_decay: Annotated[float, Range(0)]
+    channels: tuple[Width, ...]
+    layers: Depth
+    num_codes: Annotated[int, Range(2, 2**20)]
+    code_dim: Width
+    steps: CountOrNone
+    batch_size: Annotated[int, Range(2, 2**20)]
+    lr: Rate
+    weight_decay: NotNegative
     warmup: Share
-    commitment: Annotated[float, Range(0)]
+    commitment: NotNegative
     codebook_decay: Share
-    dead_below: Annotated[float, Range(0)]
+    dead_below: NotNegative
     precision: Literal["bf16", "fp32"]
     perceptual: PerceptualSettings
     gan: GanSettings

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
+from genkt.bounds import CountOrNone
 from genkt.data.images import ImageSet
 from genkt.data.locations import open_images
 from genkt.data.splits import Splits
@@ -25,6 +26,7 @@ from genkt.disk import cache_home, require_writable, size_text
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
+from genkt.io import home_path
 from genkt.recipes.data import chosen_images, load_splits
 from genkt.recipes.data_config import DataSettings, EmbeddedData
 from genkt.recipes.retrieval.choose import Inputs
@@ -41,7 +43,6 @@ from genkt.recipes.retrieval.settings import (
 )
 from genkt.recipes.run_folder import RunFolder
 from genkt.training.fabric import make_fabric, peak_memory
-from genkt.types import Range
 
 logger = logging.getLogger("genkt")
 
@@ -54,7 +55,7 @@ class RetrieveConfig(RetrievalSettings):
 
     data: DataSettings
     queries: Literal["labelled", "train", "all"]
-    draw: Annotated[int, Range(0)]
+    draw: CountOrNone
     out: str
     device: Literal["auto", "cpu", "cuda"]
     executor: ExecutorSettings
@@ -121,7 +122,7 @@ def location_of(config: RetrieveConfig, given: GivenImages) -> str:
 
 def store_home(store: str | None) -> Path:
     """Folder of embeddings."""
-    return Path(store).expanduser() if store else cache_home() / "embeddings"
+    return home_path(store) if store else cache_home() / "embeddings"
 
 
 def read_inputs(config: RetrieveConfig, given: GivenImages) -> tuple[Inputs, Splits | None]:

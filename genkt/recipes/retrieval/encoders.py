@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image
 from genkt.data.crops import CropSpec
 from genkt.data.embeddings import embedding_identity
 from genkt.data.transform import ImageTransform
-from genkt.io import fingerprint
+from genkt.io import fingerprint, home_path
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
 from genkt.recipes.retrieval.settings import EncoderSettings
@@ -154,7 +153,7 @@ def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encod
         spec.name, spec.pretrained, spec.weights, spec.args or {}, spec.transform or {},
         spec.channels_last,
     )  # fmt: skip
-    if spec.weights is not None and not Path(spec.weights).expanduser().exists():
+    if spec.weights is not None and not home_path(spec.weights).exists():
         raise UserError(f"encoder.weights: no such file: {spec.weights}")
     return BackboneEncoder(load_model(model), device)
 

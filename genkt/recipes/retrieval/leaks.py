@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.data.tables import Line, read_text, split_lines
-from genkt.io import fingerprint
+from genkt.io import fingerprint, home_path
 from genkt.recipes.retrieval.settings import EncoderSettings, LeakSettings
 from genkt.retrieval.search import ArrayGallery, nearest
 from genkt.types import UserError
@@ -161,7 +161,7 @@ def read_decisions(path: Path, suspects: Sequence[Suspect], expected: str) -> li
         UserError: it cannot be read, is of other suspects, or leaves some of them undecided.
     """
     wanted = {"suspect", "decision", "suspects"}
-    text = read_text(path.expanduser(), "decontaminate.decisions:")
+    text = read_text(home_path(path), "decontaminate.decisions:")
     try:
         header, *lines = split_lines(text, wanted.issubset) or [Line(0, (), "")]
     except csv.Error as error:

@@ -23,7 +23,7 @@ from genkt.data.transfer_set_files import HEADER, remove_leftovers
 from genkt.execution.ranks import Processes
 from genkt.execution.run import run_tasks
 from genkt.execution.tasks import processes_of
-from genkt.io import fingerprint, fingerprint_ids, write_text
+from genkt.io import fingerprint, fingerprint_ids, home_path, write_text
 from genkt.recipes.retrieval.card import card_text
 from genkt.recipes.retrieval.choose import Choice, Chosen, Inputs, query_of
 from genkt.recipes.retrieval.embed import Embedder, worth_it
@@ -137,7 +137,7 @@ def _decisions(settings: RetrievalSettings) -> str | None:
     given = settings.decontaminate
     if given.decisions is None:
         return given.assume
-    path = Path(given.decisions).expanduser()
+    path = home_path(given.decisions)
     if not path.is_file():
         raise UserError(f"decontaminate.decisions: no such file: {path}")
     return fingerprint(path.read_bytes())

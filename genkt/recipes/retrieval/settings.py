@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from genkt.bounds import Count, NotNegative, NumProcesses, Pixels, Seed
 from genkt.data.crops import CropSpec
 from genkt.data.transfer_set_files import ImageFiles
+from genkt.data.transform import refuse_overlay
 from genkt.types import Range, UserError
 
-Count = Annotated[int, Range(1)]
 Cosine = Annotated[float, Range(-1, 1)]
 
 GLYPHS = "glyphs"
@@ -29,7 +30,7 @@ class EncoderSettings:
     """
 
     model: str | list[str]
-    shares: list[Annotated[float, Range(0)]] | None
+    shares: list[NotNegative] | None
     pretrained: bool
     weights: str | list[str | None] | None
     args: dict[str, Any]
@@ -44,6 +45,7 @@ class EncoderSettings:
         Raises:
             UserError: one line a fault.
         """
+        refuse_overlay(self.transform, "encoder.transform")
         names, faults = self.names, []
         if not names or len(set(names)) < len(names):
             faults.append(f"encoder.model: expected names that differ, got {names}")
@@ -94,7 +96,7 @@ class GlyphSettings:
     """
 
     num_images: Count
-    seed: Annotated[int, Range(0)]
+    seed: Annotated[int, Range(0, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,15 @@ class SearchSettings:
     glyphs: GlyphSettings
     strategy: Literal["query_balanced", "best_matches", "random", "text"]
     num_images: Count | None
-    multiplier: Count | None
+    multiplier: Annotated[int, Range(1, 10**6)] | None
     n_counts: Literal["before_filters", "after_filters"]
     on_shortage: Literal["error", "all"]
     crops: CropSpec
     text: TextSettings
     decontaminate: LeakSettings
-    max_side: Annotated[int | None, Range(8)]
+    max_side: Pixels | None
     store: str | None
-    num_threads: Count
+    num_threads: NumProcesses
 
     def __post_init__(self) -> None:
         """Refuse settings that do not go together.
@@ -196,6 +198,6 @@ class RetrievalSettings(SearchSettings):
         shard_size: images of one shard, of embeddings and of the set: the unit of resume.
     """
 
-    seed: int
+    seed: Seed
     files: ImageFiles
     shard_size: Count

@@ -8,10 +8,11 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 
+from genkt.bounds import Count, CountOrNone
 from genkt.data.folders import read_unlabelled
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
@@ -35,7 +36,7 @@ from genkt.recipes.synthesis.settings import DiggSettings, InversionSettings, Sy
 from genkt.recipes.synthesis.shard import ModelNames, Models, load_completer
 from genkt.training.fabric import keep_freed_memory, make_fabric, peak_memory
 from genkt.training.teacher_shards import TeacherSource
-from genkt.types import Range, UserError
+from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
 
@@ -51,9 +52,9 @@ class SynthesizeConfig(SynthesisSettings):
     out: str
     generator: str
     sources: Literal["train", "labelled", "all"]
-    draw: Annotated[int, Range(0)]
+    draw: CountOrNone
     images: str | list[str] | None
-    num_images: Annotated[int | None, Range(1)]
+    num_images: Count | None
     device: Literal["auto", "cpu", "cuda"]
     executor: ExecutorSettings
     overwrite: bool

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from genkt.bounds import BatchSize, Count, NumProcesses, Seed, Share
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.generative.completer import CompletionOptions
 from genkt.generative.deep_inversion import DeepInversionSettings
 from genkt.generative.masks import MaskSettings
 from genkt.generative.sampling import Sampling
 from genkt.types import Range, UserError
-
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class DiggSettings:
     sampling: Sampling
     encode: Literal["masked", "full"]
     fill: Literal["edge", "grey"]
-    dilation: Annotated[int, Range(0)]
+    dilation: Annotated[int, Range(0, 1000)]
     keep_visible: bool
 
     @property
@@ -122,9 +120,9 @@ class SynthesisSettings:
     filters: FilterSettings
     shard_size: Count
     max_sources: Count | None
-    seed: int
-    batch_size: Count
-    num_threads: Count
+    seed: Seed
+    batch_size: BatchSize
+    num_threads: NumProcesses
 
     def __post_init__(self) -> None:
         """Refuse settings that do not go together.
