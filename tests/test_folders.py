@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from source_cases import picture_folder
 
+from genkt.data.files import read_files
 from genkt.data.folders import read_folder, read_unlabelled
 from genkt.data.images import overlap
 from genkt.data.splits import draw_labels
@@ -302,3 +304,27 @@ def test_progress_bar_only_where_asked(tmp_path: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
     read_folder(tmp_path, progress=True)
     assert "8/8" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../..", "self", "/"])
+def test_links_that_go_round_are_not_followed(target: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number, name in enumerate("ab"):
+        picture_folder(root / name, range(4 * number, 4 * number + 4))
+    straight = read_folder(root, test_fraction=0.0).train
+    links = [root / "b" / "self", root / "self", root / "a" / "x.png"]
+    for link in links:
+        link.symlink_to(link.name if target == "self" else target)
+    splits = read_folder(root, test_fraction=0.0, max_skipped=0)
+    assert splits.train.ids == straight.ids and splits.classes == ("a", "b")
+    assert {entry.path for entry in splits.skipped} == set(map(str, links))
+    assert not any(entry.is_damage for entry in splits.skipped)
+    assert len(read_unlabelled(root)) == len(read_files([root])) == 8
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    picture_folder(root / "a", range(4))
+    picture_folder(tmp_path / "elsewhere", range(4, 8))
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    assert read_folder(root, test_fraction=0.0).train.class_counts() == {"a": 4, "b": 4}

@@ -86,7 +86,7 @@ def existing_folder(folder: str | Path) -> Path:
 
 
 def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEntry[str]]:
-    """What a folder holds but hidden and system files, sorted by name.
+    """What a folder holds but hidden and system files and links that go round, sorted by name.
 
     Args:
         beside: counts what is left out.
@@ -96,7 +96,24 @@ def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEn
             every = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
-    return [entry for entry in every if not _is_system(entry, beside)]
+    straight = [entry for entry in every if not _goes_round(entry, folder, beside)]
+    return [entry for entry in straight if not _is_system(entry, beside)]
+
+
+def _goes_round(entry: os.DirEntry[str], folder: Path, beside: SystemFiles | None) -> bool:
+    """Whether an entry is a link to itself, or to a folder that it lies in: it has no end."""
+    if not entry.is_symlink():
+        return False
+    try:
+        leads_above = entry.is_dir() and Path(os.path.realpath(folder)).is_relative_to(
+            os.path.realpath(entry.path)
+        )
+        reason = "link to a folder above it" if leads_above else ""
+    except OSError as error:  # ELOOP
+        reason = f"link that leads nowhere: {error.strerror}"
+    if reason and beside is not None:
+        beside.add_link(entry.path, reason)
+    return bool(reason)
 
 
 def _is_system(entry: os.DirEntry[str], beside: SystemFiles | None) -> bool:

@@ -88,6 +88,7 @@ class SystemFiles:
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, bool], _Tally] = {}
+        self._links: list[Skipped] = []
 
     def add_folder(self, path: str, name: str, num_files: int) -> None:
         """A system folder, and how many image files are in it or below it."""
@@ -100,6 +101,10 @@ class SystemFiles:
     def add_file(self, path: str, name: str) -> None:
         """An image file that is a system file."""
         self._add(file_kind(name), path, name)
+
+    def add_link(self, path: str, reason: str) -> None:
+        """A link that is not followed."""
+        self._links.append(Skipped(path, reason, is_damage=False))
 
     def add_raw(self, path: str, name: str) -> None:
         """A camera raw file beside the picture that was made of it."""
@@ -123,8 +128,8 @@ class SystemFiles:
         return self.add_file(f"{place}/{path}", name)
 
     def entries(self) -> list[Skipped]:
-        """One entry a kind, in the order in which they were met."""
-        return [
+        """One entry a kind, in the order in which they were met, and one a link."""
+        return self._links + [
             Skipped(tally.first, _text(kind, is_folder, tally), is_damage=False)
             for (kind, is_folder), tally in self._tallies.items()
         ]
