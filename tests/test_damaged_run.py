@@ -184,3 +184,24 @@ def test_runs_of_an_older_genkt_still_open(home: Path, caplog: pytest.LogCapture
     np.save(array, np.concatenate([stored, stored]))
     assert run(*words(home)).code == 0 and "trained again" in caplog.text
     assert figures(home / "run")["accuracies"] == before["accuracies"]
+
+
+def test_a_run_has_ended_when_all_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed between its last files goes on; the digests alone may follow the report."""
+    kept(home)
+    out = home / "run"
+    expected = figures(out)
+    (out / "digests.json").unlink()
+    assert run(*words(home)).code == 0
+    assert set(read_json(out / "digests.json")) >= {"report.json", "student/model.safetensors"}
+    (out / "report.json").unlink()
+    for last in ("genkt.recipes.transfer.student_card", "genkt.report.build.render"):
+        with monkeypatch.context() as patch:
+            patch.setattr(last, _interrupted)
+            assert run(*words(home)).code == 130
+        assert not (out / "report.json").exists()
+    assert run(*words(home)).code == 0 and figures(out) == expected
+
+
+def _interrupted(*_: Any) -> str:
+    raise KeyboardInterrupt

@@ -165,6 +165,11 @@ class RunFolder:
         text = write_yaml(repeated)
         write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
 
+    @property
+    def sealed(self) -> bool:
+        """Whether there are digests: an old run has none, and one killed just before them."""
+        return (self.path / SEALS).is_file()
+
     def seal(self, names: Sequence[str]) -> None:
         """Write the digests of files that others read, or take ready-made from a finished run."""
         write_signed(self.path / SEALS, seals_of(self.path, names))

@@ -107,8 +107,9 @@ def _run(
             _export(session, student, cells[config.main_arm][chosen])
         data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
-            build_report(data, folder.path)
             write_text(folder.path / "student" / "README.md", _card(session, data, student))
+            build_report(data, folder.path)  # last: the run has ended where the report is
+        if session.fabric.is_global_zero and not (finished and folder.sealed):
             folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
             folder.end()
             logger.info("finished in %.0f s", time.perf_counter() - started)

@@ -167,12 +167,14 @@ class Environments:
             return [] if "closed" in odd or "full" in odd else ["code 2 without a line of its own"]
         faults = self.bench.faults(ended, oddity.codes)
         if not faults and ended.code == 0 and odd == "umask 077":
-            faults = self._open_files(self.bench.home / "run")
+            faults = self._open_files(self.bench.reference(name).before)
         return [f"{fault} [{odd}]" for fault in faults]
 
-    @staticmethod
-    def _open_files(folder: Path) -> list[str]:
-        wide = [path.name for path in folder.rglob("*") if path.lstat().st_mode & 0o077]
+    def _open_files(self, before: Path) -> list[str]:
+        """New files that others may read, as the user does not want."""
+        home = self.bench.home
+        new = [each for each in home.rglob("*") if not (before / each.relative_to(home)).exists()]
+        wide = [each.name for each in new if each.lstat().st_mode & 0o077]
         return [f"umask 077: others may read {wide[0]} and {len(wide) - 1} more"] if wide else []
 
     def _signal(self, name: str, number: signal.Signals, seconds: float) -> list[str]:
