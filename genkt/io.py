@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genkt.disk import is_special, make_folder, naming_place
+from genkt.disk import PROBE, is_special, make_folder, naming_place
 from genkt.synonyms import means_same
 from genkt.types import DamagedError, UserError
 
@@ -129,6 +129,17 @@ def clear_dead_temporaries(folder: str | Path, of: str = "") -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 os.unlink(entry.path)
+
+
+def contents(folder: Path) -> set[str]:
+    """The names in a folder, without what a killed genkt left half written; none: no folder."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names if name != PROBE and not _names_writer(name)}
+
+
+def _names_writer(name: str) -> bool:
+    named = _TEMPORARY.fullmatch(name)
+    return named is not None and named[1] is not None
 
 
 def _is_dead(entry: os.DirEntry[str], machine: str | None, process: str | None) -> bool:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genkt.disk import PROBE, writing_fault
 from genkt.files import (
     broken_seals,
     discard,
@@ -29,6 +30,7 @@ from genkt.io import (
     atomic_folder,
     atomic_path,
     clear_dead_temporaries,
+    contents,
     read_json,
     temporary_prefix,
     write_text,
@@ -198,6 +200,16 @@ def test_what_dead_writers_of_the_same_file_left_goes_when_it_is_written(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {
         "x.json", "set", own.name, f"{names['y.json']}abcdefgh.json",
     }  # fmt: skip
+
+
+def test_what_a_killed_command_left_does_not_fill_a_folder(tmp_path: Path) -> None:
+    assert contents(tmp_path / "missing") == set()
+    (tmp_path / f"{temporary_prefix('x.json')}abcdefgh.json").touch()
+    (tmp_path / PROBE).mkdir()
+    assert contents(tmp_path) == set()
+    assert writing_fault(tmp_path) is None and not (tmp_path / PROBE).exists()
+    (tmp_path / ".hidden").touch()
+    assert contents(tmp_path) == {".hidden"}
 
 
 def test_temporary_names_tell_who_writes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from filelock import FileLock
 from genkt.disk import naming_place, writing_fault
 from genkt.execution.ranks import Processes
 from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
-from genkt.io import held, reading, write_text
+from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.training.stage import Record
 from genkt.types import DamagedError, UserError
@@ -165,11 +165,6 @@ class RunFolder:
         text = write_yaml(repeated)
         write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
 
-    @property
-    def sealed(self) -> bool:
-        """Whether there are digests: an old run has none, and one killed just before them."""
-        return (self.path / SEALS).is_file()
-
     def seal(self, names: Sequence[str]) -> None:
         """Write the digests of files that others read, or take ready-made from a finished run."""
         write_signed(self.path / SEALS, seals_of(self.path, names))
@@ -225,7 +220,7 @@ class RunFolder:
         return (self.path / CLAIM).exists()
 
     def _holds_other(self) -> bool:
-        return self.path.is_dir() and any(each.name != LOCKS for each in self.path.iterdir())
+        return bool(contents(self.path) - {LOCKS})
 
     def _ended(self) -> bool:
         return self._is_run() and self._last.is_file()
