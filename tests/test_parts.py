@@ -31,7 +31,8 @@ LISTS = SplitListData(
     **SHARED, name="split_list", train="train.csv", validation=None, test=None, unlabelled=[]
 )
 NAMED = TorchvisionData(**SHARED, name="torchvision", dataset="cifar10", download=False)
-IMAGES = from_arrays(np.zeros((20, 4, 4, 3), np.uint8), np.arange(20) % 2, ("a", "b"), "x")
+PIXELS = np.arange(20 * 48, dtype=np.int64).reshape(20, 4, 4, 3).astype(np.uint8)  # no copies
+IMAGES = from_arrays(PIXELS, np.arange(20) % 2, ("a", "b"), "x")
 
 
 def read(data: CarvedData, *, own_validation: bool) -> Splits:
