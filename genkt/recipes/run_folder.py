@@ -14,7 +14,7 @@ from filelock import FileLock
 from genkt.disk import naming_place, writing_fault
 from genkt.execution.ranks import Processes
 from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
-from genkt.io import held, reading, write_text
+from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.training.stage import Record
 from genkt.types import DamagedError, UserError
@@ -220,7 +220,7 @@ class RunFolder:
         return (self.path / CLAIM).exists()
 
     def _holds_other(self) -> bool:
-        return self.path.is_dir() and any(each.name != LOCKS for each in self.path.iterdir())
+        return bool(contents(self.path) - {LOCKS})
 
     def _ended(self) -> bool:
         return self._is_run() and self._last.is_file()
