@@ -149,3 +149,14 @@ def test_bmp_of_16_bits_with_transparency_is_left_out() -> None:
     masks = (0x7C00, 0x3E0, 0x1F, 0x8000)
     with pytest.raises(UnreadableImage, match="16 bits with transparency"):
         decode(bmp_of([ROW_555], 4, 16, compression=3, masks=masks, header=56))
+
+
+def test_a_damaged_count_of_colours_costs_no_memory() -> None:
+    stream = io.BytesIO()
+    Image.new("L", (4, 4)).save(stream, "BMP")
+    data = bytearray(stream.getvalue())
+    struct.pack_into("<I", data, 46, 0x65010101)  # a palette of 1.7 billion colours
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(UnreadableImage):
+        decode(bytes(data))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000

@@ -38,6 +38,8 @@ def mended_bmp(data: bytes) -> bytes:
         return data
     start = _FILE_HEADER + header
     colours = used or 1 << bits
+    if colours > 1 << bits:  # a palette that no pixel can use, perhaps a damaged number
+        return data
     palette = data[start : start + 4 * colours]
     levels = [0, 255] if colours == 2 else list(range(colours))
     if (bits == 8 and colours != 2) or not _is_grey(palette, levels):

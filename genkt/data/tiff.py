@@ -182,8 +182,13 @@ def _kind(page: Any) -> str:
 def _pixels(page: Any) -> NDArray[Any]:
     """[H, W, samples] of a page of tifffile."""
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and page.imagewidth * page.imagelength > 2 * limit:  # as Pillow has it
-        raise UnreadableImage(f"{page.imagewidth} x {page.imagelength} pixels are too many")
+    if limit is not None:  # twice as many, as Pillow has it; of four samples each at the most
+        num_pixels = page.imagewidth * page.imagelength
+        if num_pixels > 2 * limit or math.prod(page.shape) > 8 * limit:
+            size = f"{page.imagewidth} x {page.imagelength}"
+            raise UnreadableImage(f"{size} pixels of {page.samplesperpixel} samples are too many")
+        if page.is_tiled and page.tilewidth * page.tilelength > 2 * limit:
+            raise UnreadableImage(f"tiles of {page.tilewidth} x {page.tilelength} are too large")
     known = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
     if page.photometric not in known or page.dtype is None:
         raise UnreadableImage(f"{_kind(page)} is not a kind that genkt reads")
