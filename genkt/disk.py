@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from genkt.types import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MOST_TRIES = 100
+PROBE = ".genkt-probe"
+"""The folder that is made for a moment to see whether a place can be written."""
 _NO_ROOM = 1 << 16
 """A disk with less than this is full: no writer leaves so little by chance."""
 
@@ -88,7 +89,11 @@ def writing_fault(folder: str | Path) -> str | None:
         return f"{above} is a file"
     try:
         # Only trying tells: permissions say nothing of /proc, of a network's disk or of root.
-        os.rmdir(tempfile.mkdtemp(prefix=".genkt-", dir=above))
+        probe = above / PROBE
+        with contextlib.suppress(FileExistsError):  # of a killed process, or of one at this moment
+            probe.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            probe.rmdir()
     except OSError as error:
         return f"{above}: {error.strerror}"
     return None

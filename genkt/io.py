@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genkt.disk import is_special, make_folder, naming_place
+from genkt.disk import PROBE, is_special, make_folder, naming_place
 from genkt.synonyms import means_same
 from genkt.types import DamagedError, UserError
 
@@ -38,7 +38,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     A reader never sees a half-written file, and a crash leaves the old one. A link is followed:
     the file that it leads to is replaced. What is no regular file (a pipe, /dev/stdout) is
-    written into, in one go at the end.
+    written into, in one go at the end. What killed writers of this file left beside it is removed.
 
     Raises:
         UserError: the path is a folder, or a socket.
@@ -47,6 +47,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     make_folder(target.parent)
     special = is_special(target)
+    if not special:
+        clear_dead_temporaries(target.parent, of=target.name)
     temporary = _temporary(target, Path(tempfile.gettempdir()) if special else target.parent)
     try:
         with naming_place(path, temporary):
@@ -83,6 +85,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Each file is replaced in one step; files of ``path`` that were not written anew stay.
     """
     path = make_folder(os.path.realpath(path))  # a link's target may be on another disk
+    clear_dead_temporaries(path.parent, of=path.name)
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as name:
         with naming_place(path):
             yield Path(name)
@@ -105,21 +108,38 @@ def _machine() -> str:
     return hashlib.blake2b(f"{platform.node()} {processes}".encode(), digest_size=3).hexdigest()
 
 
-def clear_dead_temporaries(folder: str | Path) -> None:
+def clear_dead_temporaries(folder: str | Path, of: str = "") -> None:
     """Remove what killed writers left half written in ``folder`` (not below it).
 
     Only what nobody can be writing: its process was one of this machine and has ended, or nothing
     was written for a week.
+
+    Args:
+        of: only what was to become the file of this name, and says which process wrote it: the
+            folder may be the user's, who has files with dots of his own.
     """
     with contextlib.suppress(OSError):  # no such folder, or one that is only read: nothing to do
         for entry in list(os.scandir(folder)):
             named = _TEMPORARY.fullmatch(entry.name)
+            if of and not (named and named[1] and entry.name.startswith(f".{of}.{named[1]}-")):
+                continue
             if named is None or not _is_dead(entry, *named.groups()[:2]):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 os.unlink(entry.path)
+
+
+def contents(folder: Path) -> set[str]:
+    """The names in a folder, without what a killed genkt left half written; none: no folder."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names if name != PROBE and not _names_writer(name)}
+
+
+def _names_writer(name: str) -> bool:
+    named = _TEMPORARY.fullmatch(name)
+    return named is not None and named[1] is not None
 
 
 def _is_dead(entry: os.DirEntry[str], machine: str | None, process: str | None) -> bool:

@@ -16,6 +16,7 @@ from tiny import Ran, run, transfer_words
 
 from genkt.io import read_json
 from genkt.recipes.cell_files import read_result
+from genkt.recipes.run_folder import OUTPUTS
 from genkt.types import DamagedError
 
 
@@ -184,3 +185,34 @@ def test_runs_of_an_older_genkt_still_open(home: Path, caplog: pytest.LogCapture
     np.save(array, np.concatenate([stored, stored]))
     assert run(*words(home)).code == 0 and "trained again" in caplog.text
     assert figures(home / "run")["accuracies"] == before["accuracies"]
+
+
+def test_a_run_has_ended_when_all_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed between its last files goes on; the digests alone may follow the report."""
+    kept(home)
+    out = home / "run"
+    expected = figures(out)
+    (out / "digests.json").unlink()
+    assert run(*words(home)).code == 0
+    assert set(read_json(out / "digests.json")) >= {"report.json", "student/model.safetensors"}
+    (out / "report.json").unlink()
+    for last in ("genkt.recipes.transfer.student_card", "genkt.report.build.render"):
+        with monkeypatch.context() as patch:
+            patch.setattr(last, _interrupted)
+            assert run(*words(home)).code == 130
+        assert not (out / "report.json").exists()
+    assert run(*words(home)).code == 0 and figures(out) == expected
+
+
+def test_what_only_training_needs_goes_though_it_was_killed_before(home: Path) -> None:
+    kept(home)
+    out = home / "run"
+    for place in ("draws/0/stl/finetune", "draws/1/logit_kd/distil"):
+        (out / place / "state.pt").write_bytes(b"a state")
+    (out / "draws" / "1" / OUTPUTS).mkdir()
+    assert run(*words(home)).code == 0
+    assert not list(out.rglob("state.pt")) and not (out / "draws" / "1" / OUTPUTS).exists()
+
+
+def _interrupted(*_: Any) -> str:
+    raise KeyboardInterrupt

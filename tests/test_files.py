@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genkt.disk import PROBE, writing_fault
 from genkt.files import (
     broken_seals,
     discard,
@@ -25,7 +26,15 @@ from genkt.files import (
     seals_of,
     write_signed,
 )
-from genkt.io import atomic_path, clear_dead_temporaries, read_json, temporary_prefix, write_text
+from genkt.io import (
+    atomic_folder,
+    atomic_path,
+    clear_dead_temporaries,
+    contents,
+    read_json,
+    temporary_prefix,
+    write_text,
+)
 from genkt.training.checkpoint import load_state, save_state, save_weights
 from genkt.types import DamagedError, UserError
 
@@ -169,6 +178,38 @@ def test_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
         f"{mine}abcdefgh.npy", ".x.npy.abcdefgh.npy", ".hidden", "kept.npy",
     }  # fmt: skip
     clear_dead_temporaries(tmp_path / "nowhere")
+
+
+def test_what_dead_writers_of_the_same_file_left_goes_when_it_is_written(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    names = {
+        name: temporary_prefix(name).replace(f"-{os.getpid()}.", f"-{ended.stdout.strip()}.")
+        for name in ("x.json", "y.json", "set")
+    }
+    (tmp_path / f"{names['x.json']}abcdefgh.json").touch()
+    (tmp_path / f"{names['y.json']}abcdefgh.json").touch()
+    (tmp_path / f"{names['set']}abcdefgh").mkdir()
+    own = tmp_path / ".x.json.settings.json"  # the user's: no process is named
+    own.touch()
+    os.utime(own, (0, 0))
+    write_text(tmp_path / "x.json", "whole")
+    with atomic_folder(tmp_path / "set") as folder:
+        (folder / "a").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "x.json", "set", own.name, f"{names['y.json']}abcdefgh.json",
+    }  # fmt: skip
+
+
+def test_what_a_killed_command_left_does_not_fill_a_folder(tmp_path: Path) -> None:
+    assert contents(tmp_path / "missing") == set()
+    (tmp_path / f"{temporary_prefix('x.json')}abcdefgh.json").touch()
+    (tmp_path / PROBE).mkdir()
+    assert contents(tmp_path) == set()
+    assert writing_fault(tmp_path) is None and not (tmp_path / PROBE).exists()
+    (tmp_path / ".hidden").touch()
+    assert contents(tmp_path) == {".hidden"}
 
 
 def test_temporary_names_tell_who_writes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from genkt.cli import streams
 from genkt.cli.terminal import printing
 from genkt.disk import explained
+from genkt.execution.ranks import require_numbers
 from genkt.io import did_you_mean, shown
 from genkt.stopping import Stopped, until_stopped
 from genkt.types import UserError
@@ -108,6 +109,7 @@ def _run(command: str, words: list[str]) -> int:
         return 2
     try:
         with until_stopped():
+            require_numbers()
             _tell_repeated(words)
             importlib.import_module(f"genkt.cli.{command}").run(words)
     except UserError as error:

@@ -25,7 +25,7 @@ from genkt.data.transfer_set_files import (
     shard_facts,
 )
 from genkt.disk import make_folder
-from genkt.io import fingerprint, held, read_json, reading, write_json
+from genkt.io import contents, fingerprint, held, read_json, reading, write_json
 from genkt.types import UserError
 
 _CLAIM = "run.json"
@@ -97,9 +97,9 @@ def _refuse_others(root: Path, claim: Mapping[str, Any]) -> None:
     """
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: expected a folder, it is a file")
-    there = list(root.iterdir()) if root.is_dir() else []  # looked at once: another may be at work
-    if root / _CLAIM not in there:
-        if any(path.name != _LOCK and not is_leftover(path) for path in there):
+    there = contents(root)  # looked at once: another may be at work
+    if _CLAIM not in there:
+        if any(name != _LOCK and not is_leftover(root / name) for name in there):
             raise UserError(f"{root}: the folder is not empty and holds no transfer set of genkt")
         return
     with reading(root / _CLAIM, "the settings of a set"):

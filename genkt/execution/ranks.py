@@ -42,6 +42,25 @@ _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 own environment, where nobody has launched so many processes; the step's count does not."""
 
 
+_NUMBERS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "JSM_NAMESPACE_RANK")
+"""What else torch and Lightning read as numbers, some of it when they are imported."""
+
+
+def require_numbers() -> None:
+    """Refuse an environment whose ranks and counts of processes are no numbers.
+
+    Raises:
+        UserError: naming the variable.
+    """
+    for name in (*(name for names in _LAUNCHERS for name in names), *_NUMBERS):
+        value = os.environ.get(name)
+        if value is not None and not value.isdecimal():
+            raise UserError(
+                f"{name}: expected a whole number in the environment, got {value!r}; unset it, or "
+                "start with torchrun or srun"
+            )
+
+
 def launched() -> Processes:
     """The processes of the launch that this one is part of, or this one alone.
 

@@ -17,12 +17,14 @@ from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe, StagedRecipe
-from genkt.recipes.run_folder import OUTPUTS, RESULT, StageLog, teacher_folder
+from genkt.recipes.run_folder import OUTPUTS, RESULT, teacher_folder
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.search import FOLDER
 from genkt.recipes.session import Session, draw_seed
 from genkt.recipes.stage_kinds import baseline_steps, run_stages
 from genkt.recipes.stages import train_supervised
 from genkt.stopping import part
+from genkt.training.checkpoint import STATE
 from genkt.training.stage import Record
 from genkt.types import CellResult, Cost, DamagedError
 
@@ -36,6 +38,9 @@ def run_cell(session: Session, draw: Draw, arm: str) -> Cell:
         with session.alone(f"draw {draw.index}, {arm}"):
             if not _is_there(session, directory):  # nobody finished it meanwhile
                 _train_cell(session, draw, arm, directory)
+    elif session.fabric.is_global_zero and any(directory.rglob(STATE)):  # killed while it tidied
+        with session.alone(f"draw {draw.index}, {arm}"):
+            _tidy(session, draw, arm, directory)
     return load_cell(session, directory)
 
 
@@ -207,12 +212,14 @@ def load_cell(session: Session, directory: Path) -> Cell:
 
 def _tidy(session: Session, draw: Draw, arm: str, directory: Path) -> None:
     """Drop what only an unfinished cell needs: optimizer states, this draw's teacher outputs."""
-    for state in directory.rglob("state.pt"):
-        state.unlink()
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
-    if arm == BASELINE:
-        return
-    shutil.rmtree(session.folder.cell(draw.index, OUTPUTS), ignore_errors=True)
-    for index in range(len(session.teachers)):
-        for state in session.folder.cell(draw.index, teacher_folder(index)).rglob("state.pt"):
-            state.unlink()
+    if arm != BASELINE:
+        shutil.rmtree(session.folder.cell(draw.index, OUTPUTS), ignore_errors=True)
+        for index in range(len(session.teachers)):
+            _drop_states(session.folder.cell(draw.index, teacher_folder(index)))
+    _drop_states(directory)  # last: while one is there, a killed process had not come to the end
+
+
+def _drop_states(directory: Path) -> None:
+    for state in directory.rglob(STATE):
+        state.unlink()

@@ -15,7 +15,7 @@ from genkt.data.scan import left_out_notes, map_in_threads
 from genkt.data.transfer_set import is_transfer_set, read_header, read_transfer_set
 from genkt.data.transfer_set_files import HEADER, read_records, shard_facts, shard_name
 from genkt.disk import size_text
-from genkt.io import derive_seed, home_path, read_json, write_json, write_text
+from genkt.io import contents, derive_seed, home_path, read_json, write_json, write_text
 from genkt.recipes.set_sheet import (
     CARD,
     SHEET,
@@ -102,7 +102,7 @@ def _claimed(out: str | Path | None) -> Path | None:
     path = home_path(out)
     if path.exists() and not path.is_dir():
         raise UserError(f"out={path}: expected a folder, it is a file")
-    if path.is_dir() and any(path.iterdir()) and not (path / FACTS).is_file():
+    if contents(path) and not (path / FACTS).is_file():
         raise UserError(f"out={path}: the folder is not empty and holds no inspection of genkt")
     return path
 

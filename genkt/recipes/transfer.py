@@ -24,7 +24,8 @@ from genkt.recipes.generated import make_sets, needed_generators, represent
 from genkt.recipes.notices import announce
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.present import report_data
-from genkt.recipes.run_folder import RunFolder, log_to_file
+from genkt.recipes.run_folder import SEALS, RunFolder
+from genkt.recipes.run_log import log_to_file
 from genkt.recipes.session import Session, weights_files
 from genkt.recipes.side_by_side import num_finished, threads_each, work_ahead
 from genkt.recipes.student_card import student_card
@@ -107,8 +108,10 @@ def _run(
             _export(session, student, cells[config.main_arm][chosen])
         data = report_data(session, cells, chosen, command)
         if session.fabric.is_global_zero and not finished:
-            build_report(data, folder.path)
             write_text(folder.path / "student" / "README.md", _card(session, data, student))
+            build_report(data, folder.path)  # last: the run has ended where the report is
+        sealed = finished and (folder.path / SEALS).is_file()  # not where killed just before it
+        if session.fabric.is_global_zero and not sealed:
             folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
             folder.end()
             logger.info("finished in %.0f s", time.perf_counter() - started)

@@ -47,10 +47,13 @@ SCHEMA_VERSION = 1
 
 
 def build_report(data: ReportData, out: str | Path) -> tuple[Path, Path]:
-    """Write ``report.json`` and ``report.html`` into the folder ``out``; return their paths."""
+    """Write ``report.html`` and ``report.json`` into the folder ``out``; return their paths.
+
+    The latter comes last: where it is, a run has ended.
+    """
     out = Path(out)
-    json_path = write_json(out / "report.json", report_dict(data))
     html_path = write_text(out / "report.html", render(data))
+    json_path = write_json(out / "report.json", report_dict(data))
     return json_path, html_path
 
 

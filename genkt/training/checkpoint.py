@@ -13,6 +13,9 @@ from genkt.files import SEAL
 from genkt.io import atomic_path, fingerprint_tensors
 from genkt.types import UserError
 
+STATE = "state.pt"
+"""The state of a stage in its folder, while it is trained."""
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values atomically; SIGKILL leaves the old file whole."""

@@ -17,7 +17,13 @@ from genkt.models.backbone import Backbone
 from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
 from genkt.training.batches import split_batch, to_device
-from genkt.training.checkpoint import load_state, remove_leftovers, save_state, save_weights
+from genkt.training.checkpoint import (
+    STATE,
+    load_state,
+    remove_leftovers,
+    save_state,
+    save_weights,
+)
 from genkt.training.distiller import Distiller, teacher_outputs, trainable
 from genkt.training.fabric import peak_memory
 from genkt.training.identity import stage_identity
@@ -80,7 +86,7 @@ class _Run:
         _require_rows(stage, self.settings.accumulate)
         self.progress = Progress(accumulate=self.settings.accumulate)
         self.identity = stage_identity(stage, self.num_steps)
-        self.state_path = stage.directory / "state.pt"
+        self.state_path = stage.directory / STATE
         self.distiller = Distiller(stage.student, stage.objective).to(fabric.device)
         trained = [p for p in stage.student.parameters() if p.requires_grad]
         trained += stage.objective.parameter_groups()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genkt.analysis.agreement import linear_cka
-from genkt.io import home_path
+from genkt.io import contents, home_path
 from genkt.locks import LOCKS, at_work
 from genkt.recipes.analysis.collect import (
     Collected,
@@ -84,8 +84,7 @@ def _claimed(config: AnalyzeConfig) -> Path | None:
 def _require_free(out: Path, config: AnalyzeConfig) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"out={out}: expected a folder, it is a file")
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    there -= {LOCKS}
+    there = contents(out) - {LOCKS}
     if not there <= set(FILES):
         raise UserError(f"out={out}: the folder is not empty and holds no analysis of genkt")
     if there and not config.overwrite:

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from genkt.disk import make_folder
 from genkt.execution.ranks import launched
+from genkt.io import contents
 from genkt.locks import LOCKS, at_work
 from genkt.recipes.compare.collect import read_arm, warnings
 from genkt.recipes.compare.config import CompareConfig
@@ -145,7 +146,7 @@ def _check_folder(home: Path) -> None:
     if home.exists() and not home.is_dir():
         raise UserError(f"out={home}: expected a folder, it is a file")
     ours = {ARMS, FOLDER, LOGS, ".lock"}
-    there = {path.name for path in home.iterdir()} if home.is_dir() else set()
+    there = contents(home)
     if there - {LOCKS, ".lock"} and not there & ours - {".lock"}:
         raise UserError(f"out={home}: the folder is not empty and holds no comparison")
 
