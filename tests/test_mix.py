@@ -17,6 +17,7 @@ from genkt.cli.app import read_config
 from genkt.cli.words import Words
 from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet
+from genkt.data.parts import content_of
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.io import derive_seed
 from genkt.recipes.config import TransferConfig
@@ -271,18 +272,24 @@ def test_what_was_made_of_held_out_images_is_found(home: Path, tmp_path: Path) -
     assert not len(pool.made_of(draw.labelled, held))
 
 
-def test_copies_of_test_images_are_told(home: Path, tmp_path: Path) -> None:
+def test_saved_copies_of_test_images_are_left_out(home: Path, tmp_path: Path) -> None:
     """A saved picture has another content hash: what it was first is in its record."""
     words = transfer_words(home, "transfer_set=saved", f"transfer_set.root={tmp_path / 'set'}")
     config = read_config(TransferConfig, "transfer", [*words[1:-1], "transfer_set=unlabelled"])
     splits = load_splits(config.data, config.seed)
     assert splits.test is not None
-    for images, told in ((splits.test, True), (splits.train, False)):
-        TransferSet.of(images).without_labels().save(tmp_path / "set", progress=False)
-        notes = pool_of(words).notes
-        expected = f"copied from {len(splits.test)} of the test images"
-        assert any(expected in note for note in notes) == told
-        shutil.rmtree(tmp_path / "set")
+    tested = set(map(content_of, splits.test.ids))
+    both = TransferSet.of(splits.train).concat(TransferSet.of(splits.test)).without_labels()
+    saved = both.save(tmp_path / "set", progress=False)
+    assert not tested.intersection(map(content_of, saved.images.ids))
+    pool = pool_of(words)
+    assert pool.found is not None and pool.found.images.ids == saved.images.ids[: -len(tested)]
+    told = f"{len(tested)} test images are also in transfer_set"
+    assert [told in note for note in pool.notes].count(True) == 1
+    shutil.rmtree(tmp_path / "set")
+    TransferSet.of(splits.test).without_labels().save(tmp_path / "set", progress=False)
+    with pytest.raises(UserError, match="No other image is in it"):
+        pool_of(words)
 
 
 def test_a_folder_may_be_called_as_a_part_is(

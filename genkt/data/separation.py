@@ -76,12 +76,14 @@ def _with_notes(splits: Splits, notes: Sequence[str]) -> Splits:
 
 
 def without_held_out(
-    images: ImageSet, splits: Splits, place: str
+    images: ImageSet, splits: Splits, place: str, copied_from: Sequence[Sequence[str]] = ()
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """(rows of images that are no copies of test or validation images, notes on the others).
 
     Args:
         place: what the images are called in the notes.
+        copied_from: [N] contents of the pictures that each was saved from, as another file; () for
+            images that are as they were found.
     """
     known: dict[str, _Owner] = {
         key: (name, index)
@@ -89,7 +91,10 @@ def without_held_out(
         if name in splits.parts
         for index, key in enumerate(group_keys(splits.parts[name]))
     }
-    out = [(index, known[key]) for index, key in enumerate(group_keys(images)) if key in known]
+    keys = group_keys(images)
+    groups = zip(keys, copied_from or [()] * len(keys), strict=True)
+    found = [next((known[k] for k in (own, *more) if k in known), None) for own, more in groups]
+    out = [(index, owner) for index, owner in enumerate(found) if owner is not None]
     kept = np.setdiff1d(np.arange(len(images)), [index for index, _ in out])
     return kept, tuple(_shared(place, images, out, splits.parts))
 

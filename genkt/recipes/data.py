@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder
 from genkt.data.images import ImageSet, Skipped, concat
-from genkt.data.parts import PlainRecords, content_of, without_classes
+from genkt.data.parts import content_of, without_classes
 from genkt.data.scan import left_out_notes
 from genkt.data.separation import separated
 from genkt.data.sources import read_torchvision
@@ -29,7 +29,12 @@ from genkt.recipes.data_config import (
     TorchvisionData,
 )
 from genkt.recipes.set_config import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
-from genkt.recipes.transfer_images import TransferImages, read_transfer_images
+from genkt.recipes.transfer_images import (
+    TransferImages,
+    copies_in,
+    has_origins,
+    read_transfer_images,
+)
 from genkt.training.batches import TransferPart
 from genkt.types import UNLABELLED, UserError
 
@@ -107,7 +112,7 @@ class Pool:
     def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
         """Those of some rows whose images from elsewhere come of some images, by content."""
         inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
-        if self.found is None or not len(inside) or not _has_origins(self.found):
+        if self.found is None or not len(inside) or not has_origins(self.found):
             return inside[:0]
         contents = set(map(content_of, ids))
         records = self.found.read(inside - self.first)
@@ -328,8 +333,8 @@ def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
-    """Warnings where transfer images are, or come of, images that the run is tested on."""
-    if splits.test is None or not _has_origins(found):
+    """Warnings where transfer images come of images that the run is tested on."""
+    if splits.test is None or not has_origins(found):
         return []
     tested = {content_of(sample_id) for sample_id in splits.test.ids}
     taken: dict[str, set[str]] = {}
@@ -344,17 +349,12 @@ def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
     ]
 
 
-def _has_origins(found: TransferSet) -> bool:
-    """Whether more is known of some image than what it is."""
-    return not all(isinstance(reader, PlainRecords) for reader in found.provenance.readers)
-
-
 def _origins(record: Record) -> dict[str, str]:
     """Contents of the images that one comes of, and how; a saved copy is another file."""
-    detail = record.detail or {}
-    origins = [(detail.get(key), "copied from") for key in ("original", "image")]
-    origins.append((record.parent, _HOW.get(record.source, "taken from")))
-    return {content_of(str(origin)): how for origin, how in origins if origin}
+    origins = dict.fromkeys(map(content_of, copies_in(record)), "copied from")
+    if record.parent:
+        origins[content_of(record.parent)] = _HOW.get(record.source, "taken from")
+    return origins
 
 
 _HOW = {"retrieved": "retrieved by", "synthesized": "made from"}

@@ -12,7 +12,6 @@ import numpy as np
 
 from genkt.data.images import ImageSet, concat
 from genkt.data.scan import left_out_notes
-from genkt.data.separation import without_held_out
 from genkt.data.transfer_set import TransferSet
 from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
@@ -35,6 +34,7 @@ from genkt.recipes.synthesis.settings import (
     MethodSettings,
     SynthesisSettings,
 )
+from genkt.recipes.transfer_images import kept_apart
 from genkt.retrieval.ordering import multiplied
 
 logger = logging.getLogger("genkt")
@@ -154,9 +154,9 @@ def make_sets(session: Session) -> None:
 def _kept_apart(session: Session, draw: Draw) -> OwnSet:
     """A draw's own set without copies of test and validation images, which are told."""
     own, place = own_set(session, draw), f"transfer set of draw {draw.index}"
-    rows, notes = without_held_out(own.found.images, session.pool.splits, place)
+    found, notes = kept_apart(own.found, session.pool.splits, place)
     _tell(session, notes)
-    return replace(own, found=own.found.select(rows)) if notes else own
+    return replace(own, found=found)
 
 
 def _tell(session: Session, notes: Sequence[str]) -> None:

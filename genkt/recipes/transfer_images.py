@@ -11,10 +11,18 @@ import numpy as np
 from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet, concat
 from genkt.data.locations import open_images
-from genkt.data.parts import capped_rows, first_rows, nested_parts, without_classes
+from genkt.data.parts import (
+    PlainRecords,
+    capped_rows,
+    content_of,
+    first_rows,
+    nested_parts,
+    without_classes,
+)
 from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.data.transfer_set import read_transfer_set
+from genkt.data.transfer_set_files import Record
 from genkt.io import did_you_mean
 from genkt.recipes.set_config import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
 from genkt.training.batches import TransferPart
@@ -232,8 +240,34 @@ def _without_held_out(
     """
     if found is None:
         return None
-    rows, said = without_held_out(found.images, splits, f"transfer_set: {name}")
-    if len(found) and not len(rows):
+    kept, said = kept_apart(found, splits, f"transfer_set: {name}")
+    if len(found) and not len(kept):
         raise UserError(f"{said[0]} No other image is in it")
     notes += said
-    return found.select(rows) if said else found
+    return kept
+
+
+def kept_apart(
+    found: TransferSet, splits: Splits, place: str
+) -> tuple[TransferSet, tuple[str, ...]]:
+    """The set without copies of test and validation images, saved ones too, and notes on them.
+
+    Args:
+        place: what the set is called in the notes.
+    """
+    copied_from: list[list[str]] = []
+    if has_origins(found):
+        copied_from = [[content_of(each) for each in copies_in(r)] for r in found.records()]
+    rows, notes = without_held_out(found.images, splits, place, copied_from)
+    return found.select(rows) if notes else found, notes
+
+
+def has_origins(found: TransferSet) -> bool:
+    """Whether more is known of some image than what it is."""
+    return not all(isinstance(reader, PlainRecords) for reader in found.provenance.readers)
+
+
+def copies_in(record: Record) -> list[str]:
+    """Ids of the images that one is a saved copy of, or a part of."""
+    detail = record.detail or {}
+    return [str(detail[key]) for key in ("original", "image") if detail.get(key)]
