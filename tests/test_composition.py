@@ -91,11 +91,14 @@ def test_a_split_is_disjoint_and_complete(found: TransferSet, share: float, seed
     assert rows_of(numbered.split(share, seed)[1]) == rows_of(other)
 
 
-def test_copies_stand_on_one_side_of_a_split() -> None:
-    found = plain("a", 8)
-    one, other = found.concat(found).split(0.5)
-    assert sorted(one.images.ids) == sorted(2 * list(dict.fromkeys(one.images.ids)))
+@fast
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=9), st.floats(0, 1), st.integers(0, 3))
+def test_copies_stand_on_one_side_of_a_split(counts: list[int], share: float, seed: int) -> None:
+    found = plain("a", len(counts)).select(np.repeat(np.arange(len(counts)), counts))
+    one, other = found.split(share, seed)
     assert not set(one.images.ids) & set(other.images.ids)
+    assert sorted([*one.images.ids, *other.images.ids]) == sorted(found.images.ids)
+    assert 2 * abs(len(one) - round(share * len(found))) <= max(counts)
 
 
 @fast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from conftest import HOSTILE
 from tiny import picture, run
 
+from genkt.data.folders import read_folder
 from genkt.recipes.evaluation import Evaluation
 from genkt.types import Prediction
 
@@ -42,6 +44,38 @@ def test_accuracy_by_class_and_interval(finished: Path, tmp_path: Path) -> None:
     assert all(name in ran.out for name in HOSTILE)
     assert any("broken.png" in entry["path"] for entry in facts["skipped"])
     assert "broken.png" in ran.out
+
+
+def test_images_that_the_run_was_not_tested_on_are_told(finished: Path, tmp_path: Path) -> None:
+    """Another seed carves other test images, of which the run may know some."""
+    tested = json.loads((finished / "run" / "report.json").read_text())["predictions"]["ids"]
+    words = ["evaluate", f"model={finished / 'run'}", "data=folder", "device=cpu"]
+    words += [f"data.root={finished / 'images'}", f"output={tmp_path / 'facts.json'}"]
+    assert "may have been trained on" not in run(*words).out
+    ran = run(*words, "seed=1")
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    (note,) = [note for note in facts["notes"] if "may have been trained on" in note]
+    assert note in ran.out and facts["num_images"] == len(tested)
+    images = carved_ids(finished / "images", seed=1)
+    others = len(set(images) - set(tested))
+    assert 0 < others < len(images) and note.startswith(f"{others} of these {len(images)} images")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"predictions": {"ids": [3]}}'])
+def test_a_damaged_report_does_not_stop_an_evaluation(
+    content: str, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "run" / "student", tmp_path / "model")
+    (tmp_path / "model" / "report.json").write_text(content)
+    words = ["evaluate", f"model={tmp_path / 'model'}", "data=folder", "device=cpu"]
+    ran = run(*words, f"data.root={finished / 'images'}")
+    assert ran.code == 0 and "not known which images the run was tested on" in ran.out
+
+
+def carved_ids(root: Path, seed: int) -> tuple[str, ...]:
+    test = read_folder(root, test_fraction=0.2, seed=seed).test
+    assert test is not None
+    return test.ids
 
 
 def test_fewer_classes_in_another_order(finished: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from genkt.data.views import ImageTransform
 from genkt.models.backbone import Backbone
 from genkt.models.heads import heads_of
 from genkt.models.load import ModelSpec, load_model
+from genkt.models.weights import weights_notes
 from genkt.recipes.inference import Classifier
 from genkt.recipes.onnx_export import export_onnx
 from genkt.training.distiller import trainable
@@ -215,6 +216,47 @@ def test_weights_of_other_classes_bring_their_heads(family: str, tmp_path: Path)
     assert loaded.num_classes == 5
     with torch.no_grad():
         assert torch.equal(loaded(images).logits, backbone(images).logits)
+
+
+@pytest.mark.parametrize("family", ["levit", "deit, distilled"])
+@pytest.mark.parametrize("lacks", [("head.", "head_dist."), ("head_dist.",)])
+def test_heads_that_weights_lack_are_new_and_named(
+    family: str, lacks: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The statistics of a head that normalises its input belong to it, not to the body."""
+    name, _, args, _ = FAMILIES[family]
+    state = built(family)[0].model.state_dict()
+    weights = tmp_path / "model.pth"
+    torch.save({k: v for k, v in state.items() if not k.startswith(lacks)}, weights)
+    got = load_model(ModelSpec(name, weights=str(weights), args=args), num_classes=5)
+    lacking = [
+        k for k, v in got.model.state_dict().items() if not torch.equal(v, state[k]) and v.ndim
+    ]
+    assert lacking and all(k.startswith(lacks) for k in lacking)
+    said = weights_notes([str(weights)])[-1]
+    assert "the file has none" in said if len(lacks) == 2 else "head_dist." in said
+
+
+def test_the_classes_of_a_file_are_those_of_its_last_layers(tmp_path: Path) -> None:
+    """48 is the width of what enters the heads, and normalised there."""
+    name, _, args, _ = FAMILIES["levit"]
+    weights = built("levit")[0].export(tmp_path) / "model.safetensors"
+    load_model(ModelSpec(name, weights=str(weights), args=args), num_classes=48)
+    assert (
+        "its head of 48 classes is new, that of the file has 5" in weights_notes([str(weights)])[-1]
+    )
+
+
+def test_a_part_of_a_head_is_none(tmp_path: Path) -> None:
+    source = timm.create_model("resnet18", num_classes=5, layers=(1,) * 4, channels=(4, 4, 8, 8))
+    state = source.state_dict()
+    del state["fc.bias"]
+    weights = tmp_path / "model.pth"
+    torch.save(state, weights)
+    args = {"layers": (1,) * 4, "channels": (4, 4, 8, 8)}
+    got = load_model(ModelSpec("resnet18", weights=str(weights), args=args), num_classes=5)
+    assert not torch.equal(got.model.state_dict()["fc.weight"], state["fc.weight"])
+    assert "left out (fc.weight)" in weights_notes([str(weights)])[0]
 
 
 class Everywhere(nn.Module):

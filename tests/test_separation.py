@@ -330,3 +330,20 @@ def test_a_run_tells_notes_and_system_files_but_lists_damage_alone() -> None:
     assert any(
         note.startswith("1 file was left out: a/bad.png (empty file); the report") for note in notes
     )
+
+
+def test_labels_that_cannot_be_drawn_come_with_what_was_left_out() -> None:
+    """A list names a copy that the test part keeps; half of a class is in a format nobody reads."""
+    train = image_set([(0, 1), (1, 2), (0, 3), (1, 4)], "ab", "t")
+    parts = Splits(train, test=image_set([(0, 1)], "ab", "e"))
+    apart = separated(parts)
+    heic = Skipped("t/9.heic", "HEIC needs a package: pip install pillow-heif")
+    told = replace(apart, train=apart.train.with_skipped([heic]))
+    with pytest.raises(UserError) as caught:
+        pool_of("draws=1", "data.labels_per_class=2", splits=told)
+    assert "'a' has 1. 1 test image is also in train" in str(caught.value)
+    assert str(caught.value).endswith(
+        "left out: t/9.heic (HEIC needs a package: pip install pillow-heif)."
+    )
+    with pytest.raises(UserError, match=r"'b' has 2$"):
+        pool_of("draws=1", "data.labels_per_class=3", splits=Splits(train))

@@ -32,7 +32,8 @@ from genkt.recipes.config import TransferConfig
 from genkt.recipes.course import Course
 from genkt.recipes.irf import SETTINGS, same_training
 from genkt.recipes.opening import Given, open_session
-from genkt.recipes.run_folder import RunFolder, RunLog
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import RunLog
 from genkt.recipes.session import Session
 from genkt.recipes.side_by_side import (
     StudentTask,

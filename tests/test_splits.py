@@ -168,6 +168,10 @@ def test_carving_what_is_missing() -> None:
         carve_missing(Splits(images), test_fraction=0.5, validation_fraction=0.5, seed=0)
     with pytest.raises(UserError, match=r"test_fraction=-0\.1"):
         carve_missing(Splits(images), test_fraction=-0.1, validation_fraction=0.0, seed=0)
+    with pytest.raises(
+        UserError, match=r"^validation_fraction=0\.2: nothing can be held out.* or 0"
+    ):
+        carve_missing(Splits(toy((2, 2))), test_fraction=0.4, validation_fraction=0.2, seed=0)
 
 
 def test_splits_must_agree_on_classes() -> None:

@@ -66,7 +66,7 @@ class Counting:
     def run_step(self) -> dict[str, float]:
         self.step += 1
         if self.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
         return {"loss": 0.0}
 
     def state(self) -> dict[str, int]:
@@ -78,7 +78,7 @@ class Counting:
 
 def test_plain_steps_are_saved_too(tmp_path: Path) -> None:
     path = tmp_path / "vqgan" / "state.pt"
-    with pytest.raises(Stopped, match="SIGINT at step 3 of vqgan, state saved"), until_stopped():
+    with pytest.raises(Stopped, match="SIGTERM at step 3 of vqgan, state saved"), until_stopped():
         run_steps(Counting(), 9, path, "me", save_seconds=1000.0)
     assert torch.load(path, weights_only=True)["step"] == 3
 

@@ -305,7 +305,7 @@ def test_ranks_take_turns_and_rank_zero_finishes(tmp_path: Path) -> None:
     )  # fmt: skip
     run(tmp_path, "one")
     assert content(tmp_path / "two", OF_SPEED) == content(tmp_path / "one", OF_SPEED)
-    assert len(calls) == 4
+    assert len(calls) == 5
 
 
 def class_conditional() -> Generator:

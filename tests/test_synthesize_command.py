@@ -101,7 +101,7 @@ def test_faults_are_told_at_once_and_nothing_is_written(home: Path) -> None:
         (["method=dig"], "synthesis=dig: expected one of digg"),
         (["method=irf", "num_images=5"], "num_images: expected null with synthesis=irf"),
         (["generator=genkt:digit_generator"], "generator genkt:digit_generator: expected"),
-        (["generator=nowhere"], "generator nowhere: expected a folder with vqgan/config.json"),
+        (["generator=nowhere"], "generator nowhere: no such folder"),
         (["images=/no/such"], "/no/such"),
         (["images=[images]", "sources=all"], "images: takes the place of data"),
         (["method=deep_inversion", "teacher=[resnet18,resnet34]"], "teacher: expected one model"),

@@ -153,6 +153,17 @@ def test_a_class_that_is_called_like_a_system_folder_is_not_lost_silently(tmp_pa
     assert "4 image files in 1 hidden folder (.c)" in told[".c"]
 
 
+@pytest.mark.parametrize("empty", [("a",), ("a", "b"), ("unlabelled",)])
+def test_where_only_system_files_are_left_they_are_named(
+    empty: tuple[str, ...], tmp_path: Path
+) -> None:
+    for label, name in enumerate(["a", "b", "unlabelled"]):
+        where = tmp_path / name / ("@eaDir" if name in empty else "")
+        picture_folder(where, range(10 * label, 10 * label + 3))
+    with pytest.raises(UserError, match=f"{3 * len(empty)} image files in {len(empty)} thumbnail"):
+        read_folder(tmp_path)
+
+
 def test_unlabelled_folders_of_lists(tmp_path: Path) -> None:
     root = spoil(picture_folder(tmp_path / "photos", range(6)))
     (tmp_path / "train.csv").write_text("0.png,x\n1.png,y\n")

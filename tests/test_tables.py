@@ -9,11 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genkt.data.class_names import class_in, class_name, several_classes, sorted_classes
+from genkt.data.names import canonical
 from genkt.data.tables import find_columns, read_rows
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
@@ -42,7 +44,7 @@ def test_any_table_comes_back(
         file.write_text(stream.getvalue(), encoding=encoding, newline="")
         found = read_rows(file, "list", known=lambda name: False, labelled=True)
     assert [(row.name, row.class_name, row.fault) for row in found] == [
-        (row[0], row[1], "") for row in table[1:]
+        (row[0], canonical(row[1]), "") for row in table[1:]
     ]
 
 
@@ -102,3 +104,17 @@ def test_headers_name_the_columns(
 ) -> None:
     columns = find_columns(cells)
     assert (None if columns is None else (columns.name, columns.label)) == expected
+
+
+@pytest.mark.parametrize("columns", [["file", "label"], ["label", "file"], ["fold", "label", "id"]])
+def test_a_header_behind_a_mark_of_comments_is_one(columns: list[str], tmp_path: Path) -> None:
+    """As NumPy writes it; what is no header stays a comment."""
+    values = {"file": "7.png", "id": "7.png", "label": "cat", "fold": "3"}
+    rows = np.array([[values[column] for column in columns]] * 2)
+    np.savetxt(tmp_path / "t.csv", rows, fmt="%s", delimiter=",", header=",".join(columns))
+    assert (tmp_path / "t.csv").read_text().startswith("# ")
+    found = read_rows(tmp_path / "t.csv", "list", known=lambda name: False, labelled=True)
+    assert [(row.name, row.class_name) for row in found] == [("7.png", "cat")] * 2
+    (tmp_path / "t.csv").write_text("# label, made by hand\n7.png,cat\n")
+    (row,) = read_rows(tmp_path / "t.csv", "list", known=lambda name: False, labelled=True)
+    assert (row.name, row.class_name, row.fault) == ("7.png", "cat", "")

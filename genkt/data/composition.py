@@ -210,7 +210,9 @@ class TransferSet:
         return self.select(capped_rows(self.images.ids, most, seed))
 
     def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:
-        """``round(share * N)`` images drawn by seed, and the others, each in their order.
+        """About ``share * N`` images drawn by seed, and the others, each in their order.
+
+        Copies of one picture are on one side; see ``split_rows``.
 
         Raises:
             UserError: a share outside 0..1.

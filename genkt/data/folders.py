@@ -263,15 +263,17 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
                 "names differ only in how Unicode writes them."
             )
     if not any(counts):
-        raise UserError(f"{folder}: no images in its {len(folders)} class folders")
+        raise UserError(f"{folder}: no images in its {len(folders)} class folders{_aside(listing)}")
     if part == "train" and not all(counts):
         empty = [name for name, count in zip(listing.classes, counts, strict=True) if not count]
-        raise UserError(f"{folder}: class folders without images: {', '.join(empty)}")
+        raise UserError(
+            f"{folder}: class folders without images: {', '.join(empty)}{_aside(listing)}"
+        )
     return listing
 
 
 def _aside(listing: Listing) -> str:
-    """What may have been meant for a class and was left out."""
+    """What may have been meant for pictures of the data and was left out."""
     return "".join(f"; {entry.path}: {entry.reason}" for entry in listing.beside.entries())
 
 
@@ -285,5 +287,5 @@ def _list_unlabelled(root: Path, folder: Path) -> Listing:
     listing = Listing(root)
     listing.add(folder, UNLABELLED)
     if not listing.paths:
-        raise UserError(f"{folder}: no images in it or below it")
+        raise UserError(f"{folder}: no images in it or below it{_aside(listing)}")
     return listing

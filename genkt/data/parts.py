@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,9 +70,10 @@ def capped_rows(ids: Sequence[str], most: int, seed: int) -> NDArray[np.int64]:
 def split_rows(
     ids: Sequence[str], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """``round(share * N)`` rows and the others, both ascending, drawn by content.
+    """About ``share * N`` rows and the others, both ascending, drawn by content.
 
-    Copies of one picture stand together in the draw, so that at most one picture is on both sides.
+    Copies of one picture are on one side: the first part has ``round(share * N)`` rows or, where
+    that would part copies, the nearest number that does not.
 
     Raises:
         UserError: a share outside 0..1.
@@ -81,7 +83,9 @@ def split_rows(
     order = sorted(
         range(len(ids)), key=lambda row: derive_seed(seed, content_of(ids[row]), "split")
     )
-    cut = round(share * len(ids))
+    contents = [content_of(ids[row]) for row in order]
+    inner = (at for at, pair in enumerate(pairwise(contents), 1) if pair[0] != pair[1])
+    cut = min([0, *inner, len(ids)], key=lambda at: abs(at - round(share * len(ids))))
     first, second = np.array(order[:cut], np.int64), np.array(order[cut:], np.int64)
     return np.sort(first), np.sort(second)
 

@@ -26,7 +26,7 @@ from genkt.data.names import on_disk
 from genkt.data.scan import check_skipped
 from genkt.data.separation import finished
 from genkt.data.splits import Splits, check_classes
-from genkt.data.tables import Row, read_rows
+from genkt.data.tables import Row, check_faults, read_rows
 from genkt.data.unlabelled import UnlabelledPlaces
 from genkt.io import home_path
 from genkt.types import UNLABELLED, UserError
@@ -34,7 +34,6 @@ from genkt.types import UNLABELLED, UserError
 logger = logging.getLogger("genkt")
 
 _WHAT = "split list"
-_MOST_FAULTS = 10
 _MOST_HINTS = 3
 _MOST_SEARCHED = 200_000
 _MOST_COMPARED = 10_000
@@ -175,7 +174,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
             rows[row.path] = row
         else:
             faults.append(f"line {each.line.number}: {row}")
-    _check_faults(file, faults)
+    check_faults(faults, f"{_WHAT} {file}")
     if not rows:
         columns = "filename,class" if labelled else "filename"
         raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
@@ -186,14 +185,6 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
         lacking = (_WHAT, file, len(completed), completed[0])
         logger.warning("%s %s: names without the file's ending: %d, the first is %s", *lacking)
     return _List(file, tuple(rows.values()))
-
-
-def _check_faults(file: Path, faults: Sequence[str]) -> None:
-    if faults:
-        shown = "; ".join(faults[:_MOST_FAULTS])
-        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError(f"{_WHAT} {file}, {count}: {shown}{more}")
 
 
 class _Endings:

@@ -14,7 +14,7 @@ from genkt.data.class_names import class_of_text
 from genkt.data.images import ImageSet, Skipped
 from genkt.data.names import canonical
 from genkt.data.parts import content_of
-from genkt.data.tables import Row, read_rows
+from genkt.data.tables import Row, check_faults, read_rows
 from genkt.io import derive_seed, did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError
 
@@ -221,11 +221,7 @@ def _read_list(images: ImageSet, list_file: Path) -> list[int]:
             chosen[found] = None
         else:
             faults.append(f"line {row.line.number}: {found}")
-    if faults:
-        more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise UserError(
-            f"list file {list_file}, {len(faults)} faults: {'; '.join(faults[:10])}{more}"
-        )
+    check_faults(faults, f"list file {list_file}")
     if not chosen:
         raise UserError(
             f"list file {list_file}: expected one path or sample id a line, it is empty"
@@ -321,7 +317,7 @@ def carve_missing(
     holds before, 0 for none.
 
     Raises:
-        UserError: fractions below 0, or that leave nothing to train on.
+        UserError: fractions below 0, or that leave nothing to train on; nothing to carve.
     """
     for name, value in (
         ("test_fraction", test_fraction),
@@ -336,12 +332,25 @@ def carve_missing(
         )
     rest = 1.0
     if test_fraction and splits.test is None and splits.validation is None:
-        kept, held = holdout(splits.train, test_fraction, seed, "test")
+        kept, held = _carve(splits.train, "test", test_fraction, test_fraction, seed)
         splits = replace(splits, train=splits.train.select(kept), test=splits.train.select(held))
         rest -= test_fraction
     if validation_fraction and splits.validation is None:
-        kept, held = holdout(splits.train, validation_fraction / rest, seed, "validation")
+        share = validation_fraction / rest
+        kept, held = _carve(splits.train, "validation", validation_fraction, share, seed)
         splits = replace(
             splits, train=splits.train.select(kept), validation=splits.train.select(held)
         )
     return splits
+
+
+def _carve(
+    images: ImageSet, part: str, fraction: float, share: float, seed: int
+) -> tuple[Indices, Indices]:
+    """As ``holdout``; where nothing can be, the message names the setting."""
+    try:
+        return holdout(images, share, seed, part)
+    except UserError as error:
+        raise UserError(
+            f"{part}_fraction={fraction}: {error}; give more images, a {part} part, or 0"
+        ) from error

@@ -27,6 +27,7 @@ NAME_COLUMNS = (
 """What a column that names the image is called (see ``plain_key``), the surest first."""
 
 _SEPARATORS = ",;\t"
+_MOST_FAULTS = 10
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -181,8 +182,8 @@ def _place(keys: Sequence[str], known: Sequence[str]) -> int | None:
 def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: bool) -> list[Row]:
     """The rows of a list of images: ``filename,class``, or columns that a header names.
 
-    A line that starts with ``#`` is a comment unless it names an image that is there. What is
-    ignored, or read as another name, is told once.
+    A line that starts with ``#`` is a comment unless it names an image that is there, or is the
+    first one and a header. What is ignored, or read as another name, is told once.
 
     Args:
         what: the file is, for messages.
@@ -201,7 +202,7 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
         lines = split_lines(read_text(file, what), fits, two=labelled)
     except csv.Error as error:
         raise UserError(f"{place}: {error}") from error
-    lines = _without_comments(lines, known, place)
+    lines = _without_comments(_bare_header(lines), known, place)
     columns = find_columns(lines[0].cells) if lines else None
     if columns is not None:
         del lines[0]
@@ -211,6 +212,34 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
     rows = [_row(line, columns or Columns()) for line in lines]
     _tell_renamed(rows, columns or Columns(), place)
     return rows
+
+
+def check_faults(faults: Sequence[str], place: str) -> None:
+    """Refuse a list with faulty lines: all are counted, the first few are shown.
+
+    Args:
+        faults: one text a line.  place: what the file is, and its path.
+
+    Raises:
+        UserError: there are some.
+    """
+    if faults:
+        shown = "; ".join(faults[:_MOST_FAULTS])
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UserError(f"{place}, {count}: {shown}{more}")
+
+
+def _bare_header(lines: Sequence[Line]) -> list[Line]:
+    """The lines, the first without the # that NumPy puts before a header, where it is one."""
+    if not lines or not lines[0].text.startswith("#"):
+        return list(lines)
+    first, *rest = lines
+    cells = (first.cells[0].lstrip("# "), *first.cells[1:])
+    columns = find_columns(cells)
+    if columns is None or columns.name is None or columns.label is None:
+        return list(lines)
+    return [Line(first.number, cells, first.text.lstrip("# ")), *rest]
 
 
 def _without_comments(

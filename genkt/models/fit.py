@@ -95,6 +95,7 @@ class Target:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.expected: dict[str, Tensor] = model.state_dict()
+        self.heads = [_names_of(model, head) for head in heads_of(model)]
         self.head = head_names(model)
         trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         self.wanted = [
@@ -129,8 +130,9 @@ class Target:
         unknown = [k for k in extra if self._is_part(k)]
         if missing or unknown or shapes:
             return self._misfit(state, missing, unknown, shapes)
-        heads = {k for k in self.head & state.keys() if state[k].ndim == self.expected[k].ndim}
-        tensors = {k: v for k, v in state.items() if k in shaped or k in heads}
+        heads = {k for head in self.heads if self._has_whole(head, state) for k in head}
+        body = shaped - self.head
+        tensors = {k: v for k, v in state.items() if k in body or k in heads}
         made = [k for k in self.expected if k not in tensors and k not in self.head]
         return Fitted(
             tensors,
@@ -159,6 +161,10 @@ class Target:
 
     def _has_shape(self, name: str, value: Tensor) -> bool:
         return value.shape == self.expected[name].shape
+
+    def _has_whole(self, head: set[str], state: Mapping[str, Tensor]) -> bool:
+        """Whether all of a head is there, perhaps with other classes; a part of one is no head."""
+        return all(k in state and state[k].ndim == self.expected[k].ndim for k in head)
 
     def _is_part(self, name: str) -> bool:
         """Whether a tensor that the model does not know belongs to the network it stands for.
@@ -198,9 +204,24 @@ class Target:
 
 
 def head_names(model: nn.Module) -> set[str]:
-    """The weights of the classifier, or of all heads, as the model's state dict calls them."""
-    head = {id(parameter) for part in heads_of(model) for parameter in part.parameters()}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in head}
+    """Weights and statistics of the classifier, or of all heads, as the state dict calls them."""
+    return {name for head in heads_of(model) for name in _names_of(model, head)}
+
+
+def class_rows(model: nn.Module) -> set[str]:
+    """Those of ``head_names`` that have a row for each class: of linear layers, but hidden ones."""
+    layers = [layer for head in heads_of(model) for layer in head.modules()]
+    linear = [layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    last = [layer for layer in linear if len(layer.weight) == model.num_classes]
+    return {name for layer in last for name in _names_of(model, layer)}
+
+
+def _names_of(model: nn.Module, part: nn.Module) -> set[str]:
+    """The weights and statistics of a part of a model, as its state dict calls them."""
+    own = {id(parameter) for parameter in part.parameters()}
+    own |= {id(value) for name, value in part.named_buffers() if name.endswith(_STATISTICS)}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name for name, value in named if id(value) in own}
 
 
 def _resize(name: str, value: Tensor, expected: Tensor, model: nn.Module) -> Tensor | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sized
 
 from torch import nn
 
-from genkt.models.fit import NO_WEIGHT, Fitted, Target, head_names, values_fault
+from genkt.models.fit import NO_WEIGHT, Fitted, Target, class_rows, head_names, values_fault
 from genkt.models.places import Place, places
 from genkt.models.safe_pickle import printable
 from genkt.models.tensor_files import odd_tensor
@@ -108,11 +108,13 @@ def _no_tensors(content: object) -> str:
 def _classes_of(model: nn.Module, fitted: Fitted) -> int:
     """How many classes the weights have; the model's own number where they do not say."""
     own: int = model.num_classes  # type: ignore[assignment]
-    expected = model.state_dict()
-    # Not every weight of a head has a row a class: some normalise its input first.
-    rows = [name for name in head_names(model) if expected[name].shape[0] == own]
-    sizes = {fitted.tensors[name].shape[0] for name in rows if name in fitted.tensors}
+    sizes = _rows_of(model, fitted)
     return sizes.pop() if len(sizes) == 1 else own
+
+
+def _rows_of(model: nn.Module, fitted: Fitted) -> set[int]:
+    """The numbers of classes that the heads of the weights have."""
+    return {fitted.tensors[name].shape[0] for name in class_rows(model) & fitted.tensors.keys()}
 
 
 def _is_twin(place: Place, other: Place) -> bool:
@@ -124,13 +126,17 @@ def _is_twin(place: Place, other: Place) -> bool:
 def _new_head(model: nn.Module, fitted: Fitted, loaded: Iterable[str]) -> tuple[str, bool]:
     """What is said of a head that the weights did not give, and whether they had none."""
     head = head_names(model)
-    if not head or head <= set(loaded):
+    new = head.difference(loaded)
+    if not new:
         return "", False
     classes = f"its head of {model.num_classes} classes is new"
-    if head.isdisjoint(fitted.tensors):
+    lost = sorted(head.difference(fitted.tensors))
+    if len(lost) == len(head):
         return f"{classes}, the file has none", True
-    shape = {tuple(fitted.tensors[name].shape) for name in head if name in fitted.tensors}
-    return f"{classes}, that of the file has {max(sizes[0] for sizes in shape)}", False
+    if lost:
+        return f"a part of {classes}, the file does not have it: {_some(lost)}", True
+    there = ", ".join(map(str, sorted(_rows_of(model, fitted))))
+    return f"{classes}, that of the file has {there}", False
 
 
 def _told(place: Place, others: list[Place], fitted: Fitted) -> tuple[str, bool]:

@@ -17,7 +17,8 @@ from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, same_training, train_setting
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe, StagedRecipe
-from genkt.recipes.run_folder import OUTPUTS, RESULT, StageLog, teacher_folder
+from genkt.recipes.run_folder import OUTPUTS, RESULT, teacher_folder
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.search import FOLDER
 from genkt.recipes.session import Session, draw_seed
 from genkt.recipes.stage_kinds import baseline_steps, run_stages

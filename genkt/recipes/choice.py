@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genkt.data.splits import Splits, draw_labels
+from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.models.load import load_model
 from genkt.recipes.config import TransferConfig
+from genkt.recipes.data import drawn_labels
 from genkt.recipes.data_config import EmbeddedData
 from genkt.recipes.evidence import contrast, share_of_gains
 from genkt.recipes.session import student_spec, teacher_specs
@@ -56,14 +57,7 @@ def facts_of(
         student, teachers: given in Python, in place of those that the settings name; such a
             student counts as pretrained.
     """
-    data = config.data
-    labelled, others = draw_labels(
-        splits.train,
-        per_class=data.labels_per_class,
-        fraction=data.label_fraction,
-        list_file=data.label_list,
-        seed=derive_seed(config.seed, "draw", 0),
-    )
+    labelled, others = drawn_labels(config.data, splits, derive_seed(config.seed, "draw", 0))
     unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
     settings = config.student
     loaded = student is not None or settings.pretrained or settings.weights is not None
@@ -77,7 +71,7 @@ def facts_of(
         student_pretrained=loaded,
         student_knows=student is not None and _knows(student, splits.classes),
         teachers_know=all(_knows(teacher, splits.classes) for teacher in teachers),
-        built_in=isinstance(data, EmbeddedData),
+        built_in=isinstance(config.data, EmbeddedData),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
-from genkt.recipes.run_folder import StageLog
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.session import Session, TeacherSet
 from genkt.recipes.teachers import prepare_teachers
 from genkt.training.stage import Record

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Literal, Protocol, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genkt.data.composition import TransferSet
 from genkt.data.folders import read_folder
-from genkt.data.images import ImageSet, Skipped, concat, overlap
+from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.parts import PlainRecords, content_of, without_classes
 from genkt.data.scan import left_out_notes
 from genkt.data.separation import separated
@@ -86,7 +87,7 @@ class Pool:
         images: training images, then the transfer images that came from elsewhere.
         draws: the run's label draws, rows of these images.
         splits: the data they come from.
-        notes: what the user should know, e.g. test images that are also training images.
+        notes: what the user should know, e.g. copies of test images that were left out.
         found: the transfer images that are no training images, with their provenance.
         first: the row of ``images`` where they start.
     """
@@ -199,14 +200,29 @@ def chosen_images(
         return concat(train, splits.unlabelled)
     if which != "labelled":
         return train
-    labelled, _ = draw_labels(
-        train,
-        per_class=data.labels_per_class,
-        fraction=data.label_fraction,
-        list_file=data.label_list,
-        seed=derive_seed(seed, "draw", draw),
-    )
+    labelled, _ = drawn_labels(data, splits, derive_seed(seed, "draw", draw))
     return train.select(labelled)
+
+
+def drawn_labels(
+    data: DataSettings, splits: Splits, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The training images that keep their label, as the settings choose them, and all others.
+
+    Raises:
+        UserError: as ``draw_labels``; with what was left out of the data, as that may be why.
+    """
+    try:
+        return draw_labels(
+            splits.train,
+            per_class=data.labels_per_class,
+            fraction=data.label_fraction,
+            list_file=data.label_list,
+            seed=seed,
+        )
+    except UserError as error:
+        notes = [*splits.notes, *left_out_notes(splits.skipped)]
+        raise UserError(" ".join([f"{error}{'.' * bool(notes)}", *notes])) from error
 
 
 def _check_training(splits: Splits) -> None:
@@ -258,7 +274,8 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
         found=found,
         first=int(np.searchsorted(needed, transfer.first)),
     )
-    notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn), *_warnings(pool)]
+    notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn)]
+    notes += left_out_notes(pool.skipped, "; the report lists them")
     if transfer.found is not None:
         notes += _made_of_test_images(transfer.found, splits)
     return replace(pool, notes=tuple(notes))
@@ -275,13 +292,7 @@ def _draw(
     """
     data = settings.data
     seed = derive_seed(settings.seed, "draw", settings.first_draw + index)
-    labelled, others = draw_labels(
-        splits.train,
-        per_class=data.labels_per_class,
-        fraction=data.label_fraction,
-        list_file=data.label_list,
-        seed=seed,
-    )
+    labelled, others = drawn_labels(data, splits, seed)
     labels = np.full(len(transfer.images), UNLABELLED, dtype=np.int64)
     labels[labelled] = splits.train.labels[labelled]
     rows, parts, copies = transfer.choose(labelled, others, seed)
@@ -314,16 +325,6 @@ def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
         transfer=place(draw.transfer),
         parts=tuple(replace(part, rows=place(part.rows)) for part in draw.parts),
     )
-
-
-def _warnings(pool: Pool) -> list[str]:
-    notes, splits, images = [], pool.splits, pool.images
-    if splits.test is not None and (same := overlap(images, splits.test)):
-        notes.append(
-            f"{len(same)} test images are also training or transfer images "
-            f"(e.g. {same[0][1]}): accuracies are too high by as much."
-        )
-    return notes + left_out_notes(pool.skipped, "; the report lists them")
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:

@@ -19,7 +19,7 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.course import Course
 from genkt.recipes.data import Draw
 from genkt.recipes.recipe_config import DistilStage, SoupStage
-from genkt.recipes.run_folder import StageLog
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.search import FOLDER, searched
 from genkt.recipes.session import Session, TeacherSet, draw_seed
 from genkt.recipes.stages import train_stage

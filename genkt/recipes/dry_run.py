@@ -25,7 +25,8 @@ from genkt.recipes.generated import HOME, make_images, num_made, planned_draw
 from genkt.recipes.irf import SETTINGS, train_setting
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.recipe_config import IrfRecipe, StagedRecipe
-from genkt.recipes.run_folder import RunFolder, StageLog
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.session import Session
 from genkt.recipes.set_config import DiggSet, RetrievedSet
 from genkt.recipes.side_by_side import num_worth, threads_each

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from genkt.analysis.statistics import wilson_interval
 from genkt.data.images import ImageSet, Skipped
+from genkt.data.parts import content_of
 from genkt.data.splits import Splits
+from genkt.io import read_json, reading
 from genkt.recipes.data import load_splits
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
-from genkt.types import Prediction, UserError
+from genkt.types import DamagedError, Prediction, UserError
 
 
 class EvaluateSettings(Protocol):
@@ -38,7 +41,7 @@ class Evaluation:
     """Predictions of one model on one labelled part; ``skipped`` files could not be read.
 
     Args:
-        notes: on the data, see ``Splits``.
+        notes: on the data, see ``Splits``, and on images that a run may have been trained on.
     """
 
     model: str
@@ -115,9 +118,34 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     prediction = predict_images(
         classifier, images, device=settings.device, batch_size=settings.batch_size
     )
+    notes = [*splits.notes, *_perhaps_trained_on(settings.model, settings.split, images)]
     return Evaluation(
-        settings.model, settings.split, images.classes, prediction, splits.skipped, splits.notes
+        settings.model, settings.split, images.classes, prediction, splits.skipped, tuple(notes)
     )
+
+
+def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:
+    """A note on images of a run's own data that it was not tested on: they may be training ones.
+
+    Another seed, another fraction, or a genkt that kept copies apart divides a folder otherwise.
+    """
+    report = Path(model).expanduser() / "report.json"
+    if split == "train" or not report.is_file():
+        return []
+    try:
+        with reading(report, "a report"):
+            predictions = read_json(report, "a report").get("predictions") or {}
+            known = set(map(content_of, predictions.get("ids") or ()))
+    except DamagedError as error:
+        return [f"{error}: it is not known which images the run was tested on."]
+    others = [each for each in images.ids if content_of(each) not in known]
+    if not others or len(others) == len(images):
+        return []
+    return [
+        f"{len(others):,} of these {len(images):,} images are not among those that the run was "
+        f"tested on (e.g. {others[0].rpartition('#')[0]}): where its data were divided otherwise, "
+        "it may have been trained on them."
+    ]
 
 
 def labelled_part(splits: Splits, name: str) -> ImageSet:

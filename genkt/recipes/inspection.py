@@ -156,7 +156,7 @@ def _facts(found: TransferSet) -> dict[str, str]:
     if copies:
         facts["copies"] = f"{copies:,} images have the same content as an earlier one"
     if notes := left_out_notes(found.images.skipped):
-        facts["left out"] = " ".join(notes)
+        facts["files"] = " ".join(notes)
     return facts
 
 

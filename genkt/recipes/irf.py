@@ -14,7 +14,7 @@ from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
 from genkt.recipes.recipe_config import BASELINE
 from genkt.recipes.represented import Pictures
-from genkt.recipes.run_folder import StageLog
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.session import Session
 from genkt.recipes.stages import train_supervised
 from genkt.training.settings import TrainSettings

@@ -24,7 +24,8 @@ from genkt.recipes.recipe_config import (
     LinearProbeStage,
     TrainingStage,
 )
-from genkt.recipes.run_folder import RunFolder, RunLog
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import RunLog
 from genkt.recipes.session import (
     ModelFactory,
     Session,

@@ -9,14 +9,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from genkt.disk import naming_place, writing_fault
+from genkt.disk import writing_fault
 from genkt.execution.ranks import Processes
 from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
 from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
-from genkt.training.stage import Record
+from genkt.recipes.run_log import METRICS_LOCK
 from genkt.types import DamagedError, UserError
 from genkt.written import write_yaml
 
@@ -39,7 +37,6 @@ CLAIM = "run.json"
 SEALS = "digests.json"
 """The digests of what a finished run gives to others."""
 
-_METRICS_LOCK = ".metrics.lock"
 _QUIET_SECONDS = 10.0
 """How long a process waits for another before it says so."""
 
@@ -213,7 +210,7 @@ class RunFolder:
 
     def end(self) -> None:
         """Nobody writes any more: remove what kept writers apart."""
-        (self.path / _METRICS_LOCK).unlink(missing_ok=True)
+        (self.path / METRICS_LOCK).unlink(missing_ok=True)
         end_of_locks(self.path)
 
     def _is_run(self) -> bool:
@@ -314,90 +311,3 @@ def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:
 
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-class RunLog:
-    """``metrics.jsonl`` and TensorBoard events of a run; both stay consistent when it resumes.
-
-    Several processes may write to it, each of other students.
-    """
-
-    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
-        self.path = folder / "metrics.jsonl"
-        self.lock = FileLock(folder / _METRICS_LOCK)
-        self.events = folder / "tensorboard"
-        self.enabled = enabled
-
-    def stage(self, draw: int, arm: str) -> StageLog:
-        """The log of one student's stages."""
-        return StageLog(self, draw, arm)
-
-
-class StageLog:
-    """Records of one student, stage after stage."""
-
-    def __init__(self, log: RunLog, draw: int, arm: str) -> None:
-        self.log, self.draw, self.arm = log, draw, arm
-        self._writer: Any = None
-        self._offset = 0
-
-    def begin(self, stage: str, step: int) -> None:
-        """A stage starts or resumes at ``step``: records it will write again are dropped."""
-        if not self.log.enabled:
-            return
-        key = {"draw": self.draw, "arm": self.arm, "stage": stage}
-        if self.log.path.is_file():
-            with self.log.lock:
-                text = self.log.path.read_text(encoding="utf-8", errors="backslashreplace")
-                lines = text.splitlines()
-                kept = [line for line in lines if not _again(line, key, step)]
-                if len(kept) < len(lines):
-                    write_text(self.log.path, "".join(line + "\n" for line in kept))
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.close()
-        folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
-        self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
-
-    def record(self, record: Record) -> None:
-        """Append one record to both logs."""
-        if not self.log.enabled:
-            return
-        line = json.dumps({"draw": self.draw, "arm": self.arm, **record})
-        self.log.path.parent.mkdir(parents=True, exist_ok=True)
-        path = self.log.path
-        with self.log.lock, naming_place(path), open(path, "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-        for name, value in record.items():
-            if isinstance(value, float) and self._writer is not None:
-                self._writer.add_scalar(name, value, int(record["step"]))
-
-    def close(self) -> None:
-        """Flush the events of the current stage."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def _again(line: str, key: dict[str, Any], step: int) -> bool:
-    try:
-        record = json.loads(line)
-        same = all(record.get(k) == v for k, v in key.items())
-        return same and int(record.get("step", 0)) > step
-    except (ValueError, AttributeError, TypeError):  # the last line of a killed process, or damage
-        return True
-
-
-def log_to_file(path: Path | None) -> logging.Handler:
-    """Send genkt's messages to ``train.log`` as well; remove the handler when the run ends.
-
-    None for the processes of a run that write no files.
-    """
-    if path is None:
-        return logging.NullHandler()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    return handler

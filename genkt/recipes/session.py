@@ -26,7 +26,8 @@ from genkt.recipes.data import Draw, Pool
 from genkt.recipes.data_config import EmbeddedData
 from genkt.recipes.represented import OwnSet, Represented
 from genkt.recipes.retrieved import Retriever
-from genkt.recipes.run_folder import RunFolder, RunLog
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import RunLog
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.evaluate import predict
 from genkt.training.lightning import Fabric

@@ -41,7 +41,8 @@ from genkt.recipes.generated import (
 from genkt.recipes.irf import same_training
 from genkt.recipes.opening import reopened
 from genkt.recipes.recipe_config import BASELINE, IrfRecipe
-from genkt.recipes.run_folder import RESULT, cell_folder, log_to_file
+from genkt.recipes.run_folder import RESULT, cell_folder
+from genkt.recipes.run_log import log_to_file
 from genkt.recipes.session import Session
 from genkt.recipes.stage_kinds import baseline_steps
 from genkt.types import UserError

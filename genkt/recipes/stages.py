@@ -9,7 +9,7 @@ from genkt.methods.base import Objective, WeightRule
 from genkt.methods.build import build_objective, parse_options
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
-from genkt.recipes.run_folder import StageLog
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.session import Session, draw_seed
 from genkt.training.batches import Batches
 from genkt.training.loop import train

@@ -18,7 +18,8 @@ from genkt.methods.base import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.recipes.data import Draw
 from genkt.recipes.irf import SETTINGS, train_setting
-from genkt.recipes.run_folder import OUTPUTS, StageLog, teacher_folder
+from genkt.recipes.run_folder import OUTPUTS, teacher_folder
+from genkt.recipes.run_log import StageLog
 from genkt.recipes.session import Session, TeacherSet, draw_seed, shape_of
 from genkt.recipes.stages import train_supervised
 from genkt.training.probe import PartStore, ProbedStore, Rows, fit_head

@@ -24,7 +24,8 @@ from genkt.recipes.generated import make_sets, needed_generators, represent
 from genkt.recipes.notices import announce
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.present import report_data
-from genkt.recipes.run_folder import SEALS, RunFolder, log_to_file
+from genkt.recipes.run_folder import SEALS, RunFolder
+from genkt.recipes.run_log import log_to_file
 from genkt.recipes.session import Session, weights_files
 from genkt.recipes.side_by_side import num_finished, threads_each, work_ahead
 from genkt.recipes.student_card import student_card

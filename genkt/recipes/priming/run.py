@@ -33,7 +33,8 @@ from genkt.recipes.priming.vqgan import (
     VQGANTraining,
     given_vqgan,
 )
-from genkt.recipes.run_folder import RunFolder, RunLog, StageLog
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import RunLog, StageLog
 from genkt.recipes.upstream import GLYPHS, Upstream, open_upstream
 from genkt.report.grid import save_grid
 from genkt.training.averages import AVERAGE_RULE

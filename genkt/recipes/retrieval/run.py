@@ -34,7 +34,8 @@ from genkt.recipes.retrieval.review import review_page
 from genkt.recipes.retrieval.settings import RetrievalSettings
 from genkt.recipes.retrieval.sheet import sheet_text
 from genkt.recipes.retrieval.write import Taken, WriteTask, remove_shards
-from genkt.recipes.run_folder import RunFolder, log_to_file
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import log_to_file
 from genkt.report.families import funnel_text
 from genkt.types import UserError
 

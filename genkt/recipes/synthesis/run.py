@@ -28,7 +28,8 @@ from genkt.generative.generator import Generator
 from genkt.generative.masks import draw_mask
 from genkt.io import fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
-from genkt.recipes.run_folder import RunFolder, log_to_file
+from genkt.recipes.run_folder import RunFolder
+from genkt.recipes.run_log import log_to_file
 from genkt.recipes.synthesis.card import card_text
 from genkt.recipes.synthesis.filters import measure_diversity, remove_duplicates
 from genkt.recipes.synthesis.make import mask_grid
