@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import resource
 import struct
 from collections.abc import Sequence
 from typing import Any

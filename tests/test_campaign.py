@@ -61,9 +61,11 @@ def test_a_cut_of_the_campaign_finds_no_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("defect", "fault"),
-    [(OTHER_EVERY_TIME, "silent difference: answers.json: differs"),
-     (NO_TRACE_OF_CARE, "traceback: ZeroDivisionError")],
-)  # fmt: skip
+    [
+        pytest.param(OTHER_EVERY_TIME, "silent difference: answers.json: differs", id="results"),
+        pytest.param(NO_TRACE_OF_CARE, "traceback: ZeroDivisionError", id="traceback"),
+    ],
+)
 def test_it_finds_other_results_and_tracebacks(defect: str, fault: str, tmp_path: Path) -> None:
     keep = tmp_path / "kept"
     words = ("--only", "kills", "--commands", "predict", "--count", "1", "--keep", str(keep))
