@@ -314,12 +314,12 @@ def home_path(path: str | Path) -> Path:
 
 
 def printable(text: str) -> str:
-    """Text that does to a terminal no more than show itself: control characters are spelled out.
+    r"""Text that does to a terminal no more than show itself: control characters are spelled out.
 
     Line ends stay; so do letters of any script, but not what turns the direction of writing.
 
-    >>> printable("a\x1b[2J")
-    'a\\x1b[2J'
+    >>> print(printable("a\x1b[2J"))
+    a\x1b[2J
     """
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
