@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,13 +37,16 @@ from genkt.data.system_files import is_system_path
 from genkt.data.tables import decode_text
 from genkt.types import UserError
 
-RULES = 2
+RULES = 3
 """Of how members get their class: a listing that was kept under other rules is made anew."""
 
 BESIDE = "a system file"
 """Reason of a note on an image that lies beside the pictures, and is no damage."""
 
 _LABELS = (".cls", ".json")
+_UNREAD_LABEL = re.compile(r"\.(class|classes|category|index|label|labels|target|cls\.\w+)$", re.I)
+"""Members that some tars keep classes in and that are not read."""
+
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 
 
@@ -94,9 +98,12 @@ def list_tar(path: str) -> TarListing:
 
 def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
     labels = _Labels()
+    unread: list[str] = []
     for member in _members(path, stream):
         name = posixpath.normpath(member.name)
         base = posixpath.basename(name)
+        if _UNREAD_LABEL.search(base) and member.isreg():
+            unread.append(name)
         kind = posixpath.splitext(name)[1]
         is_label = kind.lower() in _LABELS and not base.startswith(".")
         if not (is_label or looks_like_image(base)) or member.isdir():
@@ -121,6 +128,9 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
             listing.sizes.append(member.size)
     listing.classes = labels.of(listing.names)
     listing.remarks = labels.remarks
+    if not any(listing.classes):
+        why = "not read as a class: classes stand in .cls or .json members"
+        listing.remarks += [(name, why) for name in unread]
     listing.hashes = [""] * len(listing.names)
     return listing
 
