@@ -168,3 +168,11 @@ def test_a_name_without_ending_is_completed_where_one_file_is_called_so(
     twice = write(tmp_path / "twice.csv", "id,label", "a0,x", "a0.png,y")
     with pytest.raises(UserError, match=r"'a0\.png' comes twice, first in line 2"):
         read(root, twice)
+
+
+def test_words_for_no_value_are_told(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = write(tmp_path / "train.csv", "a0.png,cat", "a1.png,dog", "a2.png,nan", "a3.png,nan")
+    assert read(root, train).classes == ("cat", "dog", "nan")
+    assert [m for m in caplog.messages if '"nan" is a class, of 2 rows' in m]

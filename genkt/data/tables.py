@@ -27,6 +27,7 @@ NAME_COLUMNS = (
 """What a column that names the image is called (see ``plain_key``), the surest first."""
 
 _SEPARATORS = ",;\t"
+_ABSENT = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "nat"})
 _MOST_FAULTS = 10
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -211,6 +212,7 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
         _refuse_header(lines[0].cells, place)
     rows = [_row(line, columns or Columns()) for line in lines]
     _tell_renamed(rows, columns or Columns(), place)
+    _tell_absent(rows, place)
     return rows
 
 
@@ -301,6 +303,16 @@ def _row(line: Line, columns: Columns) -> Row:
     assert columns.name is not None
     label = "" if columns.label is None else class_of_text(cells[columns.label])
     return Row(line, cells[columns.name], label)
+
+
+def _tell_absent(rows: Sequence[Row], place: str) -> None:
+    """Programs write a cell without a value as a word, which is a class like any other here."""
+    words = [row.class_name for row in rows if row.class_name.casefold() in _ABSENT]
+    for word in dict.fromkeys(words):
+        logger.warning(
+            '%s: "%s" is a class, of %d rows; where it means that there is none, leave these out',
+            place, word, words.count(word),
+        )  # fmt: skip
 
 
 def _tell_renamed(rows: Sequence[Row], columns: Columns, place: str) -> None:
