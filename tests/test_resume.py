@@ -121,6 +121,27 @@ def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
     assert (tmp_path / "stage" / "state.pt").stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("damage", ["gone", "a link to nothing", "altered"])
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_a_stage_without_its_best_weights_is_trained_again(
+    select: str, damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = Case(tmp_path, "aft", evaluate=half).with_settings(select=select)
+    first, curve = case.run()
+    best = tmp_path / "stage" / "best.safetensors"
+    data = best.read_bytes()
+    best.unlink()
+    if damage == "a link to nothing":
+        best.symlink_to(tmp_path / "nothing")
+    if damage == "altered":
+        best.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    again, same_curve = case.run()
+    assert "best.safetensors" in caplog.text and "trained again" in caplog.text
+    assert_same(weights(first), weights(again))
+    assert curve == same_curve
+    assert best.read_bytes() == data
+
+
 OTHERS: dict[str, Callable[[Case], Case]] = {
     "rate": lambda case: case.with_settings(lr=0.5),
     "length": lambda case: case.with_settings(steps=7),

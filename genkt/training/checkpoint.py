@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genkt.files import SEAL
+from genkt.files import SEAL, read_tensors
 from genkt.io import atomic_path, fingerprint_tensors
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
+
+logger = logging.getLogger("genkt")
+
+BEST = "best.safetensors"
+"""The weights of a stage that were the best on the validation images."""
 
 STATE = "state.pt"
 """The state of a stage in its folder, while it is trained."""
@@ -47,6 +53,22 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
             f"{path}: belongs to a run with other settings, data or versions; give another out= "
             "or overwrite=true"
         )
+    return state
+
+
+def load_stage(path: Path, identity: str) -> dict[str, Any] | None:
+    """As ``load_state``, of a stage whose best weights so far lie beside it.
+
+    Without these the state is not enough: the stage is trained again, and that is told.
+    """
+    state = load_state(path, identity)
+    if state is None or state["progress"]["best"] < 0:
+        return state
+    try:
+        read_tensors(path.with_name(BEST))
+    except DamagedError as error:
+        logger.warning("%s; the stage is trained again", error)
+        return None
     return state
 
 

@@ -18,8 +18,9 @@ from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
 from genkt.training.batches import split_batch, to_device
 from genkt.training.checkpoint import (
+    BEST,
     STATE,
-    load_state,
+    load_stage,
     remove_leftovers,
     save_state,
     save_weights,
@@ -323,7 +324,7 @@ class _Run:
         save_state(self.state_path, state)
 
     def _restore(self) -> None:
-        state = load_state(self.state_path, self.identity)
+        state = load_stage(self.state_path, self.identity)
         if state is None:
             return
         self.progress = Progress(**state["progress"])
@@ -342,7 +343,7 @@ class _Run:
         self.fabric.barrier()
         if self.settings.select == "best" and self.progress.best >= 0:
             best = read_tensors(
-                self.stage.directory / "best.safetensors",
+                self.stage.directory / BEST,
                 f"delete {self.state_path} to start this stage again",
             )
             self.stage.student.model.load_state_dict(best)
