@@ -51,7 +51,7 @@ def test_a_cluster_of_its_own_passes_on_what_tasks_raise(tmp_path: Path) -> None
     assert ran.returncode == 0, ran.stderr[-3000:]
     said = [line for line in ran.stdout.splitlines() if "(raylet)" not in line]
     assert said[0] == "images: expected some, found none"
-    assert results(tmp_path / "two").keys() > results(tmp_path / "one").keys()
+    assert results(tmp_path / "two").keys() == results(tmp_path / "one").keys()
     for name, line in results(tmp_path / "one").items():
         assert results(tmp_path / "two")[name] == line
     assert "3" not in results(tmp_path / "failed")
