@@ -211,6 +211,11 @@ def test_the_shortest_way(tmp_path: Path) -> None:
     assert header["num_images"] == 30 and header["gallery"]["location"] == "glyphs"
     assert [each["name"] for each in header["encoders"]] == ["genkt:digits_teacher", "pixels"]
     assert "the gallery is drawn" in (tmp_path / "set" / "README.md").read_text()
+    finished = tree(tmp_path / "set")
+    (tmp_path / "set" / "work" / "queries").mkdir(parents=True)  # of a process killed at the end
+    assert run("retrieve", *small, f"out={tmp_path / 'set'}", "device=cpu").code == 0
+    assert tree(tmp_path / "set").keys() == finished.keys()
+    assert not (tmp_path / "set" / "work").exists()
 
 
 def test_every_draw_retrieves_its_own_set(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import transfer_words
+from tiny import run, transfer_words
+from torch.utils.data import DataLoader, Dataset
 from training_cases import Case, assert_same, weights
 
 from genkt.stopping import Stopped, deferring, part, stop_asked, until_stopped
@@ -181,3 +182,33 @@ def test_a_command_saves_and_says_so(tmp_path: Path, name: str, code: int) -> No
     state = torch.load(path, weights_only=True)
     assert state["progress"]["step"] == int(found[1])
     assert not [path for path in tmp_path.rglob(".*.*") if path.suffix in (".pt", ".json")]
+
+
+class Deadly(Dataset[int]):
+    """Its loader process is killed, as the system does where memory runs out."""
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_a_loader_process_that_was_killed_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(words: list[str]) -> None:
+        next(iter(DataLoader(Deadly(), num_workers=1)))
+
+    monkeypatch.setattr("genkt.cli.inspect.run", load)
+    ran = run("inspect", "anything")
+    assert ran.code == 1 and len(ran.err.splitlines()) == 1, ran.err
+    assert "train.num_workers=0" in ran.err
+
+    def fail(words: list[str]) -> None:
+        raise RuntimeError("of another kind")
+
+    monkeypatch.setattr("genkt.cli.inspect.run", fail)
+    with pytest.raises(RuntimeError, match="of another kind"):
+        run("inspect", "anything")

@@ -123,6 +123,15 @@ def _run(command: str, words: list[str]) -> int:
             raise
         print(f"genkt {command}: {explained(error)}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if debug or not _of_dead_loader(error):
+            raise
+        print(
+            f"genkt {command}: a process that loads images was killed (too little memory?); the "
+            "same command continues, with train.num_workers=0 without such processes",
+            file=sys.stderr,
+        )
+        return 1
     except Stopped as stopped:
         print(f"\ngenkt {command}: {stopped}; the same command continues", file=sys.stderr)
         return stopped.exit_code
@@ -138,6 +147,15 @@ def _tell_repeated(words: list[str]) -> None:
     if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
         for line in repeated(words):
             logging.getLogger("genkt").warning(line)
+
+
+def _of_dead_loader(error: RuntimeError) -> bool:
+    """Whether torch raised it because a loader process had died, which it does anywhere."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = place.tb_frame.f_globals.get("__name__", "") if place is not None else ""
+    return str(module).startswith("torch.utils.data.")
 
 
 def _overview() -> str:

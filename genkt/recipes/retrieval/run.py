@@ -100,6 +100,8 @@ def run_retrieval(
     if folder.finished:
         found = read_transfer_set(folder.path)
         _check_decisions(found, settings)
+        if processes.rank == 0 and not processes.by_files:
+            work.tidy()  # a process that was killed may not have come to it
         return found
     with folder.one_command(processes):
         processes.meet()
@@ -200,8 +202,12 @@ class Retrieval:
         if processes.rank == 0:
             self._finish(chosen, places, dropped, len(tasks))
             if not processes.by_files:  # another one may still be reading there
-                shutil.rmtree(self.out / _WORK, ignore_errors=True)
+                self.tidy()
         processes.meet()
+
+    def tidy(self) -> None:
+        """Drop what only an unfinished set needs."""
+        shutil.rmtree(self.out / _WORK, ignore_errors=True)
 
     def _decided(self, chosen: Chosen, processes: Processes) -> list[bool]:
         """Which suspects are leaks; the page to decide on is written first."""
