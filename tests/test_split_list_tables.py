@@ -6,35 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import picture
+from split_list_cases import read, save, write
 
-from genkt.data.split_list import read_split_list
 from genkt.types import UserError
-
-
-def save(root: Path, *names: str) -> None:
-    """Pictures at these names, every one another."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number = 1 + sum(1 for _ in root.rglob("*.png"))
-        picture(len(root.name), number).save(path)
-
-
-def write(path: Path, *rows: str) -> Path:
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     save(tmp_path / "photos", *(f"{kind}{number}.png" for kind in "ab" for number in range(6)))
     return tmp_path / "photos"
-
-
-def read(root: Path, train: Path, **more: Any) -> Any:
-    settings = {"test_fraction": 0.0, "progress": False} | more
-    return read_split_list(root, train, **settings)
 
 
 def found(splits: Any) -> dict[str, str]:
