@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -149,3 +151,17 @@ def test_the_opset_that_was_asked_for_is_written(finished: Path, tmp_path: Path)
     path = tmp_path / "model.onnx"
     assert run("export", str(finished / "run"), f"output={path}", "opset=20").code == 0
     assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [20]
+
+
+def test_an_export_sends_and_keeps_nothing_about_the_device(finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "genkt", "export", str(finished / "run"),
+         f"output={tmp_path / 'model.onnx'}"],
+        env={**kept, "HOME": str(home)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert not [path for path in home.rglob("*") if path.is_file() and "onnxruntime" in str(path)]

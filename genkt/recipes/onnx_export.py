@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def export_onnx(
     Raises:
         UserError: the onnx extra is not installed, or the two disagree by more than ``tolerance``.
     """
+    # Before its import: it would write a number of this device into the home folder, and send it.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnx
         import onnxruntime  # noqa: F401
