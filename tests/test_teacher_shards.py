@@ -24,7 +24,7 @@ from genkt.execution.ranks import Processes
 from genkt.execution.tasks import ExecutorSettings
 from genkt.models.load import ModelSpec, load_model
 from genkt.training import teacher_shards
-from genkt.training.teacher import OutputName, cache_outputs
+from genkt.training.teacher import OutputName, cache_outputs, shards_of
 from genkt.training.teacher_shards import (
     CacheTask,
     TeacherSource,
@@ -90,7 +90,9 @@ def test_a_pool_writes_the_store_of_one_process(
     assert contents(store) == whole
     assert [path.suffix for path in sorted(tmp_path.iterdir())][:2] == ["", ".lock"]
     assert not list(tmp_path.glob("*.shards"))
+    shards_of(store.path).mkdir()  # as a process leaves them that was killed after its merge
     assert cached(tmp_path, images).path == store.path  # found again
+    assert not shards_of(store.path).exists()
 
 
 def test_feature_maps_are_merged_a_few_rows_at_a_time(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -215,13 +216,20 @@ class StoreJob:
             writer.close()
 
 
+def shards_of(store: Path) -> Path:
+    """Where the parts of a store lie that several processes compute, until they are one."""
+    return store.with_suffix(".shards")
+
+
 def found_store(home: Path, identity: dict[str, Any]) -> OutputStore | None:
     """The finished store, if there is an intact one; a damaged one is removed."""
     path = store_path(home, identity)
     if not path.exists():
         return None
     try:
-        return OutputStore.open(path, identity)
+        store = OutputStore.open(path, identity)
+        shutil.rmtree(shards_of(path), ignore_errors=True)  # of a process killed after its merge
+        return store
     except StoreError as error:
         logger.warning("%s. Recomputing it now", error)
         discard(path)

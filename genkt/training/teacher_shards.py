@@ -30,6 +30,7 @@ from genkt.training.teacher import (
     StoreJob,
     checked_outputs,
     found_store,
+    shards_of,
 )
 from genkt.types import UserError
 
@@ -166,7 +167,7 @@ def cache_by_tasks(
 
 def _tasks(source: TeacherSource, job: StoreJob, home: Path) -> Iterator[CacheTask]:
     whole = store_path(home, job.identity)
-    parts = whole.with_suffix(".shards")
+    parts = shards_of(whole)
     step = samples_per_shard(len(job.images), job.views.num_views, job.caching.batch_size)
     for start in range(0, len(job.images), step):
         rows = range(start, min(start + step, len(job.images)))
