@@ -119,3 +119,14 @@ def test_the_figures_of_a_known_prediction() -> None:
     assert found.by_class() == {"x": (1, 1), "y": (2, 3)}
     low, high = found.interval()  # Wilson score interval by hand: n = 4, p = 3/4, z = 1.96
     assert low == pytest.approx(0.3006, abs=1e-3) and high == pytest.approx(0.9544, abs=1e-3)
+
+
+def test_another_file_in_the_place_of_the_report_is_not_believed(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    (tmp_path / "run" / "report.json").write_text('{"predictions": {"ids": []}}')
+    words = ("data=folder", f"data.root={finished / 'images'}", "device=cpu")
+    ran = run("evaluate", f"model={tmp_path / 'run'}", *words)
+    assert ran.code == 2 or "not known which images the run was tested on" in ran.out, ran.out
+    assert "report.json" in ran.out + ran.err

@@ -14,6 +14,7 @@ from genkt.io import read_json, reading
 from genkt.recipes.data import load_splits
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
+from genkt.recipes.run_folder import damaged_files
 from genkt.types import DamagedError, Prediction, UserError
 
 
@@ -132,6 +133,8 @@ def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:
     report = Path(model).expanduser() / "report.json"
     if split == "train" or not report.is_file():
         return []
+    if damaged_files(report.parent, (report.name,)):
+        return [f"{report}: damaged, so it is not known which images the run was tested on."]
     try:
         with reading(report, "a report"):
             predictions = read_json(report, "a report").get("predictions") or {}
