@@ -332,11 +332,11 @@ class ShardWriter:
         if self.files.container == "tar":
             checks["tar_bytes"] = self._home.stat().st_size
         if tokens:
-            from safetensors.numpy import save_file
+            from safetensors.numpy import save
 
             path = part_path(self.root, "tokens", self.shard)
             with atomic_path(path) as temporary:
-                save_file(dict(tokens), temporary)
+                temporary.write_bytes(save(dict(tokens)))
             checks["tokens"] = digest_of(path.read_bytes())
         text = "".join(self._lines)
         write_text(part_path(self.root, "manifest", self.shard), text)

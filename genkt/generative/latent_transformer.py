@@ -230,7 +230,7 @@ class LatentTransformer(nn.Module):
 
     def save(self, directory: str | Path, *, half: bool = False) -> Path:
         """Write ``config.json`` and ``model.safetensors``; ``half``: in float16."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         state = {name: value for name, value in self.gpt.state_dict().items() if _stored(name)}
         weights = {
@@ -240,7 +240,8 @@ class LatentTransformer(nn.Module):
         if len(self.centres):
             weights[_CENTRES] = self.centres.detach().cpu()
         with atomic_folder(directory) as temporary:
-            save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
+            data = save(weights, {"format": "pt"})
+            (temporary / "model.safetensors").write_bytes(data)
             write_json(temporary / "config.json", asdict(self.config))
         return Path(directory)
 

@@ -202,13 +202,13 @@ class MaskedTransformer(nn.Module):
 
     def save(self, directory: str | Path) -> Path:
         """Write diffusers' files, ``schedule.json`` and ``conditioning.safetensors``."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with atomic_folder(directory) as temporary:
             self.model.save_pretrained(temporary, safe_serialization=True)
             write_json(temporary / "schedule.json", asdict(self.schedule))
             parts = {name: part.contiguous() for name, part in asdict(self.conditioning).items()}
-            save_file(parts, temporary / "conditioning.safetensors")
+            (temporary / "conditioning.safetensors").write_bytes(save(parts))
         return Path(directory)
 
     @staticmethod

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genkt.data.names import canonical
 from genkt.data.views import ImageTransform
+from genkt.disk import make_folder, require_free
 from genkt.io import fingerprint, fingerprint_tensors
 from genkt.models.feature_maps import spatial_map
 from genkt.models.heads import (
@@ -224,7 +225,9 @@ class Backbone(nn.Module):
         """
         assert self._own_head is None, "what would be written does not answer like this model"
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
+        size = sum(value.nbytes for value in self.model.state_dict().values())
+        require_free(directory, size, "the exported model")  # timm's writer tells no reason
         if self.is_timm:
             from timm.models import save_for_hf  # type: ignore[attr-defined]
 

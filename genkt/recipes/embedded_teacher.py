@@ -204,7 +204,7 @@ def train_teacher(
 
 def save_teacher(teacher: Backbone, directory: Path) -> Path:
     """Write fp16 ``model.safetensors`` and ``config.json``: a folder that timm loads."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     teacher.export(directory, CLASSES)
     config = read_json(directory / "config.json")
@@ -219,5 +219,5 @@ def save_teacher(teacher: Backbone, directory: Path) -> Path:
         for name, value in load_file(weights).items()
     }
     with atomic_path(weights) as temporary:
-        save_file(half, temporary, metadata={"format": "pt"})
+        temporary.write_bytes(save(half, {"format": "pt"}))
     return directory

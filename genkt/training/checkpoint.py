@@ -81,7 +81,7 @@ def remove_leftovers(directory: Path) -> None:
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a state dict as safetensors, atomically, with a digest of it in its header."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # Cloned: safetensors refuses tensors that share memory.
     own = {
@@ -89,4 +89,4 @@ def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items()
     }
     with atomic_path(path) as temporary:
-        save_file(own, temporary, {SEAL: fingerprint_tensors(own)})
+        temporary.write_bytes(save(own, {SEAL: fingerprint_tensors(own)}))
