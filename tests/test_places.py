@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from tiny import picture, run, transfer_words, tree
 from genkt import disk
 from genkt.disk import existing_above, output_file, require_free, size_text, writing_fault
 from genkt.io import atomic_folder, atomic_path, write_text
+from genkt.recipes.run_log import log_to_file
 from genkt.types import UserError
 
 
@@ -150,3 +152,16 @@ def test_cells_that_a_spreadsheet_would_run(
     picture(0, 1).save("=cmd|x/-1.png")
     ran = run("predict", str(finished / "run"), "=cmd|x/-1.png", "format=csv", "device=cpu")
     assert ran.code == 0 and ran.out.splitlines()[1].startswith("'=cmd|x/-1.png,"), ran.err
+
+
+def test_a_log_without_room_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = log_to_file(Path("/dev/full"))
+    logger = logging.getLogger("genkt")
+    try:
+        for _ in range(3):
+            logger.warning("x" * 100_000)
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+    told = capsys.readouterr().err
+    assert told.count("/dev/full: No space left on device") == 1 and "Traceback" not in told

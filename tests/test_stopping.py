@@ -212,3 +212,18 @@ def test_a_loader_process_that_was_killed_is_told_in_one_line(
     monkeypatch.setattr("genkt.cli.inspect.run", fail)
     with pytest.raises(RuntimeError, match="of another kind"):
         run("inspect", "anything")
+
+
+def test_what_a_library_makes_of_a_signal_does_not_hide_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(words: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            raise AttributeError("in the middle of something")
+
+    monkeypatch.setattr("genkt.cli.inspect.run", work)
+    ran = run("inspect", "anything")
+    assert ran.code == 143 and "SIGTERM" in ran.err and "middle" not in ran.err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 
 from genkt.cli import streams
 from genkt.cli.terminal import printing
@@ -108,7 +110,7 @@ def _run(command: str, words: list[str]) -> int:
         print(f"genkt {command}: {fault}", file=sys.stderr)
         return 2
     try:
-        with until_stopped():
+        with until_stopped(), _stopped_first():
             require_numbers()
             _tell_repeated(words)
             importlib.import_module(f"genkt.cli.{command}").run(words)
@@ -147,6 +149,20 @@ def _tell_repeated(words: list[str]) -> None:
     if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
         for line in repeated(words):
             logging.getLogger("genkt").warning(line)
+
+
+@contextlib.contextmanager
+def _stopped_first() -> Iterator[None]:
+    """A signal counts, whatever a library makes of it that was in the middle of something."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, Stopped):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def _of_dead_loader(error: RuntimeError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,32 @@ def _again(line: str, key: dict[str, Any], step: int) -> bool:
         return True
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that cannot be written any more says so once; the work goes on without it."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """One line in place of logging's traceback."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._tell(error)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file; what is left may not find room."""
+        try:
+            super().close()
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            print(f"{self.baseFilename}: {error.strerror}: the log ends here", file=sys.stderr)
+
+
 def log_to_file(path: Path | None) -> logging.Handler:
     """Send genkt's messages to ``train.log`` as well; remove the handler when the run ends.
 
@@ -98,7 +125,7 @@ def log_to_file(path: Path | None) -> logging.Handler:
     if path is None:
         return logging.NullHandler()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
