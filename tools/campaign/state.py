@@ -11,6 +11,8 @@ OF_TIME = re.compile(
     r"seconds|^peak_memory_bytes$|^waited$|^date$|^digest$|(report|result)\.(json|html)$"
 )
 """Keys of JSON files whose values differ from run to run: times, digests of files with times."""
+_DISTANCES = ("fd", "fd_floor")
+"""Sums over float64 matrices, whose last bit depends on where these lie in memory."""
 _UNTOLD = re.compile(
     r"^(\.cache|tmp)(/|$)|(^|/)(tensorboard|\.locks)(/|$)|\.log$|\.lock$|/nothing$"
 )
@@ -55,9 +57,11 @@ def content(path: Path) -> Any:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(each) for key, each in value.items() if not OF_TIME.search(key)}
-    if isinstance(value, float):  # its last bits depend on where arrays lie in memory
-        return float(f"{value:.12g}")
+        told = {key: each for key, each in value.items() if not OF_TIME.search(key)}
+        return {
+            key: float(f"{each:.12g}") if key in _DISTANCES else _timeless(each)
+            for key, each in told.items()
+        }
     return [_timeless(each) for each in value] if isinstance(value, list) else value
 
 
