@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from genkt.data.images import ImageSet
+
 
 def png(number: int, size: int = 6) -> bytes:
     """A small picture that no other number has."""
@@ -48,3 +50,12 @@ def picture_folder(root: Path, numbers: Iterable[int]) -> Path:
     for number in numbers:
         (root / f"{number}.png").write_bytes(png(number))
     return root
+
+
+def overlap(a: ImageSet, b: ImageSet) -> list[tuple[str, str]]:
+    """Pictures of ``b`` that ``a`` holds too, by content: (id in a, id in b), one pair each."""
+    known: dict[str, str] = {}
+    for sample_id in a.ids:
+        known.setdefault(sample_id.rpartition("#")[2], sample_id)
+    hashes = ((sample_id.rpartition("#")[2], sample_id) for sample_id in b.ids)
+    return [(known[digest], sample_id) for digest, sample_id in hashes if digest in known]

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from source_cases import picture_folder
+from source_cases import overlap, picture_folder
 
 from genkt.data.files import read_files
 from genkt.data.folders import read_folder, read_unlabelled
-from genkt.data.images import overlap
 from genkt.data.splits import draw_labels
 from genkt.types import UserError
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from source_cases import picture_folder
+from source_cases import overlap, picture_folder
 
 from genkt.data.decode import DECODING
 from genkt.data.folders import read_unlabelled
-from genkt.data.images import concat, from_arrays, overlap
+from genkt.data.images import concat, from_arrays
 from genkt.types import UserError
 
 

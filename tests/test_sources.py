@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from source_cases import overlap
 
-from genkt.data.images import overlap
 from genkt.data.sources import TORCHVISION_NAMES, from_dataset, read_torchvision
 from genkt.types import UserError
 

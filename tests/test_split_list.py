@@ -12,11 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from source_cases import overlap
 from split_list_cases import read, save, write
 from tiny import BUDGET, model_words, run
 
 from genkt.data.class_names import class_of_text, several_classes
-from genkt.data.images import overlap
 from genkt.data.names import canonical
 from genkt.data.split_list import read_split_list
 from genkt.types import UserError

@@ -234,15 +234,6 @@ def _shown(names: Sequence[str], most: int = 5) -> str:
     return "[" + ", ".join(names[:most]) + more + "]"
 
 
-def overlap(a: ImageSet, b: ImageSet) -> list[tuple[str, str]]:
-    """Pictures of ``b`` that ``a`` holds too, by content: (id in a, id in b), one pair each."""
-    known: dict[str, str] = {}
-    for sample_id in a.ids:
-        known.setdefault(sample_id.rpartition("#")[2], sample_id)
-    hashes = ((sample_id.rpartition("#")[2], sample_id) for sample_id in b.ids)
-    return [(known[digest], sample_id) for digest, sample_id in hashes if digest in known]
-
-
 @dataclass(frozen=True)
 class _ArrayOpener:
     images: NDArray[np.uint8]
