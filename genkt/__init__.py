@@ -20,6 +20,7 @@ _HOMES = {
     "retrieve": "genkt.api_retrieval",
     "deduplicate": "genkt.api_retrieval",
     "load_generator": "genkt.generative.generator",
+    "redecode": "genkt.recipes.synthesis.tokens",
     "TransferSet": "genkt.data.transfer_set",
     "read_transfer_set": "genkt.data.transfer_set",
     "load_classifier": "genkt.recipes.inference",
