@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "genkt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "types": 0, "disk": 0, "io": 0, "files": 0, "locks": 0, "stopping": 0, "synonyms": 0,
-    "written": 0, "bounds": 0,
+    "written": 0, "earlier": 0, "bounds": 0,
     "losses": 1, "models": 1, "data": 1, "generative": 1, "execution": 1,
     "methods": 2, "analysis": 2, "retrieval": 2,
     "training": 3,
