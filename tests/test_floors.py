@@ -13,9 +13,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     "__init__", "types", "bounds", "synonyms", "disk", "io", "written", "files", "locks",
     "stopping", "precision", "losses", "metrics", "execution", "data", "readers", "models",
-    "transfer_set", "stores", "generative", "methods", "schema", "training", "report", "config", "runs",
-    "upstream", "retrieval", "synthesis", "inference", "stages", "transfer", "compare", "analysis",
-    "cli", "api", "__main__",
+    "transfer_set", "stores", "generative", "methods", "schema", "training", "report", "config",
+    "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfer", "compare",
+    "analysis", "cli", "api", "__main__",
 ]  # fmt: skip
 """Every file and folder of the package: each imports from those before it only."""
 NOT_YET = {
