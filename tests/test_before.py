@@ -16,10 +16,10 @@ from tiny import run, tree
 from torch import Tensor
 
 import genkt
-from genkt.data.cache import StoreWriter
-from genkt.data.embeddings import EmbeddingStore
 from genkt.io import read_json
-from genkt.recipes.run_log import StageLog
+from genkt.runs.run_log import StageLog
+from genkt.stores.embeddings import EmbeddingStore
+from genkt.stores.teacher_outputs import StoreWriter
 
 BEFORE = Path(__file__).parent / "before"
 MADE_WITH = read_json(BEFORE / "made_with.json", "versions")

@@ -14,9 +14,9 @@ from training_cases import Case
 import genkt
 from genkt import earlier
 from genkt.cli.app import read_config, with_settings
+from genkt.config.transfer_settings import TransferConfig
 from genkt.earlier import as_now, new_key
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.run_folder import RunFolder
+from genkt.runs.run_folder import RunFolder
 from genkt.training.identity import stage_identity
 from genkt.types import UserError
 

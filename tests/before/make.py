@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import genkt
-from genkt.data.transfer_set_files import ImageFiles
+from genkt.transfer_set.set_files import ImageFiles
 
 NET = "{layers: [1,1,1,1], channels: [4,4,8,8], stem_type: deep, stem_width: 4}"
 TRANSFORM = (
