@@ -67,10 +67,10 @@ class CropSpec:
         for name in ("scale", "ratio"):
             low, high = (float(part) for part in getattr(self, name))
             if not 0 < low <= high < math.inf:
-                raise UserError(f"crops.{name}: expected 0 < low <= high, got [{low:g}, {high:g}]")
+                raise UserError.of(f"crops.{name}", "0 < low <= high", f"[{low:g}, {high:g}]")
             object.__setattr__(self, name, (low, high))
         if self.scale[1] > 1:
-            raise UserError(f"crops.scale: expected shares up to 1, got {self.scale[1]:g}")
+            raise UserError.of("crops.scale", "shares up to 1", f"{self.scale[1]:g}")
 
     def as_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values, for fingerprints and cards."""

@@ -60,14 +60,14 @@ class ImageTransform:
         for name in ("input_size", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.input_size) != 2 or min(self.input_size) < 1:
-            raise UserError(f"input_size: expected (height, width), got {self.input_size}")
+            raise UserError.of("input_size", "(height, width)", self.input_size)
         if len(self.mean) != 3 or len(self.std) != 3:
-            raise UserError(f"mean, std: expected 3 channels, got {self.mean}, {self.std}")
+            raise UserError.of("mean, std", "3 channels", f"{self.mean}, {self.std}")
         for name, values, bounds in (("mean", self.mean, _MEANS), ("std", self.std, _DEVIATIONS)):
             if not all(map(bounds.holds, values)):
-                raise UserError(f"{name}: expected numbers {bounds}, got {list(values)}")
+                raise UserError.of(name, f"numbers {bounds}", list(values))
         if not 0 < self.crop_pct <= 2:
-            raise UserError(f"crop_pct: expected a number in (0, 2], got {self.crop_pct}")
+            raise UserError.of("crop_pct", "a number in (0, 2]", self.crop_pct)
         _require_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _require_choice("crop_mode", self.crop_mode, CROP_MODES)
 
@@ -159,14 +159,14 @@ def refuse_overlay(overlay: Mapping[str, Any], key: str) -> None:
     except UserError as error:
         raise UserError(f"{key}.{error}") from error
     except (TypeError, ValueError) as error:
-        raise UserError(f"{key}: expected numbers and names, got {dict(overlay)}") from error
+        raise UserError.of(key, "numbers and names", dict(overlay)) from error
 
 
 def _require_choice(name: str, value: str, choices: Sequence[str] | Mapping[str, Any]) -> None:
     if value not in choices:
         known = ", ".join(choices)
         hint = did_you_mean(str(value), choices)
-        raise UserError(f"{name}: expected one of {known}, got {value!r}.{hint}")
+        raise UserError.of(name, f"one of {known}", repr(value), f".{hint}")
 
 
 def _center(available: int, wanted: int) -> int:

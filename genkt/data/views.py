@@ -93,7 +93,7 @@ class ViewSpec:
         _require_within("rotate_degrees", self.rotate_degrees, 0, 180)
         _require_within("translate", self.translate, 0, 0.999)
         if not isinstance(self.hflip, bool):
-            raise UserError(f"views.hflip: expected true or false, got {self.hflip!r}")
+            raise UserError.of("views.hflip", "true or false", repr(self.hflip))
         if self.num_views > 1 and not self.is_random:
             raise UserError(
                 f"views.num_views={self.num_views} without any augmentation: all views would be "
@@ -131,20 +131,20 @@ def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in value)
     except (TypeError, ValueError):
-        raise UserError(f"views.{name}: expected two numbers (low, high), got {value!r}") from None
+        raise UserError.of(f"views.{name}", "two numbers (low, high)", repr(value)) from None
     if not 0 < low <= high < math.inf:
-        raise UserError(f"views.{name}: expected 0 < low <= high, got ({low:g}, {high:g})")
+        raise UserError.of(f"views.{name}", "0 < low <= high", f"({low:g}, {high:g})")
     return low, high
 
 
 def _require_count(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"views.{name}: expected a whole number >= {least}, got {value!r}")
+        raise UserError.of(f"views.{name}", f"a whole number >= {least}", repr(value))
 
 
 def _require_within(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UserError(f"views.{name}: expected a number from {low} to {high}, got {value!r}")
+        raise UserError.of(f"views.{name}", f"a number from {low} to {high}", repr(value))
 
 
 FIXED_VIEW = ViewSpec()

@@ -145,9 +145,11 @@ class BetaOptions(MethodOptions):
             UserError: it is still to be searched.
         """
         if isinstance(self.beta, str):
-            raise UserError(
-                f'method.beta: expected a number here, got "{self.beta}"; the search replaces it '
-                "by each candidate before the objective is built"
+            raise UserError.of(
+                "method.beta",
+                "a number here",
+                f'"{self.beta}"',
+                "; the search replaces it by each candidate before the objective is built",
             )
         return float(self.beta)
 
@@ -257,9 +259,11 @@ class Objective(nn.Module):
                     raise UserError(f"{name}: this method needs them, none were computed")
                 _check_output(values, what, shape, name)
                 if not torch.isfinite(values).all():
-                    raise UserError(
-                        f"{name}: expected finite numbers, got NaN or infinity; "
-                        "cache them in float32 or check the teacher's weights"
+                    raise UserError.of(
+                        name,
+                        "finite numbers",
+                        "NaN or infinity",
+                        "; cache them in float32 or check the teacher's weights",
                     )
 
     def check_labels(self, labels: Tensor) -> None:
@@ -272,21 +276,21 @@ class Objective(nn.Module):
             (labels != UNLABELLED) & ((labels < 0) | (labels >= self.shapes.num_classes))
         ]
         if len(wrong):
-            raise UserError(
-                f"labels: expected 0..{self.shapes.num_classes - 1}, or {UNLABELLED} where "
-                f"unknown, got {sorted(set(wrong.tolist()))[:5]}"
+            raise UserError.of(
+                "labels",
+                f"0..{self.shapes.num_classes - 1}, or {UNLABELLED} where unknown",
+                sorted(set(wrong.tolist()))[:5],
             )
 
     def _check_count(self, teachers: Sequence[ModelOutput]) -> None:
         if self.needs and len(teachers) != len(self.shapes.teachers):
-            raise UserError(
-                f"teachers: expected the outputs of {len(self.shapes.teachers)}, "
-                f"got {len(teachers)}"
+            raise UserError.of(
+                "teachers", f"the outputs of {len(self.shapes.teachers)}", len(teachers)
             )
 
     def _task_loss(self, student: ModelOutput, labels: Tensor) -> Tensor:
         if student.logits is None:
-            raise UserError("student: expected logits beside its features, got none")
+            raise UserError.of("student", "logits beside its features", "none")
         return cross_entropy(student.logits, labels)
 
     def _without_task(self, transfer: Tensor, student: ModelOutput) -> Tensor:
@@ -351,7 +355,7 @@ def _check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> 
     widths = {"features": shape.width, "logits": shape.num_classes, "feature_map": shape.map_width}
     if values.shape[1] != widths[what]:
         columns = "channels" if what == "feature_map" else "columns"
-        raise UserError(f"{name}: expected {widths[what]} {columns}, got {values.shape[1]}")
+        raise UserError.of(name, f"{widths[what]} {columns}", values.shape[1])
 
 
 def _shape_faults(name: str, needs: frozenset[str], shapes: Shapes) -> list[str]:

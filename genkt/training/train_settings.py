@@ -69,7 +69,7 @@ class TrainSettings:
             UserError: ``ema`` is not from 0 to below 1.
         """
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise UserError(f"train.ema: expected a number from 0 to below 1, got {self.ema:g}")
+            raise UserError.of("train.ema", "a number from 0 to below 1", f"{self.ema:g}")
 
     def num_steps(self, num_samples: int, rows_per_step: int | None = None) -> int:
         """Optimizer steps over a set of images.
@@ -84,7 +84,5 @@ class TrainSettings:
         if self.steps is not None:
             return self.steps
         if self.epochs is None:
-            raise UserError(
-                "train.steps, train.epochs: expected a number for one of them, got none"
-            )
+            raise UserError.of("train.steps, train.epochs", "a number for one of them", "none")
         return math.ceil(self.epochs * num_samples / (rows_per_step or self.batch_size))
