@@ -16,8 +16,9 @@ from genkt.cli.words import Words
 from genkt.config.recipe_settings import StagedRecipe
 from genkt.config.transfer_settings import TransferConfig
 from genkt.losses.logits import cross_entropy
-from genkt.methods.base import MethodOptions, Objective, Shapes, TeacherShape
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import METHODS, Method, build_objective, parse_options
+from genkt.methods.shapes import Shapes, TeacherShape
 from genkt.types import ModelOutput
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
