@@ -133,7 +133,7 @@ def partitioned_distillation(
 
     Args:
         student_logits: [B, C], C >= 2.
-        models_logits: the frozen student's [B, C], then one a teacher.
+        models_logits: the frozen student's [B, C], then one per teacher.
         winner: [B] from ``winners``.
         temperature: T > 0.
 
@@ -173,7 +173,7 @@ def partitioned_top_k_distillation(
 
     Args:
         student_logits: [B, C], C >= 2.
-        models_logits: the frozen student's [B, C], then one a teacher.
+        models_logits: the frozen student's [B, C], then one per teacher.
         winner: [B] from ``winners``.
         temperature: T > 0.
         top_k: how many classes of a row, 2..C.

@@ -1,1 +1,1 @@
-"""Batch objectives: what a student is trained on, one file a family of methods."""
+"""Batch objectives: what a student is trained on, one file per family of methods."""

@@ -43,7 +43,7 @@ class Shapes:
     Args:
         student_width: D_s.
         num_classes: C of the task.
-        teachers: one entry a teacher, in the order of their outputs.
+        teachers: one entry per teacher, in the order of their outputs.
         student_map_width: D of the student's feature maps, None where it gives none.
     """
 
@@ -60,11 +60,11 @@ class Shapes:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What an objective may look at before training: one row an image, under one view.
+    """What an objective may look at before training: one row per image, under one view.
 
     Args:
         labels: [N] int64, ``UNLABELLED`` where unknown: the training images of the stage.
-        teachers: one entry a teacher, N rows each; empty where ``prepares`` does not ask for them.
+        teachers: an entry per teacher, N rows each; empty where ``prepares`` does not ask for them.
         student: N rows of the student as it is before training; None where not asked for.
     """
 
@@ -191,7 +191,7 @@ class Objective(nn.Module):
 
         Args:
             student: features [B, D_s] and logits [B, C].
-            teachers: one entry a teacher, rows as the student's; constant, whatever their graph.
+            teachers: one entry per teacher, rows as the student's; constant, whatever their graph.
             labels: [B] int64, ``UNLABELLED`` where unknown; there may be no labelled row.
         """
         raise NotImplementedError
