@@ -246,8 +246,8 @@ def test_the_vqgan_of_a_transformer_that_does_not_fit(tmp_path: Path) -> None:
 
 _IMPORTS = """
 import sys
-from genkt.generative.convert import Facts, convert
-convert({path!r}, {out!r}, given=Facts(16, 4, 0))
+from genkt.generative.convert import CheckpointFacts, convert
+convert({path!r}, {out!r}, given=CheckpointFacts(16, 4, 0))
 print([name for name in ("pytorch_lightning", "lightning", "omegaconf") if name in sys.modules])
 """
 

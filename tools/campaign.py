@@ -53,7 +53,7 @@ class Kind(Protocol):
         """What a trial does, in a few words."""
 
     def run(self, trial: int) -> list[str]:
-        """Do it; what is wrong, one line a fault."""
+        """Do it; what is wrong, one line per fault."""
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """What ``from genkt.execution import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .ranks import (
     Processes as Processes,

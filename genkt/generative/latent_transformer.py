@@ -165,7 +165,7 @@ class LatentTransformer(nn.Module):
         count = self.config.num_conditions
         if (conditions is not None) != (count > 0):
             raise UserError(
-                f"conditions: expected {'one class an image' if count else 'none'}, got "
+                f"conditions: expected {'one class per image' if count else 'none'}, got "
                 f"{'none' if conditions is None else 'some'}"
             )
         if conditions is None:

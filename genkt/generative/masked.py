@@ -262,7 +262,7 @@ class MaskedTransformer(nn.Module):
         if len(wrong):
             raise UserError(f"tokens: expected 0 to {self.num_codes - 1}, got {int(wrong[0])}")
         if len(seeds) != len(tokens) or len({len(row) for row in seeds}) > 1:
-            raise UserError(f"seeds: expected {len(tokens)} rows of one length, one row a grid")
+            raise UserError(f"seeds: expected {len(tokens)} rows of one length, one row per grid")
         if conditions is not None:
             raise UserError("conditions: this masked transformer knows no classes; expected none")
 

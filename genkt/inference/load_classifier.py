@@ -228,7 +228,7 @@ def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.i
 
 
 def top_classes(classifier: Classifier, prediction: Prediction, top: int) -> list[dict[str, Any]]:
-    """One row an image: path, label, probability, and the ``top`` most probable classes."""
+    """One row per image: path, label, probability, and the ``top`` most probable classes."""
     names = classifier.names
     top = min(top, len(names))
     rows = []

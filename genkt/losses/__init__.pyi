@@ -1,6 +1,6 @@
 """What ``from genkt.losses import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .contrastive import (
     estimate_log_normalizer as estimate_log_normalizer,

@@ -16,7 +16,7 @@ def widen(tensor: Tensor) -> Tensor:
 
 
 Teachers = Tensor | Sequence[Tensor]
-"""What one teacher gave, or one tensor a teacher."""
+"""What one teacher gave, or one tensor per teacher."""
 
 
 def listed(teachers: Teachers, name: str) -> list[Tensor]:

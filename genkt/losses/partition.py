@@ -82,7 +82,7 @@ def winners(scores: Sequence[Tensor]) -> Tensor:
     Eq. 4. Source: Roth et al., Eq. 4 and Section 4.3.
 
     Args:
-        scores: one [B] a model, the frozen student's first.
+        scores: one [B] per model, the frozen student's first.
 
     Returns:
         [B] int64, index into ``scores``.
@@ -137,7 +137,7 @@ def partitioned_distillation(
 
     Args:
         student_logits: [B, C], C >= 2.
-        models_logits: the frozen student's [B, C], then one a teacher.
+        models_logits: the frozen student's [B, C], then one per teacher.
         winner: [B] from ``winners``.
         temperature: T > 0.
 
@@ -177,7 +177,7 @@ def partitioned_top_k_distillation(
 
     Args:
         student_logits: [B, C], C >= 2.
-        models_logits: the frozen student's [B, C], then one a teacher.
+        models_logits: the frozen student's [B, C], then one per teacher.
         winner: [B] from ``winners``.
         temperature: T > 0.
         top_k: how many classes of a row, 2..C.

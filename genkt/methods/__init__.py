@@ -1,4 +1,4 @@
-"""Batch objectives: what a student is trained on, one file a family of methods."""
+"""Batch objectives: what a student is trained on, one file per family of methods."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
 """What ``from genkt.methods import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .aft import (
     AFT as AFT,

@@ -31,7 +31,7 @@ from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
 class DiagonalMu(nn.Module):
-    """psi' = psi * sigmoid(s), s = 0 at start: one weight in 0..1 a feature."""
+    """psi' = psi * sigmoid(s), s = 0 at start: one weight in 0..1 per feature."""
 
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()

@@ -32,11 +32,11 @@ SEARCH = "search"
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What an objective may look at before training: one row an image, under one view.
+    """What an objective may look at before training: one row per image, under one view.
 
     Args:
         labels: [N] int64, ``UNLABELLED`` where unknown: the training images of the stage.
-        teachers: one entry a teacher, N rows each; empty where ``prepares`` does not ask for them.
+        teachers: an entry per teacher, N rows each; empty where ``prepares`` does not ask for them.
         student: N rows of the student as it is before training; None where not asked for.
     """
 
@@ -146,7 +146,7 @@ class Objective(nn.Module):
     Under several processes each computes its own rows.
 
     In one's own loop an objective is made by keywords: options, each with its default; the sizes
-    it needs (``teacher_width`` takes a number, or a list of one a teacher) or more of them, to be
+    it needs (``teacher_width`` takes a number, or a list of one per teacher) or more of them, to be
     checked; a seed. A beta that a run would search is the (lower) middle of its grid there. Call
     it on what the models give (``as_output``), in any float type; train ``parameter_groups()``
     beside the student, and step ``own_optimizer()`` where there is one.
@@ -229,7 +229,7 @@ class Objective(nn.Module):
 
         Args:
             student: features [B, D_s] and logits [B, C].
-            teachers: one entry a teacher, rows as the student's; constant, whatever their graph.
+            teachers: one entry per teacher, rows as the student's; constant, whatever their graph.
             labels: [B] int64, ``UNLABELLED`` where unknown; there may be no labelled row.
         """
         raise NotImplementedError
@@ -245,7 +245,7 @@ class Objective(nn.Module):
 
         Args:
             student: see ``as_output``.
-            teachers: one such, or a list of one a teacher.
+            teachers: one such, or a list of one per teacher.
             labels: None: no row has one.
             samples: [B] int64, 0..N-1, which image of the training set each row is.
         """
@@ -359,7 +359,7 @@ class Objective(nn.Module):
         return side_by_side([widen(teacher.features.detach()) for teacher in teachers])
 
     def _split_by_teacher(self, name: str, columns: Tensor) -> dict[str, Tensor]:
-        """Cut the last dimension into one tensor a teacher: NAME.0, NAME.1, ..."""
+        """Cut the last dimension into one tensor per teacher: NAME.0, NAME.1, ..."""
         widths = [teacher.width for teacher in self.shapes.teachers]
         parts = torch.split(columns.detach(), widths, dim=-1)
         return {f"{name}.{index}": part.clone() for index, part in enumerate(parts)}

@@ -135,7 +135,7 @@ def build_objective(
         options: of the method; a searched beta has been replaced by a number.
         student_width: D_s of the student's features.
         num_classes: C of the task.
-        teachers: one entry a teacher, in the order of their outputs.
+        teachers: one entry per teacher, in the order of their outputs.
         student_map_width: D of the student's feature maps; None where it gives none.
         seed: of the objective's own parameters.
 

@@ -13,7 +13,7 @@ from genkt.losses.numerics import require_map, require_matrix
 from genkt.types import ModelOutput, UserError
 
 SIZES = ("student_width", "teacher_width", "num_classes", "student_map_width", "teacher_map_width")
-"""Keywords of an objective that are sizes; those of teachers take a number or one a teacher."""
+"""Keywords of an objective that are sizes; those of teachers take a number or one per teacher."""
 
 Output = ModelOutput | Tensor | tuple[Tensor, Tensor]
 """A model's answer: all of it, the one tensor that an objective reads, or (features, logits)."""
@@ -43,7 +43,7 @@ class Shapes:
     Args:
         student_width: D_s.
         num_classes: C of the task.
-        teachers: one entry a teacher, in the order of their outputs.
+        teachers: one entry per teacher, in the order of their outputs.
         student_map_width: D of the student's feature maps, None where it gives none.
         partial: a size that is 0 or None is not known, nor are teachers where there are none:
             nothing is checked against them.
@@ -66,7 +66,7 @@ def shapes_of(name: str, sizes: Mapping[str, Any], required: Collection[str]) ->
 
     Args:
         name: of the objective, for messages.
-        sizes: by ``SIZES``; a teacher's is a number, or a list of one number a teacher.
+        sizes: by ``SIZES``; a teacher's is a number, or a list of one number per teacher.
         required: the sizes that must be among them.
 
     Raises:

@@ -1,6 +1,6 @@
 """What ``from genkt.metrics import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .agreement import (
     linear_cka as linear_cka,

@@ -1,6 +1,6 @@
 """What ``from genkt.models import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .backbone import (
     Backbone as Backbone,

@@ -1,6 +1,6 @@
 """What ``from genkt.readers import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .folders import (
     read_folder as read_folder,

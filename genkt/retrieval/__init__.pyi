@@ -1,6 +1,6 @@
 """What ``from genkt.retrieval import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .clip import (
     ClipEncoder as ClipEncoder,

@@ -133,7 +133,7 @@ def open_gallery(
 
     Args:
         ids: N images, each once.
-        stores: one an encoder, all of the same crops.
+        stores: one per encoder, all of the same crops.
         where: a folder of the run. What is written there goes by a name of its content: another
             process may find the same rows in other shards, and neither reads half of each.
 

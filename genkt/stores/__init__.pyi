@@ -1,6 +1,6 @@
 """What ``from genkt.stores import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .chunk_files import (
     StoreError as StoreError,

@@ -4,7 +4,7 @@ A store holds what one encoder makes of images, or of seeded crops of them. It i
 by the fingerprint of its identity (the encoder's weights, its transform, the crops)::
 
     <home>/<fingerprint>/store.json            the identity
-    <home>/<fingerprint>/shards/<name>.npy     [images x K, D] float16, K rows an image
+    <home>/<fingerprint>/shards/<name>.npy     [images x K, D] float16, K rows per image
     <home>/<fingerprint>/shards/<name>.json    its images' ids, a digest, what could not be read
     <home>/<fingerprint>/plans/<name>.json     which images of a gallery were missing, and are made
 
@@ -115,7 +115,7 @@ class EmbeddingStore:
 
     @property
     def rows_per_image(self) -> int:
-        """K: one row an image, or one a crop."""
+        """K: one row per image, or one a crop."""
         crops = self.identity["crops"]
         return int(crops["per_image"]) if crops else 1
 

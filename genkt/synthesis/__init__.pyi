@@ -1,6 +1,6 @@
 """What ``from genkt.synthesis import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .make_images import (
     Made as Made,

@@ -1,6 +1,6 @@
 """What ``from genkt.transfer_set import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .composition import (
     Stored as Stored,

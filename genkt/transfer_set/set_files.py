@@ -169,7 +169,7 @@ def manifest_lines(root: Path, shard: int) -> list[bytes]:
 
 
 def read_tokens(root: Path, shard: int) -> dict[str, NDArray[Any]]:
-    """A finished shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds``.
+    """A finished shard's arrays, one row per image: ``tokens`` [n, h, w], ``hidden``, ``seeds``.
 
     Raises:
         UserError: a set that was not made from tokens, or a damaged file.
@@ -316,7 +316,7 @@ class ShardWriter:
 
         Args:
             facts: plain values that the marker keeps, such as how many images were dropped.
-            tokens: arrays with one row an image, in the order of ``add``.
+            tokens: arrays with one row per image, in the order of ``add``.
 
         Returns:
             The marker's content: the facts, ``num_images``, digests and sizes of the files.

@@ -1,1 +1,1 @@
-"""The parts of ``tools/campaign.py``: one file a kind of trial, and what they share."""
+"""The parts of ``tools/campaign.py``: one file per kind of trial, and what they share."""

@@ -66,7 +66,7 @@ def _timeless(value: Any) -> Any:
 
 
 def differences(expected: Snapshot, found: Snapshot) -> list[str]:
-    """One short line a file that differs, is missing, or is too many."""
+    """One short line per file that differs, is missing, or is too many."""
     lines = []
     for name in sorted({*expected, *found}):
         if name not in found:

@@ -1,4 +1,4 @@
-"""What the trials came to: one line a kind, with the upper bound of its fault rate."""
+"""What the trials came to: one line per kind, with the upper bound of its fault rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random command lines: each must end with code 0 or 2, a line a fault, and no traceback."""
+"""Random command lines: each must end with code 0 or 2, a line per fault, and no traceback."""
 
 from __future__ import annotations
 
