@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "genkt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    "__init__", "types", "bounds", "synonyms", "disk", "io", "written", "files", "locks",
+    "__init__", "types", "bounds", "earlier", "synonyms", "disk", "io", "written", "files", "locks",
     "stopping", "precision", "losses", "metrics", "execution", "data", "readers", "models",
     "transfer_set", "stores", "generative", "methods", "schema", "training", "report", "config",
     "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers", "comparison",

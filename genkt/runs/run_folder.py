@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genkt.disk import writing_fault
+from genkt.earlier import as_now
 from genkt.execution.ranks import Processes
 from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
 from genkt.io import contents, held, reading, write_text
@@ -229,7 +230,9 @@ class RunFolder:
         """The settings that the run there has otherwise, one line each."""
         return [
             f"{key}: was {_shown(old)}, now {_shown(new)}"
-            for key, old, new in _differences(self._earlier()["config"], self.config)
+            for key, old, new in _differences(
+                as_now(self._earlier()["config"], like=self.config), self.config
+            )
             if key not in _FREE
         ]
 

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from genkt.bounds import Count, Pixels, Seconds, Seed
+from genkt.earlier import without_added
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
 from genkt.io import fingerprint, fingerprint_tensors, write_json
@@ -255,7 +256,9 @@ class _Run:
     def _identity(self, settings: VQGANSettings | TransformerSettings, *more: str) -> str:
         """What decides a training: states of another are refused."""
         config = self.config
-        return fingerprint(asdict(settings), [config.upstream, config.size, config.seed], *more)
+        group = "vqgan" if isinstance(settings, VQGANSettings) else "transformer"
+        known = without_added(asdict(settings), group)
+        return fingerprint(known, [config.upstream, config.size, config.seed], *more)
 
     def _train(
         self, name: str, training: Steps, num_steps: int, identity: str, evaluate: Any
