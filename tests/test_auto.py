@@ -18,7 +18,7 @@ from genkt.cli.auto import decided
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits
 from genkt.models.backbone import Backbone
-from genkt.transfer.auto_method import DataFacts, choose, facts_of
+from genkt.transfers.auto_method import DataFacts, choose, facts_of
 from genkt.types import UserError
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from tiny import run, tree
 
 from genkt.cli.compare import merged, read_comparison, sort_out
 from genkt.cli.words import Words
-from genkt.compare.plan_arms import make_plan
+from genkt.comparison.plan_arms import make_plan
 from genkt.config.compare_settings import StudySettings, arms_of
 from genkt.schema import parse
 from genkt.types import UserError

@@ -12,8 +12,8 @@ from compare_cases import STUDY, compare_words
 from tiny import run
 
 from genkt.cli.compare import read_comparison
-from genkt.compare.plan_arms import make_plan
-from genkt.compare.tuning import candidates, lost
+from genkt.comparison.plan_arms import make_plan
+from genkt.comparison.tuning import candidates, lost
 from genkt.config.compare_settings import StudySettings
 from genkt.report.compare.compare_data import Tried
 from genkt.schema import parse

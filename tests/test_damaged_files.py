@@ -16,7 +16,7 @@ from test_cache import IDENTITY, finished
 from test_transfer_set import write_set
 from tiny import CLASSES, run, write_images
 
-from genkt.compare.train_arms import work_in
+from genkt.comparison.train_arms import work_in
 from genkt.data.images import ImageSet
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewDataset
 from genkt.execution.ranks import ALONE
@@ -28,9 +28,9 @@ from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.loading import loaded
 from genkt.training.row_pictures import RowPictures
 from genkt.training.teacher import found_store
-from genkt.transfer.upstream_distance import _is_measured, _read
 from genkt.transfer_set.read_set import read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
+from genkt.transfers.upstream_distance import _is_measured, _read
 from genkt.types import UserError
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -197,7 +197,7 @@ def test_a_run_has_ended_when_all_is_there(home: Path, monkeypatch: pytest.Monke
     assert set(read_json(out / "digests.json")) >= {"report.json", "student/model.safetensors"}
     (out / "report.json").unlink()
     for last in (
-        "genkt.transfer.run_transfer.student_card",
+        "genkt.transfers.run_transfer.student_card",
         "genkt.report.transfer.write_report.render",
     ):
         with monkeypatch.context() as patch:

@@ -23,7 +23,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.io import resource
 from genkt.readers.folders import read_folder
 from genkt.training.train_settings import TrainSettings
-from genkt.transfer.smoke import BATCH, SIZE, smoke_of
+from genkt.transfers.smoke import BATCH, SIZE, smoke_of
 from genkt.types import UserError
 
 NAMES = Words().choices("experiment")

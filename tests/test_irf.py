@@ -19,8 +19,8 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.session import Session
 from genkt.stages.irf import SETTINGS, same_training, train_setting
-from genkt.transfer.open_run import Given, open_session
-from genkt.transfer.own_sets import make_images
+from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.own_sets import make_images
 
 
 def irf_words(home: Path, *more: str) -> list[str]:

@@ -21,7 +21,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.session import Session
 from genkt.training.soup import average_weights
-from genkt.transfer.open_run import Given, open_session
+from genkt.transfers.open_run import Given, open_session
 from genkt.types import UserError
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})

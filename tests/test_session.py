@@ -11,7 +11,7 @@ from genkt.cli.app import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.session import Session
-from genkt.transfer.open_run import Given, open_session
+from genkt.transfers.open_run import Given, open_session
 
 
 def opened(out: Path, *words: str) -> Session:

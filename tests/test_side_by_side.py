@@ -34,9 +34,9 @@ from genkt.runs.session import Session
 from genkt.stages.course import Course
 from genkt.stages.irf import SETTINGS, same_training
 from genkt.training.stage import Record
-from genkt.transfer import side_by_side
-from genkt.transfer.open_run import Given, open_session
-from genkt.transfer.side_by_side import (
+from genkt.transfers import side_by_side
+from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.side_by_side import (
     StudentTask,
     beside_others,
     num_processes,
@@ -44,7 +44,7 @@ from genkt.transfer.side_by_side import (
     threads_each,
     work_ahead,
 )
-from genkt.transfer.train_student import run_cell
+from genkt.transfers.train_student import run_cell
 from genkt.types import DamagedError, UserError
 
 STEPS = ["train.steps=30"]

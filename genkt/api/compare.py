@@ -6,7 +6,7 @@ from typing import Any
 
 from genkt.api.transfer import as_words
 from genkt.cli.compare import read_comparison
-from genkt.compare.compare_arms import CompareResult, run_compare
+from genkt.comparison.compare_arms import CompareResult, run_compare
 from genkt.types import UserError
 
 

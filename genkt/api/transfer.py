@@ -24,10 +24,10 @@ from genkt.execution.tasks import INLINE
 from genkt.inference.evaluate_model import Evaluation
 from genkt.inference.evaluate_model import evaluate as run_evaluation
 from genkt.models.backbone import Backbone, transform_of
-from genkt.transfer.open_run import Given
-from genkt.transfer.run_transfer import TransferResult, run_transfer
-from genkt.transfer.unused import unused
 from genkt.transfer_set.composition import TransferSet
+from genkt.transfers.open_run import Given
+from genkt.transfers.run_transfer import TransferResult, run_transfer
+from genkt.transfers.unused import unused
 from genkt.types import UserError
 
 Model = Backbone | nn.Module
@@ -99,7 +99,7 @@ def estimate(
     Raises:
         UserError: whatever would stop ``transfer`` at its start.
     """
-    from genkt.transfer.dry_run import estimate as run_estimate
+    from genkt.transfers.dry_run import estimate as run_estimate
 
     named = {"data": data, "student": student, "teacher": teacher, "transfer_set": transfer_set}
     named |= settings | {"dry_run": True}

@@ -49,7 +49,7 @@ def decided(
     if "-m" in words or "--multirun" in words:
         raise UserError("method=auto: looks at one run's data, not at a sweep's; name methods")
     from genkt.runs.pool import load_splits
-    from genkt.transfer.auto_method import choose, facts_of
+    from genkt.transfers.auto_method import choose, facts_of
 
     rest = [word for word in words if word != AUTO]
     config = read_config(TransferConfig, "transfer", rest)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from genkt.cli.app import read_config, with_settings
 from genkt.cli.words import split_word
-from genkt.compare.plan_arms import ArmSettings, Option
+from genkt.comparison.plan_arms import ArmSettings, Option
 from genkt.config.compare_settings import (
     Arm,
     CompareConfig,
@@ -39,7 +39,7 @@ def run(words: list[str]) -> None:
     """Train the arms, print the table and where the report is."""
     found = read_comparison(words)
     command = shlex.join(["genkt", "compare", *words])
-    from genkt.compare.compare_arms import describe, planned, run_compare
+    from genkt.comparison.compare_arms import describe, planned, run_compare
 
     if found.config.dry_run:
         print(planned(found.config, found.arms))

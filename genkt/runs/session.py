@@ -32,7 +32,7 @@ from genkt.training.lightning import Fabric
 from genkt.training.predictions import predict
 from genkt.training.probe import OutputRows
 from genkt.training.train_settings import TrainSettings
-from genkt.transfer.retriever import Retriever
+from genkt.transfers.retriever import Retriever
 from genkt.types import Prediction, UserError
 
 _T = TypeVar("_T")

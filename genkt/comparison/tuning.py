@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from genkt.compare.arm_task import ArmTask, as_arm
-from genkt.compare.plan_arms import ArmSettings, Option, same_training
+from genkt.comparison.arm_task import ArmTask, as_arm
+from genkt.comparison.plan_arms import ArmSettings, Option, same_training
 from genkt.io import fingerprint
 from genkt.report.compare.compare_data import Tried
 

@@ -130,7 +130,7 @@ class ArmTask:
 
     def _train(self, log: Path) -> None:
         from genkt.precision import threads
-        from genkt.transfer.run_transfer import run_transfer
+        from genkt.transfers.run_transfer import run_transfer
 
         started, reason = time.perf_counter(), None
         with (

@@ -35,8 +35,8 @@ from genkt.runs.run_log import log_to_file
 from genkt.runs.session import Session
 from genkt.stages.irf import same_training
 from genkt.stages.stage_kinds import baseline_steps
-from genkt.transfer.open_run import reopened
-from genkt.transfer.own_sets import (
+from genkt.transfers.open_run import reopened
+from genkt.transfers.own_sets import (
     make_images,
     make_sets,
     own_set,
@@ -44,7 +44,7 @@ from genkt.transfer.own_sets import (
     set_is_made,
     synthesizes,
 )
-from genkt.transfer.train_student import run_cell
+from genkt.transfers.train_student import run_cell
 from genkt.types import UserError
 
 WORTH_SECONDS = 20.0

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from genkt.compare.arm_task import ArmTask
+from genkt.comparison.arm_task import ArmTask
 from genkt.report.kit.html_tables import duration
 
 _POLL_SECONDS = 1.0

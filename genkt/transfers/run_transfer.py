@@ -23,13 +23,13 @@ from genkt.runs.run_folder import SEALS, RunFolder
 from genkt.runs.run_log import log_to_file
 from genkt.runs.session import Session, weights_files
 from genkt.runs.student_files import Cell
-from genkt.transfer.average_notes import average_notes
-from genkt.transfer.open_run import Given, open_session
-from genkt.transfer.own_sets import make_sets, needed_generators, represent
-from genkt.transfer.report_run import report_data
-from genkt.transfer.side_by_side import num_finished, threads_each, work_ahead
-from genkt.transfer.train_student import heal, run_cell
-from genkt.transfer.upstream_distance import upstream_distance
+from genkt.transfers.average_notes import average_notes
+from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.own_sets import make_sets, needed_generators, represent
+from genkt.transfers.report_run import report_data
+from genkt.transfers.side_by_side import num_finished, threads_each, work_ahead
+from genkt.transfers.train_student import heal, run_cell
+from genkt.transfers.upstream_distance import upstream_distance
 
 logger = logging.getLogger("genkt")
 

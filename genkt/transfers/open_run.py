@@ -34,8 +34,8 @@ from genkt.runs.session import (
 )
 from genkt.training.fabric import make_fabric
 from genkt.training.rows import rows_fault
-from genkt.transfer.own_sets import check_generators
 from genkt.transfer_set.composition import TransferSet
+from genkt.transfers.own_sets import check_generators
 from genkt.types import UserError
 
 logger = logging.getLogger("genkt")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from genkt.compare.arm_task import ArmTask, as_arm
+from genkt.comparison.arm_task import ArmTask, as_arm
 from genkt.config.compare_settings import Arm, StudySettings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.report.compare.compare_data import Sweep

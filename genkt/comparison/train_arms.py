@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from genkt.compare.arm_task import ArmTask, differences
-from genkt.compare.progress import Watch
+from genkt.comparison.arm_task import ArmTask, differences
+from genkt.comparison.progress import Watch
 from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings
 from genkt.files import discard, number, read_or_forget, read_signed, write_signed
 from genkt.generative.generator import load_generator
 from genkt.io import reading
 from genkt.report.compare.compare_data import Work
-from genkt.transfer.own_sets import needed_generators
+from genkt.transfers.own_sets import needed_generators
 from genkt.types import UserError
 
 _WORK = "work.json"

@@ -7,7 +7,7 @@ from genkt.runs.session import Session
 from genkt.stages.distil import distil_steps, stage_rows
 from genkt.stages.stage_kinds import baseline_steps
 from genkt.training.averages import newest_share, start_left
-from genkt.transfer.own_sets import planned_draw
+from genkt.transfers.own_sets import planned_draw
 
 _MOST_LEFT = 0.01
 """Share of the first weights that does no harm in momentum's slow copy."""

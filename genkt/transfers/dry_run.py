@@ -28,10 +28,10 @@ from genkt.stages.distil import distil_steps
 from genkt.stages.irf import SETTINGS, train_setting
 from genkt.stages.prepare_teachers import prepare_teachers
 from genkt.stages.stage_kinds import baseline_steps, run_stages
-from genkt.transfer.average_notes import average_notes
-from genkt.transfer.open_run import Given, open_session
-from genkt.transfer.own_sets import HOME, make_images, num_made, planned_draw
-from genkt.transfer.side_by_side import num_worth, threads_each
+from genkt.transfers.average_notes import average_notes
+from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.own_sets import HOME, make_images, num_made, planned_draw
+from genkt.transfers.side_by_side import num_worth, threads_each
 from genkt.types import Cost
 
 _STEPS = 4

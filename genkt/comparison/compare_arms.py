@@ -8,11 +8,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from genkt.compare.arm_task import ARMS, LOGS, ArmTask
-from genkt.compare.collect_arms import read_arm, warnings
-from genkt.compare.plan_arms import ArmSettings, ArmsPlan, make_plan
-from genkt.compare.train_arms import changed_tasks, finish, work_in
-from genkt.compare.tuning import FOLDER, Candidate, candidates, choose, lost, told
+from genkt.comparison.arm_task import ARMS, LOGS, ArmTask
+from genkt.comparison.collect_arms import read_arm, warnings
+from genkt.comparison.plan_arms import ArmSettings, ArmsPlan, make_plan
+from genkt.comparison.train_arms import changed_tasks, finish, work_in
+from genkt.comparison.tuning import FOLDER, Candidate, candidates, choose, lost, told
 from genkt.config.compare_settings import CompareConfig
 from genkt.config.transfer_settings import TransferConfig
 from genkt.disk import make_folder

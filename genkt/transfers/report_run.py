@@ -24,9 +24,9 @@ from genkt.runs.student_files import Cell
 from genkt.runs.versions import versions
 from genkt.stages.irf import SETTINGS
 from genkt.stages.stage_kinds import ACCURACY
-from genkt.transfer.average_notes import average_notes
-from genkt.transfer.report_images import composition, sheet_link, transfer_samples
-from genkt.transfer.upstream_distance import upstream_distance, upstream_of
+from genkt.transfers.average_notes import average_notes
+from genkt.transfers.report_images import composition, sheet_link, transfer_samples
+from genkt.transfers.upstream_distance import upstream_distance, upstream_of
 from genkt.types import Cost
 
 

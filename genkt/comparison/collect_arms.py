@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from genkt.compare.arm_task import ArmTask
+from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.config.set_settings import LabelledSet, MixSet
 from genkt.io import fingerprint, read_json, reading
