@@ -50,7 +50,8 @@ TABLES = (
                 "transfer_sets:stl", "transfer_sets:digg_few", "transfer_sets:digg_few/stl",
             ],
             "the same; + 1000 retrieved images": [
-                "transfer_sets:stl", "transfer_sets:retrieved_few", "transfer_sets:retrieved_few/stl",
+                "transfer_sets:stl", "transfer_sets:retrieved_few",
+                "transfer_sets:retrieved_few/stl",
             ],
             "the same; + 880 unlabelled images": [
                 "transfer_sets:stl", "transfer_sets:real_few", "transfer_sets:real_few/stl",

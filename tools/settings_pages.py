@@ -66,7 +66,9 @@ class Written:
 def written(path: Path) -> Written:
     """Read a file of ``configs``, and the files it takes in at the same place."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    title = " ".join(line.lstrip("# ") for line in lines[: _header(lines)] if "@package" not in line)
+    title = " ".join(
+        line.lstrip("# ") for line in lines[: _header(lines)] if "@package" not in line
+    )
     groups: dict[str, str] = {}
     defaults: dict[str, str] = {}
     comments: dict[str, str] = {}
@@ -215,12 +217,7 @@ def command_page(command: str) -> str:
     groups = [name for name in said.groups if (CONFIGS / name).is_dir() and name != "hydra"]
     if groups:
         parts.append("It chooses one of each of these groups, which bring settings of their own:")
-        parts.append(
-            "\n".join(
-                _group_line(name, said.groups[name])
-                for name in groups
-            )
-        )
+        parts.append("\n".join(_group_line(name, said.groups[name]) for name in groups))
     parts += ["## Settings", table(rows)]
     return "\n\n".join(parts) + "\n"
 
@@ -293,6 +290,11 @@ def _stage_parts(hint: Any) -> Iterator[str]:
         yield table([row for row in rows if row.key != "do"])
 
 
+def names() -> list[str]:
+    """The files of the whole reference."""
+    return ["index.md", *(f"{each}.md" for each in (*COMMANDS, *groups()))]
+
+
 def pages() -> dict[str, str]:
     """File name -> text, of the whole reference."""
     found = {f"{command}.md": command_page(command) for command in COMMANDS}
@@ -307,7 +309,7 @@ def pages() -> dict[str, str]:
             "",
             "On the command line a setting is written `key=value`, an inner one with dots: "
             "`train.lr=1e-3`. A list is `[a,b]`, a mapping `{a: 1}`, nothing `null`. From Python "
-            "the same words are keyword arguments: `train={\"lr\": 1e-3}`.",
+            'the same words are keyword arguments: `train={"lr": 1e-3}`.',
             "",
             "`--config-dir DIR` looks into a folder of your own before genkt's: `recipe=mine` then "
             "reads `DIR/recipe/mine.yaml`. `--config-name NAME` starts from another file, for "

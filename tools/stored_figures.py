@@ -78,7 +78,9 @@ def _of_benchmark(figure: str) -> list[float]:
         found = found[key]
     if isinstance(found, str):  # "92.0 ± 3.1"
         return [float(number) for number in _NUMBER.findall(found)]
-    return [number * float(factor or 1) for number in (found if isinstance(found, list) else [found])]
+    return [
+        number * float(factor or 1) for number in (found if isinstance(found, list) else [found])
+    ]
 
 
 def text_of(figure: str | None) -> str:
