@@ -213,7 +213,8 @@ def command_page(command: str) -> str:
     """The page of one command."""
     said = written(CONFIGS / f"{command}.yaml")
     rows = list(settings(config_of(command), said))
-    parts = [f"# genkt {command}", said.title]
+    title = re.sub(r"^genkt [^:]+: ", "", said.title)
+    parts = [f"# genkt {command}", f"{title[0].upper()}{title[1:]}"]
     groups = [name for name in said.groups if (CONFIGS / name).is_dir() and name != "hydra"]
     if groups:
         parts.append("It chooses one of each of these groups, which bring settings of their own:")
@@ -251,7 +252,7 @@ def group_page(group: str, hint: Any) -> str:
     for choice in choices(group):
         path = CONFIGS / group / f"{choice}.yaml"
         said = written(path)
-        parts += [f"## {group}={choice}", said.title]
+        parts += [f"## {group}={choice}", f"{said.title[:1].upper()}{said.title[1:]}"]
         if group in VERBATIM:
             parts.append(f"```yaml\n{path.read_text(encoding='utf-8').rstrip()}\n```")
             continue
