@@ -1,13 +1,14 @@
 # make demo  - environment, then the main job on the built-in digits
 # make test  - environment with the test extra, then pytest
 # make figures - the figures that the package quotes, from the studies' results; checks the README's
+# make floors - docs/internals.md and its picture, from the imports
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 JOBS ?= 2
 
-.PHONY: demo test lint figures clean
+.PHONY: demo test lint figures floors clean
 demo: $(VENV)/.genkt
 	$(BIN)/genkt transfer
 
@@ -16,6 +17,9 @@ test: $(VENV)/.genkt-test
 
 lint: $(VENV)/.genkt-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+floors: $(VENV)/.genkt
+	$(BIN)/python tools/floors.py --write docs/internals.md
 
 figures: $(VENV)/.genkt
 	$(BIN)/python tools/figures.py
