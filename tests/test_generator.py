@@ -14,8 +14,8 @@ from test_vqgan import pictures
 from test_vqgan import tiny as tiny_vqgan
 
 from genkt.generative.completer import CompletionOptions
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.generator import Generator, load_generator
-from genkt.generative.sampling import Sampling
 from genkt.types import UserError
 
 SIZE = 16

@@ -11,12 +11,12 @@ from composition_cases import CLASSES, drawn, plain, retrieved
 from PIL import Image
 from tiny import Ran, run, tree, write_images
 
-from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet
-from genkt.data.transfer_set_files import ImageFiles, Record
-from genkt.recipes.inspection import inspect
-from genkt.recipes.set_sheet import families_of
-from genkt.report.families import Family, SheetPage, families_html, funnel_text, sheet_page
+from genkt.inference.inspect_images import inspect
+from genkt.report.kit.families import Family, SheetPage, families_html, funnel_text, sheet_page
+from genkt.runs.set_card import families_of
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.set_files import ImageFiles, Record
 from genkt.types import UserError
 
 FUNNEL = {"asked": 9, "found": 9, "duplicates": 1, "leaks": 1, "kept": 7}

@@ -17,7 +17,7 @@ from tiny import picture, run, transfer_words, tree
 from genkt import disk
 from genkt.disk import existing_above, output_file, require_free, size_text, writing_fault
 from genkt.io import atomic_folder, atomic_path, write_text
-from genkt.recipes.run_log import log_to_file
+from genkt.runs.run_log import log_to_file
 from genkt.types import UserError
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genkt.generative.completer import Seeds
-from genkt.generative.decoder import Decoder, Precision
-from genkt.generative.sampling import Sampling, complete_sequences, uniforms_for
+from genkt.generative.decoding.decoder import Decoder, Precision
+from genkt.generative.decoding.sampling import Sampling, complete_sequences, uniforms_for
 from genkt.io import atomic_folder, did_you_mean, fingerprint_tensors, read_json, write_json
 from genkt.types import UserError
 

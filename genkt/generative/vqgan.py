@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genkt.generative.precision import full_precision, threads
 from genkt.io import atomic_folder, fingerprint_tensors
+from genkt.precision import full_precision, threads
 from genkt.types import UserError
 
 _CHUNK = 64

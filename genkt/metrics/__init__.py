@@ -1,9 +1,9 @@
-"""Numbers from arrays: intervals over draws and images, verdicts, p-values of several contrasts."""
+"""Arrays in, numbers out: intervals over draws and images, flips, agreement, LogME, Frechet."""
 
 from genkt.metrics.intervals import (
     Design,
-    Parts,
     ScoreInterval,
+    VarianceParts,
     mean_interval,
     paired_interval,
     ratio_interval,
@@ -22,8 +22,8 @@ from genkt.metrics.verdicts import Verdict, holm, non_inferior, span, spelled, v
 __all__ = [
     "Design",
     "Needed",
-    "Parts",
     "ScoreInterval",
+    "VarianceParts",
     "Verdict",
     "balanced_accuracy",
     "blocked_pseudo_values",

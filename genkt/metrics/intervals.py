@@ -19,11 +19,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from genkt.metrics.checked_scores import checked_pair, checked_scores
 from genkt.metrics.crossed import Array, MeanSquares, mean_squares, mean_squares_of_seeds
 from genkt.metrics.limits import Limits, difference_limits, share_limits, student_limits
 from genkt.metrics.proportions import newcombe_p, newcombe_phi, ratio_limits
 from genkt.metrics.pseudo_values import group_codes, ratio_pseudo_values
-from genkt.metrics.scores import checked_pair, checked_scores
 from genkt.types import UserError
 
 Kind = Literal["share", "difference", "ratio"]
@@ -59,7 +59,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Parts:
+class VarianceParts:
     """Variances of a single score, by where they come from; never below zero.
 
     The mean has draws / D + seeds / (D R) + images / N + rest / (D N).
@@ -99,7 +99,7 @@ class ScoreInterval:
     dof: float
     p: float
     design: Design
-    parts: Parts
+    parts: VarianceParts
 
     @property
     def null(self) -> float:
@@ -242,12 +242,12 @@ def _interval(kind: Kind, limits: Limits, design: Design, squares: MeanSquares) 
     )
 
 
-def _parts(squares: MeanSquares) -> Parts:
+def _parts(squares: MeanSquares) -> VarianceParts:
     """Components of variance: mean squares less what the finer ones bring to them."""
     if squares.num_draws == 1:
-        return Parts(math.nan, math.nan, float(squares.images), math.nan)
+        return VarianceParts(math.nan, math.nan, float(squares.images), math.nan)
     seeds = math.nan
     if squares.num_seeds > 1:
         seeds = max(float(squares.seeds - squares.seeds_rest / squares.num_images), 0.0)
     images = max(float(squares.images - squares.rest / squares.num_draws), 0.0)
-    return Parts(max(float(squares.labels), 0.0), seeds, images, float(squares.rest))
+    return VarianceParts(max(float(squares.labels), 0.0), seeds, images, float(squares.rest))

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from genkt.metrics.crossed import MeanSquares, variance_of_mean
-from genkt.metrics.intervals import Design, Parts, ScoreInterval
+from genkt.metrics.intervals import Design, ScoreInterval, VarianceParts
 from genkt.metrics.verdicts import MIN_DRAWS, MIN_IMAGES
 from genkt.types import UserError
 
@@ -77,7 +77,7 @@ def needed(interval: ScoreInterval, difference: float = 0.02, power: float = 0.8
     )
 
 
-def _least_shown(parts: Parts, design: Design, power: float) -> float:
+def _least_shown(parts: VarianceParts, design: Design, power: float) -> float:
     """The smallest difference that a design shows, a share."""
     seeds = 0.0 if math.isnan(parts.seeds) else parts.seeds
     draws = parts.draws + seeds / design.seeds + parts.rest / design.images
