@@ -57,7 +57,7 @@ def frechet_distance(a: Features, b: Features) -> float:
 class FeatureMoments:
     """Mean and covariance of rows that come in parts, for sets that do not fit in memory.
 
-    VarianceParts may come in any number and order; ``merge`` joins what several processes have seen.
+    Parts may come in any number and order; ``merge`` joins what several processes have seen.
 
     Args:
         width: D.
