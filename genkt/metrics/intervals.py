@@ -139,7 +139,7 @@ def paired_interval(
     first, second = _shaped(first, design, groups), _shaped(second, design, groups)
     squares = _mean_squares(first - second)
     limits = difference_limits(
-        squares, np.asarray(mean_a), np.asarray(mean_b), np.asarray(both), pool_share
+        squares, np.asarray(mean_a), np.asarray(mean_b), np.asarray(both), design.pool_share
     )
     return _interval("difference", limits, design, squares)
 
@@ -153,7 +153,7 @@ def mean_interval(
     found = checked_scores(scores, names=names, pseudo=pseudo)
     design = _design(found, pool_share, labels_vary, groups)
     squares = _mean_squares(_shaped(found, design, groups))
-    return _interval("share", share_limits(squares, pool_share), design, squares)
+    return _interval("share", share_limits(squares, design.pool_share), design, squares)
 
 
 def ratio_interval(
@@ -178,14 +178,14 @@ def ratio_interval(
     relative = (first / mean_a if mean_a > 0 else 0 * first) - second / mean_b
     squares = _mean_squares(relative)
     ratio = mean_a / mean_b
-    found = _interval("ratio", student_limits(squares, pool_share), design, squares)
+    found = _interval("ratio", student_limits(squares, design.pool_share), design, squares)
     if mean_a <= 0 or squares.equal:
         shares = min(max(mean_a, 0.0), 1.0), min(mean_b, 1.0)
         phi = newcombe_phi(*shares, both, design.images)
         low, high = ratio_limits(*shares, float(phi), design.images)
         p = float(newcombe_p(*shares, phi, design.images))
         return replace(found, mean=ratio, low=min(low, ratio), high=max(high, ratio), p=p)
-    tested = student_limits(replace(squares, mean=np.asarray(math.log(ratio))), pool_share)
+    tested = student_limits(replace(squares, mean=np.asarray(math.log(ratio))), design.pool_share)
     low, high = (math.exp(min(float(end), 700.0)) for end in (tested.low, tested.high))
     return replace(found, mean=ratio, low=low, high=high, p=float(tested.p))
 
