@@ -22,8 +22,8 @@ FLIPPED = """
 import random, sys
 from pathlib import Path
 sys.path.insert(0, "tools")
-from campaign.bench import Bench
-from campaign.damages import DAMAGES, Damages
+from trials.bench import Bench
+from trials.damages import DAMAGES, Damages
 work = Path(sys.argv[1])
 bench = Bench(work, False)
 for bench.defect in ("", "import genkt.data.cache as cache; cache.check_chunks = lambda *_: None"):

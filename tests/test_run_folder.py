@@ -12,6 +12,7 @@ from tiny import tree
 
 from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.run_log import RunLog
+from genkt.training.stage import Record
 from genkt.types import UserError
 
 CONFIG: dict[str, Any] = {
@@ -119,6 +120,57 @@ def test_a_resumed_stage_writes_no_record_twice(tmp_path: Path) -> None:
     resumed.close()
     steps = [(r["draw"], r["step"], r["total"]) for r in records(log.path)]
     assert steps == [(0, 1, 0.5), (0, 2, 0.5), (1, 4, 0.5), (0, 3, 0.25)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "altered", "torn in the middle"])
+def test_records_that_were_lost_are_written_again_and_told(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path)
+    log.stage(0, "baseline").record({"step": 1, "stage": "finetune", "total": 2.0})
+    known: list[Record] = [{"step": s, "stage": "finetune", "total": 0.1 * s} for s in (1, 2)]
+    for record in known:
+        log.stage(0, "stl").record(record)
+    text = log.path.read_text()
+    whole = sorted(text.splitlines())
+    lines = text.splitlines(keepends=True)
+    if damage == "gone":
+        log.path.unlink()
+    elif damage == "cut":
+        log.path.write_text(lines[0])
+    elif damage == "altered":
+        log.path.write_text(text.replace('"total": 0.1', '"total": 0.9'))
+    else:
+        log.path.write_text(lines[0] + lines[1][:9] + lines[2])
+    resumed = log.stage(0, "stl")
+    resumed.begin("finetune", 2, known)
+    resumed.close()
+    found = sorted(log.path.read_text().splitlines())
+    assert found == (whole if damage != "gone" else [each for each in whole if "stl" in each])
+    assert f"{log.path}: " in caplog.text and "written again" in caplog.text
+    caplog.clear()
+    log.stage(0, "stl").begin("finetune", 2, known)
+    assert sorted(log.path.read_text().splitlines()) == found and not caplog.text
+
+
+def test_lost_records_that_nobody_knows_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path)
+    stage = log.stage(0, "prime")
+    stage.begin("vqgan", 0)
+    assert not caplog.text
+    stage.begin("vqgan", 6)
+    stage.close()
+    assert str(log.path) in caplog.text and "before step 7" in caplog.text
+    caplog.clear()
+    curve: list[Record] = [{"step": step, "stage": "finetune", "total": 1.0} for step in (1, 2, 3)]
+    log.stage(1, "stl").record(curve[0])
+    log.tell_missing({(1, "stl"): curve})
+    assert f"{log.path}: 2 of 3 records" in caplog.text
+    caplog.clear()
+    log.tell_missing({(1, "stl"): curve[:1]})
+    assert not caplog.text
 
 
 def test_a_silent_log_writes_nothing(tmp_path: Path) -> None:

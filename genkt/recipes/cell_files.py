@@ -20,9 +20,10 @@ from genkt.files import (
     read_signed,
     read_tensors,
     seals_of,
+    write_array,
     write_signed,
 )
-from genkt.io import atomic_path, damaged, reading
+from genkt.io import damaged, reading
 from genkt.recipes.run_folder import RESULT
 from genkt.training.checkpoint import save_weights
 from genkt.types import CellResult, Cost, DamagedError, Prediction
@@ -52,8 +53,7 @@ def save_cell(cell: Cell, directory: Path) -> None:
     save_weights(directory / WEIGHTS, cell.weights)
     if cell.artifacts:
         save_weights(directory / ARTIFACTS, cell.artifacts)
-    with atomic_path(directory / PROBABILITIES) as path, open(path, "wb") as stream:
-        np.save(stream, cell.prediction.probabilities.numpy())
+    write_array(directory / PROBABILITIES, cell.prediction.probabilities.numpy())
     stages = {name: asdict(cost) for name, cost in cell.stages.items()}
     names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if cell.artifacts else [])]
     names += [

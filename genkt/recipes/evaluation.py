@@ -10,11 +10,11 @@ from genkt.analysis.statistics import wilson_interval
 from genkt.data.images import ImageSet, Skipped
 from genkt.data.parts import content_of
 from genkt.data.splits import Splits
+from genkt.files import damaged_files
 from genkt.io import read_json, reading
 from genkt.recipes.data import load_splits
 from genkt.recipes.data_config import DataSettings
 from genkt.recipes.inference import aligned_labels, load_classifier, predict_images
-from genkt.recipes.run_folder import damaged_files
 from genkt.types import DamagedError, Prediction, UserError
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,31 @@ class RunLog:
         """The log of one student's stages."""
         return StageLog(self, draw, arm)
 
+    def tell_missing(self, curves: Mapping[tuple[int, str], Sequence[Record]]) -> None:
+        """Tell once how many records of finished students are not in the file any more.
+
+        Args:
+            curves: the records that (draw, arm) has kept of its own; the report has them.
+        """
+        if not self.enabled:
+            return
+        expected = Counter(
+            (*key, record["stage"]) for key, curve in curves.items() for record in curve
+        )
+        found = Counter(_stage_of(line) for line in self.lines())
+        if missing := (expected - found).total():
+            logger.warning(
+                "%s: %d of %d records of finished students are missing from it; report.json has "
+                "all of them",
+                self.path, missing, expected.total(),
+            )  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """The lines of the file, as it is now."""
+        if not self.path.is_file():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+
 
 class StageLog:
     """Records of one student, stage after stage."""
@@ -44,42 +71,78 @@ class StageLog:
         self._writer: Any = None
         self._offset = 0
 
-    def begin(self, stage: str, step: int) -> None:
-        """A stage starts or resumes at ``step``: records it will write again are dropped."""
+    def begin(self, stage: str, step: int, known: Sequence[Record] = ()) -> None:
+        """A stage starts or resumes at ``step``: records it will write again are dropped.
+
+        Args:
+            known: its records up to ``step``; those that are missing are written again, and told.
+        """
         if not self.log.enabled:
             return
-        key = {"draw": self.draw, "arm": self.arm, "stage": stage}
-        if self.log.path.is_file():
-            with self.log.lock:
-                text = self.log.path.read_text(encoding="utf-8", errors="backslashreplace")
-                lines = text.splitlines()
-                kept = [line for line in lines if not _again(line, key, step)]
-                if len(kept) < len(lines):
-                    write_text(self.log.path, "".join(line + "\n" for line in kept))
+        self._put_right(stage, step, [self._line(record) for record in known])
         from torch.utils.tensorboard import SummaryWriter
 
         self.close()
         folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
         self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
 
+    def _put_right(self, stage: str, step: int, known: Sequence[str]) -> None:
+        """Drop what will be written again; what is missing or altered is as it was, and told."""
+        path = self.log.path
+        if not path.is_file() and not known:
+            if step:
+                logger.warning(
+                    "%s: missing, so the records of %s before step %d are lost; the training goes "
+                    "on", path, stage, step + 1,
+                )  # fmt: skip
+            return
+        key = {"draw": self.draw, "arm": self.arm, "stage": stage}
+        with self.log.lock:
+            lines = self.log.lines()
+            kept = [line for line in lines if not _again(line, key, step)]
+            if known:
+                own = (self.draw, self.arm, stage)
+                kept = [line for line in kept if line in known or _stage_of(line) != own]
+            lost = [line for line in known if line not in kept]
+            if lost:
+                logger.warning(
+                    "%s: %d records of %s were missing or altered; they are written again",
+                    path, len(lost), stage,
+                )  # fmt: skip
+            if lost or len(kept) < len(lines):
+                write_text(path, "".join(line + "\n" for line in [*kept, *lost]))
+
     def record(self, record: Record) -> None:
         """Append one record to both logs."""
         if not self.log.enabled:
             return
-        line = json.dumps({"draw": self.draw, "arm": self.arm, **record})
+        line = self._line(record)
         self.log.path.parent.mkdir(parents=True, exist_ok=True)
         path = self.log.path
-        with self.log.lock, naming_place(path), open(path, "a", encoding="utf-8") as stream:
+        room = naming_place(path, num_bytes=len(line))
+        with self.log.lock, room, open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         for name, value in record.items():
             if isinstance(value, float) and self._writer is not None:
                 self._writer.add_scalar(name, value, int(record["step"]))
+
+    def _line(self, record: Record) -> str:
+        return json.dumps({"draw": self.draw, "arm": self.arm, **record})
 
     def close(self) -> None:
         """Flush the events of the current stage."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _stage_of(line: str) -> tuple[Any, ...]:
+    """(draw, arm, stage) of a line; what is none has none."""
+    try:
+        record = json.loads(line)
+        return record["draw"], record["arm"], record["stage"]
+    except (ValueError, TypeError, KeyError):
+        return ()
 
 
 def _again(line: str, key: dict[str, Any], step: int) -> bool:

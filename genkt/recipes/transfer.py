@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from genkt.files import SEALS
 from genkt.generative.precision import threads
 from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
@@ -24,7 +25,7 @@ from genkt.recipes.generated import make_sets, needed_generators, represent
 from genkt.recipes.notices import announce
 from genkt.recipes.opening import Given, open_session
 from genkt.recipes.present import report_data
-from genkt.recipes.run_folder import SEALS, RunFolder
+from genkt.recipes.run_folder import RunFolder
 from genkt.recipes.run_log import log_to_file
 from genkt.recipes.session import Session, weights_files
 from genkt.recipes.side_by_side import num_finished, threads_each, work_ahead
@@ -175,6 +176,9 @@ def _run_cells(session: Session) -> dict[str, list[Cell]]:
             for arm, found in cells.items():
                 found.append(run_cell(session, draw, arm))
                 bar.update()
+    session.log.tell_missing(
+        {(cell.result.draw, arm): cell.result.curve for arm in cells for cell in cells[arm]}
+    )
     return cells
 
 
@@ -205,7 +209,7 @@ def _export(session: Session, student: Backbone, cell: Cell) -> None:
         path = source / stage / f"{name}.safetensors"
         if path.is_file():
             target = session.folder.path / "checkpoints" / f"{name}.safetensors"
-            with atomic_path(target) as temporary:
+            with atomic_path(target, path.stat().st_size) as temporary:
                 shutil.copyfile(path, temporary)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from genkt.execution.tasks import INLINE, Progress
-from genkt.files import number, read_or_forget, read_signed, write_signed
+from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.recipes.cell_files import read_result
 from genkt.recipes.config import TransferConfig
-from genkt.recipes.run_folder import CLAIM, RunFolder, cell_folder, damaged_files, read_claim
+from genkt.recipes.run_folder import CLAIM, RunFolder, cell_folder, read_claim
 from genkt.recipes.set_config import DiggSet
 from genkt.types import CellResult, Cost, DamagedError, UserError
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from campaign.cases import CASES, Case
-from campaign.child import SECRET, Ended, Job, Running
-from campaign.points import Points
-from campaign.state import Snapshot, differences, snapshot
+from trials.cases import CASES, Case
+from trials.child import SECRET, Ended, Job, Running
+from trials.points import Points
+from trials.state import Snapshot, differences, snapshot
 
 _KEPT = 300
 """Characters of a message that a fault shows."""

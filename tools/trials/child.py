@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.sandbox import SHARED_MEMORY, confine
+from trials.sandbox import SHARED_MEMORY, confine
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "marker-of-a-secret-7f3a"
