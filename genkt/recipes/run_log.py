@@ -38,10 +38,10 @@ class RunLog:
         return StageLog(self, draw, arm)
 
     def tell_missing(self, curves: Mapping[tuple[int, str], Sequence[Record]]) -> None:
-        """Tell once how many records of finished students are not in the file any more.
+        """Tell once how many records of finished trainings are not in the file any more.
 
         Args:
-            curves: the records that (draw, arm) has kept of its own; the report has them.
+            curves: by (draw, arm), the stages of all records that must be there.
         """
         if not self.enabled:
             return
@@ -51,9 +51,8 @@ class RunLog:
         found = Counter(_stage_of(line) for line in self.lines())
         if missing := (expected - found).total():
             logger.warning(
-                "%s: %d of %d records of finished students are missing from it; report.json has "
-                "all of them",
-                self.path, missing, expected.total(),
+                "%s: %d of %d records of finished trainings are missing from it: the file was "
+                "damaged meanwhile", self.path, missing, expected.total(),
             )  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -69,7 +68,7 @@ class StageLog:
     def __init__(self, log: RunLog, draw: int, arm: str) -> None:
         self.log, self.draw, self.arm = log, draw, arm
         self._writer: Any = None
-        self._offset = 0
+        self._begun: tuple[str, int] | None = None
 
     def begin(self, stage: str, step: int, known: Sequence[Record] = ()) -> None:
         """A stage starts or resumes at ``step``: records it will write again are dropped.
@@ -80,21 +79,13 @@ class StageLog:
         if not self.log.enabled:
             return
         self._put_right(stage, step, [self._line(record) for record in known])
-        from torch.utils.tensorboard import SummaryWriter
-
         self.close()
-        folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
-        self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+        self._begun = stage, step
 
     def _put_right(self, stage: str, step: int, known: Sequence[str]) -> None:
         """Drop what will be written again; what is missing or altered is as it was, and told."""
         path = self.log.path
         if not path.is_file() and not known:
-            if step:
-                logger.warning(
-                    "%s: missing, so the records of %s before step %d are lost; the training goes "
-                    "on", path, stage, step + 1,
-                )  # fmt: skip
             return
         key = {"draw": self.draw, "arm": self.arm, "stage": stage}
         with self.log.lock:
@@ -122,9 +113,20 @@ class StageLog:
         room = naming_place(path, num_bytes=len(line))
         with self.log.lock, room, open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+        writer = self._events()
         for name, value in record.items():
-            if isinstance(value, float) and self._writer is not None:
-                self._writer.add_scalar(name, value, int(record["step"]))
+            if isinstance(value, float) and writer is not None:
+                writer.add_scalar(name, value, int(record["step"]))
+
+    def _events(self) -> Any:
+        """The events of the stage that has begun; None: none has."""
+        if self._writer is None and self._begun is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            stage, step = self._begun
+            folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
+            self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+        return self._writer
 
     def _line(self, record: Record) -> str:
         return json.dumps({"draw": self.draw, "arm": self.arm, **record})

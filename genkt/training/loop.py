@@ -106,7 +106,7 @@ class _Run:
         progress, settings = self.progress, self.settings
         if self.fabric.is_global_zero:
             remove_leftovers(self.stage.directory)
-            if self.stage.log and progress.step < self.num_steps:
+            if self.stage.log:
                 self.stage.log.begin(self.stage.name, progress.step, progress.curve)
         started = saved = time.perf_counter()
         before = progress.seconds

@@ -19,7 +19,7 @@ class Log(Protocol):
     """Where a stage's records go."""
 
     def begin(self, stage: str, step: int, known: Sequence[Record] = ()) -> None:
-        """The stage starts, or resumes, at a step; ``known``: its records up to there."""
+        """The stage starts, resumes or has ended at a step; ``known``: its records up to there."""
 
     def record(self, record: Record) -> None:
         """One record: step, stage, and what was measured."""

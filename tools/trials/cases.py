@@ -133,7 +133,7 @@ def _inspect_out(home: Path) -> list[str]:
 def _analyze(home: Path) -> list[str]:
     data = ["data=folder", f"data.root={_images(home)}", "data.test_fraction=0.3", "device=cpu"]
     models = f"models=[{home / 'run'},{home / 'run' / 'student'}]"
-    return ["analyze", models, *data, f"out={home / 'analysis'}"]
+    return ["analyze", models, *data, "overwrite=true", f"out={home / 'analysis'}"]
 
 
 def _prime(home: Path) -> list[str]:

@@ -39,6 +39,7 @@ from genkt.recipes.upstream import GLYPHS, Upstream, open_upstream
 from genkt.report.grid import save_grid
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
+from genkt.training.stage import Record
 from genkt.training.steps import StepReport, Steps, run_steps
 from genkt.types import UserError
 
@@ -270,6 +271,18 @@ class _Run:
             )  # fmt: skip
         log.close()
         self.seconds[name] = training.seconds
+        self._tell_missing(name, num_steps)
+
+    def _tell_missing(self, name: str, num_steps: int) -> None:
+        """Tell how many records of a training are not in the log: its states do not hold them."""
+        steps, every = range(1, num_steps + 1), (self.config.log_every, self.config.eval_every)
+        records: list[Record] = [
+            {"step": step, "stage": name}
+            for one in every
+            for step in steps
+            if step % one == 0 or step == num_steps
+        ]
+        self.log.tell_missing({(0, "prime"): records})
 
 
 def _reporter(
