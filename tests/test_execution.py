@@ -125,6 +125,12 @@ def test_a_killed_worker_is_replaced_and_its_task_run_again(
     assert sum(told) == 7 * SIZE and -2 in told
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="semaphores lie in /dev/shm")
+def test_locks_of_a_pools_processes_have_no_name_to_leave(tmp_path: Path) -> None:
+    run_tasks(tasks(tmp_path, "locks"), POOL, description="")
+    assert len(results(tmp_path)) == 7
+
+
 def test_a_task_that_kills_every_process_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 3: 3 processes died of it, the last by SIGKILL"):
         run_tasks(tasks(tmp_path, "die"), POOL, description="")
