@@ -85,28 +85,23 @@ def test_it_finds_a_reader_that_lets_a_flipped_byte_pass(tmp_path: Path) -> None
     assert "silent difference: cache/" in missed and "features.npy: differs" in missed
 
 
-def told_in(home: Path, found: object, err: str, name: str = "run/metrics.jsonl") -> bool:
-    """Whether a damaged log with these lines of two, or a file with these values, is told."""
-    from trials.bench import Bench
-    from trials.damages import Damages
-
-    expected = {name: [{"step": 1}, {"step": 2}], "accuracy.json": {"accuracy": 0.5, "notes": []}}
-    damages = Damages(Bench(home, isolated=False), 0)
-    other = {**expected, **({name: found} if isinstance(found, list) else {"accuracy.json": found})}
-    return bool(damages._told(expected, other, name, err))
-
-
 def test_what_is_told_is_no_silent_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    log = tmp_path / "home" / "run" / "metrics.jsonl"
-    warning = f"{log}: 1 of 2 records are missing from it"
-    assert told_in(tmp_path, [{"step": 2}], warning)
-    assert not told_in(tmp_path, [{"step": 2}], "another warning")
-    assert not told_in(tmp_path, [{"step": 3}], warning), "a line that was never written"
-    assert not told_in(tmp_path, [{"step": 2}, {"step": 2}], warning)
-    note = {"accuracy": 0.5, "notes": [f"{log}: damaged, so it is not known"]}
-    assert told_in(tmp_path, note, "")
-    assert not told_in(tmp_path, {**note, "accuracy": 0.4}, ""), "figures are the same, or a fault"
-    assert not told_in(tmp_path, {**note, "notes": ["something"]}, "")
+    from trials.bench import Bench
+    from trials.damages import Damages
+
+    damages, name = Damages(Bench(tmp_path, isolated=False), 0), "run/report.json"
+    expected = {"accuracy.json": {"accuracy": 0.5, "notes": []}, name: {}}
+
+    def told(accuracy: float, note: str) -> set[str]:
+        found = {"accuracy.json": {"accuracy": accuracy, "notes": [note]}, name: []}
+        return damages._told(expected, found, name)
+
+    note = f"{tmp_path / 'home' / name}: damaged, so it is not known"
+    assert told(0.5, note) == {"accuracy.json"}
+    assert not told(0.4, note), "figures are the same, or it is a fault"
+    assert not told(0.5, "something")
+    plan = "store/0f/plans/1.json"
+    assert damages._told({plan: [[0, 6]]}, {plan: []}, plan) == {plan}

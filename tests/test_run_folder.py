@@ -11,7 +11,7 @@ import yaml
 from tiny import tree
 
 from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.run_log import RunLog
+from genkt.recipes.run_log import RunLog, lines_by_stage
 from genkt.training.stage import Record
 from genkt.types import UserError
 
@@ -153,17 +153,30 @@ def test_records_that_were_lost_are_written_again_and_told(
     assert sorted(log.path.read_text().splitlines()) == found and not caplog.text
 
 
-def test_lost_records_that_nobody_knows_are_told(
+def test_a_finished_student_brings_its_lines_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = RunLog(tmp_path)
-    curve: list[Record] = [{"step": step, "stage": "finetune", "total": 1.0} for step in (1, 2, 3)]
-    log.stage(1, "stl").record(curve[0])
-    log.tell_missing({(1, "stl"): curve})
-    assert f"{log.path}: 2 of 3 records" in caplog.text
+    stage = log.stage(0, "stl")
+    for name, known in (("probe", [{"step": 1, "stage": "probe", "total": 1.0}]), ("tune", None)):
+        stage.begin(name, len(known or ()), known)
+        stage.record({"step": 2, "stage": name, "total": 0.5})
+    stage.close()
+    other = {"step": 1, "stage": "tune", "total": 3.0}
+    log.stage(1, "stl").record(other)
+    whole = log.path.read_text().splitlines()
+    assert (
+        len(whole) == 4 and [each for lines in stage.known.values() for each in lines] == whole[:3]
+    )
     caplog.clear()
-    log.tell_missing({(1, "stl"): curve[:1]})
-    assert not caplog.text
+    for damage in (whole[2:], [whole[0].replace("1.0", "7.0"), *whole[1:]], [*whole, "torn"]):
+        log.path.write_text("\n".join(damage))
+        log.put_right(lines_by_stage(whole[:3]))
+        assert sorted(log.path.read_text().splitlines()) == sorted(whole)
+    assert [f"{log.path}: {n} records" in caplog.text for n in (2, 1, 0)] == [True, True, False]
+    unknown = log.stage(0, "prime")
+    unknown.begin("vqgan", 6)  # of an older genkt, whose states hold no records
+    assert not unknown.known and sorted(log.path.read_text().splitlines()) == sorted(whole)
 
 
 def test_a_silent_log_writes_nothing(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ from filelock import FileLock
 from genkt.disk import naming_place
 from genkt.io import write_text
 from genkt.training.stage import Record
+
+Key = tuple[int, str, str]
+"""Whose a line is: draw, arm, stage."""
 
 METRICS_LOCK = ".metrics.lock"
 
@@ -37,23 +39,33 @@ class RunLog:
         """The log of one student's stages."""
         return StageLog(self, draw, arm)
 
-    def tell_missing(self, curves: Mapping[tuple[int, str], Sequence[Record]]) -> None:
-        """Tell once how many records of finished trainings are not in the file any more.
+    def put_right(self, known: Mapping[Key, Sequence[str]]) -> None:
+        """Give stages the lines that they must have; what is no line of any record is dropped.
+
+        Lines that were lost or altered are written again, and that is told.
 
         Args:
-            curves: by (draw, arm), the stages of all records that must be there.
+            known: all lines of stages, by (draw, arm, stage); other stages stay as they are.
         """
-        if not self.enabled:
+        if not self.enabled or not (self.path.is_file() or any(known.values())):
             return
-        expected = Counter(
-            (*key, record["stage"]) for key, curve in curves.items() for record in curve
-        )
-        found = Counter(_stage_of(line) for line in self.lines())
-        if missing := (expected - found).total():
-            logger.warning(
-                "%s: %d of %d records of finished trainings are missing from it: the file was "
-                "damaged meanwhile", self.path, missing, expected.total(),
-            )  # fmt: skip
+        expected = {key: set(lines) for key, lines in known.items()}
+        with self.lock:
+            lines = self.lines()
+            kept = [
+                line
+                for line in lines
+                if (key := _key_of(line)) and line in expected.get(key, (line,))
+            ]
+            there = set(kept)
+            lost = [line for own in known.values() for line in own if line not in there]
+            if lost:
+                logger.warning(
+                    "%s: %d records were missing or altered; they are written again",
+                    self.path, len(lost),
+                )  # fmt: skip
+            if lost or len(kept) < len(lines):
+                write_text(self.path, "".join(line + "\n" for line in [*kept, *lost]))
 
     def lines(self) -> list[str]:
         """The lines of the file, as it is now."""
@@ -67,41 +79,29 @@ class StageLog:
 
     def __init__(self, log: RunLog, draw: int, arm: str) -> None:
         self.log, self.draw, self.arm = log, draw, arm
+        self.known: dict[Key, list[str]] = {}
+        """All lines of the stages that began here, where they are known from the first step on."""
         self._writer: Any = None
         self._begun: tuple[str, int] | None = None
 
-    def begin(self, stage: str, step: int, known: Sequence[Record] = ()) -> None:
-        """A stage starts or resumes at ``step``: records it will write again are dropped.
+    def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
+        """A stage starts, resumes or has ended at ``step``; what it will write again is dropped.
 
         Args:
-            known: its records up to ``step``; those that are missing are written again, and told.
+            known: its records up to there, which the log must have; None: nobody knows them.
         """
         if not self.log.enabled:
             return
-        self._put_right(stage, step, [self._line(record) for record in known])
+        key = (self.draw, self.arm, stage)
+        self.known[key] = [self._line(record) for record in known or ()]
+        if known is None and step:
+            del self.known[key]
+            there = [line for line in self.log.lines() if _key_of(line) == key]
+            self.log.put_right({key: [line for line in there if _step(line) <= step]})
+        else:
+            self.log.put_right({key: self.known[key]})
         self.close()
         self._begun = stage, step
-
-    def _put_right(self, stage: str, step: int, known: Sequence[str]) -> None:
-        """Drop what will be written again; what is missing or altered is as it was, and told."""
-        path = self.log.path
-        if not path.is_file() and not known:
-            return
-        key = {"draw": self.draw, "arm": self.arm, "stage": stage}
-        with self.log.lock:
-            lines = self.log.lines()
-            kept = [line for line in lines if not _again(line, key, step)]
-            if known:
-                own = (self.draw, self.arm, stage)
-                kept = [line for line in kept if line in known or _stage_of(line) != own]
-            lost = [line for line in known if line not in kept]
-            if lost:
-                logger.warning(
-                    "%s: %d records of %s were missing or altered; they are written again",
-                    path, len(lost), stage,
-                )  # fmt: skip
-            if lost or len(kept) < len(lines):
-                write_text(path, "".join(line + "\n" for line in [*kept, *lost]))
 
     def record(self, record: Record) -> None:
         """Append one record to both logs."""
@@ -113,6 +113,8 @@ class StageLog:
         room = naming_place(path, num_bytes=len(line))
         with self.log.lock, room, open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+        if (own := _key_of(line)) in self.known:
+            self.known[own].append(line)
         writer = self._events()
         for name, value in record.items():
             if isinstance(value, float) and writer is not None:
@@ -138,22 +140,28 @@ class StageLog:
             self._writer = None
 
 
-def _stage_of(line: str) -> tuple[Any, ...]:
-    """(draw, arm, stage) of a line; what is none has none."""
+def _key_of(line: str) -> Key | None:
+    """(draw, arm, stage) of a line; None: a line torn by a kill, or damage."""
     try:
         record = json.loads(line)
-        return record["draw"], record["arm"], record["stage"]
+        key = record["draw"], record["arm"], record["stage"]
+        hash((*key, record["step"] + 0))
     except (ValueError, TypeError, KeyError):
-        return ()
+        return None
+    return key
 
 
-def _again(line: str, key: dict[str, Any], step: int) -> bool:
-    try:
-        record = json.loads(line)
-        same = all(record.get(k) == v for k, v in key.items())
-        return same and int(record.get("step", 0)) > step
-    except (ValueError, AttributeError, TypeError):  # the last line of a killed process, or damage
-        return True
+def lines_by_stage(lines: Iterable[str]) -> dict[Key, list[str]]:
+    """Lines of a log by whose they are."""
+    found: dict[Key, list[str]] = {}
+    for line in lines:
+        if key := _key_of(line):
+            found.setdefault(key, []).append(line)
+    return found
+
+
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
 
 
 class _LogFile(logging.FileHandler):

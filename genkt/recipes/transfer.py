@@ -176,9 +176,9 @@ def _run_cells(session: Session) -> dict[str, list[Cell]]:
             for arm, found in cells.items():
                 found.append(run_cell(session, draw, arm))
                 bar.update()
-    session.log.tell_missing(
-        {(cell.result.draw, arm): cell.result.curve for arm in cells for cell in cells[arm]}
-    )
+    if not session.folder.finished:
+        every = [cell.log for arm in cells for cell in cells[arm]]
+        session.log.put_right({key: lines for log in every for key, lines in log.items()})
     return cells
 
 

@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from trials.state import Snapshot, differences, snapshot
 _INPUTS = ("images", "gallery", "configs", "upstream", "tmp")
 """What is the user's own: another picture is another run, no damage."""
 _PLAN = re.compile(r"^store/\w+/plans/")
-METRICS = "metrics.jsonl"
 FOREIGN = '{"format": 1, "a": [1, null, {"b": "c"}]}'
 
 
@@ -171,7 +169,7 @@ class Damages:
         if ended.code == 2:
             return self._named(ended.err, damaged)
         reads = bool(CASES[name].after)
-        if faults := self._compared(name, before, damaged, ended.err, reads=reads):
+        if faults := self._compared(name, before, damaged, reads=reads):
             return faults
         if reads and _printed(ended.out) != _printed(self.bench.reference(name).out):
             noted = f"note: {self.bench.home / damaged}: damaged" in ended.out
@@ -187,9 +185,7 @@ class Damages:
         faults = self._command(name, damaged, fresh=False)
         return [f"{name}: {fault} [{how} of {damaged}]" for fault in faults]
 
-    def _compared(
-        self, name: str, before: Snapshot, damaged: str, err: str, *, reads: bool
-    ) -> list[str]:
+    def _compared(self, name: str, before: Snapshot, damaged: str, *, reads: bool) -> list[str]:
         """What the command did not read may stay as it is; what it has made may not."""
         expected, found = self.bench.reference(name).state, snapshot(self.bench.home)
         below = f"{damaged}/"
@@ -199,29 +195,22 @@ class Damages:
             if (path == damaged or path.startswith(below))
             and (reads or not re.search(CASES[name].results, path))
             and found.get(path) == before.get(path)
-        } | self._told(expected, found, damaged, err)
+        } | self._told(expected, found, damaged)
         lines = differences(
             {path: each for path, each in expected.items() if path not in unread},
             {path: each for path, each in found.items() if path not in unread},
         )
         return [f"silent difference: {line}" for line in lines]
 
-    def _told(self, expected: Snapshot, found: Snapshot, damaged: str, err: str) -> set[str]:
+    def _told(self, expected: Snapshot, found: Snapshot, damaged: str) -> set[str]:
         """Files whose difference is told, so it is not silent.
 
-        A log of a run that is damaged half-way cannot be had again where the trainings that wrote
-        it have ended: what is in it must be right, and a warning must say that lines are missing.
         A plan of embeddings says which images were missing when it was made: made again, it says
         so of a later time. A note on the damaged file, beside the same figures, is what a reader
         of it has to say.
         """
-        place, told = str(self.bench.home / damaged), set[str]()
-        if Path(damaged).name == METRICS and f"{place}: " in err:
-            lines = Counter(map(str, expected.get(damaged, ())))
-            if Counter(map(str, found.get(damaged, ()))) <= lines:
-                told.add(damaged)
-        if _PLAN.search(damaged):
-            told.add(damaged)
+        place = str(self.bench.home / damaged)
+        told = {damaged} if _PLAN.search(damaged) else set()
         for path, value in found.items():
             before = expected.get(path)
             if not (isinstance(value, dict) and isinstance(before, dict)):
