@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from genkt.io import read_json, write_json
-from genkt.recipes.present import versions
+from genkt.runs.versions import versions
 
 
 def synchronize() -> None:

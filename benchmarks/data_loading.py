@@ -38,12 +38,12 @@ from torchvision.transforms import (
 )
 
 from genkt.data.images import ImageSet
-from genkt.data.locations import open_images
 from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.walk import Stream
+from genkt.transfer_set.open_images import open_images
 
 HALF = (0.5, 0.5, 0.5)
 NUM_PHOTOS, BATCH, NUM_SMALL, NUM_ENTRIES = 1000, 50, 20_000, 200_000

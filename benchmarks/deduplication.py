@@ -32,7 +32,7 @@ import torch
 from common import cpu_seconds, forget_peak_memory, peak_memory_mb, report
 from numpy.typing import NDArray
 
-from genkt.retrieval.duplicates import BLOCK, WIDE_BLOCK, near_duplicates
+from genkt.retrieval.search.duplicates import BLOCK, WIDE_BLOCK, near_duplicates
 
 WIDTH, THRESHOLD = 768, 0.99
 CASES = ("scattered", "crowd", "two_encoders", "leader")

@@ -33,7 +33,7 @@ from common import report
 from torch import Tensor
 
 import genkt
-from genkt.analysis.flips import flips
+from genkt.metrics.flips import flips
 from genkt.types import Prediction
 
 SIDE = "{input_size: [32,32], mean: [0.5,0.5,0.5], std: [0.5,0.5,0.5], crop_pct: 1.0}"
@@ -124,7 +124,7 @@ def prediction(folder: str) -> Prediction:
 
 def test_labels() -> Tensor:
     """Of the embedded digits."""
-    from genkt.data.embedded import digits
+    from genkt.data.builtin.digits import digits
 
     test = digits().test
     assert test is not None

@@ -51,8 +51,8 @@ from common import paired, report, seconds
 from taming.modules.transformer.mingpt import GPT, sample
 from torch import Tensor
 
-from genkt.generative.decoder import Decoder
-from genkt.generative.sampling import Sampling, complete_sequences, uniforms_for
+from genkt.generative.decoding.decoder import Decoder
+from genkt.generative.decoding.sampling import Sampling, complete_sequences, uniforms_for
 
 ROWS = 16
 SIZES = {"large": (8, 8, 512, 256, 1024), "small": (4, 4, 128, 64, 256)}

@@ -30,8 +30,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import genkt
-from genkt.analysis.statistics import mean_interval, paired_difference
 from genkt.io import fingerprint, read_json
+from genkt.metrics.statistics import mean_interval, paired_difference
 from genkt.models.load import ModelSpec, load_model
 
 KNOWN, WIDTHS = 256, (0, 512)

@@ -39,10 +39,9 @@ import torch
 from common import cpu_seconds, peak_memory_mb, report
 from numpy.typing import NDArray
 
-from genkt.retrieval import candidates
-from genkt.retrieval.ordering import Ordering, query_balanced
-from genkt.retrieval.search import Ranked, nearest
-from genkt.retrieval.selection import guess_k, select
+from genkt.retrieval.search.nearest import Ranked, candidates, nearest
+from genkt.retrieval.search.ordering import Ordering, query_balanced
+from genkt.retrieval.search.selection import guess_k, select
 
 WIDTH, CENTRES = 384, 2000
 CHUNK = 65536

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import genkt
-from genkt.data.embedded import digits
+from genkt.data.builtin.digits import digits
 from genkt.io import derive_seed, resource
-from genkt.recipes.retrieval.encoders import EncoderSpec, encode_all, load_encoder
-from genkt.recipes.retrieval.glyphs import SIDE
-from genkt.recipes.upstream import GlyphUpstream
+from genkt.retrieval.encoder import EncoderSpec
+from genkt.retrieval.encoders import encode_all, load_encoder
+from genkt.retrieval.glyph_gallery import SIDE
+from genkt.upstream.upstream_pictures import GlyphUpstream
 
 SHARES = ((1.0, 0.0), (0.9, 0.1), (0.8, 0.2), (0.5, 0.5), (0.0, 1.0))
 DRAWS, BORDER, DIGITS, BATCH = 5, 3, 300, 500

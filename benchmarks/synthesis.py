@@ -29,10 +29,10 @@ NUM_IMAGES = 400
 
 def settings(num_images: int, **changes: Any) -> Any:
     """DIGG with the defaults of ``configs/synthesize.yaml``."""
-    from genkt.data.transfer_set_files import ImageFiles
+    from genkt.config.synthesis_settings import DiggSettings, FilterSettings, SynthesisSettings
+    from genkt.generative.decoding.sampling import Sampling
     from genkt.generative.masks import MaskSettings
-    from genkt.generative.sampling import Sampling
-    from genkt.recipes.synthesis.settings import DiggSettings, FilterSettings, SynthesisSettings
+    from genkt.transfer_set.set_files import ImageFiles
 
     method = DiggSettings(
         "digg", num_images=num_images, num_masks=1, samples_per_mask=4, masks=MaskSettings(),
@@ -66,8 +66,8 @@ def generator_of(name: str | None) -> Any:
 
 def make(name: str | None, num_images: int, **changes: Any) -> dict[str, Any]:
     """Make a set in a folder that goes away; its marker facts, and seconds."""
-    from genkt.data.embedded import digits
-    from genkt.recipes.synthesis.run import run_synthesis
+    from genkt.data.builtin.digits import digits
+    from genkt.synthesis.synthesize_set import run_synthesis
 
     generator = generator_of(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,12 +88,12 @@ def draw_alone(name: str | None, num_images: int) -> dict[str, Any]:
     """The same completions' tokens, drawn and thrown away."""
     import torch
 
-    from genkt.data.embedded import digits
+    from genkt.data.builtin.digits import digits
     from genkt.generative.generator import fit_picture
     from genkt.generative.masks import to_pixels
     from genkt.io import derive_seed
-    from genkt.recipes.synthesis.make import source_mask
-    from genkt.recipes.synthesis.plan import ordered_sources
+    from genkt.synthesis.make_images import source_mask
+    from genkt.synthesis.plan_images import ordered_sources
 
     generator, chosen = generator_of(name), settings(num_images)
     method, vqgan = chosen.synthesis, generator.vqgan
@@ -131,7 +131,7 @@ def overlap(name: str | None, num_images: int, pairs: int) -> dict[str, Any]:
     """Seconds without over seconds with encoding beside the networks."""
     from concurrent.futures import Future
 
-    from genkt.recipes.synthesis import shard as synthesis_shard
+    from genkt.synthesis import shard as synthesis_shard
 
     class Inline:
         """A pool that works at once, in the caller's thread."""

@@ -29,9 +29,9 @@ from genkt.models.backbone import Backbone, transform_of
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric
 from genkt.training.loop import train
-from genkt.training.settings import TrainSettings
 from genkt.training.stage import Stage
 from genkt.training.teacher import cache_outputs
+from genkt.training.train_settings import TrainSettings
 
 HALF = (0.5, 0.5, 0.5)
 BATCH = 64

@@ -27,8 +27,8 @@ from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric
 from genkt.training.loop import train
-from genkt.training.settings import TrainSettings
 from genkt.training.stage import Stage
+from genkt.training.train_settings import TrainSettings
 
 HALF = (0.5, 0.5, 0.5)
 BATCH, NUM_IMAGES, STEPS = 128, 1024, 100

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from tiny import transfer_words, write_images
 
-from genkt.report.compare_data import ComparedArm, CompareData, ComparedCell, Sweep
+from genkt.report.compare.compare_data import ComparedArm, CompareData, ComparedCell, Sweep
 from genkt.types import CellResult, Cost
 
 STUDY: dict[str, Any] = {

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet, Opener, from_arrays
-from genkt.data.transfer_set_files import Record, Source
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.set_files import Record, Source
 
 CLASSES = ("cat", "<b>dög")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genkt.execution.run import run_tasks
+from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
 from genkt.io import atomic_path
 from genkt.types import UserError

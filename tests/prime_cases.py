@@ -7,7 +7,7 @@ from pathlib import Path
 from tiny import write_images
 
 from genkt.cli.app import read_config
-from genkt.recipes.priming.run import PrimeConfig
+from genkt.upstream.generator.prime_generator import PrimeConfig
 
 SMALL = [
     "size=16", "eval_every=100", "log_every=1", "save_seconds=0", "device=cpu",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.retrieval.search import ArrayGallery
+from genkt.retrieval.search.nearest import ArrayGallery
 
 Arrays = tuple[NDArray[np.float16], ...]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tiny import picture
 
-from genkt.data.split_list import read_split_list
+from genkt.readers.split_list import read_split_list
 
 
 def save(root: Path, *names: str) -> None:

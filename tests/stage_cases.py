@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from tiny import Ran, run
 
-from genkt.recipes.run_log import StageLog
+from genkt.runs.run_log import StageLog
 from genkt.training.stage import Record
 
 

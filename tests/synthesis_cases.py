@@ -8,19 +8,19 @@ from typing import Any
 
 from tiny import tree, write_images
 
-from genkt.data.folders import read_folder
-from genkt.data.images import ImageSet
-from genkt.data.transfer_set_files import ImageFiles
-from genkt.generative.deep_inversion import DeepInversionSettings
-from genkt.generative.masks import MaskSettings
-from genkt.generative.sampling import Sampling
-from genkt.recipes.synthesis.settings import (
+from genkt.config.synthesis_settings import (
     DiggSettings,
     FilterSettings,
     InversionSettings,
     IrfSettings,
     SynthesisSettings,
 )
+from genkt.data.images import ImageSet
+from genkt.generative.decoding.sampling import Sampling
+from genkt.generative.deep_inversion import DeepInversionSettings
+from genkt.generative.masks import MaskSettings
+from genkt.readers.folders import read_folder
+from genkt.transfer_set.set_files import ImageFiles
 
 DIGG = DiggSettings(
     "digg", num_images=None, num_masks=2, samples_per_mask=3, masks=MaskSettings(),

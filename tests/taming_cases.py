@@ -14,7 +14,7 @@ from taming.modules.transformer.mingpt import GPT
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 
-from genkt.generative.convert import Converted, Facts, convert
+from genkt.generative.convert import CheckpointFacts, Converted, convert
 from genkt.generative.vqgan import VQGAN
 
 SIZE, CODES, CODE_DIM, LATENT = 16, 24, 6, 8
@@ -124,8 +124,8 @@ def assert_same_vqgan(vqgan: VQGAN, taming: TamingVQ) -> None:
 
 
 def convert_state(
-    home: Path, state: dict[str, Tensor], given: Facts | None = None, **more: Any
+    home: Path, state: dict[str, Tensor], given: CheckpointFacts | None = None, **more: Any
 ) -> Converted:
     """Convert a state dict in a file of its own."""
     torch.save(state, home / "x.ckpt")
-    return convert(home / "x.ckpt", home / "out", given=given or Facts(SIZE), **more)
+    return convert(home / "x.ckpt", home / "out", given=given or CheckpointFacts(SIZE), **more)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.analysis.agreement import linear_cka, mean_kl, top1_agreement
+from genkt.metrics.agreement import linear_cka, mean_kl, top1_agreement
 from genkt.types import UserError
 
 seeds = st.integers(0, 2**31)

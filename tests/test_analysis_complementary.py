@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.analysis.complementary import (
+from genkt.metrics.complementary import (
     TransferChange,
     class_means,
     flips_matrix,
@@ -18,7 +18,7 @@ from genkt.analysis.complementary import (
     top_classes,
     transfer_change,
 )
-from genkt.analysis.flips import flips_of, histogram_entropy
+from genkt.metrics.flips import flips_of, histogram_entropy
 from genkt.types import UserError
 
 seeds = st.integers(0, 2**31)

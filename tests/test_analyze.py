@@ -21,11 +21,11 @@ from tiny import CLASSES, Ran, run, transfer_words, write_images
 import genkt
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
+from genkt.config.analysis_settings import AnalyzeConfig, short_names
 from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.recipes.analysis.config import AnalyzeConfig, short_names
-from genkt.recipes.inference import load_classifier
-from genkt.recipes.retrieval import clip
-from genkt.training.evaluate import outputs
+from genkt.inference.load_classifier import load_classifier
+from genkt.retrieval import clip
+from genkt.training.predictions import outputs
 from genkt.training.probe import fit_head
 
 KEYS = {
@@ -120,11 +120,11 @@ def test_accuracies_are_those_of_evaluate_and_flips_their_difference(digits: Pat
 
 
 def test_features_are_probed_and_ranked_as_by_hand(digits: Path) -> None:
-    from genkt.analysis.frechet import equal_sizes, frechet_distance
-    from genkt.analysis.logme import logme
-    from genkt.data.embedded import digits as read_digits
+    from genkt.data.builtin.digits import digits as read_digits
     from genkt.data.splits import draw_labels
     from genkt.io import derive_seed
+    from genkt.metrics.frechet import equal_sizes, frechet_distance
+    from genkt.metrics.logme import logme
 
     splits = read_digits()
     assert splits.test is not None

@@ -13,8 +13,8 @@ from tiny import CLASSES, picture, transfer_words, write_images
 from torch import nn
 
 import genkt
-from genkt.api import as_words
-from genkt.recipes.snippets import IMAGE
+from genkt.api.transfer import as_words
+from genkt.inference.snippets import IMAGE
 from genkt.types import UserError
 
 SIZES: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}

@@ -15,10 +15,10 @@ from training_cases import tiny_resnet
 
 from genkt.cli.app import read_config
 from genkt.cli.auto import decided
-from genkt.data.embedded import digits
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.builtin.digits import digits
 from genkt.models.backbone import Backbone
-from genkt.recipes.choice import Facts, choose, facts_of
-from genkt.recipes.config import TransferConfig
+from genkt.transfers.auto_method import DataFacts, choose, facts_of
 from genkt.types import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def tool(name: str) -> Any:
 
 figures = tool("figures")
 
-PLAIN = Facts(
+PLAIN = DataFacts(
     labels_per_class=2,
     num_unlabelled=0,
     student_pretrained=False,

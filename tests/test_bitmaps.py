@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from picture_cases import BLACK, BLUE, LIME, RED, WHITE, bmp_of, png_of, run_length_bmp
 from PIL import Image
 
-from genkt.data.decode import decode
-from genkt.data.formats import UnreadableImage
+from genkt.data.pictures.decode import decode
+from genkt.data.pictures.formats import UnreadableImage
 
 # --- PNG --------------------------------------------------------------------------------------
 

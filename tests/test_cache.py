@@ -17,8 +17,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.data import cache, store_files
-from genkt.data.cache import (
+from genkt.data.views import FIXED_VIEW, ViewSpec
+from genkt.io import fingerprint
+from genkt.stores import chunk_files as store_files
+from genkt.stores import teacher_outputs as cache
+from genkt.stores.chunk_files import decoding_key
+from genkt.stores.teacher_outputs import (
     NonFiniteError,
     OutputStore,
     StoreError,
@@ -27,9 +31,6 @@ from genkt.data.cache import (
     store_identity,
     store_path,
 )
-from genkt.data.store_files import decoding_key
-from genkt.data.views import FIXED_VIEW, ViewSpec
-from genkt.io import fingerprint
 from genkt.types import UserError
 
 IDENTITY = {"teacher": "abc", "ids": "123"}
@@ -351,7 +352,7 @@ def test_a_loader_of_other_samples_or_views_is_refused(tmp_path: Path) -> None:
 MILLION_ROWS = """
 import os, sys, numpy as np, torch
 from pathlib import Path
-from genkt.data.cache import OutputStore, StoreLayout, StoreWriter
+from genkt.stores.teacher_outputs import OutputStore, StoreLayout, StoreWriter
 
 def memory(field):
     status = dict(line.split(":") for line in open("/proc/self/status"))

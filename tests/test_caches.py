@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genkt.generative.caches import FusedCache, ProductCache, cache_for
+from genkt.generative.decoding.caches import FusedCache, ProductCache, cache_for
 
 HEADS, WIDTH, PREFIX = 2, 4, 3
 

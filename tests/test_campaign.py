@@ -26,7 +26,8 @@ from trials.bench import Bench
 from trials.damages import DAMAGES, Damages
 work = Path(sys.argv[1])
 bench = Bench(work, False)
-for bench.defect in ("", "import genkt.data.cache as cache; cache.check_chunks = lambda *_: None"):
+UNCHECKED = "import genkt.stores.teacher_outputs as cache; cache.check_chunks = lambda *_: None"
+for bench.defect in ("", UNCHECKED):
     bench.restore(bench.reference("cache").after)
     (path,) = bench.home.glob("cache/*/features.npy")
     DAMAGES["flip"](path, random.Random(0))

@@ -20,8 +20,8 @@ from genkt.cli.app import read_config
 from genkt.cli.main import COMMANDS
 from genkt.cli.terminal import printing
 from genkt.cli.words import keys_of
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.unused import unused
+from genkt.config.transfer_settings import TransferConfig
+from genkt.transfers.unused import unused
 
 _LIGHT = """
 import resource, sys
@@ -50,7 +50,7 @@ def test_every_page_is_light_and_fast() -> None:
 
 _RUN = """
 import sys
-import genkt.recipes.transfer
+import genkt.transfers.run_transfer
 import lightning_fabric.utilities.imports as found
 unused = ("torchmetrics", "transformers", "torchvision", "matplotlib", "scipy.stats", "diffusers")
 print([name for name in unused if name in sys.modules], found._TORCHMETRICS_GREATER_EQUAL_1_0_0)

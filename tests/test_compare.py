@@ -21,10 +21,10 @@ from tiny import run, tree
 
 from genkt.cli.compare import read_comparison
 from genkt.cli.words import Words
-from genkt.recipes.compare.collect import warnings
-from genkt.recipes.compare.plan import make_plan
-from genkt.recipes.compare.progress import Watch
-from genkt.recipes.compare.task import ArmTask, differences
+from genkt.comparison.arm_task import ArmTask, differences
+from genkt.comparison.collect_arms import warnings
+from genkt.comparison.plan_arms import make_plan
+from genkt.comparison.progress import Watch
 
 SWEEP = {
     "name": "Real",
@@ -190,7 +190,7 @@ def test_what_no_user_caused_is_told_in_one_line_with_its_log(
         print("half of the work")
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr("genkt.recipes.transfer.run_transfer", broken)
+    monkeypatch.setattr("genkt.transfers.run_transfer.run_transfer", broken)
     task = tasks[2]
     assert task.failure() is None and not task.is_done()
     task.run(lambda _: None)

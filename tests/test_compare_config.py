@@ -10,10 +10,10 @@ from compare_cases import STUDY, compare_words
 from tiny import run, tree
 
 from genkt.cli.compare import merged, read_comparison, sort_out
-from genkt.cli.schema import parse
 from genkt.cli.words import Words
-from genkt.recipes.compare.config import StudySettings, arms_of
-from genkt.recipes.compare.plan import make_plan
+from genkt.comparison.plan_arms import make_plan
+from genkt.config.compare_settings import StudySettings, arms_of
+from genkt.schema import parse
 from genkt.types import UserError
 
 

@@ -13,13 +13,13 @@ from compare_cases import BASE, BEFORE_GAIN, GAIN, arm, comparison
 from scipy.stats import t as student_t
 from test_report import Page
 
-from genkt.report.compare import SCHEMA_VERSION, build_comparison, comparison_dict
-from genkt.report.compare_charts import sweeps_charts
-from genkt.report.compare_cost import cost_chart, frontier, worth
-from genkt.report.compare_data import Tried, Work, against, asked, together
-from genkt.report.compare_grid import grid
-from genkt.report.compare_page import render
-from genkt.report.compare_text import after, headline, markdown, sentences, text_table
+from genkt.report.compare.compare_charts import sweeps_charts
+from genkt.report.compare.compare_cost import cost_chart, frontier, worth
+from genkt.report.compare.compare_data import Tried, Work, against, asked, together
+from genkt.report.compare.compare_grid import grid
+from genkt.report.compare.compare_page import render
+from genkt.report.compare.compare_text import after, headline, markdown, sentences, text_table
+from genkt.report.compare.write_comparison import SCHEMA_VERSION, build_comparison, comparison_dict
 from genkt.types import UserError
 
 

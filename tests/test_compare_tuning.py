@@ -12,11 +12,11 @@ from compare_cases import STUDY, compare_words
 from tiny import run
 
 from genkt.cli.compare import read_comparison
-from genkt.cli.schema import parse
-from genkt.recipes.compare.config import StudySettings
-from genkt.recipes.compare.plan import make_plan
-from genkt.recipes.compare.tuning import candidates, lost
-from genkt.report.compare_data import Tried
+from genkt.comparison.plan_arms import make_plan
+from genkt.comparison.tuning import candidates, lost
+from genkt.config.compare_settings import StudySettings
+from genkt.report.compare.compare_data import Tried
+from genkt.schema import parse
 from genkt.types import UserError
 
 GRIDS: dict[str, Any] = {

@@ -14,7 +14,7 @@ from genkt.cli.compose import compose
 from genkt.cli.positional import with_positionals
 from genkt.cli.values import parse_override, quote
 from genkt.cli.words import Words, hydra_words, model_words, sort_words
-from genkt.recipes.config import TransferConfig
+from genkt.config.transfer_settings import TransferConfig
 from genkt.written import as_values
 
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from tiny import tree, write_images
 
 import genkt
-from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet
-from genkt.data.parts import Part
-from genkt.data.transfer_set_files import ImageFiles, Record
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.parts import Part
+from genkt.transfer_set.set_files import ImageFiles, Record
 from genkt.types import UserError
 
 fast = settings(max_examples=30, deadline=None)
@@ -349,7 +349,7 @@ def test_a_set_of_the_first_genkt_is_opened(tmp_path: Path) -> None:
     digest = saved.images.ids[0].rpartition("#")[2]
     line = json.dumps(OLD_LINE).replace("HASH", digest) + "\n"
     (tmp_path / "manifest" / "00000.jsonl").write_text(line)
-    from genkt.data.transfer_set_files import digest_of
+    from genkt.transfer_set.set_files import digest_of
 
     marker = {"made": 1, "num_images": 1, "files": {"manifest": digest_of(line.encode())}}
     (tmp_path / "shards" / "00000.json").write_text(json.dumps(marker))

@@ -17,14 +17,13 @@ from genkt.cli.export import ExportConfig
 from genkt.cli.inspect import InspectConfig
 from genkt.cli.main import COMMANDS
 from genkt.cli.predict import PredictConfig
-from genkt.cli.pretrain import PretrainConfig
 from genkt.cli.words import Words
+from genkt.config.compare_settings import CompareConfig
+from genkt.config.transfer_settings import TransferConfig
 from genkt.io import resource
-from genkt.recipes.compare.config import CompareConfig
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.priming.run import PrimeConfig
-from genkt.recipes.retrieval.config import RetrieveConfig
-from genkt.recipes.synthesis.config import SynthesizeConfig
+from genkt.retrieval.prepare_retrieval import RetrieveConfig
+from genkt.synthesis.prepare_synthesis import SynthesizeConfig
+from genkt.upstream.generator.prime_generator import PrimeConfig
 
 CONFIGS = resource("configs")
 # see the tests of these
@@ -42,7 +41,7 @@ GROUPS = sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} - ELS
 CHOICES = [(group, name) for group in GROUPS for name in Words().choices(group)]
 KINDS = [
     AnalyzeConfig, CacheConfig, CompareConfig, ConvertConfig, EvaluateConfig, ExportConfig,
-    InspectConfig, PredictConfig, PretrainConfig, PrimeConfig, RetrieveConfig, SynthesizeConfig,
+    InspectConfig, PredictConfig, PrimeConfig, RetrieveConfig, SynthesizeConfig,
     TransferConfig,
 ]  # fmt: skip
 """The settings of every command."""

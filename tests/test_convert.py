@@ -30,10 +30,10 @@ from test_safe_pickle import save_like_lightning, write_call
 from tiny import run, tree
 from torch import Tensor, nn
 
-from genkt.generative.convert import Facts, convert
+from genkt.generative.convert import CheckpointFacts, convert
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.generator import load_generator
 from genkt.generative.latent_transformer import LatentTransformer
-from genkt.generative.sampling import Sampling
 from genkt.generative.vqgan import VQGAN
 from genkt.types import UserError
 
@@ -74,20 +74,20 @@ def test_other_files_of_the_same_weights(tmp_path: Path) -> None:
     convert_state(tmp_path, state)
     expected = tree(tmp_path / "out")
     save_file(state, tmp_path / "x.safetensors")
-    convert(tmp_path / "x.safetensors", tmp_path / "two", given=Facts(SIZE))
+    convert(tmp_path / "x.safetensors", tmp_path / "two", given=CheckpointFacts(SIZE))
     assert tree(tmp_path / "two") == expected
     save_like_lightning(tmp_path / "old.ckpt", state, legacy=True)
-    convert(tmp_path / "old.ckpt", tmp_path / "three", given=Facts(SIZE))
+    convert(tmp_path / "old.ckpt", tmp_path / "three", given=CheckpointFacts(SIZE))
     assert tree(tmp_path / "three") == expected
     trained = {f"first_stage_model.{name}": value for name, value in state.items()}
     trained["model.diffusion_model.out.weight"] = torch.zeros(2, 2)  # an LDM: its VQGAN is taken
     torch.save(trained, tmp_path / "ldm.ckpt")
-    convert(tmp_path / "ldm.ckpt", tmp_path / "four", given=Facts(SIZE))
+    convert(tmp_path / "ldm.ckpt", tmp_path / "four", given=CheckpointFacts(SIZE))
     assert tree(tmp_path / "four") == expected
     averaged = {**state, "quantize.embedding.cluster_size": torch.ones(CODES)}
     averaged["quantize.embedding.embed_avg"] = torch.ones(CODES, CODE_DIM)
     torch.save(averaged, tmp_path / "averaged.ckpt")
-    convert(tmp_path / "averaged.ckpt", tmp_path / "five", given=Facts(SIZE))
+    convert(tmp_path / "averaged.ckpt", tmp_path / "five", given=CheckpointFacts(SIZE))
     assert tree(tmp_path / "five") == expected
 
 
@@ -134,12 +134,12 @@ def test_transformer_logits_and_completions(condition: str, tmp_path: Path) -> N
 def test_explicit_facts_go_before_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     torch.save(TamingTransformer().state_dict(), path)
-    given = Facts(SIZE, num_heads=2, num_conditions=0, sos_token=3)
+    given = CheckpointFacts(SIZE, num_heads=2, num_conditions=0, sos_token=3)
     done = convert(path, tmp_path / "a", given=given)
     assert done.transformer is not None
     assert (done.transformer.num_heads, done.transformer.sos_offset) == (2, 3)
     config = write_yaml(tmp_path / "x.yaml", transformer_yaml(BY_CLASS))
-    done = convert(path, tmp_path / "b", config=config, given=Facts(num_heads=8))
+    done = convert(path, tmp_path / "b", config=config, given=CheckpointFacts(num_heads=8))
     assert done.transformer is not None
     assert (done.transformer.num_heads, done.transformer.num_conditions) == (8, CLASSES)
 
@@ -207,7 +207,7 @@ UNFIT_NETWORKS: dict[str, tuple[dict[str, Tensor], dict[str, int]]] = {
 @pytest.mark.parametrize("expected", UNFIT_NETWORKS, ids=str)
 def test_transformers_that_do_not_fit(expected: str, tmp_path: Path) -> None:
     state, given = UNFIT_NETWORKS[expected]
-    facts = Facts(**{"size": SIZE, "num_heads": HEADS, "num_conditions": 0, **given})
+    facts = CheckpointFacts(**{"size": SIZE, "num_heads": HEADS, "num_conditions": 0, **given})
     with pytest.raises(UserError, match=expected):
         convert_state(tmp_path, state, facts)
     assert not (tmp_path / "out").exists()
@@ -229,7 +229,7 @@ def test_transformers_that_do_not_fit(expected: str, tmp_path: Path) -> None:
 )
 def test_descriptions_that_do_not_fit(content: Any, expected: str, tmp_path: Path) -> None:
     config = write_yaml(tmp_path / "x.yaml", content)
-    known = Facts(num_heads=HEADS, num_conditions=0)
+    known = CheckpointFacts(num_heads=HEADS, num_conditions=0)
     with pytest.raises(UserError, match=expected):
         convert_state(tmp_path, TamingTransformer().state_dict(), known, config=config)
 
@@ -237,11 +237,11 @@ def test_descriptions_that_do_not_fit(content: Any, expected: str, tmp_path: Pat
 def test_the_vqgan_of_a_transformer_that_does_not_fit(tmp_path: Path) -> None:
     described = transformer_yaml({"target": "taming.modules.misc.coord.CoordStage"})
     config = write_yaml(tmp_path / "x.yaml", described)
-    done = convert_state(tmp_path, NETWORK, Facts(), kind="vqgan", config=config)
+    done = convert_state(tmp_path, NETWORK, CheckpointFacts(), kind="vqgan", config=config)
     assert done.transformer is None and done.vqgan.size == SIZE
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
-        convert(tmp_path / "x.ckpt", tmp_path / "file", given=Facts(SIZE))
+        convert(tmp_path / "x.ckpt", tmp_path / "file", given=CheckpointFacts(SIZE))
 
 
 _IMPORTS = """

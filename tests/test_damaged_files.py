@@ -16,21 +16,21 @@ from test_cache import IDENTITY, finished
 from test_transfer_set import write_set
 from tiny import CLASSES, run, write_images
 
-from genkt.data.cache import OutputStore
-from genkt.data.embeddings import EmbeddingStore, embedding_identity
-from genkt.data.folders import read_unlabelled
+from genkt.comparison.train_arms import work_in
 from genkt.data.images import ImageSet
-from genkt.data.transfer_set import read_transfer_set
-from genkt.data.transfer_set_files import ImageFiles
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewDataset
 from genkt.execution.ranks import ALONE
 from genkt.io import read_json
-from genkt.recipes.compare.work import work_in
-from genkt.recipes.distance import _is_measured, _read
-from genkt.recipes.represented import seconds_file, timed_set
+from genkt.readers.folders import read_unlabelled
+from genkt.runs.represented import seconds_file, timed_set
+from genkt.stores.embeddings import EmbeddingStore, embedding_identity
+from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.loading import loaded
 from genkt.training.row_pictures import RowPictures
 from genkt.training.teacher import found_store
+from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.set_files import ImageFiles
+from genkt.transfers.upstream_distance import _is_measured, _read
 from genkt.types import UserError
 
 DAMAGES: dict[str, Callable[[Path], object]] = {

@@ -15,8 +15,8 @@ from conftest import HOSTILE
 from tiny import Ran, run, transfer_words
 
 from genkt.io import read_json
-from genkt.recipes.cell_files import read_result
-from genkt.recipes.run_folder import OUTPUTS
+from genkt.runs.run_folder import OUTPUTS
+from genkt.runs.student_files import read_result
 from genkt.types import DamagedError
 
 
@@ -196,7 +196,10 @@ def test_a_run_has_ended_when_all_is_there(home: Path, monkeypatch: pytest.Monke
     assert run(*words(home)).code == 0
     assert set(read_json(out / "digests.json")) >= {"report.json", "student/model.safetensors"}
     (out / "report.json").unlink()
-    for last in ("genkt.recipes.transfer.student_card", "genkt.report.build.render"):
+    for last in (
+        "genkt.transfers.run_transfer.student_card",
+        "genkt.report.transfer.write_report.render",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(last, _interrupted)
             assert run(*words(home)).code == 130

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from picture_cases import BLACK, BLUE, LIME, RED, WHITE, gif_of
 from PIL import Image
 
-from genkt.data.decode import decode
-from genkt.data.formats import UnreadableImage
+from genkt.data.pictures.decode import decode
+from genkt.data.pictures.formats import UnreadableImage
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

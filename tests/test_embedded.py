@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from genkt.data import embedded
-from genkt.data.photos import DOWNSTREAM_PHOTOS, photo_crops
+from genkt.data.builtin import digits as embedded
+from genkt.data.builtin.photos import DOWNSTREAM_PHOTOS, photo_crops
 from genkt.data.splits import Splits
 
 TASKS = {"digits": embedded.digits, "digits_on_photos": embedded.digits_on_photos}

@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-
-from genkt.data.embedded import digits, digits_on_photos
-from genkt.io import resource
-from genkt.models.backbone import Backbone
-from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.embedded_card import (
+from teacher.pretrain_teacher import card_text
+from teacher.teacher_card import (
     fine_tune,
     linear_probe,
     nearest_centroid,
@@ -24,7 +20,11 @@ from genkt.recipes.embedded_card import (
     task_figures,
     upstream_accuracy,
 )
-from genkt.recipes.pretrain import card_text
+
+from genkt.data.builtin.digits import digits, digits_on_photos
+from genkt.io import resource
+from genkt.models.backbone import Backbone
+from genkt.models.load import ModelSpec, load_model
 
 CHECKPOINTS = Path(resource("checkpoints"))
 SHIPPED = ("digits_teacher", "digits_teacher_small")

@@ -12,15 +12,15 @@ from genkt.generative.generator import Generator, load_generator
 from genkt.generative.latent_transformer import SCANS, LatentTransformer
 from genkt.io import read_json, resource
 from genkt.losses.vq import psnr
-from genkt.recipes.priming.card import card_text
-from genkt.recipes.priming.figures import (
+from genkt.upstream.generator.generator_card import card_text
+from genkt.upstream.generator.generator_figures import (
     NUM_MEASURED,
     built_in_tests,
     example_tokens,
     measure_transformer,
 )
-from genkt.recipes.priming.sheets import half_masks
-from genkt.recipes.upstream import GlyphUpstream
+from genkt.upstream.generator.generator_sheets import half_masks
+from genkt.upstream.upstream_pictures import GlyphUpstream
 
 CHECKPOINTS = Path(resource("checkpoints"))
 HOME = CHECKPOINTS / "digits_generator"

@@ -8,20 +8,17 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-import yaml
-
-from genkt.cli.pretrain import PretrainConfig
-from genkt.cli.schema import parse
-from genkt.data.glyphs import CLASSES, draw_bank
-from genkt.io import resource
-from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.embedded_teacher import (
+from pretrain import settings_of
+from teacher.train_teacher import (
     TeacherSettings,
     Upstream,
     as_input,
     save_teacher,
     train_teacher,
 )
+
+from genkt.data.builtin.glyphs import CLASSES, draw_bank
+from genkt.models.load import ModelSpec, load_model
 from genkt.types import UserError
 
 TINY = TeacherSettings(
@@ -78,8 +75,7 @@ def test_the_saved_folder_loads_in_timm(data: Upstream, tmp_path: Path) -> None:
 
 
 def test_the_shipped_settings_are_valid() -> None:
-    values = yaml.safe_load((resource("configs") / "pretrain.yaml").read_text(encoding="utf-8"))
-    faults: list[str] = []
-    settings = parse(PretrainConfig, values, "", faults)
-    assert not faults
-    assert isinstance(settings, PretrainConfig) and settings.steps >= 1000
+    assert settings_of([]).training().steps >= 1000
+    assert settings_of(["steps=7", "out=1e3"]).steps == 7
+    with pytest.raises(UserError, match="stepz"):
+        settings_of(["stepz=7"])

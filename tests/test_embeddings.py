@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tiny import tree
 
 from genkt.data.crops import CropSpec
-from genkt.data.embeddings import EmbeddingStore, embedding_identity, unit_rows
-from genkt.recipes.retrieval.gallery import open_gallery
+from genkt.retrieval.gallery import open_gallery
+from genkt.stores.embeddings import EmbeddingStore, embedding_identity, unit_rows
 from genkt.types import UserError
 
 WIDTH = 5

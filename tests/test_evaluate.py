@@ -11,8 +11,8 @@ import torch
 from conftest import HOSTILE
 from tiny import picture, run
 
-from genkt.data.folders import read_folder
-from genkt.recipes.evaluation import Evaluation
+from genkt.inference.evaluate_model import Evaluation
+from genkt.readers.folders import read_folder
 from genkt.types import Prediction
 
 

@@ -32,10 +32,10 @@ import genkt
 from genkt.cli.app import read_config
 from genkt.cli.cache import CacheConfig
 from genkt.cli.main import main
-from genkt.execution import run as run_module
-from genkt.execution.pool import MOST_DEATHS, run_in_pool
+from genkt.execution import run_tasks as run_module
+from genkt.execution.process_pool import MOST_DEATHS, run_in_pool
 from genkt.execution.ranks import ALONE, Processes, device_here, launched
-from genkt.execution.run import run_tasks
+from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress, processes_of, run_task
 from genkt.types import UserError
 

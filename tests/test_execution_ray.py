@@ -15,7 +15,7 @@ import pytest
 from execution_cases import INLINE, results, tasks
 
 import genkt
-from genkt.execution.run import run_tasks
+from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings
 from genkt.types import UserError
 

@@ -16,14 +16,14 @@ from tiny import run
 
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
-from genkt.data.folders import read_folder
+from genkt.config.data_settings import FolderData
+from genkt.config.recipe_settings import StagedRecipe
+from genkt.config.set_settings import DiggSet, LabelledSet, UnlabelledSet
+from genkt.config.transfer_settings import TransferConfig
 from genkt.io import resource
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.data_config import FolderData
-from genkt.recipes.recipe_config import StagedRecipe
-from genkt.recipes.set_config import DiggSet, LabelledSet, UnlabelledSet
-from genkt.recipes.smoke import BATCH, SIZE, smoke_of
-from genkt.training.settings import TrainSettings
+from genkt.readers.folders import read_folder
+from genkt.training.train_settings import TrainSettings
+from genkt.transfers.smoke import BATCH, SIZE, smoke_of
 from genkt.types import UserError
 
 NAMES = Words().choices("experiment")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from source_cases import picture_folder, png
 
-import genkt.data.file_index as file_index
-from genkt.data.file_index import (
+import genkt.readers.file_index as file_index
+from genkt.readers.file_index import (
     examine_files,
     file_facts,
     index_of,
@@ -25,7 +25,7 @@ from genkt.data.file_index import (
     unpack_hashes,
     write_columns,
 )
-from genkt.data.folders import read_unlabelled
+from genkt.readers.folders import read_unlabelled
 from genkt.types import UserError
 
 NUM = 80
@@ -197,7 +197,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-import genkt.data.file_index as file_index
+import genkt.readers.file_index as file_index
 original = np.savez
 def savez(path, *arrays, **columns):
     original(path, *arrays, **columns)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.analysis.flips import confusion, flips, histogram_entropy
+from genkt.metrics.flips import confusion, flips, histogram_entropy
 from genkt.types import Prediction, UserError
 
 

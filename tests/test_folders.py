@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from source_cases import overlap, picture_folder
 
-from genkt.data.files import read_files
-from genkt.data.folders import read_folder, read_unlabelled
 from genkt.data.splits import draw_labels
+from genkt.readers.folders import read_folder, read_unlabelled
+from genkt.readers.single_files import read_files
 from genkt.types import UserError
 
 _colours = iter(range(1, 1 << 24))

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile, features
 
-from genkt.data import formats
-from genkt.data.decode import decode
-from genkt.data.files import read_files
-from genkt.data.folders import read_unlabelled
-from genkt.data.formats import UnreadableImage
 from genkt.data.images import Skipped, left_out_text
+from genkt.data.pictures import formats
+from genkt.data.pictures.decode import decode
+from genkt.data.pictures.formats import UnreadableImage
+from genkt.readers.folders import read_unlabelled
+from genkt.readers.single_files import read_files
 from genkt.types import UserError
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from genkt.analysis.frechet import FeatureMoments, equal_sizes, frechet_distance
+from genkt.metrics.frechet import FeatureMoments, equal_sizes, frechet_distance
 from genkt.types import UserError
 
 Rows = NDArray[np.float64]

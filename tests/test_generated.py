@@ -11,16 +11,16 @@ import pytest
 from tiny import run, transfer_words, tree
 from tiny_generator import save_tiny_generator, tiny_vqgan
 
-import genkt.recipes.generated as generated
+import genkt.transfers.own_sets as generated
 from genkt.cli.app import read_config
-from genkt.data.folders import read_folder
-from genkt.data.transfer_set import TransferSet, read_transfer_set
-from genkt.data.transfer_set_files import ImageFiles
+from genkt.config.synthesis_settings import FilterSettings, IrfSettings, SynthesisSettings
+from genkt.config.transfer_settings import TransferConfig
 from genkt.generative.generator import load_generator
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.data import Draw, build_pool, load_splits
-from genkt.recipes.synthesis.run import run_synthesis
-from genkt.recipes.synthesis.settings import FilterSettings, IrfSettings, SynthesisSettings
+from genkt.readers.folders import read_folder
+from genkt.runs.pool import Draw, build_pool, load_splits
+from genkt.synthesis.synthesize_set import run_synthesis
+from genkt.transfer_set.read_set import TransferSet, read_transfer_set
+from genkt.transfer_set.set_files import ImageFiles
 
 NUM_MADE = 26
 """Images a draw makes: six labelled ones, four completions each, and a second round begins."""

@@ -17,8 +17,8 @@ from tiny_generator import save_tiny_generator
 
 from genkt.files import SEALS
 from genkt.generative.completer import CompletionOptions
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.generator import Generator, load_generator
-from genkt.generative.sampling import Sampling
 from genkt.types import DamagedError, UserError
 
 SIZE = 16

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.data import glyphs
-from genkt.data.glyphs import CLASSES, GlyphBank, GlyphStyle
+from genkt.data.builtin import glyphs
+from genkt.data.builtin.glyphs import CLASSES, GlyphBank, GlyphStyle
 from genkt.types import UserError
 
 STILL = GlyphStyle(

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from training_cases import HALF
 
 from genkt.data.views import ImageTransform
+from genkt.inference.load_classifier import Classifier
+from genkt.inference.onnx_export import export_onnx
 from genkt.models.backbone import Backbone
 from genkt.models.heads import heads_of
 from genkt.models.load import ModelSpec, load_model
 from genkt.models.weights import weights_notes
-from genkt.recipes.inference import Classifier
-from genkt.recipes.onnx_export import export_onnx
 from genkt.training.distiller import trainable
 from genkt.training.probe import fit_head
 from genkt.types import UserError

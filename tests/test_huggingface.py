@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from source_cases import picture_folder, png
 
-import genkt.data.huggingface
-from genkt.data.file_index import examine_bytes
-from genkt.data.huggingface import read_huggingface
+import genkt.readers.huggingface
 from genkt.data.images import decode
+from genkt.readers.file_index import examine_bytes
+from genkt.readers.huggingface import read_huggingface
 from genkt.types import UserError
 
 datasets = pytest.importorskip("datasets")
@@ -152,7 +152,7 @@ def test_a_known_data_set_is_not_hashed_again(
         examined.append(data)
         return examine_bytes(data)
 
-    monkeypatch.setattr(genkt.data.huggingface, "examine_bytes", counted)
+    monkeypatch.setattr(genkt.readers.huggingface, "examine_bytes", counted)
     assert read_huggingface(str(tmp_path / "toys")).ids == first.ids and not examined
     build(range(1, 81)).save_to_disk(tmp_path / "other")
     assert read_huggingface(str(tmp_path / "other")).ids[0] != first.ids[0]

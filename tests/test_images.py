@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from source_cases import overlap, picture_folder
 
-from genkt.data.decode import DECODING
-from genkt.data.folders import read_unlabelled
 from genkt.data.images import concat, from_arrays
+from genkt.data.pictures.decode import DECODING
+from genkt.readers.folders import read_unlabelled
 from genkt.types import UserError
 
 

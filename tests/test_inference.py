@@ -15,8 +15,8 @@ import pytest
 from conftest import HOSTILE
 from tiny import picture, run, tree
 
-from genkt.recipes.inference import load_classifier, load_student
-from genkt.recipes.onnx_export import export_onnx
+from genkt.inference.load_classifier import load_classifier, load_student
+from genkt.inference.onnx_export import export_onnx
 from genkt.types import UserError
 
 

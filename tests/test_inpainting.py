@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genkt.generative.completer import CompletionOptions
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.inpainting import Inpainter
-from genkt.generative.sampling import Sampling
 from genkt.types import UserError
 
 PLAIN = CompletionOptions(Sampling())

@@ -11,13 +11,13 @@ from composition_cases import CLASSES, drawn, plain, retrieved
 from PIL import Image
 from tiny import Ran, run, tree, write_images
 
-from genkt.data.composition import TransferSet
 from genkt.data.images import ImageSet
-from genkt.data.transfer_set_files import ImageFiles, Record
-from genkt.recipes import inspection
-from genkt.recipes.inspection import inspect
-from genkt.recipes.set_sheet import families_of
-from genkt.report.families import Family, SheetPage, families_html, funnel_text, sheet_page
+from genkt.inference import inspect_images
+from genkt.inference.inspect_images import inspect
+from genkt.report.kit.families import Family, SheetPage, families_html, funnel_text, sheet_page
+from genkt.runs.set_card import families_of
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.set_files import ImageFiles, Record
 from genkt.types import UserError
 
 FUNNEL = {"asked": 9, "found": 9, "duplicates": 1, "leaks": 1, "kept": 7}
@@ -88,13 +88,13 @@ def test_an_inspection_killed_while_it_writes_is_written_again(
 ) -> None:
     write_images(tmp_path / "photos", ("x",), 3)
     words, seen = (tmp_path / "photos", f"out={tmp_path / 'seen'}"), tmp_path / "seen"
-    write = inspection.write_text
+    write = inspect_images.write_text
 
     def killed(path: Path, text: str) -> None:
         write(path, text)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inspection, "write_text", killed)
+    monkeypatch.setattr(inspect_images, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         inspect(str(words[0]), out=seen)
     monkeypatch.undo()

@@ -14,13 +14,13 @@ from tiny import run, transfer_words
 from tiny_generator import save_tiny_generator
 
 from genkt.cli.app import read_config
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.generated import make_images
-from genkt.recipes.irf import SETTINGS, same_training, train_setting
-from genkt.recipes.opening import Given, open_session
-from genkt.recipes.recipe_config import BASELINE, IrfArm
-from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.session import Session
+from genkt.config.recipe_settings import BASELINE, IrfArm
+from genkt.config.transfer_settings import TransferConfig
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.session import Session
+from genkt.stages.irf import SETTINGS, same_training, train_setting
+from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.own_sets import make_images
 
 
 def irf_words(home: Path, *more: str) -> list[str]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.latent_transformer import (
     SCANS,
     LatentTransformer,
@@ -18,7 +19,6 @@ from genkt.generative.latent_transformer import (
     code_histograms,
     scan_order,
 )
-from genkt.generative.sampling import Sampling
 from genkt.types import UserError
 
 GRID = (4, 4)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from source_cases import picture_folder, png, shard, write_tar
 
 from genkt.data.images import decode
-from genkt.data.locations import FORMS, _braces, open_images
-from genkt.data.transfer_set import write_header
-from genkt.data.transfer_set_files import ImageFiles, ShardWriter
+from genkt.transfer_set.open_images import FORMS, _braces, open_images
+from genkt.transfer_set.read_set import write_header
+from genkt.transfer_set.set_files import ImageFiles, ShardWriter
 from genkt.types import UserError
 
 

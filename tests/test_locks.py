@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from teacher.pretrain_teacher import pretrain
 
 from genkt.locks import LOCKS, at_work, claiming, refuse_at_work, who_is_at_work
-from genkt.recipes.pretrain import pretrain
-from genkt.recipes.run_folder import RunFolder
+from genkt.runs.run_folder import RunFolder
 from genkt.types import UserError
 
 CONTEXT = multiprocessing.get_context("fork")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from genkt.analysis.logme import LogME, logme, logme_released, rank_by_logme
+from genkt.metrics.logme import LogME, logme, logme_released, rank_by_logme
 from genkt.types import UserError
 
 SIZES = [(40, 6), (6, 40), (12, 12), (1, 5), (30, 1)]

@@ -29,9 +29,9 @@ from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.models.backbone import Backbone
 from genkt.training.distiller import trainable
-from genkt.training.evaluate import predict
 from genkt.training.fabric import make_fabric
 from genkt.training.loop import train
+from genkt.training.predictions import predict
 from genkt.types import UserError
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from genkt.files import SEALS
+from genkt.generative.decoding.sampling import Sampling, gumbel_noise, uniforms_for
 from genkt.generative.generator import Generator
 from genkt.generative.mask_steps import MaskSchedule
 from genkt.generative.masked import SLACK, Conditioning, MaskedTransformer
-from genkt.generative.sampling import Sampling, gumbel_noise, uniforms_for
 from genkt.generative.vqgan import VQGAN, build_vqmodel
 from genkt.types import DamagedError, UserError
 

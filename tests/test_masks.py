@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genkt.cli.schema import parse
 from genkt.generative.masks import (
     GREY,
     KINDS,
@@ -22,6 +21,7 @@ from genkt.generative.masks import (
     hidden_tokens,
     to_pixels,
 )
+from genkt.schema import parse
 from genkt.types import UserError
 
 SIDES = st.integers(2, 9)

@@ -23,7 +23,6 @@ from method_cases import (
 from torch import Tensor
 from torch.nn import functional
 
-from genkt.analysis.logme import logme, logme_released
 from genkt.losses.factors import factor_distance
 from genkt.losses.logits import cross_entropy
 from genkt.losses.relational import rkd_angle, rkd_distance
@@ -35,6 +34,7 @@ from genkt.methods.factor_transfer import (
     factor_widths,
     train_paraphraser,
 )
+from genkt.metrics.logme import logme, logme_released
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 

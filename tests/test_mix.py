@@ -15,14 +15,13 @@ from tiny import run, transfer_words, write_images
 import genkt
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
-from genkt.data.composition import TransferSet
-from genkt.data.images import ImageSet
-from genkt.data.parts import content_of
-from genkt.data.transfer_set_files import ImageFiles
+from genkt.config.set_settings import MixSet
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.images import ImageSet, content_of
 from genkt.io import derive_seed
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.data import Pool, build_pool, load_splits, stored_views
-from genkt.recipes.set_config import MixSet
+from genkt.runs.pool import Pool, build_pool, load_splits, stored_views
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.set_files import ImageFiles
 from genkt.types import UserError
 
 

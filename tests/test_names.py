@@ -13,13 +13,13 @@ from PIL import Image
 from source_cases import picture_folder, png, write_tar
 from training_cases import tiny_net
 
-from genkt.data.folders import read_folder
 from genkt.data.images import ImageSet
-from genkt.data.locations import open_images
 from genkt.data.names import canonical, on_disk
-from genkt.data.split_list import read_split_list
 from genkt.data.splits import Splits, draw_labels
-from genkt.recipes.inference import Classifier, aligned_labels
+from genkt.inference.load_classifier import Classifier, aligned_labels
+from genkt.readers.folders import read_folder
+from genkt.readers.split_list import read_split_list
+from genkt.transfer_set.open_images import open_images
 
 NFC, NFD = (unicodedata.normalize(form, "Äpfel") for form in ("NFC", "NFD"))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from genkt.data.images import from_arrays
 from genkt.data.views import ImageTransform, ViewDataset, ViewSpec
 from genkt.training.batches import Batches, BatchPlan, TransferPart
-from genkt.training.pairs import PairPlan
+from genkt.training.view_pairs import PairPlan
 from genkt.types import UserError
 
 HALF = (0.5, 0.5, 0.5)

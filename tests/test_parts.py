@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genkt.data.images import from_arrays
-from genkt.data.splits import Splits, carve_missing
-from genkt.recipes.config import IN_PYTHON
-from genkt.recipes.data_config import (
+from genkt.config.data_settings import (
     CarvedData,
     DataSettings,
     FolderData,
@@ -19,7 +16,10 @@ from genkt.recipes.data_config import (
     TorchvisionData,
     ViewSettings,
 )
-from genkt.recipes.parts import how_to_get
+from genkt.config.transfer_settings import IN_PYTHON
+from genkt.data.images import from_arrays
+from genkt.data.splits import Splits, carve_missing
+from genkt.runs.missing_parts import how_to_get
 
 VIEWS = ViewSettings(1, (1.0, 1.0), (1.0, 1.0), False, 0.0, 0.0, (1.0, 1.0))
 SHARED: dict[str, Any] = {

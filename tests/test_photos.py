@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genkt.data.photos import DOWNSTREAM_PHOTOS, UPSTREAM_PHOTOS, open_photo, photo_crops
+from genkt.data.builtin.photos import DOWNSTREAM_PHOTOS, UPSTREAM_PHOTOS, open_photo, photo_crops
 from genkt.types import UserError
 
 

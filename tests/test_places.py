@@ -22,7 +22,7 @@ from genkt import disk
 from genkt.disk import existing_above, output_file, require_free, size_text, writing_fault
 from genkt.files import write_array
 from genkt.io import atomic_folder, atomic_path, write_text
-from genkt.recipes.run_log import log_to_file
+from genkt.runs.run_log import log_to_file
 from genkt.training.checkpoint import save_state
 from genkt.types import UserError
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from genkt.cli.app import read_config
-from genkt.data.embedded import digits
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.builtin.digits import digits
 from genkt.data.images import from_arrays
 from genkt.data.splits import Splits
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.data import Draw, Pool, build_pool, stored_views
-from genkt.recipes.represented import Represented, beside
+from genkt.runs.pool import Draw, Pool, build_pool, stored_views
+from genkt.runs.represented import Represented, beside
 from genkt.types import UNLABELLED
 
 SPLITS = digits()

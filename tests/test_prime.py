@@ -21,13 +21,13 @@ from genkt.generative.latent_transformer import LatentTransformer
 from genkt.generative.perceptual import TeacherFeatures
 from genkt.io import read_json
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.priming.figures import feature_model
-from genkt.recipes.priming.run import prime
-from genkt.recipes.priming.transformer import TransformerTraining, negative_log_likelihood
-from genkt.recipes.priming.vqgan import VQGANTraining, perceptual_of
-from genkt.recipes.upstream import FolderUpstream, GlyphUpstream
 from genkt.training.steps import run_steps
 from genkt.types import UserError
+from genkt.upstream.generator.generator_figures import feature_model
+from genkt.upstream.generator.prime_generator import prime
+from genkt.upstream.generator.train_transformer import TransformerTraining, negative_log_likelihood
+from genkt.upstream.generator.train_vqgan import VQGANTraining, perceptual_of
+from genkt.upstream.upstream_pictures import FolderUpstream, GlyphUpstream
 
 CPU = torch.device("cpu")
 

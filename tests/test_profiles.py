@@ -24,8 +24,8 @@ from profile_cases import (
     srgb_of_xyz50,
 )
 
-from genkt.data.decode import decode
-from genkt.data.profiles import to_srgb
+from genkt.data.pictures.decode import decode
+from genkt.data.pictures.profiles import to_srgb
 
 SPACES = {
     "Adobe RGB": (ADOBE, gamma(ADOBE_GAMMA)),

@@ -16,12 +16,12 @@ from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
 
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.opening import Given, open_session
-from genkt.recipes.recipe_config import FinetuneStage, StagedRecipe
-from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.session import Session
+from genkt.config.recipe_settings import FinetuneStage, StagedRecipe
+from genkt.config.transfer_settings import TransferConfig
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.session import Session
 from genkt.training.soup import average_weights
+from genkt.transfers.open_run import Given, open_session
 from genkt.types import UserError
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})

@@ -16,7 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from genkt.report.build import (
+from genkt.report.kit.lines import over_draws, stage_ends, unroll
+from genkt.report.kit.sheets import Tile, contact_sheet, pick_samples, sample_groups
+from genkt.report.kit.svg import spread, ticks
+from genkt.report.transfer.report_page import render
+from genkt.report.transfer.summary import headline_text, verdict
+from genkt.report.transfer.write_report import (
     SCHEMA_VERSION,
     ModelSummary,
     ReportData,
@@ -26,11 +31,6 @@ from genkt.report.build import (
     report_dict,
     text_summary,
 )
-from genkt.report.html import render
-from genkt.report.lines import over_draws, stage_ends, unroll
-from genkt.report.sheets import Tile, contact_sheet, pick_samples, sample_groups
-from genkt.report.summary import headline_text, verdict
-from genkt.report.svg import spread, ticks
 from genkt.types import CellResult, Cost, Prediction, UserError
 
 BASELINE = (0.70, 0.74, 0.78)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from search_cases import cosine, draw, unit
 
-from genkt.retrieval import duplicates
-from genkt.retrieval.duplicates import NearCopies, near_duplicates
+from genkt.retrieval.search.duplicates import NearCopies, near_duplicates
+from genkt.retrieval.search.nearest import duplicates
 from genkt.types import UserError
 
 CASES: dict[str, Any] = dict(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from search_cases import Case, case, draw
 
 from genkt.io import derive_seed
-from genkt.retrieval.ordering import (
+from genkt.retrieval.search.nearest import ArrayGallery, Ranked, merge, nearest
+from genkt.retrieval.search.ordering import (
     NO_QUERY,
     Ordering,
     best_matches,
@@ -21,8 +22,7 @@ from genkt.retrieval.ordering import (
     query_balanced,
     random_order,
 )
-from genkt.retrieval.search import ArrayGallery, Ranked, merge, nearest
-from genkt.retrieval.selection import count_different, guess_k, select
+from genkt.retrieval.search.selection import count_different, guess_k, select
 from genkt.types import UserError
 
 WORLDS = st.builds(

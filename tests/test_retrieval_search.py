@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from search_cases import Case, case, cosine, draw, unit
 
-from genkt.retrieval import candidates, search
-from genkt.retrieval.candidates import Candidates
-from genkt.retrieval.scoring import Blend, Rounding, Rows, rounding, unit_rows, units
-from genkt.retrieval.search import ArrayGallery, Ranked, merge, nearest
+from genkt.retrieval.search.candidates import CandidatePairs
+from genkt.retrieval.search.nearest import ArrayGallery, Ranked, candidates, merge, nearest
+from genkt.retrieval.search.nearest import nearest as search
+from genkt.retrieval.search.scoring import Blend, Rounding, StoredRows, rounding, unit_rows, units
 from genkt.types import UserError
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -179,7 +179,7 @@ def test_no_candidate_is_lost_whatever_the_errors_within_the_bound(
     exact = rng.uniform(0, 1, (3, 60))
     error = 0.1 + 0.05 * exact
     quick = exact + rng.choice([-1, 1], exact.shape) * error * rng.choice([0.999, 0.5])
-    pool = Candidates(3, k, bound)
+    pool = CandidatePairs(3, k, bound)
     for start in range(0, 60, step):
         for query in range(3):
             rows = np.arange(start, min(start + step, 60))
@@ -193,7 +193,7 @@ def test_no_candidate_is_lost_whatever_the_errors_within_the_bound(
 
 
 def test_exact_scores_do_not_depend_on_the_company() -> None:
-    rows, blend = Rows(draw(700, [33, 20], 0)), Blend.of(2, [1, 2])
+    rows, blend = StoredRows(draw(700, [33, 20], 0)), Blend.of(2, [1, 2])
     rng = np.random.default_rng(0)
     i, j = rng.integers(0, 700, (2, 2000))
     together = blend.exact(rows, i, rows, j)

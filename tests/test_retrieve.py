@@ -18,24 +18,24 @@ from tiny import model_words, picture, run, tree
 import genkt
 from genkt.cli.app import read_config
 from genkt.cli.words import Words
+from genkt.config.retrieval_settings import EncoderSettings
+from genkt.config.set_settings import RetrievedSet
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.crops import make_crop
-from genkt.data.embeddings import unit_rows
-from genkt.data.folders import read_unlabelled
 from genkt.data.images import UnreadableImage
 from genkt.execution.tasks import HERE
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.retrieval.config import RetrieveConfig
-from genkt.recipes.retrieval.embed import Embedder
-from genkt.recipes.retrieval.encoders import (
+from genkt.readers.folders import read_unlabelled
+from genkt.retrieval.embed import Embedder
+from genkt.retrieval.encoders import (
     BackboneEncoder,
     PixelsEncoder,
     encode_all,
     encoder_specs,
     load_encoder,
 )
-from genkt.recipes.retrieval.settings import EncoderSettings
-from genkt.recipes.set_config import RetrievedSet
+from genkt.retrieval.prepare_retrieval import RetrieveConfig
+from genkt.stores.embeddings import unit_rows
 from genkt.types import UserError
 
 

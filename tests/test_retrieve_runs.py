@@ -17,11 +17,11 @@ from retrieval_cases import OF_TIME, make_home, words, write_gallery
 from tiny import picture, run, transfer_words, tree
 
 import genkt
-from genkt.data.folders import read_unlabelled
+from genkt.config.retrieval_settings import GlyphSettings
 from genkt.data.transform import ImageTransform
-from genkt.recipes.retrieval.clip import ClipEncoder
-from genkt.recipes.retrieval.glyphs import glyph_gallery
-from genkt.recipes.retrieval.settings import GlyphSettings
+from genkt.readers.folders import read_unlabelled
+from genkt.retrieval.clip import ClipEncoder
+from genkt.retrieval.glyph_gallery import glyph_gallery
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_equal_weights_that_compute_something_else_are_another_encoder() -> None
 
 def test_words_find_images(home: Path) -> None:
     from genkt.cli.app import read_config
-    from genkt.recipes.retrieval.config import GivenImages, RetrieveConfig, retrieve
+    from genkt.retrieval.prepare_retrieval import GivenImages, RetrieveConfig, retrieve
 
     more = ["strategy=text", "encoder=open_clip:ViT-B-32", "encoder.pretrained=false",
             "text.templates=['a {}.','the {}']", "encoder.leaks=null", "num_images=12"]  # fmt: skip
@@ -183,7 +183,7 @@ def test_clip_models_that_are_not_there(home: Path, more: list[str], message: st
 
 
 def test_glyphs_begin_alike_and_hold_no_digit_of_the_data(tmp_path: Path) -> None:
-    from genkt.data.embedded import digits
+    from genkt.data.builtin.digits import digits
 
     few = glyph_gallery(GlyphSettings(30, 0), tmp_path)
     more = glyph_gallery(GlyphSettings(520, 0), tmp_path)

@@ -15,15 +15,15 @@ from retrieval_cases import add_leaks, make_home, words
 from tiny import picture, run, tree
 
 import genkt
-from genkt.recipes.retrieval.leaks import (
+from genkt.config.retrieval_settings import EncoderSettings
+from genkt.retrieval.leaks import (
     Neighbour,
     Suspect,
     find_suspects,
     read_decisions,
     suspects_fingerprint,
 )
-from genkt.recipes.retrieval.review import ReviewRow, Shown, review_page
-from genkt.recipes.retrieval.settings import EncoderSettings
+from genkt.retrieval.review_page import ReviewRow, Shown, review_page
 
 HOSTILE = "</script><img src=x onerror=\"alert(1)\">,=cmd|' /C'!A0\u202egnp"
 PARTS = ("images/", "manifest/", "shards/")

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from tiny import tree
 
-from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.run_log import RunLog, lines_by_stage
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.run_log import RunLog, lines_by_stage
 from genkt.training.stage import Record
 from genkt.types import UserError
 

@@ -8,8 +8,8 @@ import torch
 from taming.modules.transformer.mingpt import GPT, sample
 from torch import Tensor
 
-from genkt.generative.decoder import ERROR_FACTOR, Decoder
-from genkt.generative.sampling import (
+from genkt.generative.decoding.decoder import ERROR_FACTOR, Decoder
+from genkt.generative.decoding.sampling import (
     Sampling,
     complete_sequences,
     decide,

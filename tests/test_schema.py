@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.cli.schema import parse
+from genkt.schema import parse
 from genkt.types import Range
 
 

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from source_cases import picture_folder, png
 from test_pool import SPLITS, config_of, pool_of
 
-from genkt.data.composition import TransferSet
-from genkt.data.embedded import digits_on_photos
-from genkt.data.folders import read_folder
-from genkt.data.images import ImageSet, Skipped, concat
-from genkt.data.parts import content_of
+from genkt.data.builtin.digits import digits_on_photos
+from genkt.data.images import ImageSet, Skipped, concat, content_of
 from genkt.data.separation import finished, separated, without_held_out
 from genkt.data.splits import Splits, carve_missing, draw_labels, holdout
-from genkt.recipes.data import build_pool
+from genkt.readers.folders import read_folder
+from genkt.runs.pool import build_pool
+from genkt.transfer_set.composition import TransferSet
 from genkt.types import UserError
 
 fast = settings(max_examples=60, deadline=None)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from genkt.cli.app import read_config
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.opening import Given, open_session
-from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.session import Session
+from genkt.config.transfer_settings import TransferConfig
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.session import Session
+from genkt.transfers.open_run import Given, open_session
 
 
 def opened(out: Path, *words: str) -> Session:

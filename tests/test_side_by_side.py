@@ -20,22 +20,23 @@ import torch
 from test_generated import NUM_MADE, digg_words
 from tiny import run, transfer_words, tree
 
-from genkt.api import _read
+from genkt import precision
+from genkt.api.transfer import _read
 from genkt.cli.app import read_config
-from genkt.execution.pool import num_places
+from genkt.config.transfer_settings import TransferConfig
+from genkt.execution.process_pool import num_places
 from genkt.execution.tasks import ExecutorSettings
-from genkt.generative import precision
 from genkt.models.load import ModelSpec, load_model
-from genkt.recipes import run_folder, side_by_side
-from genkt.recipes.cell import run_cell
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.course import Course
-from genkt.recipes.irf import SETTINGS, same_training
-from genkt.recipes.opening import Given, open_session
-from genkt.recipes.run_folder import RunFolder
-from genkt.recipes.run_log import RunLog
-from genkt.recipes.session import Session
-from genkt.recipes.side_by_side import (
+from genkt.runs import run_folder
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.run_log import RunLog
+from genkt.runs.session import Session
+from genkt.stages.course import Course
+from genkt.stages.irf import SETTINGS, same_training
+from genkt.training.stage import Record
+from genkt.transfers import side_by_side
+from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.side_by_side import (
     StudentTask,
     beside_others,
     num_processes,
@@ -43,7 +44,7 @@ from genkt.recipes.side_by_side import (
     threads_each,
     work_ahead,
 )
-from genkt.training.stage import Record
+from genkt.transfers.train_student import run_cell
 from genkt.types import DamagedError, UserError
 
 STEPS = ["train.steps=30"]

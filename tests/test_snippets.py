@@ -17,8 +17,8 @@ from PIL import ExifTags, Image
 from tiny import picture, run
 
 import genkt
-from genkt.recipes.snippets import IMAGE, preprocessing
-from genkt.recipes.student_card import HERE
+from genkt.inference.snippets import IMAGE, preprocessing
+from genkt.inference.student_card import HERE
 
 
 def turned() -> tuple[Image.Image, dict[str, object]]:

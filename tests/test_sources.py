@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from source_cases import overlap
 
-from genkt.data.sources import TORCHVISION_NAMES, from_dataset, read_torchvision
+from genkt.readers.torchvision_sets import TORCHVISION_NAMES, from_dataset, read_torchvision
 from genkt.types import UserError
 
 

@@ -18,7 +18,7 @@ from tiny import BUDGET, model_words, run
 
 from genkt.data.class_names import class_of_text, several_classes
 from genkt.data.names import canonical
-from genkt.data.split_list import read_split_list
+from genkt.readers.split_list import read_split_list
 from genkt.types import UserError
 
 

@@ -15,7 +15,7 @@ from stage_cases import run_and_interrupt
 from test_recipes import cell_of
 from tiny import Ran, picture, run, transfer_words, tree, write_images
 
-from genkt.recipes.supervised_pretrain import source_images
+from genkt.stages.pretrain_backbone import source_images
 from genkt.types import UserError
 
 KEY = "recipe.stages.pretrain"

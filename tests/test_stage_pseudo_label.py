@@ -16,8 +16,8 @@ from test_transfer import kill_at, start
 from tiny import Ran, run, transfer_words, tree
 
 from genkt.data.images import from_arrays
-from genkt.recipes.data import Draw
-from genkt.recipes.pseudo_label import Answers
+from genkt.runs.pool import Draw
+from genkt.stages.pseudo_label import StudentAnswers
 from genkt.training.batches import TransferPart
 
 KEY = "recipe.stages.pseudo_label"
@@ -54,7 +54,7 @@ def a_draw(parts: tuple[TransferPart, ...] = ()) -> Draw:
     return Draw(0, 1, images, labels, np.array([0, 1]), np.array([1, 2, 3, 4, 5]), parts)
 
 
-ANSWERS = Answers(
+ANSWERS = StudentAnswers(
     rows=np.array([2, 3, 4, 5]), classes=np.array([1, 1, 0, 2]),
     probabilities=np.array([0.9, 0.6, 0.7, 0.3]),
 )  # fmt: skip

@@ -17,8 +17,8 @@ from tiny import Ran, run, transfer_words, tree
 from training_cases import SETTINGS
 
 from genkt.data.images import from_arrays
-from genkt.recipes.data import Draw
-from genkt.recipes.self_supervised import _plan
+from genkt.runs.pool import Draw
+from genkt.stages.self_supervised_stage import _plan
 from genkt.training.batches import TransferPart
 
 KEY = "recipe.stages.ssl"

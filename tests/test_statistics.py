@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.analysis.statistics import (
+from genkt.metrics.statistics import (
     holm,
     mean_interval,
     paired_by_draw,

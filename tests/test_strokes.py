@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from genkt.data.glyphs import CLASSES
-from genkt.data.strokes import FORMS, write_forms
+from genkt.data.builtin.glyphs import CLASSES
+from genkt.data.builtin.strokes import FORMS, write_forms
 
 
 def test_forms_are_reproducible_jittered_and_inside_the_canvas() -> None:

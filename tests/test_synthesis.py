@@ -17,21 +17,21 @@ import torch
 from synthesis_cases import DIGG, INVERSION, IRF, OF_SPEED, content, settings, sources
 from tiny_generator import tiny_generator, tiny_vqgan
 
+from genkt.config.synthesis_settings import SynthesisSettings
 from genkt.data.images import ImageSet
-from genkt.data.transfer_set import TransferSet, read_transfer_set
-from genkt.data.transfer_set_files import ImageFiles
 from genkt.execution.ranks import Processes
 from genkt.execution.tasks import ExecutorSettings
 from genkt.generative.completer import Completion
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.generator import Generator, fit_picture
 from genkt.generative.latent_transformer import LatentTransformer, TransformerConfig
 from genkt.generative.masks import MaskSettings
-from genkt.generative.sampling import Sampling
-from genkt.recipes.synthesis.plan import ordered_sources
-from genkt.recipes.synthesis.run import Synthesis, run_synthesis
-from genkt.recipes.synthesis.settings import SynthesisSettings
-from genkt.recipes.synthesis.shard import Models
-from genkt.recipes.synthesis.tokens import redecode
+from genkt.synthesis.plan_images import ordered_sources
+from genkt.synthesis.shard import Models
+from genkt.synthesis.synthesize_set import Synthesis, run_synthesis
+from genkt.synthesis.tokens import redecode
+from genkt.transfer_set.read_set import TransferSet, read_transfer_set
+from genkt.transfer_set.set_files import ImageFiles
 from genkt.types import UserError
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -187,7 +187,7 @@ def test_visible_pixels_are_kept_where_asked(tmp_path: Path) -> None:
 
 def _synthesize(home: Path, name: str, pause: float) -> None:
     """One process of its own, slowed down so that it can be killed anywhere."""
-    from genkt.recipes.synthesis import shard as synthesis_shard
+    from genkt.synthesis import shard as synthesis_shard
 
     torch.set_num_threads(1)
     fitted = synthesis_shard._fitted

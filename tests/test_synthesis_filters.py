@@ -12,14 +12,14 @@ import torch
 from synthesis_cases import INVERSION, OF_SPEED, content, settings, sources
 from tiny_generator import tiny_generator
 
-from genkt.data.transfer_set import TransferSet
-from genkt.data.transfer_set_files import ImageFiles, part_path
+from genkt.config.synthesis_settings import FilterSettings
 from genkt.data.transform import ImageTransform
-from genkt.generative.sampling import Sampling
+from genkt.generative.decoding.sampling import Sampling
 from genkt.models.backbone import Backbone
-from genkt.recipes.synthesis.filters import DISAGREEMENT, DUPLICATE, LOW_CONFIDENCE, judge
-from genkt.recipes.synthesis.run import run_synthesis
-from genkt.recipes.synthesis.settings import FilterSettings
+from genkt.synthesis.filter_images import DISAGREEMENT, DUPLICATE, LOW_CONFIDENCE, judge
+from genkt.synthesis.synthesize_set import run_synthesis
+from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.set_files import ImageFiles, part_path
 from genkt.types import UserError
 
 
@@ -107,7 +107,7 @@ def test_an_interrupted_removal_of_copies_ends_the_same(
     greedy = {"sampling": Sampling(temperature=0.0)}
     filters = FilterSettings(max_similarity=1.0)
     whole = run(tmp_path, "whole", filters, digg=greedy)
-    from genkt.recipes.synthesis import filters as synthesis_filters
+    from genkt.synthesis import filter_images as synthesis_filters
 
     drop, done = synthesis_filters._drop_rows, []
 

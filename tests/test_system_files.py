@@ -10,15 +10,15 @@ import pytest
 from source_cases import picture_folder, png, write_tar
 from tiny import run
 
-import genkt.data.tar_listing as tar_listing
-from genkt.data.files import read_files
-from genkt.data.folders import read_folder, read_unlabelled
+import genkt.readers.tar_listing as tar_listing
 from genkt.data.images import ImageSet
-from genkt.data.locations import open_images
-from genkt.data.split_list import read_split_list
 from genkt.data.splits import Splits
-from genkt.data.system_files import file_kind, folder_kind
-from genkt.data.tars import read_tars
+from genkt.readers.folders import read_folder, read_unlabelled
+from genkt.readers.single_files import read_files
+from genkt.readers.split_list import read_split_list
+from genkt.readers.system_files import file_kind, folder_kind
+from genkt.readers.tars import read_tars
+from genkt.transfer_set.open_images import open_images
 from genkt.types import UserError
 
 LEFT_OUT = (

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from source_cases import png, write_tar
 
-import genkt.data.tar_listing
-import genkt.data.tars
-from genkt.data.file_index import index_of, pack, read_columns, write_columns
-from genkt.data.tars import read_tars
+import genkt.readers.tar_listing
+import genkt.readers.tars
+from genkt.readers.file_index import index_of, pack, read_columns, write_columns
+from genkt.readers.tars import read_tars
 
 
 def classes_of(path: Path) -> list[str | None]:
@@ -140,8 +140,8 @@ def test_a_listing_of_older_rules_is_made_anew(
                for kind, data in (("png", png(n)), ("cls", b"cat"))]  # fmt: skip
     path = write_tar(tmp_path / "x.tar", members)
     with monkeypatch.context() as older:
-        older.setattr(genkt.data.tar_listing, "RULES", genkt.data.tar_listing.RULES - 1)
-        older.setattr(genkt.data.tar_listing._Labels, "of", lambda _, images: [""] * len(images))
+        older.setattr(genkt.readers.tar_listing, "RULES", genkt.readers.tar_listing.RULES - 1)
+        older.setattr(genkt.readers.tar_listing._Labels, "of", lambda _, images: [""] * len(images))
         assert read_tars([path]).classes == () and index_of("tar", path).is_file()
     assert read_tars([path]).classes == ("cat",)
     columns = read_columns(index_of("tar", path))

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from source_cases import picture_folder, png, shard, write_tar
 
-import genkt.data.tar_listing
-import genkt.data.tars
-from genkt.data.file_index import index_of
-from genkt.data.folders import read_unlabelled
+import genkt.readers.tar_listing
+import genkt.readers.tars
 from genkt.data.images import concat, decode
-from genkt.data.tars import read_tars
 from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.readers.file_index import index_of
+from genkt.readers.folders import read_unlabelled
+from genkt.readers.tars import read_tars
 from genkt.types import UserError
 
 
@@ -212,13 +212,13 @@ def test_an_unchanged_tar_is_not_read_again(
     )
     images = read_tars([path, other], max_skipped=1)
     read: list[tuple[str, int]] = []
-    original = genkt.data.tars._read
+    original = genkt.readers.tars._read
 
     def counted(file: str, offset: int, size: int) -> bytes:
         read.append((Path(file).name, size))
         return original(file, offset, size)
 
-    monkeypatch.setattr(genkt.data.tars, "_read", counted)
+    monkeypatch.setattr(genkt.readers.tars, "_read", counted)
     again = read_tars([path, other], max_skipped=1)
     assert read == [("y.tar", 1)], "only what could not be used is tried again"
     assert again.ids == images.ids and again.classes == images.classes
@@ -237,7 +237,7 @@ def test_a_tar_that_changes_later_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.tar: the tar changed since it was read; start again"):
         images.load(0)
     assert not index_of("tar", path).exists()
-    genkt.data.tars._opened.cache_clear()
+    genkt.readers.tars._opened.cache_clear()
     path.unlink()
     with pytest.raises(UserError, match="No such file or directory, though it was there"):
         images.load(1)
@@ -281,7 +281,7 @@ def test_reads_are_asked_for_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     dataset.batch([(3, 0), (10, 0)])
     dataset.batch([(3, 0), (4, 0)])
     assert asked == [png(3), png(4)], "what is kept in memory is not read"
-    genkt.data.tars._opened.cache_clear()
+    genkt.readers.tars._opened.cache_clear()
     first.unlink()
     images.read_ahead([0])
     with pytest.raises(UserError, match=r"a\.tar: No such file"):

@@ -18,11 +18,11 @@ import torchvision
 from source_cases import picture_folder
 
 from genkt.data import openers
-from genkt.data.cache import OutputStore
-from genkt.data.folders import read_unlabelled
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewSpec, render_view
 from genkt.models.backbone import Backbone
+from genkt.readers.folders import read_unlabelled
+from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.teacher import cache_outputs
 from genkt.types import UserError
 
@@ -280,7 +280,7 @@ import functools, os, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_teacher import VIEWS, image_set, teacher
-from genkt.data.cache import StoreWriter
+from genkt.stores.teacher_outputs import StoreWriter
 import genkt.training.teacher as module
 home, counter, pause = Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 module.StoreWriter = functools.partial(StoreWriter, commit_seconds=0.0)

@@ -17,12 +17,12 @@ from test_teacher import contents
 from tiny import model_words, run, write_images
 
 import genkt
-from genkt.data.cache import OutputStore, StoreWriter
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
 from genkt.execution.tasks import ExecutorSettings
 from genkt.models.load import ModelSpec, load_model
+from genkt.stores.teacher_outputs import OutputStore, StoreWriter
 from genkt.training import teacher_shards
 from genkt.training.teacher import OutputName, cache_outputs, shards_of
 from genkt.training.teacher_shards import (

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from profile_cases import srgb_of_lab
 
-from genkt.data.decode import decode
-from genkt.data.formats import UnreadableImage
+from genkt.data.pictures.decode import decode
+from genkt.data.pictures.formats import UnreadableImage
 
 HAS_IMAGECODECS = importlib.util.find_spec("imagecodecs") is not None
 Floats = NDArray[np.float64]

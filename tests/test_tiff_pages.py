@@ -11,8 +11,8 @@ import tiff_cases as t
 from PIL import Image
 from profile_cases import gamma, grey_profile, srgb_of_xyz50
 
-from genkt.data.decode import decode
-from genkt.data.formats import UnreadableImage
+from genkt.data.pictures.decode import decode
+from genkt.data.pictures.formats import UnreadableImage
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
 

@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 from tiny import tree
 
-from genkt.data.transfer_set import (
+from genkt.io import atomic_path
+from genkt.transfer_set.read_set import (
     TransferSet,
     read_records,
     read_transfer_set,
     write_header,
 )
-from genkt.data.transfer_set_files import (
+from genkt.transfer_set.set_files import (
     HEADER,
     ImageFiles,
     Record,
@@ -30,7 +31,6 @@ from genkt.data.transfer_set_files import (
     remove_leftovers,
     shard_facts,
 )
-from genkt.io import atomic_path
 from genkt.types import UserError
 
 CLASSES = ("cat", "dög")

@@ -18,12 +18,12 @@ from training_cases import TRANSFORM
 
 import genkt.training.walk as walk
 from genkt.data.images import concat
-from genkt.data.locations import open_images
-from genkt.data.tars import read_tars
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.io import derive_seed
+from genkt.readers.tars import read_tars
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.walk import Cursor, Stream
+from genkt.transfer_set.open_images import open_images
 
 fast = settings(max_examples=60, deadline=None)
 NONE = np.empty(0, dtype=np.int64)

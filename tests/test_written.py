@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tiny import run
 
-from genkt.api import as_words
+from genkt.api.transfer import as_words
 from genkt.cli.analyze import AnalyzeConfig
 from genkt.cli.app import _values, read_config, run_command
 from genkt.cli.cache import CacheConfig

@@ -28,9 +28,9 @@ from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric
 from genkt.training.loop import train
-from genkt.training.settings import TrainSettings
 from genkt.training.stage import Log, Stage
 from genkt.training.teacher import cache_outputs
+from genkt.training.train_settings import TrainSettings
 
 HALF = (0.5, 0.5, 0.5)
 TRANSFORM = ImageTransform((16, 16), HALF, HALF, "bilinear", 1.0)

@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from genkt.analysis.statistics import PairedDifference
-from genkt.report.summary import signed, span
+from genkt.metrics.statistics import PairedDifference
+from genkt.report.transfer.summary import signed, span
 from genkt.types import Interval
 
 ROOT = Path(__file__).resolve().parents[1]

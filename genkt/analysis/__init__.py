@@ -1,1 +1,1 @@
-"""Analyses on arrays and predictions: statistics over draws, flips between two classifiers."""
+"""Analysis of any models on any labelled set (``genkt analyze``)."""

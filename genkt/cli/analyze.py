@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from genkt.cli.app import run_command
-from genkt.recipes.analysis.config import AnalyzeConfig
+from genkt.config.analysis_settings import AnalyzeConfig
 
 
 def run(words: list[str]) -> None:
@@ -13,7 +13,7 @@ def run(words: list[str]) -> None:
     command = shlex.join(["genkt", "analyze", *words])
 
     def task(config: AnalyzeConfig) -> None:
-        from genkt.recipes.analysis.run import run_analysis
+        from genkt.analysis.analyze_models import run_analysis
 
         print(run_analysis(config, command).text())
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
 from genkt.cli.compose import compose, hydra_engine, without_defaults
-from genkt.cli.schema import parse
 from genkt.cli.values import parse_override, quote, sweep_parts
 from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
+from genkt.config.transfer_settings import IN_PYTHON
 from genkt.io import did_you_mean, home_path, nearby, shown
-from genkt.recipes.config import IN_PYTHON
-from genkt.recipes.transfer_images import OWN_PARTS
+from genkt.runs.transfer_rows import OWN_PARTS
+from genkt.schema import parse
 from genkt.types import UserError
 from genkt.written import as_texts, as_values, kept
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from genkt.cli.app import read_config
 from genkt.cli.words import split_word
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.models.backbone import Backbone
-from genkt.recipes.config import TransferConfig
 from genkt.types import UserError
 
 AUTO = "method=auto"
@@ -48,8 +48,8 @@ def decided(
         return Decided(words)
     if "-m" in words or "--multirun" in words:
         raise UserError("method=auto: looks at one run's data, not at a sweep's; name methods")
-    from genkt.recipes.choice import choose, facts_of
-    from genkt.recipes.data import load_splits
+    from genkt.runs.pool import load_splits
+    from genkt.transfers.auto_method import choose, facts_of
 
     rest = [word for word in words if word != AUTO]
     config = read_config(TransferConfig, "transfer", rest)

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from genkt.bounds import BatchSize, CountOrNone, Repeats, Seed
 from genkt.cli.app import run_command
+from genkt.config.data_settings import DataSettings
+from genkt.config.set_settings import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
+from genkt.config.transfer_settings import TeacherSettings
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.io import home_path
-from genkt.recipes.config import TeacherSettings
-from genkt.recipes.data_config import DataSettings
-from genkt.recipes.set_config import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
-from genkt.training.settings import Precision
+from genkt.training.train_settings import Precision
 from genkt.types import Range
 
 
@@ -44,9 +44,9 @@ def run(words: list[str]) -> None:
 def _task(config: CacheConfig) -> None:
 
     from genkt.disk import cache_home
-    from genkt.recipes.data import build_pool, load_splits, stored_views
-    from genkt.recipes.session import teacher_specs
-    from genkt.recipes.teachers import AUTOCAST
+    from genkt.runs.pool import build_pool, load_splits, stored_views
+    from genkt.runs.session import teacher_specs
+    from genkt.stages.prepare_teachers import AUTOCAST
     from genkt.training.teacher_shards import TeacherSource, cache_by_tasks
 
     speaks = processes_of(config.executor).rank == 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 
 from genkt.cli.app import read_config, with_settings
 from genkt.cli.words import split_word
-from genkt.io import did_you_mean
-from genkt.recipes.compare.config import (
+from genkt.comparison.plan_arms import ArmSettings, Option
+from genkt.config.compare_settings import (
     Arm,
     CompareConfig,
     TuningSettings,
@@ -17,8 +17,8 @@ from genkt.recipes.compare.config import (
     as_settings,
     candidates_of,
 )
-from genkt.recipes.compare.plan import ArmSettings, Option
-from genkt.recipes.config import TransferConfig
+from genkt.config.transfer_settings import TransferConfig
+from genkt.io import did_you_mean
 from genkt.types import UserError
 
 _FLAGS = ("--config-dir", "-cd")
@@ -27,7 +27,7 @@ _LISTS = {f"{key}s": key for key in ("method", "transfer_set", "teacher", "stude
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CheckedComparison:
     """A comparison that has been read and checked: its own settings, and every arm's."""
 
     config: CompareConfig
@@ -39,7 +39,7 @@ def run(words: list[str]) -> None:
     """Train the arms, print the table and where the report is."""
     found = read_comparison(words)
     command = shlex.join(["genkt", "compare", *words])
-    from genkt.recipes.compare.run import describe, planned, run_compare
+    from genkt.comparison.compare_arms import describe, planned, run_compare
 
     if found.config.dry_run:
         print(planned(found.config, found.arms))
@@ -51,7 +51,7 @@ def run(words: list[str]) -> None:
         raise UserError("\n".join([*lines, "the same command tries these arms again"]))
 
 
-def read_comparison(words: Sequence[str]) -> Comparison:
+def read_comparison(words: Sequence[str]) -> CheckedComparison:
     """What a command line stands for.
 
     Raises:
@@ -83,7 +83,7 @@ def read_comparison(words: Sequence[str]) -> Comparison:
     if unheard := [word for word in shared if word not in heard]:
         why = "no arm takes this setting: each has its own of the key, or none"
         raise UserError("\n".join(f"{word}: {why}" for word in unheard))
-    return Comparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
+    return CheckedComparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
 
 
 def _candidates(

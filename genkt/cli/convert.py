@@ -29,9 +29,11 @@ class ConvertConfig:
 def run(words: list[str]) -> None:
     """Write the generator's folder and say what it is."""
     settings = read_config(ConvertConfig, "convert", with_positionals(words, "checkpoint"))
-    from genkt.generative.convert import Facts, convert
+    from genkt.generative.convert import CheckpointFacts, convert
 
-    given = Facts(settings.size, settings.num_heads, settings.num_conditions, settings.sos_token)
+    given = CheckpointFacts(
+        settings.size, settings.num_heads, settings.num_conditions, settings.sos_token
+    )
     done = convert(
         settings.checkpoint, settings.out, kind=settings.kind, config=settings.config,
         given=given, overwrite=settings.overwrite,

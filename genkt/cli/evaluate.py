@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from genkt.bounds import BatchSize, Seed
 from genkt.cli.app import run_command
-from genkt.recipes.data_config import DataSettings
+from genkt.config.data_settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def run(words: list[str]) -> None:
 
 def _task(config: EvaluateConfig) -> float:
     from genkt.disk import output_file
+    from genkt.inference.evaluate_model import evaluate
     from genkt.io import write_json
-    from genkt.recipes.evaluation import evaluate
 
     output = output_file(config.output) if config.output else None
     result = evaluate(config)

@@ -26,9 +26,9 @@ def run(words: list[str]) -> None:
     """Write the ONNX file and say how close it is to torch."""
     config = read_config(ExportConfig, "export", with_positionals(words, "run"))
     from genkt.disk import output_file
-    from genkt.recipes.inference import load_student
-    from genkt.recipes.onnx_export import export_onnx
-    from genkt.recipes.snippets import onnx_snippet
+    from genkt.inference.load_classifier import load_student
+    from genkt.inference.onnx_export import export_onnx
+    from genkt.inference.snippets import onnx_snippet
 
     path = output_file(config.output or Path(config.run) / "student" / "model.onnx")
     done = export_onnx(

@@ -23,7 +23,7 @@ class InspectConfig:
 def run(words: list[str]) -> None:
     """Print what is there; what is wrong with it ends in exit code 2."""
     config = read_config(InspectConfig, "inspect", with_positionals(words, "set"))
-    from genkt.recipes.inspection import inspect
+    from genkt.inference.inspect_images import inspect
 
     found = inspect(config.set, out=config.out, check=config.check, examples=config.examples)
     print(found.text(), flush=True)

@@ -29,7 +29,6 @@ COMMANDS = {
     "analyze": "what each of several models knows that the others do not; features, agreement",
     "export": "a finished run's student as ONNX, checked against torch",
     "cache": "compute a teacher's outputs on a set once, ahead of time",
-    "pretrain": "retrain the shipped teacher of the built-in digits",
     "prime": "train a generator (VQGAN and latent transformer) on upstream pictures",
     "convert": "an official VQGAN or latent transformer checkpoint as a generator of genkt",
 }

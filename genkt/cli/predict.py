@@ -38,8 +38,8 @@ def run(words: list[str]) -> None:
     if not config.images:
         raise UserError("images: expected files or folders after the run folder, got none")
     output = output_file(config.output) if config.output else None
-    from genkt.data.files import read_files
-    from genkt.recipes.inference import load_classifier, predict_images, top_classes
+    from genkt.inference.load_classifier import load_classifier, predict_images, top_classes
+    from genkt.readers.single_files import read_files
 
     classifier = load_classifier(config.run)
     images = read_files(config.images)

@@ -6,7 +6,7 @@ import json
 import shlex
 
 from genkt.cli.app import run_command
-from genkt.recipes.priming.run import PrimeConfig, prime
+from genkt.upstream.generator.prime_generator import PrimeConfig, prime
 
 
 def run(words: list[str]) -> None:

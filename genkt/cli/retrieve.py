@@ -6,7 +6,7 @@ import shlex
 
 from genkt.cli.app import run_command
 from genkt.execution.tasks import processes_of
-from genkt.recipes.retrieval.config import RetrieveConfig
+from genkt.retrieval.prepare_retrieval import RetrieveConfig
 
 
 def run(words: list[str]) -> None:
@@ -14,8 +14,8 @@ def run(words: list[str]) -> None:
     command = shlex.join(["genkt", "retrieve", *words])
 
     def task(config: RetrieveConfig) -> None:
-        from genkt.recipes.retrieval.config import estimate, retrieve
-        from genkt.recipes.set_sheet import describe
+        from genkt.retrieval.prepare_retrieval import estimate, retrieve
+        from genkt.runs.set_card import describe
 
         text = estimate(config) if config.dry_run else describe(retrieve(config, command))
         if processes_of(config.executor).rank == 0:  # one process of a launch speaks

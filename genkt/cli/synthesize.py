@@ -6,7 +6,7 @@ import shlex
 
 from genkt.cli.app import run_command
 from genkt.execution.tasks import processes_of
-from genkt.recipes.synthesis.config import SynthesizeConfig
+from genkt.synthesis.prepare_synthesis import SynthesizeConfig
 
 
 def run(words: list[str]) -> None:
@@ -14,8 +14,8 @@ def run(words: list[str]) -> None:
     command = shlex.join(["genkt", "synthesize", *words])
 
     def task(config: SynthesizeConfig) -> None:
-        from genkt.recipes.set_sheet import describe
-        from genkt.recipes.synthesis.config import estimate, synthesize
+        from genkt.runs.set_card import describe
+        from genkt.synthesis.prepare_synthesis import estimate, synthesize
 
         text = estimate(config) if config.dry_run else describe(synthesize(config, command))
         if processes_of(config.executor).rank == 0:  # one process of a launch speaks

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from genkt.cli.app import run_command
 from genkt.cli.auto import decided
 from genkt.cli.words import keys_of
-from genkt.recipes.config import TransferConfig
-from genkt.recipes.unused import unused
+from genkt.config.transfer_settings import TransferConfig
+from genkt.transfers.unused import unused
 
 
 def run(words: list[str]) -> None:
@@ -28,7 +28,7 @@ def run(words: list[str]) -> None:
             logging.getLogger("genkt").warning(line)
         if not config.smoke:
             return train(config)
-        from genkt.recipes.smoke import smoke_of
+        from genkt.transfers.smoke import smoke_of
 
         with smoke_of(config) as smoke:
             for line in smoke.told if speaks else ():
@@ -36,12 +36,12 @@ def run(words: list[str]) -> None:
             return train(smoke.config)
 
     def train(config: TransferConfig) -> float:
-        from genkt.recipes.opening import Given
-        from genkt.recipes.transfer import describe, run_transfer
+        from genkt.transfers.open_run import Given
+        from genkt.transfers.run_transfer import describe, run_transfer
 
         given = Given(data=found.splits)
         if config.dry_run:
-            from genkt.recipes.dry_run import estimate
+            from genkt.transfers.dry_run import estimate
 
             print(estimate(config, asdict(config), given))
             return 0.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genkt.cli.kinds import kinds_of
+from genkt.cli.setting_types import kinds_of
 from genkt.cli.values import carried, parse_override, quote
 from genkt.io import home_path, nearby, resource, shown
 from genkt.types import UserError

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from genkt.data.decode import decode as decode
-from genkt.data.formats import UnreadableImage as UnreadableImage
 from genkt.data.names import canonical
 from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
+from genkt.data.pictures.decode import decode as decode
+from genkt.data.pictures.formats import UnreadableImage as UnreadableImage
 from genkt.types import UNLABELLED, UserError
 
 
@@ -269,3 +269,8 @@ def from_arrays(
         for index, image in enumerate(images)
     ]
     return ImageSet(ids, labels, classes, np.arange(len(ids)), _ArrayOpener(images))
+
+
+def content_of(sample_id: str) -> str:
+    """The content hash in a sample id."""
+    return sample_id.rpartition("#")[2]

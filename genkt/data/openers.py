@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genkt.data.decode import DECODING
+from genkt.data.pictures.decode import DECODING
 
 BLOCK_ROWS = 64
 """Neighbours in storage that make up a block; see ``ImageSet.blocks``."""

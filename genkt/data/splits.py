@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.data.class_names import class_of_text
-from genkt.data.images import ImageSet, Skipped
+from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.names import canonical
-from genkt.data.parts import content_of
 from genkt.data.tables import Row, check_faults, read_rows
 from genkt.io import derive_seed, did_you_mean, home_path
 from genkt.types import UNLABELLED, UserError

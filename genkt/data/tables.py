@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genkt.data.class_names import CLASS_COLUMNS, class_of_text, plain_key
-from genkt.data.listing import looks_like_image
+from genkt.data.pictures.formats import looks_like_image
 from genkt.types import UserError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Protocol
 import torch
 from torch import Tensor
 
-from genkt.generative.sampling import Sampling
+from genkt.generative.decoding.sampling import Sampling
 from genkt.types import Range
 
 Seeds = Sequence[Sequence[int]]

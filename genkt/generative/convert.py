@@ -26,7 +26,7 @@ _TAMING_HEADS = 8
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointFacts:
     """What no shape of a checkpoint tells; None where it is not known.
 
     Args:
@@ -41,11 +41,11 @@ class Facts:
     num_conditions: int | None = None
     sos_token: int | None = None
 
-    def over(self, other: Facts) -> Facts:
+    def over(self, other: CheckpointFacts) -> CheckpointFacts:
         """These, and where one is not known the other's."""
-        mine = {field.name: getattr(self, field.name) for field in fields(Facts)}
+        mine = {field.name: getattr(self, field.name) for field in fields(CheckpointFacts)}
         theirs = {name: getattr(other, name) for name in mine}
-        return Facts(**{k: theirs[k] if mine[k] is None else mine[k] for k in mine})
+        return CheckpointFacts(**{k: theirs[k] if mine[k] is None else mine[k] for k in mine})
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def convert(
     *,
     kind: Literal["auto", "vqgan", "transformer"] = "auto",
     config: str | Path | None = None,
-    given: Facts | None = None,
+    given: CheckpointFacts | None = None,
     overwrite: bool = False,
 ) -> Converted:
     """Make a generator's folder of an official checkpoint, safely (see ``read_tensors``).
@@ -99,7 +99,7 @@ def convert(
     if kind == "transformer" and not has_gpt:
         raise UserError(f'kind: {checkpoint} holds no transformer (no "{_GPT}..."); give kind=auto')
     with_gpt = has_gpt and kind != "vqgan"
-    facts = (given or Facts()).over(facts_of(described, with_gpt=with_gpt))
+    facts = (given or CheckpointFacts()).over(facts_of(described, with_gpt=with_gpt))
     vqgan_state = _part(state, _VQGAN) or ({} if has_gpt else state)
     gpt_state = _part(state, _GPT) if with_gpt else {}
     _check_facts(facts, described, gpt_state, vqgan_state)
@@ -118,7 +118,7 @@ def convert(
 
 
 def convert_transformer(
-    state: Mapping[str, Tensor], vqgan: VQGAN, facts: Facts
+    state: Mapping[str, Tensor], vqgan: VQGAN, facts: CheckpointFacts
 ) -> LatentTransformer:
     """taming's GPT with its weights as they are; large ones stay on the disk until saved.
 
@@ -183,7 +183,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     return params
 
 
-def facts_of(described: Mapping[str, Any], *, with_gpt: bool) -> Facts:
+def facts_of(described: Mapping[str, Any], *, with_gpt: bool) -> CheckpointFacts:
     """What a YAML file says that no shape does: of the VQGAN and, if asked, the transformer.
 
     Raises:
@@ -191,27 +191,29 @@ def facts_of(described: Mapping[str, Any], *, with_gpt: bool) -> Facts:
     """
     size = _whole(_vqgan_params(described), "ddconfig", "resolution")
     if not with_gpt or "transformer_config" not in described:
-        return Facts(size)
+        return CheckpointFacts(size)
     num_heads = _whole(described, "transformer_config", "params", "n_head") or _TAMING_HEADS
     sos_token = _whole(described, "sos_token") or 0
     condition = described.get("cond_stage_config")
     if described.get("unconditional") is True or condition == "__is_unconditional__":
-        return Facts(size, num_heads, 0, sos_token)
+        return CheckpointFacts(size, num_heads, 0, sos_token)
     target = str(_at(condition, "target") or condition)
     num_classes = _whole(condition, "params", "n_classes")
     if target.endswith(".SOSProvider"):
-        return Facts(size, num_heads, 0, _whole(condition, "params", "sos_token") or sos_token)
+        return CheckpointFacts(
+            size, num_heads, 0, _whole(condition, "params", "sos_token") or sos_token
+        )
     if not target.endswith(".Labelator") or num_classes is None:
         raise UserError(
             f"config: the transformer is conditioned by {target[:80]}; genkt takes those that are "
             "unconditional (__is_unconditional__, SOSProvider) or know classes (Labelator); "
             "kind=vqgan converts the VQGAN alone"
         )
-    return Facts(size, num_heads, num_classes)
+    return CheckpointFacts(size, num_heads, num_classes)
 
 
 def _check_facts(
-    facts: Facts,
+    facts: CheckpointFacts,
     described: Mapping[str, Any],
     gpt: Mapping[str, Tensor],
     vqgan: Mapping[str, Tensor],

@@ -19,9 +19,9 @@ from genkt.generative.completer import (
     TokenCompleter,
     join_completions,
 )
+from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.latent_transformer import LatentTransformer
 from genkt.generative.masks import check_masks, dilate, fill_hidden, hidden_tokens, to_pixels
-from genkt.generative.sampling import Sampling
 from genkt.generative.vqgan import VQGAN
 from genkt.io import (
     derive_seed,

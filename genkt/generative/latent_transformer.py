@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from genkt.files import require_sealed, sealed_folder
 from genkt.generative.completer import Seeds
-from genkt.generative.decoder import Decoder, Precision
-from genkt.generative.sampling import Sampling, complete_sequences, uniforms_for
+from genkt.generative.decoding.decoder import Decoder, Precision
+from genkt.generative.decoding.sampling import Sampling, complete_sequences, uniforms_for
 from genkt.io import did_you_mean, fingerprint_tensors, read_json, write_json
 from genkt.types import UserError
 

@@ -19,7 +19,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from genkt.generative.sampling import Sampling, decide, gumbel_noise
+from genkt.generative.decoding.sampling import Sampling, decide, gumbel_noise
 from genkt.types import Range, UserError
 
 _SCORES = 2**24

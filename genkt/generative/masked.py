@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from genkt.files import require_sealed, sealed_folder
 from genkt.generative.completer import Seeds
+from genkt.generative.decoding.sampling import Sampling, uniforms_for
 from genkt.generative.mask_steps import MaskSchedule, MaskStep
-from genkt.generative.precision import full_precision
-from genkt.generative.sampling import Sampling, uniforms_for
 from genkt.io import fingerprint, fingerprint_tensors, read_json, write_json
+from genkt.precision import full_precision
 from genkt.types import UserError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from genkt.files import require_sealed, sealed_folder
-from genkt.generative.precision import full_precision, threads
 from genkt.io import fingerprint_tensors
+from genkt.precision import full_precision, threads
 from genkt.types import UserError
 
 _CHUNK = 64

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genkt.analysis.logme import LogME, logme, logme_released
 from genkt.bounds import NotNegative
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import no_autocast
@@ -20,6 +19,7 @@ from genkt.methods.base import (
     choice_fault,
     positive_fault,
 )
+from genkt.metrics.logme import LogME, logme, logme_released
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 SOLVERS: dict[str, Callable[[Tensor, Tensor, int], LogME]] = {

@@ -1,1 +1,1 @@
-"""Which images of a large gallery resemble a few given ones: search, orderings, near copies."""
+"""Retrieved transfer sets: images of a large gallery that resemble a few labelled ones."""

@@ -19,7 +19,7 @@ from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
 from genkt.training.loading import loaded
-from genkt.training.probe import Rows
+from genkt.training.probe import OutputRows
 from genkt.training.walk import Stream
 from genkt.types import Batch, ModelOutput, UserError
 
@@ -173,7 +173,7 @@ class Batches:
         dataset: ViewDataset,
         labels: np.ndarray,
         plan: BatchPlan,
-        stores: Sequence[Rows] = (),
+        stores: Sequence[OutputRows] = (),
         *,
         rank: int = 0,
         world_size: int = 1,

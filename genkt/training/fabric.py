@@ -11,7 +11,7 @@ import torch
 
 from genkt.io import did_you_mean
 from genkt.training.lightning import Fabric, LightningEnvironment, MixedPrecision
-from genkt.training.settings import Precision
+from genkt.training.train_settings import Precision
 from genkt.types import UserError
 
 _AMP: dict[str, Literal["bf16-mixed", "16-mixed"]] = {"bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from genkt.data.store_files import decoding_key
 from genkt.io import fingerprint, fingerprint_ids, fingerprint_tensors
+from genkt.stores.chunk_files import decoding_key
 from genkt.training.averages import AVERAGE_RULE
-from genkt.training.probe import Rows
+from genkt.training.probe import OutputRows
 from genkt.training.stage import Stage
 
 _FREE = {"save_seconds", "num_workers", "log_every", "compile"}
@@ -59,7 +59,7 @@ def _rows(stage: Stage) -> np.ndarray:
     return samples[sample] * num_views + view
 
 
-def _sampled(store: Rows, rows: np.ndarray) -> str:
+def _sampled(store: OutputRows, rows: np.ndarray) -> str:
     """Hash of some stored rows: another teacher differs in every one."""
     output = store.rows(rows)
     values = {"features": output.features, "logits": output.logits}

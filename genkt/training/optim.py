@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from genkt.training.settings import TrainSettings
+from genkt.training.train_settings import TrainSettings
 from genkt.types import UserError
 
 

@@ -15,7 +15,7 @@ from genkt.types import ModelOutput
 _UNSEEN = -1e4  # logit of a class without a labelled image: probability 0, gradient finite
 
 
-class Rows(Protocol):
+class OutputRows(Protocol):
     """Teacher outputs by row: a cache, or a cache with another head."""
 
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
@@ -28,7 +28,7 @@ class Rows(Protocol):
 class ProbedStore:
     """A cache of features whose logits come from a linear head fitted afterwards."""
 
-    def __init__(self, store: Rows, head: nn.Linear) -> None:
+    def __init__(self, store: OutputRows, head: nn.Linear) -> None:
         self.store, self.head = store, head
 
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
@@ -50,7 +50,9 @@ class PartStore:
         num_samples: of the whole set.  num_views: rows a sample has.
     """
 
-    def __init__(self, store: Rows, samples: np.ndarray, num_samples: int, num_views: int) -> None:
+    def __init__(
+        self, store: OutputRows, samples: np.ndarray, num_samples: int, num_views: int
+    ) -> None:
         self.store, self.samples, self.num_views = store, samples, num_views
         self.places = np.full(num_samples, -1)
         self.places[samples] = np.arange(len(samples))

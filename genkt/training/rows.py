@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from genkt.models.backbone import Backbone
-from genkt.training.settings import TrainSettings
+from genkt.training.train_settings import TrainSettings
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Protocol
 from genkt.methods.base import Objective, WeightRule
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches
-from genkt.training.settings import TrainSettings
+from genkt.training.train_settings import TrainSettings
 
 Record = dict[str, float | int | str]
 

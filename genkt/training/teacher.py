@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from genkt.data.cache import (
+from genkt.data.images import ImageSet
+from genkt.data.views import ViewDataset, ViewSpec
+from genkt.execution.tasks import Progress
+from genkt.files import discard
+from genkt.io import did_you_mean
+from genkt.models.backbone import Backbone
+from genkt.stores.chunk_files import OUTPUTS, tell_outdated
+from genkt.stores.teacher_outputs import (
     NonFiniteError,
     OutputStore,
     StoreError,
@@ -27,13 +34,6 @@ from genkt.data.cache import (
     store_lock,
     store_path,
 )
-from genkt.data.images import ImageSet
-from genkt.data.store_files import OUTPUTS, tell_outdated
-from genkt.data.views import ViewDataset, ViewSpec
-from genkt.execution.tasks import Progress
-from genkt.files import discard
-from genkt.io import did_you_mean
-from genkt.models.backbone import Backbone
 from genkt.training.row_pictures import RowPictures, row_pictures
 from genkt.types import ModelOutput, UserError
 
@@ -92,7 +92,7 @@ def cache_outputs(
 
     Example:
         >>> import tempfile
-        >>> from genkt.data.embedded import digits
+        >>> from genkt.data.builtin.digits import digits
         >>> from genkt.data.views import ViewSpec
         >>> from genkt.models.load import ModelSpec, load_model
         >>> images = digits().train.select(range(3))

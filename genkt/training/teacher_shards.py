@@ -15,14 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from genkt.data.cache import OutputStore, StoreWriter, store_lock, store_path
 from genkt.data.images import ImageSet
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import device_here
-from genkt.execution.run import run_tasks
+from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import IN_PROCESS, ExecutorSettings, Progress, processes_of
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
+from genkt.stores.teacher_outputs import OutputStore, StoreWriter, store_lock, store_path
 from genkt.training.teacher import (
     Caching,
     OutputName,

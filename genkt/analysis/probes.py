@@ -1,0 +1,58 @@
+"""What features are worth before any training: linear probes, LogME, distances of the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from genkt.analysis.collect_outputs import Collected, Features, Parts
+from genkt.metrics.frechet import MIN_ROWS, equal_sizes, frechet_distance
+from genkt.metrics.logme import rank_by_logme
+from genkt.report.analyze.analyze_data import Share
+from genkt.training.probe import fit_head
+from genkt.types import UserError
+
+
+def probed(features: Features, parts: Parts) -> Share:
+    """A linear probe fitted on the training images, asked about the analysed ones."""
+    head = fit_head(features.train, parts.train.labels, len(parts.classes), num_views=1)
+    answers = head(features.analysed).argmax(dim=1)
+    right = answers == torch.from_numpy(parts.labels)
+    return Share(int(right.sum()), len(right))
+
+
+def evidence(found: Sequence[Collected], parts: Parts) -> dict[str, float]:
+    """LogME of every model's features of the training images, by name."""
+    features = {model.name: model.features.train for model in found}
+    labels = torch.from_numpy(parts.train.labels)
+    return dict(rank_by_logme(features, labels, len(parts.classes)))
+
+
+def num_compared(parts: Parts) -> int:
+    """Images a side of every distance: as many as the smallest set has."""
+    others = [] if parts.other is None else [len(parts.other)]
+    return min([len(parts.train), len(parts.analysed), *others])
+
+
+def distances(model: Collected, parts: Parts, seed: int) -> tuple[float | None, float | None]:
+    """Frechet distances of the analysed images from the training ones and from the others.
+
+    All sets are cut to the size of the smallest, as the score falls with the number of images.
+
+    Returns:
+        (None where the two are the same images, None without others); None for fewer than two.
+    """
+    features = model.features
+    if num_compared(parts) < MIN_ROWS:
+        return None, None
+    sets = [features.analysed, features.train]
+    if features.other is not None:
+        sets.append(features.other)
+    try:
+        analysed, train, *others = equal_sizes(sets, seed)
+        same = parts.train.ids == parts.analysed.ids
+        near = None if same else frechet_distance(analysed, train)
+        return near, frechet_distance(analysed, others[0]) if others else None
+    except UserError as error:
+        raise UserError(f"model {model.name}: {error}") from error

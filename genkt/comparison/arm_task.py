@@ -1,0 +1,181 @@
+"""One arm as a task that any executor runs: an ordinary transfer in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from genkt.config.set_settings import DiggSet
+from genkt.config.transfer_settings import TransferConfig
+from genkt.execution.tasks import INLINE, Progress
+from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
+from genkt.io import reading
+from genkt.runs.run_folder import CLAIM, RunFolder, cell_folder, read_claim
+from genkt.runs.student_files import read_result
+from genkt.types import CellResult, Cost, DamagedError, UserError
+
+ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
+"""Folders of a comparison: the arms' runs, how each ended, what each said."""
+
+_SAMPLES_A_MADE_IMAGE = 30
+_SAMPLES_A_PASS = 2
+"""Rough costs of a synthesized image and of a teacher's pass, in images a student trains on."""
+
+
+@dataclass(frozen=True)
+class ArmTask:
+    """One arm of a comparison; its outcome file is its result, whether it succeeds or fails.
+
+    Args:
+        name: of the arm.  home: folder of the comparison.
+        config: of the transfer.  command: that repeats it by hand.
+    """
+
+    name: str
+    home: str
+    config: TransferConfig
+    command: str
+
+    @property
+    def size(self) -> int:
+        """A rough measure of its work: images that students train on, and what else costs time."""
+        config = self.config
+        steps = (config.train.steps or 0) + config.finetune.steps
+        views = config.data.views.num_views
+        made = 0
+        if isinstance(config.transfer_set, DiggSet) and config.reads_transfer_set:
+            made = config.transfer_set.num_images or 0
+            views = config.transfer_set.num_views or views
+        a_draw = steps * config.train.batch_size
+        return config.draws * (
+            a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(self.config.out)
+
+    @property
+    def outcome(self) -> Path:
+        """Says that it has ended, and how."""
+        return Path(self.home) / OUTCOMES / f"{self.name}.json"
+
+    def is_done(self) -> bool:
+        """Whether it has ended in this start, well or badly."""
+        return self.outcome.is_file()
+
+    def failure(self) -> str | None:
+        """Why it ended early, in one line; None where it did not."""
+        return self._ended()[0] if self.is_done() else None
+
+    def seconds(self) -> float:
+        """Wall seconds of its run in this start."""
+        return self._ended()[1]
+
+    def is_kept(self) -> bool:
+        """Whether an earlier start has left it whole; a damaged outcome is told and removed."""
+        again = "the arm is looked at again"
+        ended = read_or_forget(self.outcome, self._ended, again) if self.outcome.exists() else None
+        whole = (self.folder / "report.json").is_file() and not damaged_files(self.folder)
+        return ended is not None and ended[0] is None and whole and self._has_whole_results()
+
+    def _has_whole_results(self) -> bool:
+        """Whether the figures are what was written; else its run trains those students again."""
+        try:
+            self.results()
+        except DamagedError:
+            return False
+        return True
+
+    def results(self) -> list[tuple[CellResult, dict[str, Cost]]]:
+        """The figures of its students and what their stages cost, draw after draw.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        out, arm = self.folder, self.config.main_arm
+        return [read_result(cell_folder(out, draw, arm)) for draw in range(self.config.draws)]
+
+    def _ended(self) -> tuple[str | None, float]:
+        """Why it ended early, if it did, and after how many seconds."""
+        expected = "how an arm ended"
+        saved = read_signed(self.outcome, expected, unsigned=("failed", "seconds"))
+        with reading(self.outcome, expected):
+            return str(saved["failed"] or "") or None, number(saved["seconds"])
+
+    def num_finished(self) -> int:
+        """Students that are there."""
+        config = self.config
+        home = self.folder / "draws"
+        return sum(
+            (home / str(draw) / config.main_arm / "result.json").is_file()
+            for draw in range(config.draws)
+        )
+
+    def run(self, progress: Progress) -> None:
+        """Train what is missing, on one core; whatever goes wrong is told by the outcome."""
+        log = Path(self.home) / LOGS / f"{self.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # An arm whose comparison was killed may still be trained by a process that was left over.
+        with FileLock(log.with_suffix(".lock")):
+            if not self.is_done():
+                self._train(log)
+
+    def _train(self, log: Path) -> None:
+        from genkt.precision import threads
+        from genkt.transfers.run_transfer import run_transfer
+
+        started, reason = time.perf_counter(), None
+        with (
+            open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
+            contextlib.redirect_stdout(stream),
+            contextlib.redirect_stderr(stream),
+            threads(1),
+        ):
+            try:
+                run_transfer(self.config, asdict(self.config), command=self.command)
+            except UserError as error:
+                reason = "; ".join(str(error).splitlines())
+            except Exception as error:  # the other arms go on; the traceback is in the log
+                traceback.print_exc()
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())} (see {log})"
+        self.end(reason, time.perf_counter() - started)
+
+    def end(self, reason: str | None, seconds: float) -> None:
+        """Write the outcome."""
+        write_signed(self.outcome, {"failed": reason, "seconds": seconds})
+
+
+def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
+    """What an earlier run of this arm in this folder was told otherwise; one line each.
+
+    Args:
+        generators: name -> fingerprint of those that arms use; a run does not name its weights.
+    """
+    try:
+        RunFolder(task.folder, asdict(task.config), overwrite=False)
+    except UserError as error:
+        lines = str(error).splitlines()
+        return lines[1:] or lines
+    inputs = read_claim(task.folder)["inputs"] if (task.folder / CLAIM).is_file() else {}
+    return [
+        f"{key}: other weights than the arm was started with"
+        for name, value in generators.items()
+        for key in [f"generator {name}"]
+        if inputs.get(key, value) != value
+    ]
+
+
+def as_arm(config: TransferConfig, home: Path, name: str) -> TransferConfig:
+    """The transfer of one arm: in its folder, with no baseline of its own."""
+    return replace(
+        config, out=str(home / ARMS / name), baseline=False, overwrite=False, dry_run=False,
+        executor=INLINE,
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""Reads what the arms of a comparison have left, and checks that they shared what they should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from genkt.comparison.arm_task import ArmTask
+from genkt.config.compare_settings import Arm
+from genkt.config.set_settings import LabelledSet, MixSet
+from genkt.io import fingerprint, read_json, reading
+from genkt.report.compare.compare_data import ComparedArm, ComparedCell
+from genkt.types import CellResult
+
+_TEACHER = "teacher_accuracy."
+_NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
+"""Methods whose loss reads no label, whatever rows there are."""
+
+
+def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
+    """A finished arm; None where it has not ended well."""
+    report = task.folder / "report.json"
+    if not report.is_file() or task.failure() is not None:
+        return None
+    remedy = "the same command writes it again"
+    facts: dict[str, Any] = read_json(report, "a report", remedy)
+    cells = [ComparedCell(replace(result, curve=[]), stages) for result, stages in task.results()]
+    with reading(report, "a report", remedy):
+        return ComparedArm(
+            name=arm.name,
+            title=arm.title,
+            words=arm.words,
+            cells=cells,
+            config=facts["config"],
+            versions=facts["versions"],
+            listed=arm.point is None,
+        )
+
+
+def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]:
+    """What a reader must know before comparing these arms."""
+    known = {task.name: task for task in tasks}
+    pairs = [(known[arm.name], arm) for arm in arms]
+    notes = _unequal(pairs, "The teacher", _teacher_settings, _teacher_accuracy)
+    notes += _unequal(pairs, "The students' first weights", _student_settings, _first_weights)
+    ran_with = {_packages(arm) for arm in arms}
+    if len(ran_with) > 1:
+        notes.append("Not all arms ran with the same versions: compare.json has those of each.")
+    untaught = [arm.title for task, arm in pairs if _head_untaught(task)]
+    if untaught:
+        notes.append(
+            "Distilled only, no loss has reached the classifier, so that column is chance for: "
+            f"{', '.join(untaught)} (a method that teaches features alone, and has no label loss "
+            "or train.labelled_per_batch=0)."
+        )
+    return notes
+
+
+def _unequal(
+    pairs: Sequence[tuple[ArmTask, ComparedArm]],
+    what: str,
+    settings: Callable[[ArmTask], dict[str, Any]],
+    value: Callable[[CellResult], str | None],
+) -> list[str]:
+    """A warning for the first draw in which arms of equal settings have unequal values."""
+    groups: dict[tuple[str, int], dict[str, str]] = {}
+    for task, arm in pairs:
+        key = fingerprint(settings(task))
+        for cell in arm.cells:
+            if (seen := value(cell.result)) is not None:
+                groups.setdefault((key, cell.result.draw), {})[arm.name] = seen
+    for (_, draw), values in sorted(groups.items(), key=lambda group: group[0][1]):
+        if len(set(values.values())) > 1:
+            shown = ", ".join(f"{name} {seen}" for name, seen in values.items())
+            return [
+                f"{what} must be the same in all arms of a draw, and is not (draw {draw}: {shown}):"
+                " differences between these arms have two causes. A linear probe sees the stored "
+                "views: give all arms as many."
+            ]
+    return []
+
+
+def _teacher_settings(task: ArmTask) -> dict[str, Any]:
+    config = task.config
+    return {"teacher": asdict(config.teacher), "adapt": asdict(config.adapt),
+            "irf": asdict(config.irf), "how": config.adaptation}  # fmt: skip
+
+
+def _teacher_accuracy(cell: CellResult) -> str | None:
+    found = {key: value for key, value in cell.extras.items() if key.startswith(_TEACHER)}
+    return " and ".join(f"{100 * float(found[key]):.2f} %" for key in sorted(found)) or None
+
+
+def _student_settings(task: ArmTask) -> dict[str, Any]:
+    return asdict(task.config.student)
+
+
+def _first_weights(cell: CellResult) -> str | None:
+    found = cell.extras.get("first_weights")
+    return None if found is None else str(found)[:8]
+
+
+def _packages(arm: ComparedArm) -> str:
+    """Versions without the date, as a text that can be compared."""
+    return fingerprint({key: value for key, value in arm.versions.items() if key != "date"})
+
+
+def _head_untaught(task: ArmTask) -> bool:
+    """Whether no loss of a one-stage distillation reads labels or predictions."""
+    config = task.config
+    if len(config.methods) != 1 or "logits" in config.needs:
+        return False
+    method, transfer_set = config.methods[0].name, config.transfer_set
+    mixed_in = isinstance(transfer_set, MixSet) and "labelled" in transfer_set.parts
+    rows = isinstance(transfer_set, LabelledSet) or mixed_in or config.train.labelled_per_batch
+    return method in _NO_LABEL_LOSS or not rows

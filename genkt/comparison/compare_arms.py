@@ -1,0 +1,194 @@
+"""The comparison itself: arms side by side in processes, then one table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from genkt.comparison.arm_task import ARMS, LOGS, ArmTask
+from genkt.comparison.collect_arms import read_arm, warnings
+from genkt.comparison.plan_arms import ArmSettings, ArmsPlan, make_plan
+from genkt.comparison.train_arms import changed_tasks, finish, work_in
+from genkt.comparison.tuning import FOLDER, Candidate, candidates, choose, lost, told
+from genkt.config.compare_settings import CompareConfig
+from genkt.config.transfer_settings import TransferConfig
+from genkt.disk import make_folder
+from genkt.execution.ranks import launched
+from genkt.io import contents
+from genkt.locks import LOCKS, at_work
+from genkt.report.compare.compare_data import CompareData, Tried, Work
+from genkt.report.compare.compare_text import text_table
+from genkt.report.compare.write_comparison import build_comparison
+from genkt.report.transfer.summary import aligned
+from genkt.runs.missing_parts import how_to_get
+from genkt.runs.pool import load_splits
+from genkt.runs.versions import versions
+from genkt.types import UserError
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison gives back.
+
+    Args:
+        data: every number of compare.json, as objects.
+        out: the folder: ``compare.html``, ``compare.json``, ``compare.md``, ``arms/NAME/``.
+    """
+
+    data: CompareData
+    out: Path
+
+
+def run_compare(
+    config: CompareConfig, settings: Sequence[ArmSettings], *, command: str, words: Sequence[str]
+) -> CompareResult:
+    """Train every arm that is not there yet, then write the table, the page and the numbers.
+
+    Args:
+        config: the comparison's own settings.
+        settings: every arm's.
+        command: how to repeat it.  words: settings that all arms share, for the report.
+
+    Raises:
+        UserError: arms that cannot be compared, a folder that holds something else, or no arm
+            that ended well.
+    """
+    _checked(config, settings)
+    home = Path(config.out)
+    make_folder(home)
+    try:
+        with FileLock(home / ".lock", timeout=0), at_work(home, lambda: _check_folder(home)):
+            tried = _tried(config, settings)
+            settings = choose(settings, tried)
+            plan, changed = _checked(config, settings)
+            finish(plan.tasks, changed, config.executor, "arms")
+            data = _data(config, plan, command, words, told(tried, settings))
+            build_comparison(data, home)
+    except Timeout:
+        raise UserError(f"out={home}: another genkt compare is at work there") from None
+    return CompareResult(data, home)
+
+
+def _tried(config: CompareConfig, settings: Sequence[ArmSettings]) -> list[Candidate]:
+    """Every candidate of every arm, trained and judged."""
+    tried, tasks = _candidates(config, settings)
+    if tasks:
+        _require_validation(tasks[0].config)
+        changed = changed_tasks(tasks, overwrite=config.overwrite)
+        finish(tasks, changed, config.executor, "candidates")
+    return tried
+
+
+def _candidates(
+    config: CompareConfig, settings: Sequence[ArmSettings]
+) -> tuple[list[Candidate], list[ArmTask]]:
+    """Every candidate of every arm, and the transfers that judge them."""
+    tuning = config.study.tuning
+    tried = candidates(settings, Path(config.out), tuning.draws) if tuning else []
+    return tried, list({candidate.task.name: candidate.task for candidate in tried}.values())
+
+
+def _require_validation(config: TransferConfig) -> None:
+    """Before hours of training, not after them. Raises: UserError."""
+    splits = load_splits(config.data, config.seed)
+    if "validation" not in splits.parts:
+        raise UserError(
+            "study.tuning: settings are chosen on validation images, the data have none: "
+            f"{how_to_get('validation', config.data, splits)}"
+        )
+
+
+def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
+    """What ``run_compare`` would do with each arm; nothing is written.
+
+    Raises:
+        UserError: what would stop it at its start.
+    """
+    plan, changed = _checked(config, settings)
+    first = plan.tasks[0].config
+    total = len(plan.tasks) * first.draws
+    rows = [["arm", "students there", "settings"]]
+    for task, arm in zip(plan.tasks, plan.arms, strict=True):
+        there = 0 if task.name in changed else task.num_finished()
+        rows.append([task.name, f"{there} of {first.draws}", " ".join(arm.words)])
+    lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws = {total} students; nothing "
+             "was written", "", *aligned(rows)]  # fmt: skip
+    tried, tasks = _candidates(config, settings)
+    changed_tasks(tasks, overwrite=config.overwrite)
+    if tried:
+        total = sum(task.config.draws for task in tasks)
+        lines += ["", f"before that, {len(tried)} candidates for settings of arms are judged on "
+                  f"validation images: {total} students"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _checked(
+    config: CompareConfig, settings: Sequence[ArmSettings]
+) -> tuple[ArmsPlan, dict[str, list[str]]]:
+    """The plan, and the arms that are there with other settings.
+
+    What an arm with candidates runs with is known only when one is chosen.
+    """
+    home = Path(config.out)
+    plan = make_plan(config.study, settings, home)
+    if launched().world_size > 1:
+        raise UserError("genkt compare shares its arms between processes itself: start it once")
+    _check_folder(home)
+    open_ = {each.arm.name for each in settings if each.candidates}
+    known = [task for task in plan.tasks if task.name not in open_]
+    return plan, changed_tasks(known, overwrite=config.overwrite)
+
+
+def _check_folder(home: Path) -> None:
+    if home.exists() and not home.is_dir():
+        raise UserError(f"out={home}: expected a folder, it is a file")
+    ours = {ARMS, FOLDER, LOGS, ".lock"}
+    there = contents(home)
+    if there - {LOCKS, ".lock"} and not there & ours - {".lock"}:
+        raise UserError(f"out={home}: the folder is not empty and holds no comparison")
+
+
+def _data(
+    config: CompareConfig,
+    plan: ArmsPlan,
+    command: str,
+    words: Sequence[str],
+    tried: Sequence[Tried],
+) -> CompareData:
+    study = config.study
+    found = [read_arm(task, arm) for task, arm in zip(plan.tasks, plan.arms, strict=True)]
+    arms = [arm for arm in found if arm is not None]
+    failed = [(task.name, reason) for task in plan.tasks if (reason := task.failure())]
+    if not arms:
+        lines = [f"arm {name}: {reason}" for name, reason in failed]
+        raise UserError("\n".join(["no arm has ended well", *lines]))
+    first = plan.tasks[0].config
+    work = [work_in(Path(config.out)), work_in(Path(config.out) / FOLDER)]
+    return CompareData(
+        title=study.title,
+        study=study.name,
+        arms=arms,
+        baseline=study.baseline,
+        reference=study.reference,
+        pairs=[(a, b) for a, b in study.pairs],
+        sweeps=plan.sweeps,
+        failed=failed,
+        words=words,
+        command=command,
+        versions=versions(),
+        seed=first.seed,
+        num_draws=first.draws,
+        notes=[*warnings(plan.tasks, arms), *lost(tried)],
+        tuning=tried,
+        work=Work(sum(part.wall_seconds for part in work), sum(part.task_seconds for part in work)),
+    )
+
+
+def describe(result: CompareResult) -> str:
+    """What is printed at the end: the table, what went wrong, where the report is."""
+    lines = [text_table(result.data), ""]
+    lines += [f"note: {note}" for note in result.data.notes]
+    return "\n".join([*lines, f"report: {result.out / 'compare.html'}"])

@@ -1,0 +1,1 @@
+"""The typed settings of every command; ``configs/`` holds their defaults."""

@@ -1,0 +1,282 @@
+"""Typed settings of a transfer run; the YAML files in ``configs/`` hold the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from genkt.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
+from genkt.config.data_settings import DataSettings, label_faults
+from genkt.config.recipe_settings import (
+    BASELINE,
+    Adaptation,
+    DistilStage,
+    FinetuneStage,
+    IrfRecipe,
+    PseudoLabelStage,
+    RecipeSettings,
+    SoupStage,
+    StagedRecipe,
+    TrainingStage,
+)
+from genkt.config.set_settings import LabelledSet, TransferSettings
+from genkt.data.transform import refuse_overlay
+from genkt.execution.tasks import ExecutorSettings
+from genkt.methods.base import MethodOptions
+from genkt.methods.build import METHODS
+from genkt.training.train_settings import TrainSettings
+from genkt.types import UserError
+
+IN_PYTHON = "images given in Python"
+"""The folder of a run whose images were given as an object."""
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """``student``: what to train."""
+
+    model: str
+    pretrained: bool
+    weights: str | None
+    args: dict[str, Any]
+    transform: dict[str, Any]
+    channels_last: bool
+
+    def __post_init__(self) -> None:
+        """Refuse a transform that no picture can go through. Raises: UserError."""
+        refuse_overlay(self.transform, "student.transform")
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """``teacher``: one model or several, and what is done with them."""
+
+    model: str | list[str]
+    pretrained: bool
+    weights: str | list[str | None] | None
+    args: dict[str, Any] | list[dict[str, Any]]
+    transform: dict[str, Any]
+    channels_last: bool
+    adapt: Adaptation
+    outputs: Literal["cached", "online"]
+
+    def __post_init__(self) -> None:
+        """Refuse a transform that no picture can go through. Raises: UserError."""
+        refuse_overlay(self.transform, "teacher.transform")
+
+    def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The arguments of each of the named models.
+
+        Raises:
+            UserError: another number of them.
+        """
+        given = self.args if isinstance(self.args, list) else [self.args] * len(names)
+        if len(given) != len(names):
+            raise UserError(
+                f"teacher.args: expected {len(names)} mappings, one a model, got {len(given)}"
+            )
+        return given
+
+
+@dataclass(frozen=True)
+class IrfOptions:
+    """``irf``: what image re-representation fine-tuning needs, wherever it is asked for.
+
+    Args:
+        generator: re-represents the labelled images.
+        head_lr: learning rate of the steps that train the head alone.
+    """
+
+    generator: str
+    head_lr: Rate
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """``finetune``: the last stage; other settings as in ``train``."""
+
+    steps: CountOrNone
+    lr: Rate
+    recipe: Literal["fine_tune", "irf"]
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """``adapt``: how a teacher is trained on the few labels (``teacher.adapt=fine_tune | irf``)."""
+
+    steps: CountOrNone
+    lr: Rate
+    batch_size: BatchSize
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Everything ``genkt transfer`` needs; see ``configs/transfer.yaml`` for each key."""
+
+    data: DataSettings
+    student: StudentSettings
+    teacher: TeacherSettings
+    method: MethodOptions
+    transfer_set: TransferSettings
+    recipe: RecipeSettings
+    out: str
+    seed: Seed
+    draws: Repeats
+    first_draw: CountOrNone
+    baseline: bool
+    overwrite: bool
+    dry_run: bool
+    smoke: bool
+    device: Literal["auto", "cpu", "cuda"]
+    executor: ExecutorSettings
+    cache: str | None
+    cache_dtype: Literal["float16", "float32"]
+    train: TrainSettings
+    finetune: FinetuneSettings
+    adapt: AdaptSettings
+    irf: IrfOptions
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are right one by one, but not together.
+
+        Raises:
+            UserError: one line a fault.
+        """
+        faults = label_faults(self.data) + _stage_faults(self)
+        if self.executor.name == "ray":
+            faults.append("executor: expected auto | pool | inline for a transfer, got ray")
+        if faults:
+            raise UserError("\n".join(faults))
+
+    @property
+    def main_arm(self) -> str:
+        """The arm whose student is exported: the method's name for ``recipe=distil``."""
+        return self.method.name if self.recipe.name == "distil" else self.recipe.name
+
+    @property
+    def arms(self) -> list[str]:
+        """All arms of the run: the baseline first, the one to export last."""
+        others = self.recipe.arms if isinstance(self.recipe, IrfRecipe) else []
+        first = [BASELINE] if self.baseline else []
+        return list(dict.fromkeys([*first, *others, self.main_arm]))
+
+    @property
+    def distil_stages(self) -> dict[str, DistilStage]:
+        """Where a method teaches: nowhere in plain fine-tuning and ``recipe=irf``."""
+        if isinstance(self.recipe, IrfRecipe) or self.main_arm == BASELINE:
+            return {}
+        return self.recipe.distils
+
+    @property
+    def methods(self) -> list[MethodOptions]:
+        """The methods that teach, stage by stage."""
+        return [stage.method or self.method for stage in self.distil_stages.values()]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the methods read of teachers."""
+        return frozenset().union(*(METHODS[method.name].needs for method in self.methods))
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """What is done to the teachers on the few labels; never "auto"."""
+        own = None if isinstance(self.recipe, IrfRecipe) else self.recipe.adaptation
+        how = own or self.teacher.adapt
+        if how != "auto":
+            return how
+        return "linear_probe" if "logits" in self.needs else "none"
+
+    @property
+    def reads_transfer_set(self) -> bool:
+        """Whether some student is trained on transfer images."""
+        if isinstance(self.recipe, IrfRecipe) or self.main_arm == BASELINE:
+            return False
+        return self.recipe.reads_transfer_set
+
+    @property
+    def read_set(self) -> TransferSettings:
+        """The transfer set that a run opens: none where no stage can read it."""
+        if isinstance(self.recipe, IrfRecipe) or not self.recipe.reads_transfer_set:
+            return LabelledSet("labelled")
+        return self.transfer_set
+
+    @property
+    def re_represents(self) -> bool:
+        """Whether some stage trains on re-represented images."""
+        if isinstance(self.recipe, IrfRecipe):
+            return True
+        stages = [s for s in self.recipe.stages.values() if isinstance(s, FinetuneStage)]
+        tuned = [stage.how or self.finetune.recipe for stage in stages]
+        return self.adaptation == "irf" or "irf" in tuned
+
+
+def _stage_faults(config: TransferConfig) -> list[str]:
+    """What does not fit in the stages, one line each; the same fault of several stages once."""
+    faults = []
+    steps, epochs = config.train.steps, config.train.epochs
+    if steps is None and not epochs:
+        faults.append("train.steps: null counts in epochs: give train.epochs above 0 too")
+    if steps is not None and epochs is not None:
+        faults.append(
+            f"train.steps, train.epochs: expected one of them, got {steps} and {epochs:g}; "
+            "train.steps=null counts in epochs, train.epochs=null in steps"
+        )
+    if isinstance(config.recipe, StagedRecipe) and config.main_arm != BASELINE:
+        for name, stage in config.recipe.trained.items():
+            faults += _row_faults(config, name, stage)
+    for name, stage in config.distil_stages.items():
+        faults += _distil_faults(config, name, stage)
+    return list(dict.fromkeys(faults))
+
+
+def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list[str]:
+    """A line where labelled rows leave no room for transfer images in a stage that mixes both."""
+    settings = stage.settings(config.train)
+    count, size = settings.labelled_per_batch, settings.batch_size
+    mixes = _mixes(config, stage)
+    if not _may_mix(stage) or count < size or (count == size and not mixes):
+        return []
+    own = f"recipe.stages.{name}"
+    count_key = own if getattr(stage, "labelled_per_batch", None) is not None else "train"
+    size_key = "train" if stage.batch_size is None else own
+    room = "less than" if mixes else "at most"
+    return [
+        f"{count_key}.labelled_per_batch: expected {room} {size_key}.batch_size ({size}), "
+        f"got {count}; the rest of a batch are transfer images"
+    ]
+
+
+def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
+    """Whether labelled and transfer images share the batches of a stage."""
+    return _may_mix(stage) and not isinstance(config.transfer_set, LabelledSet)
+
+
+def _may_mix(stage: TrainingStage) -> bool:
+    """The same, were there transfer images."""
+    if isinstance(stage, DistilStage):
+        return stage.images == "all"
+    return isinstance(stage, PseudoLabelStage)
+
+
+def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[str]:
+    """What does not fit in one stage in which a method teaches."""
+    method, settings, faults = stage.method or config.method, stage.settings(config.train), []
+    key = "train" if stage.labelled_per_batch is None else f"recipe.stages.{name}"
+    unlabelled = _mixes(config, stage) and not settings.labelled_per_batch
+    if unlabelled and (why := method.needs_labels):
+        faults.append(
+            f"{key}.labelled_per_batch: {why} reads labelled rows of every batch, got 0 of them"
+        )
+    if method.weight_rule is not None and config.train.ema is not None:
+        faults.append(
+            f"train.ema: method {method.name} averages the weights by its own rule; expected null, "
+            f"got {config.train.ema:g}"
+        )
+    one_by_one = isinstance(stage, SoupStage) or stage.teachers == "in_turn"
+    if one_by_one and not METHODS[method.name].needs:
+        faults.append(
+            f"recipe.stages.{name}: method {method.name} reads no teacher, so there is none to "
+            "learn from one by one; take another method, or do=distil with teachers=all"
+        )
+    return faults

@@ -1,0 +1,1 @@
+"""Images that need no download: handwritten digits, drawn glyphs, photographs of libraries."""

@@ -1,0 +1,1 @@
+"""Sampling of latent transformers: which tokens, with which caches."""

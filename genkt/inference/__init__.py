@@ -1,0 +1,1 @@
+"""Finished models at work: predictions, evaluation, export, code to copy."""

@@ -1,0 +1,162 @@
+"""Accuracy of any model on any labelled set, with its interval and by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from genkt.config.data_settings import DataSettings
+from genkt.data.images import ImageSet, Skipped, content_of
+from genkt.data.splits import Splits
+from genkt.files import damaged_files
+from genkt.inference.load_classifier import aligned_labels, load_classifier, predict_images
+from genkt.io import read_json, reading
+from genkt.metrics.statistics import wilson_interval
+from genkt.runs.pool import load_splits
+from genkt.types import DamagedError, Prediction, UserError
+
+
+class EvaluateSettings(Protocol):
+    """What an evaluation needs to know (read-only)."""
+
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def weights(self) -> str | None: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of one model on one labelled part; ``skipped`` files could not be read.
+
+    Args:
+        notes: on the data, see ``Splits``, and on images that a run may have been trained on.
+    """
+
+    model: str
+    split: str
+    classes: tuple[str, ...]
+    prediction: Prediction
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0..1."""
+        return self.prediction.accuracy
+
+    def by_class(self) -> dict[str, tuple[int, int]]:
+        """Class -> (right, all), for the classes that occur."""
+        labels, predicted = self.prediction.labels, self.prediction.predicted
+        found = {}
+        for index, name in enumerate(self.classes):
+            mine = labels == index
+            if count := int(mine.sum()):
+                found[name] = (int((predicted[mine] == index).sum()), count)
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        low, high = self.interval()
+        return {
+            "model": self.model,
+            "split": self.split,
+            "accuracy": self.accuracy,
+            "interval_95": [low, high],
+            "num_images": len(self.prediction.ids),
+            "notes": list(self.notes),
+            "skipped": [{"path": entry.path, "reason": entry.reason} for entry in self.skipped],
+            "by_class": {
+                name: {"right": right, "images": count}
+                for name, (right, count) in self.by_class().items()
+            },
+        }
+
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy, 0..1."""
+        count = len(self.prediction.ids)
+        return wilson_interval(round(self.accuracy * count), count)
+
+    def text(self) -> str:
+        """For the terminal."""
+        low, high = self.interval()
+        width = max(map(len, self.classes))
+        lines = [
+            f"{self.model} on {len(self.prediction.ids)} {self.split} images: "
+            f"{100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        ]
+        lines += [
+            f"  {name:<{width}}  {100 * right / count:5.1f} %  ({right} of {count})"
+            for name, (right, count) in self.by_class().items()
+        ]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  left out: {entry.path}: {entry.reason}" for entry in self.skipped]
+        return "\n".join(lines)
+
+
+def evaluate(settings: EvaluateSettings) -> Evaluation:
+    """Evaluate a model with its own head on a labelled part of a data set.
+
+    Raises:
+        UserError: the part is not there, or the model's classes are not those of the data.
+    """
+    splits = load_splits(settings.data, settings.seed)
+    part = labelled_part(splits, settings.split)
+    classifier = load_classifier(settings.model, settings.weights)
+    images = aligned_labels(classifier, part)
+    prediction = predict_images(
+        classifier, images, device=settings.device, batch_size=settings.batch_size
+    )
+    notes = [*splits.notes, *_perhaps_trained_on(settings.model, settings.split, images)]
+    return Evaluation(
+        settings.model, settings.split, images.classes, prediction, splits.skipped, tuple(notes)
+    )
+
+
+def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:
+    """A note on images of a run's own data that it was not tested on: they may be training ones.
+
+    Another seed, another fraction, or a genkt that kept copies apart divides a folder otherwise.
+    """
+    report = Path(model).expanduser() / "report.json"
+    if split == "train" or not report.is_file():
+        return []
+    if damaged_files(report.parent, (report.name,)):
+        return [f"{report}: damaged, so it is not known which images the run was tested on."]
+    try:
+        with reading(report, "a report"):
+            predictions = read_json(report, "a report").get("predictions") or {}
+            known = set(map(content_of, predictions.get("ids") or ()))
+    except DamagedError as error:
+        return [f"{error}: it is not known which images the run was tested on."]
+    others = [each for each in images.ids if content_of(each) not in known]
+    if not others or len(others) == len(images):
+        return []
+    return [
+        f"{len(others):,} of these {len(images):,} images are not among those that the run was "
+        f"tested on (e.g. {others[0].rpartition('#')[0]}): where its data were divided otherwise, "
+        "it may have been trained on them."
+    ]
+
+
+def labelled_part(splits: Splits, name: str) -> ImageSet:
+    """The train, validation or test part of a data set.
+
+    Raises:
+        UserError: the data have no such part.
+    """
+    if name not in splits.parts:
+        there = ", ".join(part for part in splits.parts if part != "unlabelled")
+        raise UserError(f'split "{name}": not in this data; expected one of {there}')
+    return splits.parts[name]

@@ -1,0 +1,1 @@
+"""Metrics on arrays: statistics over draws, flips, agreement, LogME, Frechet distance."""

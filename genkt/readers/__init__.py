@@ -1,0 +1,1 @@
+"""Where images and labels are read from: folders, lists, tars, torchvision, Hugging Face."""

@@ -1,0 +1,261 @@
+"""What earlier starts learnt about image files, so that an unchanged file is not read again.
+
+One small file a folder (or a tar) under the cache home, written in one step. It is a memory aid,
+nothing depends on it: a file is known by its size, its times and its inode; whatever the index
+says, a picture is compared with its content hash when it is loaded; an index that is damaged, lost
+or cannot be written costs time only. What could not be used is not in it: it is tried again; so is
+everything after a change of how pictures are decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from genkt.data.images import UnreadableImage, content_hash, decode
+from genkt.data.pictures.decode import DECODING
+from genkt.disk import cache_home
+from genkt.io import atomic_path, clear_dead_temporaries, fingerprint
+from genkt.readers.scan import map_in_threads
+from genkt.types import UserError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+WORTH = 64
+"""Fewer new images than this are read again sooner than an index is worth its file."""
+
+_SAVE_EVERY = 20_000
+_NO_HASH = "0" * 16
+
+
+def examine_files(
+    root: Path,
+    paths: Sequence[str],
+    *,
+    description: str,
+    num_threads: int | None = None,
+    progress: bool | None = None,
+) -> list[tuple[str, str]]:
+    """(content hash, "") of each image file that decodes, ("", reason) of another.
+
+    Args:
+        root: the folder that they lie in, which has one index.
+        paths: relative to it.
+        description, num_threads, progress: of the reading, see ``map_in_threads``.
+    """
+    facts = file_facts(root / path for path in paths)
+    found = [(digest, "") for digest in _known_hashes(root, paths, facts)]
+    unknown = [row for row, (digest, _) in enumerate(found) if not digest]
+    if not unknown:
+        return found
+    results = map_in_threads(
+        examine_file,
+        [root / paths[row] for row in unknown],
+        description=description,
+        num_threads=num_threads,
+        progress=progress,
+    )
+    save_every = max(_SAVE_EVERY, len(paths) // 8)  # as a save writes the whole index
+    fresh: dict[int, str] = {}
+    try:
+        for row, result in zip(unknown, results, strict=True):
+            found[row] = result
+            if result[0]:
+                fresh[row] = result[0]
+            if len(fresh) >= save_every:
+                _remember(root, paths, facts, fresh)
+                fresh = {}
+    finally:
+        _remember(root, paths, facts, fresh)
+    return found
+
+
+def examine_file(path: Path) -> tuple[str, str]:
+    """(content hash, "") of an image file that decodes, ("", reason) of another."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block the read for ever
+            return "", "not a regular file"
+        data = path.read_bytes()
+    except OSError as error:
+        return "", error.strerror or "cannot be read"
+    return examine_bytes(data)
+
+
+def examine_bytes(data: bytes) -> tuple[str, str]:
+    """(content hash, "") of an encoded image that decodes, ("", reason) of another."""
+    try:
+        decode(data)
+    except UnreadableImage as error:
+        return "", str(error)
+    return content_hash(data), ""
+
+
+def file_facts(paths: Iterable[Path | str]) -> NDArray[np.int64]:
+    """[N, 4] size, modified, changed, inode: what tells that a file is not what it was.
+
+    Programs cannot set the time of change, so a file written anew under its old size and time is
+    noticed too. A file that is not there has -1.
+    """
+    facts = []
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except OSError:
+            facts.append((-1, -1, -1, -1))
+        else:
+            inode = found.st_ino & (2**63 - 1)
+            facts.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns, inode))
+    return np.array(facts, np.int64).reshape(-1, 4)
+
+
+def forget(index: Path) -> None:
+    """Drop an index that was wrong about an image."""
+    index.unlink(missing_ok=True)
+
+
+def index_path(kind: str, name: str) -> Path:
+    """Where the index of something is kept."""
+    return cache_home() / "files" / f"{kind}-{fingerprint(name)}.npz"
+
+
+def index_of(kind: str, path: str | Path) -> Path:
+    """Where the index of a folder or tar is kept."""
+    return index_path(kind, os.path.realpath(path))
+
+
+def _known_hashes(root: Path, paths: Sequence[str], facts: NDArray[np.int64]) -> list[str]:
+    """The content hash of every file that is as it was when it was last read, else ""."""
+    columns = read_columns(index_of("folder", root))
+    if columns is None:
+        return [""] * len(paths)
+    places = {name: place for place, name in enumerate(unpack(columns["names"]))}
+    rows = np.array([places.get(path, -1) for path in paths], np.int64)
+    same = (rows >= 0) & (columns["facts"][rows] == facts).all(axis=1)
+    hashes = unpack_hashes(columns["hashes"])
+    return [hashes[row] if ok else "" for row, ok in zip(rows.tolist(), same, strict=True)]
+
+
+def _remember(
+    root: Path, paths: Sequence[str], facts: NDArray[np.int64], fresh: Mapping[int, str]
+) -> None:
+    """Add the hashes of rows to the index as it is now: another process may have added its own."""
+    now = file_facts(root / paths[row] for row in fresh)
+    same = (now == facts[list(fresh)]).all(axis=1)  # else it was written while it was read
+    if same.sum() < WORTH:
+        return
+    added = {
+        paths[row]: (fact, digest)
+        for (row, digest), fact, ok in zip(fresh.items(), now, same, strict=True)
+        if ok
+    }
+    path = index_of("folder", root)
+    with _lock(path):
+        entries = _kept_entries(root, path, added) | added
+        columns = {
+            "names": pack(list(entries)),
+            "facts": np.stack([fact for fact, _ in entries.values()]),
+            "hashes": pack_hashes([digest for _, digest in entries.values()]),
+        }
+        write_columns(path, columns)
+
+
+def _kept_entries(
+    root: Path, path: Path, added: Mapping[str, Any]
+) -> dict[str, tuple[NDArray[np.int64], str]]:
+    """What the index has already, of files that are still there."""
+    columns = read_columns(path)
+    if columns is None:
+        return {}
+    entries = zip(
+        unpack(columns["names"]), columns["facts"], unpack_hashes(columns["hashes"]), strict=True
+    )
+    return {
+        name: (fact, digest)
+        for name, fact, digest in entries
+        if name not in added and os.path.lexists(root / name)
+    }
+
+
+def read_columns(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Columns that ``write_columns`` wrote; None where there are none that hold today."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            columns = {name: stored[name] for name in stored.files}
+        digest = columns.pop("digest").tobytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        digest, columns = b"", {}
+    if digest == _digest(columns):
+        if columns.pop("decoding", np.ones(1)).tolist() == [DECODING]:
+            return columns
+        logger.info("%s: of an earlier way of decoding pictures, the files are read anew", path)
+        return None
+    logger.warning("%s: damaged index of image files, the files are read anew", path)
+    return None
+
+
+def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns in one step, with a digest of them; where that fails there is a warning."""
+    try:
+        clear_dead_temporaries(path.parent)
+        with atomic_path(path) as temporary:
+            known = {**columns, "decoding": np.array([DECODING])}
+            digest = np.frombuffer(_digest(known), np.uint8)
+            np.savez(temporary, allow_pickle=False, **known, digest=digest)
+    except (OSError, UserError) as error:
+        logger.warning("%s cannot be written (%s): images are read anew next time", path, error)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of an index; without one where its folder cannot be written."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # then writing fails too, and that is told
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_suffix(".lock")))
+        yield
+
+
+def _digest(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    digest = hashlib.blake2b(str(FORMAT).encode(), digest_size=16)
+    for name in sorted(columns):
+        column = columns[name]
+        digest.update(f"{name}|{column.dtype}|{column.shape}|".encode())
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.digest()
+
+
+def pack(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Texts without NUL as one column."""
+    return np.frombuffer("\0".join((*texts, "")).encode(), np.uint8)
+
+
+def unpack(column: NDArray[Any]) -> list[str]:
+    """The texts of ``pack``."""
+    return column.tobytes().decode().split("\0")[:-1]
+
+
+def pack_hashes(hashes: Sequence[str]) -> NDArray[np.uint8]:
+    """Content hashes as bytes [N, 8]; "" (a picture that cannot be used) as zeros."""
+    data = bytes.fromhex("".join(each or _NO_HASH for each in hashes))
+    return np.frombuffer(data, np.uint8).reshape(-1, 8)
+
+
+def unpack_hashes(column: NDArray[Any]) -> list[str]:
+    """The hashes of ``pack_hashes``."""
+    text = column.tobytes().hex()
+    found = [text[at : at + 16] for at in range(0, len(text), 16)]
+    return ["" if each == _NO_HASH else each for each in found]

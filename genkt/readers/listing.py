@@ -1,0 +1,223 @@
+"""Image files on disk that belong together: found, hashed and decoded once, opened by path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
+from genkt.data.pictures.formats import DEVELOPED_SUFFIXES, RAW_SUFFIXES, looks_like_image
+from genkt.io import did_you_mean, home_path
+from genkt.readers.file_index import examine_files, forget, index_of
+from genkt.readers.system_files import MOST_COUNTED, SystemFiles, file_kind, folder_kind
+from genkt.types import UserError
+
+
+@dataclass
+class Listing:
+    """Image files found for one part: paths relative to the root, labels, and what to leave out.
+
+    Args:
+        beside: system files that were met and are no pictures of the data.
+        notes: what else the user should know, one sentence each.
+    """
+
+    root: Path
+    classes: tuple[str, ...] = ()
+    paths: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    beside: SystemFiles = field(default_factory=SystemFiles)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, folder: Path, label: int) -> None:
+        """Every image below a folder."""
+        for path, reason in walk(folder, beside=self.beside):
+            if reason:
+                self.skipped.append(Skipped(str(path), reason))
+            else:
+                self.paths.append(path.relative_to(self.root).as_posix())
+                self.labels.append(label)
+
+
+@dataclass(frozen=True)
+class _FileOpener:
+    root: str
+
+    def __call__(self, sample_id: str, item: int) -> Image.Image:
+        relative, _, digest = sample_id.rpartition("#")
+        path = Path(self.root, relative)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{path}: {error.strerror}, though it was there at the start"
+            ) from error
+        if content_hash(data) != digest:
+            forget(index_of("folder", self.root))
+            raise UserError(f"{path}: the file changed since the folder was read; start again")
+        return decode(data)
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """The absolute path of a folder.
+
+    Raises:
+        UserError: it is not there, or no folder.
+    """
+    path = Path(os.path.abspath(home_path(folder)))
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError as error:
+        names = os.listdir(path.parent) if os.access(path.parent, os.R_OK) else []
+        raise UserError(f"{path}: does not exist.{did_you_mean(path.name, names)}") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    if not is_folder:
+        raise UserError(f"{path}: expected a folder of images, it is a file")
+    return path
+
+
+def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEntry[str]]:
+    """What a folder holds but hidden and system files and links that go round, sorted by name.
+
+    Args:
+        beside: counts what is left out.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            every = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
+    straight = [entry for entry in every if not _goes_round(entry, folder, beside)]
+    return [entry for entry in straight if not _is_system(entry, beside)]
+
+
+def _goes_round(entry: os.DirEntry[str], folder: Path, beside: SystemFiles | None) -> bool:
+    """Whether an entry is a link to itself, or to a folder that it lies in: it has no end."""
+    if not entry.is_symlink():
+        return False
+    try:
+        leads_above = entry.is_dir() and Path(os.path.realpath(folder)).is_relative_to(
+            os.path.realpath(entry.path)
+        )
+        reason = "link to a folder above it" if leads_above else ""
+    except OSError as error:  # ELOOP
+        reason = f"link that leads nowhere: {error.strerror}"
+    if reason and beside is not None:
+        beside.add_link(entry.path, reason)
+    return bool(reason)
+
+
+def _is_system(entry: os.DirEntry[str], beside: SystemFiles | None) -> bool:
+    if entry.is_dir():
+        found = bool(folder_kind(entry.name))
+        if found and beside is not None:
+            beside.add_folder(entry.path, entry.name, _num_images(entry.path))
+    else:
+        found = bool(file_kind(entry.name))
+        if found and beside is not None and looks_like_image(entry.name):
+            beside.add_file(entry.path, entry.name)
+    return found
+
+
+def _num_images(folder: str) -> int:
+    """Image files below a folder, at most ``MOST_COUNTED``; links are not followed."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    return sum(1 for _ in islice(filter(looks_like_image, names), MOST_COUNTED))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].lower()
+
+
+def walk(
+    folder: Path, above: tuple[str, ...] = (), beside: SystemFiles | None = None
+) -> Iterator[tuple[Path, str]]:
+    """Every image-like file below ``folder`` with "" or the reason to leave it out.
+
+    Args:
+        above: real paths of the folders that hold it.
+        beside: counts the system files, which are no pictures.
+    """
+    try:
+        entries = entries_of(folder, beside)
+    except UserError:
+        yield folder, "folder cannot be listed"
+        return
+    here = (*above, os.path.realpath(folder))
+    pictures = (entry.name for entry in entries if _suffix(entry.name) in DEVELOPED_SUFFIXES)
+    developed = set(map(_stem, pictures))
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir():
+            if os.path.realpath(path) in here:
+                yield path, "link to a folder above it"
+            else:
+                yield from walk(path, here, beside)
+        elif _suffix(entry.name) in RAW_SUFFIXES and _stem(entry.name) in developed:
+            if beside is not None:
+                beside.add_raw(entry.path, entry.name)
+        elif looks_like_image(entry.name):
+            printable = entry.path.encode(errors="replace").decode() == entry.path
+            yield (path, "") if printable else (Path(ascii(entry.path)), "name is not UTF-8")
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether an image lies in the folder or below it."""
+    return any(not reason for _, reason in walk(folder))
+
+
+def scan(
+    listing: Listing, description: str, num_threads: int | None, progress: bool | None
+) -> ImageSet:
+    """Hash and decode every listed file that no earlier start has seen as it is now."""
+    results = examine_files(
+        listing.root,
+        listing.paths,
+        description=f"reading {description}",
+        num_threads=num_threads,
+        progress=progress,
+    )
+    ids, labels, skipped = [], [], [*listing.skipped, *listing.beside.entries()]
+    for path, label, (digest, reason) in zip(listing.paths, listing.labels, results, strict=True):
+        if reason:
+            skipped.append(Skipped(str(listing.root / path), reason))
+        else:
+            ids.append(f"{path}#{digest}")
+            labels.append(label)
+    return ImageSet(
+        ids, labels, listing.classes, np.arange(len(ids)), _FileOpener(str(listing.root)), skipped
+    )
+
+
+def check_usable(parts: Mapping[str, ImageSet], place: str) -> None:
+    """Refuse parts that nothing can be learnt from or tested on.
+
+    Raises:
+        UserError: a training class or a whole part without a usable image.
+    """
+    empty = [name for name, count in parts["train"].class_counts().items() if not count]
+    if empty:
+        names = ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+        why = _why_none(parts["train"])
+        raise UserError(f"{place}: classes without a usable training image: {names}{why}")
+    for name, part in parts.items():
+        if not len(part):
+            raise UserError(f"{place}: the {name} part has no usable images{_why_none(part)}")
+
+
+def _why_none(images: ImageSet) -> str:
+    damaged = [entry for entry in images.skipped if entry.is_damage]
+    return f" ({left_out_text(damaged)})" if damaged else ""

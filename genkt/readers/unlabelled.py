@@ -1,0 +1,86 @@
+"""Unlabelled images of several places, each file once, without those of the labelled parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from genkt.readers.listing import Listing
+from genkt.types import UNLABELLED
+
+
+@dataclass
+class UnlabelledPlaces:
+    """Takes the files of one place after the other.
+
+    Args:
+        part_of: real path -> labelled part, of the files that are no unlabelled ones.
+        listings: what was taken.
+        notes: what was not, one sentence a place.
+    """
+
+    part_of: Mapping[str, str]
+    listings: list[Listing] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)
+
+    @classmethod
+    def beside(cls, parts: Mapping[str, Sequence[Listing]]) -> UnlabelledPlaces:
+        """Places for what lies beside labelled parts."""
+        return cls(
+            {
+                file: name
+                for name, listings in parts.items()
+                for listing in listings
+                for file in real_paths(listing)
+            }
+        )
+
+    def know(self, listing: Listing) -> None:
+        """Files that are taken already."""
+        self._taken.update(real_paths(listing))
+
+    def add(self, listing: Listing, place: str | Path) -> None:
+        """Take what is new in a listing.
+
+        Args:
+            place: what it is of, as the user gave it.
+        """
+        real = real_paths(listing)
+        files = list(zip(listing.paths, real, strict=True))
+        named = [self.part_of[file] for file in real if file in self.part_of]
+        kept: dict[str, str] = {}  # of links to one file the first counts
+        for path, file in files:
+            if file not in self.part_of and file not in self._taken:
+                kept.setdefault(file, path)
+        counts = [f"{named.count(name)} {name}" for name in dict.fromkeys(named)]
+        if again := len(files) - len(named) - len(kept):
+            counts.append(f"{again} unlabelled")
+        if counts:
+            text = f"data.unlabelled: {place}: left out what is taken already"
+            self.notes.append(f"{text} ({', '.join(counts)}).")
+        self._taken.update(kept)
+        labels = [UNLABELLED] * len(kept)
+        self.listings.append(
+            Listing(
+                listing.root, (), list(kept.values()), labels, listing.skipped, listing.beside,
+                listing.notes,
+            )
+        )  # fmt: skip
+
+
+def real_paths(listing: Listing) -> list[str]:
+    """The path of every listed file behind all links."""
+    folder_of = lru_cache(maxsize=None)(os.path.realpath)  # a folder holds many files
+    found = []
+    for path in listing.paths:
+        full = os.path.join(listing.root, path)
+        if os.path.islink(full):
+            found.append(os.path.realpath(full))
+        else:
+            folder, name = os.path.split(full)
+            found.append(os.path.join(folder_of(folder), name))
+    return found

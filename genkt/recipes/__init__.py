@@ -1,1 +1,0 @@
-"""Whole pipelines: from data and models to a finished run."""

@@ -1,1 +1,0 @@
-"""Analysis of any models on any labelled set (``genkt analyze``)."""

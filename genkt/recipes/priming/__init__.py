@@ -1,1 +1,0 @@
-"""Training a generator once, on upstream pictures: VQGAN, latent transformer, figures, card."""

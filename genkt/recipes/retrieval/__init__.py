@@ -1,1 +1,0 @@
-"""Retrieved transfer sets: images of a large gallery that resemble a few labelled ones."""

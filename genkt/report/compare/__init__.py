@@ -1,0 +1,1 @@
+"""The report of a comparison: compare.json, compare.html, a Markdown table."""

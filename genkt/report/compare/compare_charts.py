@@ -1,0 +1,224 @@
+"""Charts of a comparison: paired differences as dots with intervals, accuracy over sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from genkt.metrics.statistics import PairedDifference
+from genkt.report.compare.compare_data import AFTER, BEFORE, CompareData, Comparison, Sweep
+from genkt.report.kit import svg
+from genkt.report.kit.charts import ACCENT, BASE, LOSS, PALETTE
+from genkt.report.transfer.summary import signed, span
+
+_WIDTH, _ROW, _TOP, _BOTTOM = 860, 46, 26, 40
+_VALUES = 196
+
+
+def color_of(difference: PairedDifference) -> str:
+    """Blue for an established gain, orange for an established loss, grey for neither."""
+    if not difference.established:
+        return BASE
+    return ACCENT if difference.mean > 0 else LOSS
+
+
+def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> str:
+    """One row a comparison: rings are distilled only, dots after fine-tuning, with 95 % intervals.
+
+    Args:
+        rows: (label, comparison), top to bottom.
+    """
+    names = 20 + 8 * max(len(svg.shorten(label, 44)) for label, _ in rows)
+    scale = _difference_scale([comparison for _, comparison in rows], names)
+    bottom = _TOP + _ROW * len(rows)
+    parts = [_difference_axis(scale, bottom)]
+    for index, (label, comparison) in enumerate(rows):
+        y = _TOP + _ROW * (index + 0.5)
+        tip = f"{comparison.a.title} minus {comparison.b.title}"
+        parts.append(svg.text(names - 16, y + 4, svg.shorten(label, 44), anchor="end", css="label"))
+        two = comparison.a.is_distilled or comparison.b.is_distilled
+        if two:
+            marks = _mark(scale, y - 9, comparison.before, comparison.by_draw[BEFORE], tip, True)
+            parts.append(marks + _value(y - 5, comparison.before, strong=False))
+        low = y + 9 if two else y
+        marks = _mark(scale, low, comparison.after, comparison.by_draw[AFTER], tip, False)
+        parts.append(marks + _value(low + 4, comparison.after, strong=True))
+    middle = (scale.left + scale.right) / 2
+    parts.append(svg.text(middle, bottom + 36, "points", anchor="middle", css="small"))
+    chart = svg.svg(_WIDTH, bottom + _BOTTOM, title, "".join(parts))
+    return f'<div class="scroll">{chart}</div>'
+
+
+def _difference_scale(comparisons: Sequence[Comparison], names: float) -> svg.Scale:
+    values = [0.0]
+    for comparison in comparisons:
+        for difference in (comparison.before, comparison.after):
+            values += [difference.mean]
+            values += [difference.low, difference.high] if difference.has_interval else []
+        values += [v for column in comparison.by_draw.values() for v in column.values()]
+    low, high = min(values), max(values)
+    margin = max(0.05 * (high - low), 0.5)
+    return svg.Scale(low - margin, high + margin, names, _WIDTH - _VALUES)
+
+
+def _difference_axis(scale: svg.Scale, bottom: float) -> str:
+    parts = []
+    for value in svg.ticks(scale.low, scale.high, 7):
+        x = scale(value)
+        parts.append(svg.line(x, _TOP - 6, x, bottom, css="grid"))
+        label = "0" if value == 0 else signed(value).removesuffix(".0")
+        parts.append(svg.text(x, bottom + 17, label, anchor="middle", css="small"))
+    zero = scale(0.0)
+    parts.append(svg.line(zero, _TOP - 6, zero, bottom, css="reference"))
+    if zero - scale.left > 60:
+        parts.append(svg.text(zero - 8, 13, "← worse", anchor="end", css="label", fill=LOSS))
+    if scale.right - zero > 60:
+        parts.append(svg.text(zero + 8, 13, "better →", css="label", fill=ACCENT))
+    return "".join(parts)
+
+
+def _mark(
+    scale: svg.Scale, y: float, difference: PairedDifference, by_draw: Mapping[int, float],
+    tip: str, hollow: bool,
+) -> str:  # fmt: skip
+    """Draws as small dots, the interval as a bar, the mean as a dot or a ring."""
+    color, parts = color_of(difference), []
+    if difference.has_interval:
+        left, right = scale(difference.low), scale(difference.high)
+        parts.append(svg.line(left, y, right, y, css="interval", stroke=color))
+    for draw, value in sorted(by_draw.items()):
+        title = f"{tip}, draw {draw}: {signed(value)} points"
+        parts.append(svg.dot(scale(value), y, 2, fill=color, title=title))
+    when = BEFORE if hollow else AFTER
+    title = f"{tip}, {when}: {signed(difference.mean)} points ({span(difference)})"
+    parts.append(svg.dot(scale(difference.mean), y, 6.5, fill=color, css="mean", title=title))
+    if hollow:
+        parts.append(svg.dot(scale(difference.mean), y, 2.8, fill="var(--bg)"))
+    return "".join(parts)
+
+
+def _value(y: float, difference: PairedDifference, *, strong: bool) -> str:
+    """The mean and its interval at the right edge, in the colour of the verdict."""
+    color = color_of(difference)
+    x, shown = _WIDTH - _VALUES + 62, "–" if not difference.has_interval else span(difference)
+    css = "value" if strong else "small"
+    figure = svg.text(x, y, signed(difference.mean), anchor="end", css=css, fill=color)
+    return figure + svg.text(x + 12, y, shown, css="small")
+
+
+_PANEL, _HEIGHT, _LEFT, _UP, _DOWN = 460, 300, 40, 20, 40
+
+
+def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, str]:
+    """Accuracy over the swept values, a line a sweep with 95 % intervals, the baseline dashed.
+
+    Args:
+        sweeps: of one setting.
+
+    Returns:
+        Column -> chart, on the same scales; a column without a point is left out.
+    """
+    lines = {
+        column: [(sweep, points) for sweep in sweeps if (points := _points(data, sweep, column))]
+        for column in (BEFORE, AFTER)
+    }
+    every = [points for column in lines.values() for _, points in column]
+    if not every:
+        return {}
+    baseline = data.arm(data.baseline)
+    level = (baseline.title, baseline.interval(AFTER).mean) if baseline is not None else None
+    names = 6.6 * max(len(svg.shorten(sweep.name, 18)) for sweep in sweeps)
+    scales = _sweep_scales(every, level[1] if level else None, _PANEL - 22 - names)
+    return {
+        column: _sweeps_chart(found, scales, level, column)
+        for column, found in lines.items()
+        if found
+    }
+
+
+def _sweeps_chart(
+    lines: Sequence[tuple[Sweep, Sequence[_Point]]],
+    scales: tuple[svg.Scale, svg.Scale],
+    level: tuple[str, float] | None,
+    column: str,
+) -> str:
+    x, y = scales
+    parts = [_sweep_axes(x, y, [points for _, points in lines], lines[0][0].setting)]
+    if level is not None:
+        at = y(level[1])
+        label = f"{svg.shorten(level[0], 30)} {level[1]:.1f}"
+        parts.append(svg.line(_LEFT, at, x.right, at, css="reference"))
+        parts.append(svg.text(x.right, at - 6, label, anchor="end", css="small halo"))
+    colors = [PALETTE[index % len(PALETTE)] for index in range(len(lines))]
+    for (sweep, points), color in zip(lines, colors, strict=True):
+        parts.append(_sweep_line(sweep, points, color, x, y))
+    ends = [y(points[-1][1]) for _, points in lines]
+    placed = svg.spread(ends, 15, _UP + 4, _HEIGHT - _DOWN - 2)
+    for (sweep, _), color, place in zip(lines, colors, placed, strict=True):
+        name = svg.shorten(sweep.name, 18)
+        parts.append(svg.text(x.right + 12, place + 4, name, css="label", fill=color))
+    return svg.svg(_PANEL, _HEIGHT, f"Accuracy {column} over the swept values", "".join(parts))
+
+
+_Point = tuple[float, float, float]
+"""Value, mean accuracy, half-width of its interval (0 where there is none)."""
+
+
+def _points(data: CompareData, sweep: Sweep, column: str) -> list[_Point]:
+    found = []
+    for value, name in zip(sweep.values, sweep.arms, strict=True):
+        arm = data.arm(name)
+        if arm is not None and (column == AFTER or arm.is_distilled):
+            interval = arm.interval(column)
+            half_width = interval.half_width if interval.n >= 2 else 0.0
+            found.append((value, interval.mean, half_width))
+    return found
+
+
+def _sweep_scales(
+    lines: Sequence[Sequence[_Point]], level: float | None, right: float
+) -> tuple[svg.Scale, svg.Scale]:
+    values = [value for points in lines for value, *_ in points]
+    edges = [m + s * h for points in lines for _, m, h in points for s in (-1, 1)]
+    edges += [level] if level is not None else []
+    low, high = max(min(edges), 0.0), min(max(edges), 100.0)
+    margin = max(0.06 * (high - low), 0.5)
+    start, end = min(values), max(values)
+    logarithmic = start > 0 and end >= 4 * start
+    if end == start:
+        start, end = start - 0.5, end + 0.5
+    x = svg.Scale(start, end, _LEFT + 10, right, logarithmic)
+    return x, svg.Scale(low - margin, high + margin, _HEIGHT - _DOWN, _UP)
+
+
+def _sweep_axes(x: svg.Scale, y: svg.Scale, lines: Sequence[Sequence[_Point]], setting: str) -> str:
+    parts = []
+    for value in svg.ticks(y.low, y.high):
+        parts.append(svg.line(_LEFT, y(value), x.right, y(value), css="grid"))
+        label = svg.tick_label(value)
+        parts.append(svg.text(_LEFT - 6, y(value) + 4, label, anchor="end", css="small"))
+    last = -math.inf
+    for value in sorted({value for points in lines for value, *_ in points}):
+        if x(value) - last >= 30:
+            last = x(value)
+            label = f"{value:,g}"
+            parts.append(svg.text(last, _HEIGHT - _DOWN + 16, label, anchor="middle", css="small"))
+    bottom = _HEIGHT - _DOWN
+    parts.append(svg.line(_LEFT, bottom, x.right, bottom, css="axis"))
+    middle = (_LEFT + x.right) / 2
+    parts.append(svg.text(middle, _HEIGHT - 5, setting, anchor="middle", css="small"))
+    return "".join(parts)
+
+
+def _sweep_line(
+    sweep: Sweep, points: Sequence[_Point], color: str, x: svg.Scale, y: svg.Scale
+) -> str:
+    xs, ys = [x(value) for value, *_ in points], [y(mean) for _, mean, _ in points]
+    parts = [svg.polyline(xs, ys, stroke=color, css="curve")]
+    for (value, mean, half_width), at, level in zip(points, xs, ys, strict=True):
+        if half_width:
+            low, high = y(mean - half_width), y(mean + half_width)
+            parts.append(svg.line(at, low, at, high, css="whisker", stroke=color))
+        title = f"{sweep.name}, {value:,g}: {mean:.1f} ± {half_width:.1f} %"
+        parts.append(svg.dot(at, level, 4.5, fill=color, css="mean", title=title))
+    return "".join(parts)

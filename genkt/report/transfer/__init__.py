@@ -1,0 +1,1 @@
+"""The report of a transfer: report.json, report.html, a table for the terminal."""

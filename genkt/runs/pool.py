@@ -1,0 +1,360 @@
+"""From the data and transfer-set settings to image sets and the rows of one label draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genkt.config.data_settings import (
+    DataSettings,
+    EmbeddedData,
+    SplitListData,
+    TorchvisionData,
+)
+from genkt.config.set_settings import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
+from genkt.data.images import ImageSet, Skipped, concat, content_of
+from genkt.data.separation import separated
+from genkt.data.splits import Splits, draw_labels
+from genkt.data.views import ViewSpec
+from genkt.io import derive_seed
+from genkt.readers.folders import read_folder
+from genkt.readers.scan import left_out_notes
+from genkt.readers.split_list import read_split_list
+from genkt.readers.torchvision_sets import read_torchvision
+from genkt.runs.transfer_rows import (
+    TransferImages,
+    copies_in,
+    has_origins,
+    read_transfer_images,
+)
+from genkt.training.batches import TransferPart
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.parts import without_classes
+from genkt.transfer_set.set_files import Record
+from genkt.types import UNLABELLED, UserError
+
+
+class PoolSettings(Protocol):
+    """What decides which images a run needs (read-only)."""
+
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def transfer_set(self) -> TransferSettings: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def first_draw(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One label draw: which rows of a set of images are labelled, which are transfer images.
+
+    Args:
+        images: what the rows are of; for the draws of a run that is the pool.
+        labels: [N] int64 over the images, ``UNLABELLED`` where this draw hides or lacks them.
+        labelled, transfer: row indices.
+        parts: what ``transfer`` is made of where parts of it share every batch; empty: all its
+            rows come equally often.
+    """
+
+    index: int
+    seed: int
+    images: ImageSet
+    labels: np.ndarray
+    labelled: np.ndarray
+    transfer: np.ndarray
+    parts: tuple[TransferPart, ...] = ()
+
+    def without_transfer(self, rows: np.ndarray) -> Draw:
+        """The same draw without some rows among its transfer images."""
+        kept = [replace(part, rows=part.rows[~np.isin(part.rows, rows)]) for part in self.parts]
+        return replace(
+            self,
+            transfer=self.transfer[~np.isin(self.transfer, rows)],
+            parts=tuple(part for part in kept if len(part.rows)),
+        )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images that some draw of a run needs, in one order: one teacher cache serves all draws.
+
+    Args:
+        images: training images, then the transfer images that came from elsewhere.
+        draws: the run's label draws, rows of these images.
+        splits: the data they come from.
+        notes: what the user should know, e.g. copies of test images that were left out.
+        found: the transfer images that are no training images, with their provenance.
+        first: the row of ``images`` where they start.
+    """
+
+    images: ImageSet
+    draws: tuple[Draw, ...]
+    splits: Splits
+    notes: tuple[str, ...] = ()
+    found: TransferSet | None = None
+    first: int = 0
+
+    def elsewhere(self, rows: np.ndarray) -> TransferSet | None:
+        """Those of some rows that are in ``found``, in their order; None: there are none."""
+        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
+        return self.found.select(inside - self.first) if self.found and len(inside) else None
+
+    def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
+        """Those of some rows whose images from elsewhere come of some images, by content."""
+        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
+        if self.found is None or not len(inside) or not has_origins(self.found):
+            return inside[:0]
+        contents = set(map(content_of, ids))
+        records = self.found.read(inside - self.first)
+        return inside[[not contents.isdisjoint(_origins(record)) for record in records]]
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every file left out of the data or the transfer images, once."""
+        return tuple(dict.fromkeys([*self.splits.skipped, *self.images.skipped]))
+
+    def with_sets(self, sets: Sequence[ImageSet]) -> Pool:
+        """The pool with a set of transfer images more for each draw, their labels left behind."""
+        own = [without_classes(images) for images in sets]
+        images = concat(self.images, *own)
+        starts = np.cumsum([len(self.images), *map(len, own)])
+        draws = tuple(
+            replace(
+                draw,
+                images=images,
+                labels=np.pad(
+                    draw.labels, (0, len(images) - len(draw.labels)), constant_values=UNLABELLED
+                ),
+                transfer=np.concatenate([draw.transfer, np.arange(start, stop)]),
+            )
+            for draw, (start, stop) in zip(self.draws, pairwise(starts.tolist()), strict=True)
+        )
+        return replace(self, images=images, draws=draws)
+
+
+class _Carving(TypedDict):
+    """What every reader of ``CarvedData`` takes."""
+
+    test_fraction: float
+    validation_fraction: float
+    seed: int
+    max_skipped: int | float
+
+
+def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> Splits:
+    """Read the data the settings name; no picture is in two parts.
+
+    Args:
+        given: parts in Python, in place of the settings.
+
+    Raises:
+        UserError: nothing there, a wrong shape, too many unreadable files.
+    """
+    if given is not None:
+        return separated(given)
+    if isinstance(data, EmbeddedData):
+        from genkt.data.builtin.digits import digits, digits_on_photos
+
+        return digits() if data.name == "digits" else digits_on_photos()
+    limit = _limit(data.max_skipped)
+    carving: _Carving = {
+        "test_fraction": data.test_fraction,
+        "validation_fraction": data.validation_fraction,
+        "seed": seed,
+        "max_skipped": limit,
+    }
+    if isinstance(data, TorchvisionData):
+        return read_torchvision(data.dataset, data.root, download=data.download, **carving)
+    if isinstance(data, SplitListData):
+        return read_split_list(
+            data.root,
+            data.train,
+            validation=data.validation,
+            test=data.test,
+            unlabelled=data.unlabelled,
+            **carving,
+        )
+    return read_folder(data.root, unlabelled=data.unlabelled, **carving)
+
+
+def chosen_images(
+    data: DataSettings, splits: Splits, which: Literal["train", "labelled", "all"], *,
+    seed: int, draw: int,
+) -> ImageSet:  # fmt: skip
+    """Images to start from: all training images, those of a label draw, or unlabelled ones too.
+
+    Args:
+        seed, draw: of a run of ``genkt transfer`` and one of its label draws, for ``labelled``.
+
+    Raises:
+        UserError: labels that cannot be drawn.
+    """
+    _check_training(splits)
+    train = splits.train
+    if which == "all" and splits.unlabelled is not None:
+        return concat(train, splits.unlabelled)
+    if which != "labelled":
+        return train
+    labelled, _ = drawn_labels(data, splits, derive_seed(seed, "draw", draw))
+    return train.select(labelled)
+
+
+def drawn_labels(
+    data: DataSettings, splits: Splits, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The training images that keep their label, as the settings choose them, and all others.
+
+    Raises:
+        UserError: as ``draw_labels``; with what was left out of the data, as that may be why.
+    """
+    try:
+        return draw_labels(
+            splits.train,
+            per_class=data.labels_per_class,
+            fraction=data.label_fraction,
+            list_file=data.label_list,
+            seed=seed,
+        )
+    except UserError as error:
+        notes = [*splits.notes, *left_out_notes(splits.skipped)]
+        raise UserError(" ".join([f"{error}{'.' * bool(notes)}", *notes])) from error
+
+
+def _check_training(splits: Splits) -> None:
+    if not len(splits.train):
+        raise UserError(f"no training image is left: {' '.join(splits.notes)}")
+
+
+def _limit(max_skipped: float) -> int | float:
+    """A share below 1, else a count."""
+    return max_skipped if max_skipped < 1 else int(max_skipped)
+
+
+def stored_views(settings: PoolSettings) -> ViewSpec:
+    """The views that are stored of every image of the pool: each is a pass of every teacher.
+
+    Synthesized images come in numbers, and every one is a variation already, so such transfer
+    sets bring a number of views of their own.
+    """
+    views = settings.data.views.spec(derive_seed(settings.seed, "views"))
+    transfer_set = settings.transfer_set
+    varied = (DiggSet, RetrievedSet, SavedSet, MixSet)
+    if views.is_random and isinstance(transfer_set, varied):
+        return replace(views, num_views=transfer_set.num_views or views.num_views)
+    return views
+
+
+def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
+    """The run's label draws and their images, with the warnings a careful colleague would give.
+
+    Args:
+        given: a transfer set in Python, in place of the one that the settings name.
+
+    Raises:
+        UserError: label settings that the data cannot meet, or nothing to transfer on.
+    """
+    _check_training(splits)
+    transfer = read_transfer_images(settings.transfer_set, splits, given)
+    drawn = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
+    draws = [draw for draw, _ in drawn]
+    needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
+    kept = transfer.images.select(needed)
+    found = transfer.found
+    if found is not None:
+        found = found.select(needed[needed >= transfer.first] - transfer.first)
+    pool = Pool(
+        kept,
+        tuple(_renumbered(draw, kept, needed) for draw in draws),
+        splits,
+        found=found,
+        first=int(np.searchsorted(needed, transfer.first)),
+    )
+    notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn)]
+    notes += left_out_notes(pool.skipped, "; the report lists them")
+    if transfer.found is not None:
+        notes += _made_of_test_images(transfer.found, splits)
+    return replace(pool, notes=tuple(notes))
+
+
+def _draw(
+    settings: PoolSettings, splits: Splits, transfer: TransferImages, index: int
+) -> tuple[Draw, np.ndarray]:
+    """One label draw, as rows of all images that the run may train on.
+
+    Returns:
+        The draw, and the rows that are no transfer images of it as they are copies of its labelled
+        ones.
+    """
+    data = settings.data
+    seed = derive_seed(settings.seed, "draw", settings.first_draw + index)
+    labelled, others = drawn_labels(data, splits, seed)
+    labels = np.full(len(transfer.images), UNLABELLED, dtype=np.int64)
+    labels[labelled] = splits.train.labels[labelled]
+    rows, parts, copies = transfer.choose(labelled, others, seed)
+    return Draw(index, seed, transfer.images, labels, labelled, rows, parts), copies
+
+
+def _copies_of_labelled(drawn: Sequence[tuple[Draw, np.ndarray]]) -> list[str]:
+    counts = [len(copies) for _, copies in drawn]
+    if not any(counts):
+        return []
+    images, row = next((draw.images, int(rows[0])) for draw, rows in drawn if len(rows))
+    shown = ", ".join(map(str, counts[:5])) + (", ..." if len(counts) > 5 else "")
+    return [
+        "Copies of a draw's labelled images are no transfer images of it: left out, by draw: "
+        f"{shown} (e.g. {images.ids[row].rpartition('#')[0]})."
+    ]
+
+
+def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
+    """The same draw as rows of ``images``, the rows (ascending) that were kept."""
+
+    def place(old: np.ndarray) -> np.ndarray:
+        return np.searchsorted(rows, old)
+
+    return replace(
+        draw,
+        images=images,
+        labels=draw.labels[rows],
+        labelled=place(draw.labelled),
+        transfer=place(draw.transfer),
+        parts=tuple(replace(part, rows=place(part.rows)) for part in draw.parts),
+    )
+
+
+def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
+    """Warnings where transfer images come of images that the run is tested on."""
+    if splits.test is None or not has_origins(found):
+        return []
+    tested = {content_of(sample_id) for sample_id in splits.test.ids}
+    taken: dict[str, set[str]] = {}
+    for record in found.records():
+        for content, how in _origins(record).items():
+            if content in tested:
+                taken.setdefault(how, set()).add(content)
+    return [
+        f"The transfer set was {how} {len(own)} of the test images: accuracies say less about new "
+        "images."
+        for how, own in taken.items()
+    ]
+
+
+def _origins(record: Record) -> dict[str, str]:
+    """Contents of the images that one comes of, and how; a saved copy is another file."""
+    origins = dict.fromkeys(map(content_of, copies_in(record)), "copied from")
+    if record.parent:
+        origins[content_of(record.parent)] = _HOW.get(record.source, "taken from")
+    return origins
+
+
+_HOW = {"retrieved": "retrieved by", "synthesized": "made from"}

@@ -1,0 +1,295 @@
+"""The run folder: who may write it, what is finished, and the logs in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from genkt.disk import writing_fault
+from genkt.execution.ranks import Processes
+from genkt.files import damaged_files, discard, read_signed, seal, write_signed
+from genkt.io import contents, held, reading, write_text
+from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
+from genkt.runs.run_log import METRICS_LOCK
+from genkt.types import DamagedError, UserError
+from genkt.written import write_yaml
+
+_FREE = {
+    "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
+    "save_seconds",
+    "batch_size", "num_threads", "transfer_set.batch_size",
+    "store", "transfer_set.store", "transfer_set.num_threads",
+    "decontaminate.decisions", "decontaminate.assume",
+    "executor", "executor.name", "executor.num_workers", "executor.address",
+}  # fmt: skip
+"""Settings that may change between the start of a run and its continuation."""
+
+RESULT = "result.json"
+"""The file of a student that is written last."""
+
+CLAIM = "run.json"
+"""The file of a run that says what it is."""
+
+_QUIET_SECONDS = 10.0
+"""How long a process waits for another before it says so."""
+
+logger = logging.getLogger("genkt")
+
+
+class RunFolder:
+    """One run's folder: claimed by a configuration, continued by the same one, then finished.
+
+    Nothing is written or removed before ``claim``, so a start that fails leaves all as it was.
+
+    Args:
+        path: the folder.
+        config: the plain resolved configuration.
+        overwrite: replace an earlier run in this folder: a finished one, or one of other
+            settings. An interrupted run of the same settings is continued.
+        last: the file that a run writes last.
+
+    Raises:
+        UserError: the folder holds another run, or something that is no run at all.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        last: str = "report.json",
+    ) -> None:
+        self.path = Path(path)
+        self._last = self.path / last
+        self.config = json.loads(json.dumps(config))
+        self._replace = self._claimed = False
+        self._overwrite = overwrite
+        self._look()
+
+    def _look(self) -> None:
+        """Whether the folder may be used, and whether what is there must go first."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"out={self.path}: expected a folder, it is a file")
+        if not self.path.exists() and (fault := writing_fault(self.path)):
+            raise UserError(f"out={self.path}: cannot be written: {fault}")
+        self._replace = self._ended() and self._overwrite
+        if self._is_run() and not self._replace:
+            self._check_same()
+        elif not self._is_run() and self._holds_other():
+            raise UserError(f"out={self.path}: the folder is not empty and holds no genkt run")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run in this folder has ended."""
+        return self._ended() and not self._replace
+
+    def claim(self, command: str, inputs: Mapping[str, str] | None = None) -> None:
+        """Write ``run.json`` and ``config.yaml``; from here on the folder is this run's.
+
+        What is there is looked at once more, while others are held off: another command may have
+        come first.
+
+        Args:
+            command: how to repeat the run.
+            inputs: fingerprints of what the settings only name (images, models given in Python).
+
+        Raises:
+            UserError: another run is there, or at work there; the inputs are not those this run
+                was started with.
+        """
+        inputs = dict(inputs or {})
+        with claiming(self.path):
+            self._look()
+            if self._is_run() and not self._replace:
+                self._check_inputs(inputs)
+            if self._replace or not self._is_run():
+                refuse_at_work(self.path)
+            if self._replace:
+                self._empty()
+            self._write_claim(command, inputs)
+            self._claimed = True
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Work in the folder that was claimed: nobody replaces it meanwhile.
+
+        The process that claimed it holds it for all processes of a launch.
+
+        Raises:
+            UserError: another command has replaced it since.
+        """
+        if not self._claimed:
+            return nullcontext()
+        return at_work(self.path, self._require_own)
+
+    def _require_own(self) -> None:
+        if not self._is_run() or self._changed():
+            raise UserError(
+                f"out={self.path}: another command has begun a run of other settings there at the "
+                "same time; give another out="
+            )
+
+    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+        earlier = self._earlier()["inputs"]
+        changed = [name for name, value in inputs.items() if earlier.get(name) != value]
+        if changed and not self._overwrite:
+            raise UserError(
+                f"out={self.path}: the run there was started with other {' and '.join(changed)}"
+                " (by content, the settings agree); give another out= or overwrite=true"
+            )
+        self._replace = bool(changed)
+
+    def _empty(self) -> None:
+        for path in list(self.path.iterdir()):
+            if path.name != LOCKS:
+                discard(path)
+        self._replace = False
+
+    def _write_claim(self, command: str, inputs: Mapping[str, str]) -> None:
+        if not self._is_run():
+            facts = {"config": self.config, "inputs": inputs, "command": command}
+            write_signed(self.path / CLAIM, facts)
+        repeated = dict(self.config)
+        if "overwrite" in repeated:
+            repeated["overwrite"] = False  # to repeat a run must never remove one
+        text = write_yaml(repeated)
+        write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
+
+    def seal(self, names: Sequence[str]) -> None:
+        """Write the digests of files that others read, or take ready-made from a finished run."""
+        seal(self.path, names)
+
+    def remove_damaged(self) -> None:
+        """Remove sealed files that are not what was written: they are made again, and told."""
+        names = damaged_files(self.path)
+        if not self.finished:  # what an interrupted start has removed is missed by nobody
+            names = [name for name in names if (self.path / name).exists()]
+        for name in names:
+            logger.warning("%s: damaged or missing, it is made again", self.path / name)
+            discard(self.path / name)
+        if names:
+            self.reopen()
+
+    def reopen(self) -> None:
+        """Something of a finished run is made again: it has not ended before that is there."""
+        discard(self._last)
+
+    def cell(self, draw: int, arm: str) -> Path:
+        """Where one student of the run keeps its state and results."""
+        return cell_folder(self.path, draw, arm)
+
+    def lock(self, name: str) -> AbstractContextManager[float]:
+        """Held while one part of the run is made; several processes may make parts of it.
+
+        A killed run may have left a process at one.
+
+        Args:
+            name: of the part, for a message as well.
+        """
+        told = f"{name}: another process is at it, waiting for it"
+        return held(self.path / LOCKS / f"{name}.lock", told, quiet_seconds=_QUIET_SECONDS)
+
+    @contextmanager
+    def one_command(self, processes: Processes) -> Iterator[None]:
+        """Be at work, in the first process of a launch; two commands do not make a set at once.
+
+        Processes that meet in files alone share the work, and hold no other off.
+        """
+        with (
+            nullcontext() if processes.rank or processes.by_files else self.lock("set"),
+            nullcontext() if processes.rank else self.at_work(),
+        ):
+            yield
+
+    def end(self) -> None:
+        """Nobody writes any more: remove what kept writers apart."""
+        (self.path / METRICS_LOCK).unlink(missing_ok=True)
+        end_of_locks(self.path)
+
+    def _is_run(self) -> bool:
+        return (self.path / CLAIM).exists()
+
+    def _holds_other(self) -> bool:
+        return bool(contents(self.path) - {LOCKS})
+
+    def _ended(self) -> bool:
+        return self._is_run() and self._last.is_file()
+
+    def _earlier(self) -> dict[str, Any]:
+        return read_claim(self.path)
+
+    def _changed(self) -> list[str]:
+        """The settings that the run there has otherwise, one line each."""
+        return [
+            f"{key}: was {_shown(old)}, now {_shown(new)}"
+            for key, old, new in _differences(self._earlier()["config"], self.config)
+            if key not in _FREE
+        ]
+
+    def _check_same(self) -> None:
+        try:
+            changed = self._changed()
+        except DamagedError:
+            if not self._overwrite:
+                raise
+            changed = [CLAIM]
+        if changed and self._overwrite:
+            self._replace = True
+        elif changed:
+            raise UserError(
+                "\n".join(
+                    [
+                        f"out={self.path}: holds a run with other settings; give another out=, "
+                        "overwrite=true, or the same settings to continue it",
+                        *changed,
+                    ]
+                )
+            )
+
+
+OUTPUTS = "cache"
+"""Beside the students of a draw: outputs of its teachers that no other draw reads."""
+
+
+def teacher_folder(index: int) -> str:
+    """Beside the students of a draw: where a teacher is trained on its labels."""
+    return f"teacher{index}"
+
+
+def read_claim(folder: Path) -> dict[str, Any]:
+    """What a run's folder says it is: "config", "inputs" (of old runs: none) and "command".
+
+    Raises:
+        DamagedError: its ``run.json`` cannot be read.
+    """
+    path, expected = folder / CLAIM, "the settings of a run"
+    remedy = "take it from a copy, or start over with overwrite=true"
+    facts = read_signed(path, expected, remedy, unsigned=("config", "inputs", "command"))
+    with reading(path, expected, remedy):
+        facts = {"inputs": {}, **facts}
+        if not (isinstance(facts["config"], dict) and isinstance(facts["inputs"], dict)):
+            raise TypeError("no settings")
+    return facts
+
+
+def cell_folder(out: str | Path, draw: int, arm: str) -> Path:
+    """Where the run in ``out`` keeps one student."""
+    return Path(out) / "draws" / str(draw) / arm
+
+
+def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        if a.get("name") != b.get("name"):  # another choice: its own settings say nothing more
+            return [(f"{key}.name", a.get("name"), b.get("name"))]
+        names = list(dict.fromkeys([*a, *b]))
+        prefix = f"{key}." if key else ""
+        return [d for n in names for d in _differences(a.get(n), b.get(n), f"{prefix}{n}")]
+    return [] if a == b else [(key, a, b)]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

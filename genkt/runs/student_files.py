@@ -1,0 +1,173 @@
+"""What a finished student of a run leaves on disk: sealed, and read back only as it was written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genkt.files import (
+    broken_seals,
+    discard,
+    number,
+    read_array,
+    read_signed,
+    read_tensors,
+    seals_of,
+    write_array,
+    write_signed,
+)
+from genkt.io import damaged, reading
+from genkt.runs.run_folder import RESULT
+from genkt.runs.run_log import Key, lines_by_stage
+from genkt.training.checkpoint import save_weights
+from genkt.types import CellResult, Cost, DamagedError, Prediction
+
+WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
+PROBABILITIES = "probabilities.npy"
+
+_FILES, _LOG = "files", "log"
+_REMEDY = "the run's own command trains this student again"
+
+logger = logging.getLogger("genkt")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished student: its figures, test predictions, weights, and what the method learned.
+
+    Args:
+        log: the lines of its stages in the run's log, as far as they are known.
+    """
+
+    result: CellResult
+    prediction: Prediction
+    weights: dict[str, Tensor]
+    artifacts: dict[str, Tensor]
+    stages: dict[str, Cost]
+    log: Mapping[Key, Sequence[str]] = field(default_factory=dict)
+
+
+def save_cell(cell: Cell, directory: Path) -> None:
+    """Everything of a finished student; ``result.json``, with the digests of all, comes last."""
+    save_weights(directory / WEIGHTS, cell.weights)
+    if cell.artifacts:
+        save_weights(directory / ARTIFACTS, cell.artifacts)
+    write_array(directory / PROBABILITIES, cell.prediction.probabilities.numpy())
+    stages = {name: asdict(cost) for name, cost in cell.stages.items()}
+    names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if cell.artifacts else [])]
+    names += [
+        f"{stage}/{name}.safetensors"
+        for stage in stages
+        for name in ("last", "best")
+        if (directory / stage / f"{name}.safetensors").is_file()
+    ]
+    seals = seals_of(directory, names)
+    log = [line for lines in cell.log.values() for line in lines]
+    facts = {"result": asdict(cell.result), "stages": stages, _LOG: log, _FILES: seals}
+    write_signed(directory / RESULT, facts)
+
+
+def read_result(directory: Path) -> tuple[CellResult, dict[str, Cost]]:
+    """The figures of a finished student and what its stages cost, without its other files.
+
+    Raises:
+        DamagedError: they are not what was written.
+    """
+    return _parsed(directory, _saved(directory))
+
+
+def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes: int) -> Cell:
+    """Read a finished student back, every file compared with its digest.
+
+    Args:
+        ids, labels: of the N test images that it was tested on.
+
+    Raises:
+        DamagedError: a file is not what was written.
+    """
+    saved = _saved(directory)
+    result, stages = _parsed(directory, saved)
+    for name in broken_seals(directory, _needed(directory, saved)):
+        raise damaged(directory / name, "what its result.json says", "other content", _REMEDY)
+    probabilities = directory / PROBABILITIES
+    artifacts = directory / ARTIFACTS
+    return Cell(
+        result=result,
+        prediction=Prediction(
+            ids,
+            labels,
+            torch.from_numpy(
+                read_array(probabilities, np.float32, (len(ids), num_classes), _REMEDY)
+            ),
+        ),
+        weights=read_tensors(directory / WEIGHTS, _REMEDY),
+        artifacts=read_tensors(artifacts, _REMEDY) if artifacts.exists() else {},
+        stages=stages,
+        log=lines_by_stage(saved.get(_LOG, ())),
+    )
+
+
+def is_sealed(directory: Path) -> bool:
+    """Whether a finished student was written with the digests of its files."""
+    return _FILES in _saved(directory)
+
+
+def fault_of(directory: Path, read: Callable[[], object]) -> DamagedError | None:
+    """What is wrong with a finished student; None where it is whole, or not there.
+
+    Args:
+        read: reads all of it.
+    """
+    if not (directory / RESULT).exists():
+        return None
+    try:
+        read()
+    except DamagedError as error:
+        return error
+    return None
+
+
+def forget(directory: Path) -> None:
+    """Let a student count as not trained: its result goes first, then the rest of its files."""
+    discard(directory / RESULT)
+    discard(directory)
+
+
+def _saved(directory: Path) -> dict[str, Any]:
+    path, expected = directory / RESULT, "the result of a student"
+    return read_signed(path, expected, _REMEDY, unsigned=("result", "stages"))
+
+
+def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[CellResult, dict[str, Cost]]:
+    with reading(directory / RESULT, "the result of a student", _REMEDY):
+        values = dict(saved["result"])
+        result = CellResult(**{**values, "cost": _cost(values["cost"])})
+        number(result.accuracy)
+        where = (str(result.draw), result.arm)
+        if where != (directory.parent.name, directory.name):
+            raise ValueError(f"of draw {where[0]}, {where[1]}")
+        return result, {name: _cost(cost) for name, cost in saved["stages"].items()}
+
+
+def _cost(values: dict[str, Any]) -> Cost:
+    cost = Cost(**values)
+    for value in values.values():
+        number(value)
+    return cost
+
+
+def _needed(directory: Path, saved: dict[str, Any]) -> dict[str, str]:
+    """The digests to compare: checkpoints of stages may have been removed, the rest not."""
+    with reading(directory / RESULT, "the result of a student", _REMEDY):
+        return {
+            name: str(seal)
+            for name, seal in dict(saved.get(_FILES, {})).items()
+            if "/" not in name or (directory / name).exists()
+        }

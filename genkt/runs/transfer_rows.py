@@ -1,0 +1,272 @@
+"""From ``transfer_set`` to images and to the transfer rows of each label draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from genkt.config.set_settings import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
+from genkt.data.images import ImageSet, concat, content_of
+from genkt.data.separation import without_held_out
+from genkt.data.splits import Splits
+from genkt.io import did_you_mean
+from genkt.training.batches import TransferPart
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.open_images import open_images
+from genkt.transfer_set.parts import (
+    PlainRecords,
+    capped_rows,
+    first_rows,
+    nested_parts,
+    without_classes,
+)
+from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.set_files import Record
+from genkt.types import UserError
+
+OWN_PARTS = ("labelled", "unlabelled")
+"""Parts of a mix that are a draw's own images of the data."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of transfer images of a run.
+
+    Args:
+        name: ``OWN_PARTS``, or where they come from.
+        rows: those that are no training images.
+        share: weight in every batch; None: all images come equally often.
+        most: of them in a draw.
+    """
+
+    name: str
+    rows: np.ndarray
+    share: float | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class TransferImages:
+    """All images that a run may train on, and which of them a draw may transfer on.
+
+    Args:
+        images: training images, then those from elsewhere, without their labels.
+        found: the latter, with their provenance.
+        kinds: what a draw transfers on.
+        most: transfer images of a draw, whatever their kind.
+        notes: what was left out of them.
+    """
+
+    images: ImageSet
+    found: TransferSet | None
+    kinds: tuple[_Kind, ...]
+    most: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> int:
+        """The row where images from elsewhere start."""
+        return len(self.images) - len(self.found or ())
+
+    def choose(
+        self, labelled: np.ndarray, others: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, tuple[TransferPart, ...], np.ndarray]:
+        """The transfer rows of one draw, and their parts where they have shares.
+
+        Args:
+            labelled, others: the draw's labelled training rows, and its other ones.
+            seed: of the draw.
+
+        Returns:
+            (rows, parts, rows that were left out as they are copies of labelled ones).
+
+        Raises:
+            UserError: a part that has no image.
+        """
+        own = {"labelled": labelled, "unlabelled": others}
+        same = self._first_rows
+        chosen, copies = [], []
+        for kind in self.kinds:
+            rows = np.concatenate([own.get(kind.name, others[:0]), kind.rows])
+            is_copy = np.isin(same[rows], same[labelled]) & ~np.isin(rows, labelled)
+            copies.append(rows[is_copy])
+            rows = rows[~is_copy]
+            if not len(rows):
+                raise UserError(_nothing_in(kind.name, len(self.kinds) > 1))
+            chosen.append(self._capped(rows, kind.most, seed))
+        transfer = np.concatenate([others[:0], *chosen])
+        kept = self._capped(transfer, self.most, seed)
+        if len(kept) < len(transfer):
+            transfer, chosen = kept, [rows[np.isin(rows, kept)] for rows in chosen]
+        parts = [
+            TransferPart(rows, kind.share)
+            for kind, rows in zip(self.kinds, chosen, strict=True)
+            if kind.share is not None and len(rows)
+        ]
+        return transfer, tuple(parts), np.unique(np.concatenate([others[:0], *copies]))
+
+    @cached_property
+    def _first_rows(self) -> np.ndarray:
+        """[N] for each row the first one with the same content."""
+        return first_rows(self.images.ids)
+
+    def _capped(self, rows: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+        """At most so many of the rows, by a seeded priority of their ids."""
+        if most is None or len(rows) <= most:
+            return rows
+        return rows[capped_rows([self.images.ids[row] for row in rows.tolist()], most, seed)]
+
+
+def _nothing_in(name: str, is_mix: bool) -> str:
+    if name != "unlabelled":
+        return f"transfer_set: {name} has no images"
+    where = "transfer_set.parts: unlabelled" if is_mix else "transfer_set=unlabelled"
+    return (
+        f"{where}: all training images are labelled and there are no unlabelled ones; give "
+        "data.unlabelled=[FOLDER], transfer_set=folder, or transfer_set=labelled to distil on the "
+        "labelled images alone"
+    )
+
+
+def read_transfer_images(
+    settings: TransferSettings, splits: Splits, given: TransferSet | None = None
+) -> TransferImages:
+    """Open the transfer images that the settings name.
+
+    Args:
+        given: a set in Python, in place of the one that ``transfer_set=saved`` names.
+
+    Raises:
+        UserError: nothing there, or nothing to transfer on.
+    """
+    if isinstance(settings, MixSet):
+        return _mixed(settings, splits)
+    if isinstance(settings, UnlabelledSet):
+        extra = None if splits.unlabelled is None else TransferSet.of(splits.unlabelled)
+        return _joined(splits, [("unlabelled", extra, None, None)], settings.max_images)
+    if isinstance(settings, FolderSet):
+        found = TransferSet.of(open_images(settings.root))
+    elif isinstance(settings, SavedSet):
+        found = given or _saved(settings.root)
+    else:  # the labelled images alone, or a set that each draw makes of its own
+        return TransferImages(splits.train, None, ())
+    name = f"root={_name(settings.root)}"  # a folder called "labelled" is none of ``OWN_PARTS``
+    return _joined(splits, [(name, found, None, None)], settings.max_images)
+
+
+def _saved(root: str | list[str]) -> TransferSet:
+    """Saved sets alone: a folder of pictures named by mistake is told."""
+    roots = [root] if isinstance(root, str) else root
+    if not roots:
+        raise UserError("transfer_set.root: expected at least one transfer set, got an empty list")
+    first, *others = [read_transfer_set(each).without_labels() for each in roots]
+    return first.concat(*others)
+
+
+def _name(root: str | list[str]) -> str:
+    return root if isinstance(root, str) else ", ".join(root)
+
+
+_Member = tuple[str, TransferSet | None, float | None, int | None]
+"""Name, images from elsewhere, share, most images in a draw."""
+
+
+def _mixed(settings: MixSet, splits: Splits) -> TransferImages:
+    members: list[_Member] = []
+    shares: Sequence[float | None] = settings.shares or [None] * len(settings.parts)
+    for name, share, most in zip(settings.parts, shares, settings.limits, strict=True):
+        if name not in OWN_PARTS:
+            found: TransferSet | None = _opened(name)
+        elif name == "unlabelled" and splits.unlabelled is not None:
+            found = TransferSet.of(splits.unlabelled)
+        else:
+            found = None
+        members.append((name, found, share, most))
+    return _joined(splits, members, None)
+
+
+def _opened(place: str) -> TransferSet:
+    """A part without its labels: parts may well have classes of their own."""
+    try:
+        return TransferSet.open(place).without_labels()
+    except UserError as error:
+        hint = did_you_mean(place, OWN_PARTS, most=1)
+        raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error
+
+
+def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> TransferImages:
+    """The images of all members behind the training images; a mix brings its own kinds."""
+    train = splits.train
+    kinds: list[_Kind] = []
+    sets: list[TransferSet] = []
+    notes: list[str] = []
+    start = len(train)
+    for name, given, share, cap in members:
+        found = _without_held_out(name, given, splits, notes)
+        rows = np.arange(start, start + len(found or ()))
+        if found is None or not found.parts:
+            kinds.append(_Kind(name, rows, share, cap))
+        else:
+            if share is None and len(members) > 1:
+                raise UserError(f"transfer_set.parts: {name} is a mix: give transfer_set.shares")
+            for number, part in enumerate(nested_parts(name, found.parts, share or 1.0)):
+                kinds.append(_Kind(part.name, rows[found.part_of == number], part.share, cap))
+        if found is not None:
+            sets.append(found.flat())
+            start += len(found)
+    if not sets:
+        return TransferImages(train, None, tuple(kinds), most, tuple(notes))
+    found = sets[0].concat(*sets[1:])
+    if len(kinds) > 1:
+        # A picture that several parts hold is one row: a teacher sees it once. Training images
+        # are left alone, as a transfer row must not come by a label.
+        same = len(train) + first_rows(found.images.ids)
+        kinds = [replace(kind, rows=same[kind.rows - len(train)]) for kind in kinds]
+    images = concat(train, without_classes(found.images))
+    return TransferImages(images, found, tuple(kinds), most, tuple(notes))
+
+
+def _without_held_out(
+    name: str, found: TransferSet | None, splits: Splits, notes: list[str]
+) -> TransferSet | None:
+    """The set without copies of test and validation images, which are told.
+
+    Raises:
+        UserError: it has no others.
+    """
+    if found is None:
+        return None
+    kept, said = kept_apart(found, splits, f"transfer_set: {name}")
+    if len(found) and not len(kept):
+        raise UserError(f"{said[0]} No other image is in it")
+    notes += said
+    return kept
+
+
+def kept_apart(
+    found: TransferSet, splits: Splits, place: str
+) -> tuple[TransferSet, tuple[str, ...]]:
+    """The set without copies of test and validation images, saved ones too, and notes on them.
+
+    Args:
+        place: what the set is called in the notes.
+    """
+    copied_from: list[list[str]] = []
+    if has_origins(found):
+        copied_from = [[content_of(each) for each in copies_in(r)] for r in found.records()]
+    rows, notes = without_held_out(found.images, splits, place, copied_from)
+    return found.select(rows) if notes else found, notes
+
+
+def has_origins(found: TransferSet) -> bool:
+    """Whether more is known of some image than what it is."""
+    return not all(isinstance(reader, PlainRecords) for reader in found.provenance.readers)
+
+
+def copies_in(record: Record) -> list[str]:
+    """Ids of the images that one is a saved copy of, or a part of."""
+    detail = record.detail or {}
+    return [str(detail[key]) for key in ("original", "image") if detail.get(key)]

@@ -1,0 +1,58 @@
+"""Stages that train all of the student but its classifier, which knows nothing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from genkt.methods.base import Objective
+from genkt.models.backbone import Backbone
+from genkt.runs.notices import warn
+from genkt.runs.session import draw_seed
+from genkt.stages.course import Course
+from genkt.training.batches import Batches
+from genkt.training.loop import train
+from genkt.training.stage import Stage
+from genkt.training.train_settings import TrainSettings
+
+
+def train_body(
+    course: Course, name: str, objective: Objective, batches: Batches, settings: TrainSettings
+) -> None:
+    """Train the student's backbone; an interrupted stage is continued.
+
+    The classifier stands still: new as it came, where no earlier stage has trained it. Nothing is
+    validated meanwhile, as its answers would say nothing of the backbone.
+    """
+    if settings.select == "best":
+        warn(
+            course.session, course.draw.index, name,
+            "trains no classifier, so it is not validated: its last weights count, not the best",
+        )  # fmt: skip
+    stage = Stage(
+        name=name,
+        student=course.student,
+        objective=objective,
+        batches=batches,
+        settings=settings,
+        directory=course.directory / name,
+        seed=draw_seed(course.draw, name),
+        log=course.log,
+    )
+    with _still_classifier(course.student):
+        cost, records = train(course.session.fabric, stage)
+    course.add(name, cost, records)
+
+
+@contextmanager
+def _still_classifier(student: Backbone) -> Iterator[None]:
+    """No gradient and so no weight decay for the classifier; afterwards all is as it was."""
+    parameters = student.classifier_parameters()
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, was_trainable in zip(parameters, before, strict=True):
+            parameter.requires_grad_(was_trainable)

@@ -1,0 +1,77 @@
+"""Choosing a method's beta on held-out labels, without what was made of the held-out images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from genkt.data.images import ImageSet
+from genkt.data.splits import holdout
+from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.losses.logits import cross_entropy
+from genkt.methods.base import MethodOptions
+from genkt.methods.build import beta_candidates, with_beta
+from genkt.models.backbone import Backbone
+from genkt.runs.pool import Draw
+from genkt.runs.session import Session
+from genkt.training.predictions import predict
+from genkt.types import UNLABELLED, Cost
+
+Trial = Callable[[Draw, Backbone, MethodOptions, str], Cost]
+"""(draw, student to train, options, name) -> what it cost."""
+
+FOLDER = "search"
+"""Of the trials, in the folder of the student that they are for."""
+
+
+def searched(
+    session: Session, draw: Draw, student: Backbone, options: MethodOptions, trial: Trial, name: str
+) -> tuple[MethodOptions, Cost]:
+    """Replace ``beta=search`` by the candidate that does best on a held-out tenth of the labels.
+
+    Every candidate trains a copy of the student on the other labels, without what was synthesized
+    from the held-out images. Best: most right answers, then lowest cross-entropy, then the smaller
+    beta. The student itself is trained on all labels afterwards.
+
+    Args:
+        name: of the stage.
+    """
+    candidates = beta_candidates(options)
+    if not candidates:
+        return options, Cost()
+    kept, held = holdout(draw.images.select(draw.labelled), 0.1, draw.seed, "beta")
+    labels = np.full_like(draw.labels, UNLABELLED)
+    labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
+    part = replace(
+        _without(session, draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
+    )
+    prefix = FOLDER if name == "distil" else f"{FOLDER}-{name}"
+    total, scores = Cost(), []
+    for beta in candidates:
+        learner = copy.deepcopy(student)
+        total += trial(part, learner, with_beta(options, beta), f"{prefix}-{beta:g}")
+        accuracy, loss = _held_out_score(session, learner, draw.images.select(draw.labelled[held]))
+        scores.append((-accuracy, loss, beta))
+    return with_beta(options, min(scores)[2]), total
+
+
+def _without(session: Session, draw: Draw, rows: np.ndarray) -> Draw:
+    """The draw without some labelled rows as transfer images, and what was made of them."""
+    hidden = {draw.images.ids[row] for row in rows}
+    if session.sets and len(draw.transfer):
+        records = session.sets[draw.index].found.records()
+        made = draw.transfer[[record.parent in hidden for record in records]]
+    else:
+        made = session.pool.made_of(draw.transfer, hidden)
+    return draw.without_transfer(np.concatenate([rows, made]))
+
+
+def _held_out_score(session: Session, student: Backbone, images: ImageSet) -> tuple[float, float]:
+    """(accuracy, cross-entropy) on training images, under the fixed view."""
+    dataset = ViewDataset(images, FIXED_VIEW, [student.transform])
+    prediction = predict(student, dataset, device=session.fabric.device)
+    log_probabilities = prediction.probabilities.clamp_min(1e-12).log()
+    return prediction.accuracy, cross_entropy(log_probabilities, prediction.labels).item()

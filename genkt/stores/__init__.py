@@ -1,0 +1,1 @@
+"""Teacher outputs and embeddings on disk: chunk files that cannot go stale."""

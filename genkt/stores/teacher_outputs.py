@@ -1,0 +1,370 @@
+"""One teacher's outputs on disk: written once, memory-mapped, never stale.
+
+A finished store is a folder named by the fingerprint of its identity::
+
+    <home>/<fingerprint>/meta.json      identity, layout, a digest of every chunk, its own digest
+    <home>/<fingerprint>/features.npy   [rows, D] float16 or float32
+    <home>/<fingerprint>/logits.npy     [rows, C]
+    <home>/<fingerprint>/feature_map.npy  [rows, D * H' * W'], where asked for
+    <home>/<fingerprint>.partial/       the same while it is written, with progress.json
+    <home>/<fingerprint>.lock           held by the process that writes
+
+Row = sample index * K + view index. Rows are written in order. A *commit* flushes them to the
+disk and only then replaces ``progress.json`` in one step, so after SIGKILL or a power cut the
+committed rows are whole and writing goes on behind them; digests are checked before it does.
+The folder gets its final name as the last act.
+
+When a store is opened its identity, its own digest, the array headers and the exact file sizes
+are always checked. Every chunk's digest is checked up to ``CHECKED_BYTES``; of a larger store that
+many bytes, spread evenly, are checked, and ``OutputStore.verify`` reads all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genkt.data.views import ViewSpec
+from genkt.disk import make_folder, naming_place, require_free
+from genkt.files import discard, write_signed
+from genkt.io import fingerprint, fingerprint_ids, held
+from genkt.stores.chunk_files import (
+    FORMAT,
+    ChunkDigests,
+    MappedArray,
+    NonFiniteError,
+    StoreError,
+    StoreLayout,
+    check_chunks,
+    check_file,
+    decoding_key,
+    layout_of,
+    read_facts,
+    read_rows,
+    require,
+    sync_folder,
+    write_all,
+)
+from genkt.types import ModelOutput
+
+__all__ = [
+    "NonFiniteError",
+    "OutputStore",
+    "StoreError",
+    "StoreLayout",
+    "StoreWriter",
+    "store_identity",
+    "store_lock",
+    "store_path",
+]
+
+logger = logging.getLogger(__name__)
+
+CHECKED_BYTES = 256 << 20
+_COMMIT_SECONDS = 2.0
+
+
+def store_identity(
+    *, teacher: str, transform: Mapping[str, Any], views: ViewSpec, dtype: str,
+    outputs: Sequence[str], precision: str, ids: Sequence[str],
+    map_shape: tuple[int, int, int] | None = None, decoding: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything a stored value depends on; stores of unequal identity never share a folder.
+
+    Args:
+        teacher: fingerprint of its weights.  transform: its input transform.
+        precision: what the forward pass computed in.  ids: N ordered sample ids.
+        map_shape: (D, H', W') of the feature maps; None where none are stored.
+        decoding: see ``ImageSet.decoding``.
+    """
+    maps = {} if map_shape is None else {"map_shape": list(map_shape)}
+    return {
+        "format": FORMAT,
+        "teacher": teacher,
+        "transform": dict(transform),
+        "views": views.as_dict(),
+        "dtype": dtype,
+        "outputs": list(outputs),
+        "precision": precision,
+        "num_samples": len(ids),
+        "ids": fingerprint_ids(ids),
+        **maps,
+        **decoding_key(decoding),
+    }
+
+
+def store_path(home: Path, identity: Mapping[str, Any]) -> Path:
+    """The folder of the finished store."""
+    return home / fingerprint(identity)
+
+
+def store_lock(home: Path, identity: Mapping[str, Any]) -> AbstractContextManager[float]:
+    """Hold the store's lock; a second process waits here. Released when its holder dies."""
+    path = store_path(home, identity).with_suffix(".lock")
+    return held(path, f"another process is computing {path.stem}; waiting for it")
+
+
+class OutputStore:
+    """A finished store, read through a memory map; safe to share with worker processes.
+
+    Example:
+        >>> import tempfile
+        >>> layout = StoreLayout(num_rows=2, widths={"logits": 3}, dtype="float16")
+        >>> writer = StoreWriter(Path(tempfile.mkdtemp()), {"teacher": "a"}, layout)
+        >>> writer.write(0, {"logits": torch.eye(2, 3)})
+        >>> writer.finish().rows([1, 0]).logits
+        tensor([[0., 1., 0.],
+                [1., 0., 0.]])
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], layout: StoreLayout) -> None:
+        """Map the arrays of a store that ``open`` has checked."""
+        self.path, self.identity, self.layout = path, dict(identity), layout
+        self._arrays = {name: MappedArray(path, name, layout) for name in layout.widths}
+
+    @classmethod
+    def open(cls, path: Path, identity: Mapping[str, Any] | None = None) -> OutputStore:
+        """Check a finished store and map it.
+
+        Args:
+            identity: what the store must hold; None: whatever its meta says.
+
+        Raises:
+            StoreError: it is absent, damaged, truncated, or of another identity.
+        """
+        meta = read_facts(path / "meta.json")
+        layout = layout_of(meta, path)
+        require(fingerprint(meta["identity"]) == path.name, path, "its name is not its identity")
+        if identity is not None:
+            same = fingerprint(identity) == fingerprint(meta["identity"])
+            require(same, path, "it was computed for another identity")
+        for name in layout.widths:
+            check_file(path, name, layout)
+        num_chunks = -(-layout.num_rows // layout.chunk_rows)
+        checkable = max(2, num_chunks * CHECKED_BYTES // layout.num_bytes)
+        picked = np.unique(np.linspace(0, num_chunks - 1, min(num_chunks, checkable)).astype(int))
+        check_chunks(path, layout, meta["digests"], picked.tolist())
+        return cls(path, meta["identity"], layout)
+
+    def __len__(self) -> int:
+        return self.layout.num_rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.identity, self.layout)
+
+    def rows(
+        self, indices: Sequence[int] | np.ndarray | Tensor, *, maps: bool = True
+    ) -> ModelOutput:
+        """The outputs of rows, float32 on CPU, in the order asked.
+
+        Args:
+            indices: [B] row = sample index * K + view index; repeats are fine.
+            maps: read feature maps too, where they are stored: a thousand times the numbers.
+
+        Returns:
+            features [B, D] (D = 0 where features were not stored), logits [B, C] or None, and the
+            feature map [B, D, H', W'] or None.
+
+        Raises:
+            IndexError: a row that the store does not have.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {len(self)}")
+        order = np.argsort(wanted)
+        taken = {
+            name: array.take(wanted, order)
+            for name, array in self._arrays.items()
+            if maps or name != "feature_map"
+        }
+        features = taken.get("features", torch.empty(len(wanted), 0))
+        feature_map = taken.get("feature_map")
+        if feature_map is not None and self.layout.map_shape is not None:
+            feature_map = feature_map.reshape(-1, *self.layout.map_shape)
+        return ModelOutput(features, taken.get("logits"), feature_map)
+
+    def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
+        """Refuse a loader whose samples or views are not those the teacher saw.
+
+        Raises:
+            StoreError: other ids, another order, or another view spec.
+        """
+        same_ids = self.identity.get("ids") == fingerprint_ids(ids)
+        require(same_ids, self.path, "it holds other samples, or another order of them")
+        same_views = self.identity.get("views") == views.as_dict()
+        require(same_views, self.path, "the teacher saw other views than the student would")
+
+    def verify(self) -> None:
+        """Read every byte and compare every chunk's digest.
+
+        Raises:
+            StoreError: a chunk differs.
+        """
+        digests = read_facts(self.path / "meta.json")["digests"]
+        num_chunks = -(-self.layout.num_rows // self.layout.chunk_rows)
+        check_chunks(self.path, self.layout, digests, range(num_chunks))
+
+
+class StoreWriter:
+    """Writes a store in row order, from the last commit of an interrupted one if there is any.
+
+    Call it under ``store_lock``.
+
+    Args:
+        home: folder of stores.  identity: see ``store_identity``.
+        commit_seconds: how much work an interruption may lose. Commits also space themselves so
+            that they take at most a hundredth of the time.
+
+    Raises:
+        UserError: the disk has no room for the store.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        identity: Mapping[str, Any],
+        layout: StoreLayout,
+        commit_seconds: float = _COMMIT_SECONDS,
+    ) -> None:
+        self.identity, self.layout = dict(identity), layout
+        self.final = store_path(home, identity)
+        self.partial = self.final.with_suffix(".partial")
+        self.commit_seconds = commit_seconds
+        self.num_done = 0
+        self._digests = {name: ChunkDigests(layout) for name in layout.widths}
+        try:
+            self._resume()
+        except StoreError as error:
+            if self.partial.exists():
+                logger.warning("%s; starting again", error)
+            self._start()
+        self._offsets = {name: check_file(self.partial, name, layout) for name in layout.widths}
+        self._files = {
+            name: open(self.partial / f"{name}.npy", "r+b", buffering=0)  # noqa: SIM115
+            for name in layout.widths
+        }
+        self._next_commit = time.monotonic() + commit_seconds
+
+    def write(self, start_row: int, outputs: Mapping[str, Tensor]) -> None:
+        """Append rows.
+
+        Args:
+            start_row: the first row, which must be ``num_done``.
+            outputs: [B, width] floats of every output of the layout.
+
+        Raises:
+            NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
+        """
+        assert start_row == self.num_done, (start_row, self.num_done)
+        arrays = {name: self._converted(name, outputs[name]) for name in self.layout.widths}
+        num_rows = {len(array) for array in arrays.values()}
+        assert len(num_rows) == 1, num_rows
+        for name, array in arrays.items():
+            # Plain writes, not a writable map: a full disk is an error here, not a killed process.
+            position = self._offsets[name] + start_row * self.layout.row_bytes(name)
+            self._files[name].seek(position)
+            with naming_place(self.partial / f"{name}.npy", num_bytes=self._rest(start_row)):
+                write_all(self._files[name].write, array.data.cast("B"))
+            self._digests[name].update(array)
+        self.num_done += num_rows.pop()
+        if time.monotonic() >= self._next_commit:
+            self.commit()
+
+    def _rest(self, start_row: int) -> int:
+        """Bytes of all rows from one on: so much room is needed until the store is whole."""
+        rows = self.layout.num_rows - start_row
+        return rows * sum(self.layout.row_bytes(name) for name in self.layout.widths)
+
+    def commit(self) -> None:
+        """Make the rows written so far durable, then record that they are."""
+        started = time.monotonic()
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        tails = {name: digests.tail for name, digests in self._digests.items()}
+        write_signed(
+            self.partial / "progress.json",
+            self._meta() | {"num_done": self.num_done, "tails": tails},
+        )
+        now = time.monotonic()
+        self._next_commit = now + max(self.commit_seconds, 100 * (now - started))
+
+    def finish(self) -> OutputStore:
+        """Give the complete store its final name, check it and open it."""
+        assert self.num_done == self.layout.num_rows, (self.num_done, self.layout.num_rows)
+        for name, file in self._files.items():
+            os.fsync(file.fileno())
+            file.close()
+            self._digests[name].close()
+        write_signed(self.partial / "meta.json", self._meta())
+        os.replace(self.partial, self.final)
+        sync_folder(self.final.parent)
+        # Only now: until the rename an interrupted finish is resumed from it.
+        (self.final / "progress.json").unlink(missing_ok=True)
+        return OutputStore.open(self.final, self.identity)
+
+    def close(self) -> None:
+        """Let go of the files without a commit; what was committed is resumed from."""
+        for file in self._files.values():
+            file.close()
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "layout": self.layout.as_dict(),
+            "digests": {name: digests.closed for name, digests in self._digests.items()},
+        }
+
+    def _start(self) -> None:
+        discard(self.partial)
+        make_folder(self.partial)
+        require_free(self.partial, self.layout.num_bytes, "teacher cache")
+        for name, width in self.layout.widths.items():
+            shape = (self.layout.num_rows, width)
+            np.lib.format.open_memmap(
+                self.partial / f"{name}.npy", "w+", dtype=np.dtype(self.layout.dtype), shape=shape
+            )
+
+    def _resume(self) -> None:
+        """Take up a partial store; StoreError where there is none that can be trusted."""
+        progress = read_facts(self.partial / "progress.json")
+        layout = layout_of(progress, self.partial)
+        same = layout == self.layout and progress["identity"] == self.identity
+        require(same, self.partial, "it is another store's")
+        for name in layout.widths:
+            check_file(self.partial, name, layout)
+        num_done, digests = progress["num_done"], progress["digests"]
+        num_whole = num_done // layout.chunk_rows
+        check_chunks(self.partial, layout, digests, range(num_whole))
+        start = num_whole * layout.chunk_rows
+        resumed = {}
+        for name in layout.widths:
+            resumed[name] = ChunkDigests(layout, digests[name])
+            rest = read_rows(self.partial, name, layout, start, num_done)
+            values = np.frombuffer(rest, layout.dtype).reshape(-1, layout.widths[name])
+            resumed[name].update(values)
+            intact = resumed[name].tail == progress["tails"][name]
+            require(intact, self.partial, f"{name} rows {start}..{num_done} are damaged")
+        self.num_done, self._digests = num_done, resumed
+
+    def _converted(self, name: str, values: Tensor) -> np.ndarray:
+        """[B, width] values in the store's dtype, all finite."""
+        assert values.shape[1:] == (self.layout.widths[name],), (name, tuple(values.shape))
+        values = values.detach().cpu()
+        stored = values.to(getattr(torch, self.layout.dtype)).contiguous()
+        finite = torch.isfinite(stored).all(dim=1)
+        if not finite.all():
+            at_fault = (~finite).nonzero().flatten()
+            overflow = bool(torch.isfinite(values[at_fault]).all())
+            rows = (at_fault + self.num_done).tolist()
+            raise NonFiniteError(rows, name, overflow, self.layout.dtype)
+        array: np.ndarray = stored.numpy()
+        return array

@@ -1,0 +1,270 @@
+"""``genkt synthesize`` from its settings: sources and models, then the synthesis or an estimate."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from genkt.bounds import Count, CountOrNone
+from genkt.config.data_settings import DataSettings, EmbeddedData
+from genkt.config.synthesis_settings import DiggSettings, InversionSettings, SynthesisSettings
+from genkt.config.transfer_settings import TeacherSettings
+from genkt.data.images import ImageSet
+from genkt.data.splits import Splits
+from genkt.disk import require_writable, size_text
+from genkt.execution.ranks import ALONE, Processes, device_here
+from genkt.execution.tasks import ExecutorSettings, processes_of
+from genkt.generative.completer import ImageCompleter
+from genkt.generative.generator import SHIPPED
+from genkt.io import derive_seed
+from genkt.models.backbone import Backbone
+from genkt.readers.folders import read_unlabelled
+from genkt.runs.pool import chosen_images, load_splits
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.session import teacher_factories, teacher_specs
+from genkt.synthesis.plan_images import ordered_sources
+from genkt.synthesis.shard import ModelNames, Models, load_completer
+from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis
+from genkt.training.fabric import keep_freed_memory, make_fabric, peak_memory
+from genkt.training.teacher_shards import TeacherSource
+from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.set_files import HEADER
+from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
+
+_TRIED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig(SynthesisSettings):
+    """Everything ``genkt synthesize`` needs; see ``configs/synthesize.yaml`` for each key."""
+
+    data: DataSettings
+    teacher: TeacherSettings
+    out: str
+    generator: str
+    sources: Literal["train", "labelled", "all"]
+    draw: CountOrNone
+    images: str | list[str] | None
+    num_images: Count | None
+    device: Literal["auto", "cpu", "cuda"]
+    executor: ExecutorSettings
+    overwrite: bool
+    dry_run: bool
+
+    def __post_init__(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises:
+            UserError: one line a fault.
+        """
+        super().__post_init__()
+        if self.num_images is not None and not hasattr(self.synthesis, "num_images"):
+            raise UserError(
+                "num_images: expected null with synthesis=irf, which makes one image of each "
+                "source; max_sources takes fewer sources"
+            )
+        if isinstance(self.teacher.model, list):
+            raise UserError("teacher: expected one model to filter or invert, got a list")
+
+    @property
+    def settings(self) -> SynthesisSettings:
+        """What the synthesis itself needs to know."""
+        values = {f.name: getattr(self, f.name) for f in fields(SynthesisSettings)}
+        method = self.synthesis
+        if self.num_images is not None and isinstance(method, (DiggSettings, InversionSettings)):
+            values["synthesis"] = replace(method, num_images=self.num_images)
+        return SynthesisSettings(**values)
+
+
+@dataclass(frozen=True)
+class GivenModels:
+    """Objects given in Python instead of settings; None: the settings count."""
+
+    data: ImageSet | Splits | None = None
+    generator: ImageCompleter | None = None
+    teacher: Backbone | None = None
+
+
+def synthesize(
+    config: SynthesizeConfig, command: str, given: GivenModels | None = None
+) -> TransferSet:
+    """Read the sources, load the models, and make or continue the set.
+
+    Raises:
+        UserError: every mistake in settings, data or models, before anything is written.
+    """
+    given = given or GivenModels()
+    settings = config.settings
+    folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
+    device, processes = _joined(config)
+    sources = read_sources(config, given.data)
+    models = load_models(config, given, device)
+    if processes.rank == 0:
+        _warn(config, sources, given)
+    return run_synthesis(
+        settings,
+        sources,
+        folder.path,
+        generator=models.generator,
+        teacher=models.teacher,
+        names=_names(config, models, given),
+        executor=config.executor,
+        processes=processes,
+        plain=asdict(config),
+        command=command,
+        overwrite=config.overwrite,
+    )
+
+
+def _joined(config: SynthesizeConfig) -> tuple[torch.device, Processes]:
+    """This process's device, and the processes that share the work.
+
+    Those of torchrun can wait for each other; others, such as srun's, meet in files alone.
+    """
+    processes = processes_of(config.executor)
+    if processes.world_size > 1 and "MASTER_ADDR" in os.environ:
+        device = make_fabric("fp32", config.device).device
+        return device, processes_of(config.executor)
+    device = torch.device(device_here(config.device))
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device, processes
+
+
+def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> ModelNames | None:
+    """How other processes load the models; None where one was given as an object."""
+    if given.generator is not None or given.teacher is not None:
+        return None
+    teacher = None
+    if models.teacher is not None:
+        seed = derive_seed(config.seed, "teacher")
+        teacher = TeacherSource(teacher_specs(config.teacher)[0], seed, config.device)
+    generator = config.generator if models.generator is not None else None
+    return ModelNames(generator, teacher, config.device)
+
+
+def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> None:
+    """What a careful colleague would say before the work starts."""
+    for entry in sources.skipped:
+        logger.warning("left out: %s: %s", entry.path, entry.reason)
+    foreign = config.images is not None or not isinstance(config.data, EmbeddedData)
+    used = given.generator is None and not isinstance(config.synthesis, InversionSettings)
+    if foreign and used and config.generator.startswith(SHIPPED):
+        logger.warning(
+            "generator: %s knows small drawn characters only, your images may be nothing like "
+            "that; genkt prime and genkt convert make others",
+            config.generator,
+        )
+
+
+def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None) -> ImageSet:
+    """The images that the settings start from; test and validation images never are.
+
+    Args:
+        data: given in Python: the images themselves, or parts to choose from.
+
+    Raises:
+        UserError: nothing there, or labels that cannot be drawn.
+    """
+    if isinstance(data, ImageSet):
+        return data
+    if config.images is not None:
+        if config.sources != "train":
+            raise UserError(f"images: takes the place of data; leave out sources={config.sources}")
+        roots = [config.images] if isinstance(config.images, str) else config.images
+        return read_unlabelled(roots)
+    splits = load_splits(config.data, config.seed, data)
+    for note in splits.notes if processes_of(config.executor).rank == 0 else ():
+        logger.warning(note)
+    return chosen_images(config.data, splits, config.sources, seed=config.seed, draw=config.draw)
+
+
+def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.device) -> Models:
+    """The networks that the method and the filters need, on the device.
+
+    Raises:
+        UserError: one that is not there, or does not fit the method.
+    """
+    settings, inverts = config.settings, isinstance(config.synthesis, InversionSettings)
+    generator, teacher = given.generator, given.teacher
+    if inverts:
+        generator = None
+    elif generator is None:
+        generator = load_completer(config.generator, device)
+    if not (inverts or settings.filters.needs_teacher):
+        teacher = None
+    elif teacher is None:
+        teacher = teacher_factories(config.teacher)[0](None, derive_seed(config.seed, "teacher"))
+    if teacher is not None:
+        teacher = teacher.freeze().to(device)
+    check_models(settings, generator, teacher)
+    return Models(generator, teacher)
+
+
+def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
+    """What the synthesis would cost, from a small one of its own; nothing stays on disk.
+
+    Raises:
+        UserError: whatever would stop the real one at its start.
+    """
+    given = given or GivenModels()
+    RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
+    device, processes = _joined(config)
+    sources = read_sources(config, given.data)
+    models = load_models(config, given, device)
+    settings, few = config.settings, _few(config.settings)
+    plan = Synthesis(settings, ordered_sources(sources, settings), Path(), models).plan
+    with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
+        for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
+            work = Synthesis(few, ordered_sources(sources, few), Path(temporary, attempt), models)
+            started = time.perf_counter()
+            work.make_shards(ALONE, progress=False)
+            seconds = time.perf_counter() - started
+        tried = work.plan.num_images
+        size = sum(p.stat().st_size for p in Path(temporary, attempt).rglob("*") if p.is_file())
+    if isinstance(settings.synthesis, InversionSettings):
+        seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
+    total = seconds / tried * plan.num_images / processes.world_size
+    disk = size / tried * plan.num_images
+    free = require_writable(config.out, disk, "the set")
+    return "\n".join(
+        [
+            "dry run: everything fits; nothing was written",
+            f"  images     {plan.num_images} of {plan.num_sources} "
+            + ("classes" if models.generator is None else "sources"),
+            f"  shards     {plan.num_shards} of {plan.shard_size}",
+            f"  time       about {_duration(total)} on {device} x {processes.world_size}, "
+            f"{tried / seconds:.1f} images/s each",
+            f"  memory     about {peak_memory(device) / 1e9:.1f} GB",
+            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
+        ]
+    )
+
+
+def _few(settings: SynthesisSettings) -> SynthesisSettings:
+    """A batch or two of the same work."""
+    method, count = settings.synthesis, 2 * settings.batch_size
+    if isinstance(method, InversionSettings):
+        count = min(method.num_images, method.inversion.batch_size)
+        short = replace(method.inversion, steps=_TRIED_STEPS)
+        method = replace(method, num_images=count, inversion=short)
+    elif isinstance(method, DiggSettings):
+        method = replace(method, num_images=count)
+    most = min(settings.max_sources or count, count)
+    filters = replace(settings.filters, max_similarity=None)
+    return replace(settings, synthesis=method, max_sources=most, filters=filters)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

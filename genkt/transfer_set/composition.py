@@ -1,0 +1,360 @@
+"""Transfer sets in Python: images with labels, shares and provenance, composed of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from genkt.data.images import ImageSet, concat
+from genkt.io import home_path
+from genkt.transfer_set.parts import (
+    NO_PARTS,
+    SOURCES,
+    Part,
+    PlainRecords,
+    Provenance,
+    capped_rows,
+    first_rows,
+    nested_parts,
+    shares_text,
+    split_rows,
+    without_classes,
+)
+from genkt.transfer_set.set_files import ImageFiles, Record, Source, read_tokens
+from genkt.types import UserError
+
+_TOGETHER = 1024
+"""Records in memory while all are read."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a set lies on disk.
+
+    Args:
+        directory: its folder.
+        header: what ``transfer_set.json`` holds.
+        starts: [shards + 1] the row that each shard starts at.
+    """
+
+    directory: Path
+    header: Mapping[str, Any]
+    starts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TransferSet:
+    """Images to distil on, with what is known of each: saved ones, or composed of others.
+
+    Every method gives another set and leaves this one as it is; no image is opened or copied
+    before it is loaded or saved. Made by ``open``, ``of`` and ``mix``.
+
+    Example:
+        >>> import tempfile
+        >>> from genkt.data.images import from_arrays
+        >>> def drawn(name, count):
+        ...     pixels = np.random.default_rng(count).integers(0, 256, (count, 8, 8), np.uint8)
+        ...     return TransferSet.of(from_arrays(pixels, [-1] * count, (), name))
+        >>> made, few = drawn("made", 30), drawn("few", 4)
+        >>> made.cap(10).concat(few)
+        TransferSet(14 real images)
+        >>> mixed = TransferSet.mix({"made": (made, 0.75), "few": (few, 0.25)})
+        >>> mixed
+        TransferSet(34 real images; 75 % made (30), 25 % few (4))
+        >>> saved = mixed.save(tempfile.mkdtemp() + "/set")
+        >>> len(TransferSet.open(saved.directory)), saved.record(33).detail["original"][:6]
+        (34, 'few/3#')
+
+    Args:
+        images: N images, opened lazily.
+        provenance: where each of them comes from.
+        parts: of a mix, each with its share of every batch; empty: all rows come equally often.
+        part_of: [N] the part of each row; empty where there are none.
+        stored: where the set lies, None for one that was composed.
+    """
+
+    images: ImageSet
+    provenance: Provenance
+    parts: tuple[Part, ...] = ()
+    part_of: NDArray[np.int64] = field(default_factory=NO_PARTS.copy)
+    stored: Stored | None = None
+
+    @classmethod
+    def open(cls, location: str | Path | Sequence[str]) -> TransferSet:
+        """A saved set, or real images wherever ``open_images`` finds them; of a list, all.
+
+        Raises:
+            UserError: nothing there, a set that is not finished, or damage.
+        """
+        if not isinstance(location, (str, Path)):
+            if not location:
+                raise UserError("expected at least one place to read images from, came none")
+            first, *others = [cls.open(each) for each in location]
+            return first.concat(*others)
+        from genkt.transfer_set.read_set import is_transfer_set, read_transfer_set
+
+        if is_transfer_set(location):
+            return read_transfer_set(location)
+        from genkt.transfer_set.open_images import open_images
+
+        return cls.of(open_images(location))
+
+    @classmethod
+    def of(
+        cls,
+        images: ImageSet,
+        source: Source = "real",
+        *,
+        records: Callable[[int], Record] | None = None,
+    ) -> TransferSet:
+        """A set of images at hand.
+
+        Args:
+            source: of all of them.
+            records: the provenance of a row where more is known; called when it is asked for.
+        """
+        reader = PlainRecords(images, source) if records is None else _EachRecord(records)
+        sources = np.full(len(images), SOURCES.index(source))
+        return cls(images, Provenance.of(reader, sources))
+
+    @classmethod
+    def mix(cls, members: Mapping[str, tuple[TransferSet, float]]) -> TransferSet:
+        """Sets that share every batch: so much of it from each, however many images it has.
+
+        Args:
+            members: by name a set and its share; shares are weights and need not add up to 1. A
+                mix in a mix divides its share among its own parts.
+
+        Raises:
+            UserError: no member, one without images or share, a share that is no number above 0.
+        """
+        parts: list[Part] = []
+        part_of = []
+        for name, given in members.items():
+            if not isinstance(given, tuple):
+                raise UserError(f"mix: expected (set, share) for {name}, came {given!r}")
+            member, share = given
+            if not len(member):
+                raise UserError(f"mix: {name} has no images")
+            own = member.part_of if member.parts else np.zeros(len(member), np.int64)
+            part_of.append(own + len(parts))
+            parts += nested_parts(name, member.parts, share)
+        if not parts:
+            raise UserError("mix: expected at least one set, came none")
+        plain = [member.flat() for member, _ in members.values()]
+        joined = plain[0].concat(*plain[1:])
+        return replace(joined, parts=tuple(parts), part_of=np.concatenate(part_of), stored=None)
+
+    def flat(self) -> TransferSet:
+        """The same images, all of which come equally often."""
+        return replace(self, parts=(), part_of=NO_PARTS)
+
+    def concat(self, *others: TransferSet) -> TransferSet:
+        """The images of this set, then those of the others; all come equally often.
+
+        Raises:
+            UserError: class names that disagree (``without_labels`` drops them), or a mix among
+                several sets: the shares of its parts would mean nothing beside the other images.
+        """
+        if not others:
+            return self
+        members = (self, *others)
+        if any(member.parts for member in members):
+            raise UserError("concat: a mix has shares; give its parts and the other sets to mix")
+        images = concat(*(member.images for member in members))
+        return TransferSet(images, self.provenance.join([each.provenance for each in others]))
+
+    def with_labelled(self, images: ImageSet, share: float | None = None) -> TransferSet:
+        """This set and a few labelled images beside it.
+
+        Args:
+            images: the labelled images; only their pictures count.
+            share: of every batch, above 0 and below 1; None: each image comes as often as others.
+
+        Raises:
+            UserError: a share out of bounds, or none where this set is a mix.
+        """
+        few = TransferSet.of(without_classes(images))
+        if share is None:
+            return self.without_labels().concat(few)
+        if not 0 < share < 1:
+            raise UserError(f"with_labelled: expected a share above 0 and below 1, came {share}")
+        members = {"set": (self.without_labels(), 1 - share), "labelled": (few, share)}
+        return TransferSet.mix(members)
+
+    def select(self, rows: ArrayLike) -> TransferSet:
+        """The images at some rows (integers in any order, or N booleans).
+
+        Raises:
+            IndexError: a row that is not there.
+        """
+        images = self.images.select(rows)
+        chosen = np.asarray(rows)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
+        part_of = self.part_of[chosen] if self.parts else NO_PARTS
+        return TransferSet(images, self.provenance.select(chosen), self.parts, part_of)
+
+    def cap(self, most: int, seed: int = 0) -> TransferSet:
+        """At most so many images, in their order, drawn by seed; fewer are among more.
+
+        Raises:
+            UserError: a number below 0.
+        """
+        if most < 0:
+            raise UserError(f"cap: expected a number of images, at least 0, came {most}")
+        return self.select(capped_rows(self.images.ids, most, seed))
+
+    def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:
+        """About ``share * N`` images drawn by seed, and the others, each in their order.
+
+        Copies of one picture are on one side; see ``split_rows``.
+
+        Raises:
+            UserError: a share outside 0..1.
+        """
+        first, second = split_rows(self.images.ids, share, seed)
+        return self.select(first), self.select(second)
+
+    def deduplicate(self) -> TransferSet:
+        """The first of all images with the same content; near copies: ``genkt.deduplicate``."""
+        return self.select(np.unique(first_rows(self.images.ids)))
+
+    def without_labels(self) -> TransferSet:
+        """The same images without labels and class names."""
+        return replace(self, images=without_classes(self.images))
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        files: ImageFiles | None = None,
+        shard_size: int = 1000,
+        header: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+    ) -> TransferSet:
+        """Write the set to a folder; a second call continues one that was interrupted.
+
+        The same set gives the same bytes. Of a mix the shares are kept, of every image its
+        provenance and (``detail["original"]``) the id it had first.
+
+        Args:
+            path: the folder.
+            files: how images are stored; None: ``ImageFiles()``.
+            shard_size: images a shard.
+            header: more facts for ``transfer_set.json``, e.g. ``funnel``.
+            progress: show a bar; None: on a terminal.
+
+        Returns:
+            The set as saved.
+
+        Raises:
+            UserError: a folder that holds something else, or an image that cannot be read.
+        """
+        from genkt.transfer_set.save_set import save_set
+
+        return save_set(self, home_path(path), files or ImageFiles(), shard_size,
+                        header or {}, progress)  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        counts = self.counts()
+        sources = ", ".join(f"{n} {name}" for name, n in counts.items())
+        text = f"{sources} images" if len(counts) == 1 else f"{len(self)} images: {sources}"
+        text += f" in {self.stored.directory}" if self.stored else ""
+        text += f"; {shares_text(self.parts, self.part_counts())}" if self.parts else ""
+        return f"TransferSet({text if counts else 'no images'})"
+
+    def counts(self) -> dict[str, int]:
+        """Images by source: real, retrieved, synthesized."""
+        return self.provenance.counts()
+
+    def part_counts(self) -> dict[str, int]:
+        """Images of every part of a mix, by name."""
+        numbers = np.bincount(self.part_of, minlength=len(self.parts)).tolist()
+        return {part.name: n for part, n in zip(self.parts, numbers, strict=True)}
+
+    def record(self, index: int) -> Record:
+        """Provenance of the image at ``index``."""
+        return self.read([index])[0]
+
+    def records(self) -> Iterator[Record]:
+        """Provenance of every image, in order; few records are in memory at a time."""
+        for start in range(0, len(self), _TOGETHER):
+            yield from self.read(range(start, min(start + _TOGETHER, len(self))))
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Record]:
+        """Provenance of the images at some rows.
+
+        Raises:
+            IndexError: a row that is not there.
+            UserError: a manifest that was damaged or changed since the set was opened.
+        """
+        chosen = np.asarray(rows, dtype=np.int64)
+        outside = (chosen < 0) | (chosen >= len(self))
+        if outside.any():
+            raise IndexError(
+                f"expected an index from 0 to {len(self) - 1}, came {chosen[outside][0]}"
+            )
+        records = self.provenance.read(chosen)
+        for place, row in enumerate(chosen.tolist()):
+            if records[place].id != self.images.ids[row]:
+                raise UserError(
+                    f"{self.images.ids[row]}: its record is another's ({records[place].id}); the "
+                    "set changed since it was opened"
+                )
+            if records[place].label != (label := int(self.images.labels[row])):
+                records[place] = replace(records[place], label=label)
+        return records
+
+    @property
+    def directory(self) -> Path:
+        """The folder of a saved set.
+
+        Raises:
+            UserError: it was composed and has none.
+        """
+        return self._saved.directory
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """What ``transfer_set.json`` of a saved set holds; {} of one that was composed."""
+        return self.stored.header if self.stored else {}
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards a saved set is stored in."""
+        return len(self.starts) - 1
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """[shards + 1] the row that each shard of a saved set starts at."""
+        return self._saved.starts
+
+    @property
+    def _saved(self) -> Stored:
+        if self.stored is None:
+            raise UserError("a composed transfer set has no folder of its own; save(...) it first")
+        return self.stored
+
+    def tokens(self, shard: int) -> dict[str, NDArray[Any]]:
+        """A shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds`` [n].
+
+        Raises:
+            UserError: a set that was not made from tokens, or a damaged file.
+        """
+        return read_tokens(self.directory, shard)
+
+
+@dataclass(frozen=True)
+class _EachRecord:
+    record: Callable[[int], Record]
+
+    def __call__(self, rows: NDArray[np.int64]) -> list[Record]:
+        return [self.record(row) for row in rows.tolist()]

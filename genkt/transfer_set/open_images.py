@@ -1,0 +1,253 @@
+"""What a user types for a set of images, opened: a folder, tars, a saved set, a named data set."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from genkt.data.images import ImageSet, Skipped, concat
+from genkt.io import did_you_mean, nearby, shown
+from genkt.readers.folders import read_unlabelled
+from genkt.readers.huggingface import read_huggingface
+from genkt.readers.listing import holds_images
+from genkt.readers.system_files import file_kind, folder_kind
+from genkt.readers.tars import read_tars
+from genkt.readers.torchvision_sets import read_torchvision_part
+from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.set_files import HEADER
+from genkt.types import UNLABELLED, UserError
+
+logger = logging.getLogger("genkt")
+
+FORMS = (
+    "a folder of images, a saved transfer set, tars (shards/*.tar, train-{000..012}.tar), "
+    "hf:NAME_OR_PATH[:split], torchvision:NAME:ROOT[:part] or a list of these"
+)
+"""The forms of a location, for messages."""
+
+_SCHEMES = ("hf", "torchvision")
+_SCHEME = re.compile(r"(\w{2,}):")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_NAMES = 1_000_000
+
+
+class _Reading(TypedDict):
+    """How a source is read; see ``open_images``."""
+
+    max_skipped: int | float
+    num_threads: int | None
+    progress: bool | None
+
+
+def open_images(
+    location: str | Path | Sequence[str | Path],
+    *,
+    max_skipped: int | float = 0.05,
+    num_threads: int | None = None,
+    progress: bool | None = None,
+) -> ImageSet:
+    """Open the images that a location names, with their labels where the source has any.
+
+    - ``photos``: every image below the folder, unlabelled; of a folder that only has tars, those;
+    - ``runs/synth``: a saved transfer set;
+    - ``shards/*.tar``, ``a.tar``, ``train-{000..012}.tar``: WebDataset tars;
+    - ``hf:NAME_OR_PATH[:split]``: a Hugging Face data set, of the hub or saved to disk;
+    - ``torchvision:NAME:ROOT[:part]``: a torchvision data set, by default its train part;
+    - a list of these, whose classes are matched by name.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> root = Path(tempfile.mkdtemp())
+    >>> Image.new("RGB", (8, 8), "red").save(root / "a.png")
+    >>> open_images(root)
+    ImageSet(1 images, 0 classes, 0 labelled)
+    >>> open_images([root, "torchvision:fake::test"])
+    ImageSet(201 images, 10 classes, 200 labelled)
+
+    Args:
+        location: one location or several. Equal files of equal name count once (the others are
+            in ``skipped``), so that no two ids are the same.
+        max_skipped: images of each source that may be unusable: a number, or a share (float).
+        num_threads: decoding threads, by default up to 8.
+        progress: show a bar; None for only on a terminal.
+
+    Raises:
+        UserError: a location of no known form, one that is not there, holds no image or comes
+            twice, or more unusable images than allowed.
+    """
+    given = [location] if isinstance(location, (str, Path)) else list(location)
+    if not given:
+        raise UserError(f"came an empty list of locations. Expected {FORMS}")
+    names = [name for each in given for name in _expand(str(each))]
+    _refuse_repeats(names)
+    reading = _Reading(max_skipped=max_skipped, num_threads=num_threads, progress=progress)
+    return _without_repeats(_union(list(_open_all(names, reading))))
+
+
+def _expand(location: str) -> list[str]:
+    """The paths that a pattern stands for; anything else as it is."""
+    location = os.path.expanduser(location)
+    if os.path.lexists(location) or _scheme(location):
+        return [location]
+    names = list(_braces(location))
+    found = [path for name in names for path in _glob(name)]
+    if not found:
+        raise UserError(f"{location}: nothing there has such a name. Expected {FORMS}")
+    missing = [name for name in found if not os.path.exists(name)]
+    if missing and names != [location]:
+        raise UserError(
+            f"{location}: {len(missing)} of {len(found)} are missing, the first is {missing[0]}"
+        )
+    if missing:
+        close = nearby(os.path.abspath(location)) or "."
+        raise UserError(f"{shown(location)}: does not exist{close} Expected {FORMS}")
+    return found
+
+
+def _glob(name: str) -> list[str]:
+    """Paths of a pattern; it finds nothing in system folders but where it names them."""
+    if not glob.has_magic(name):
+        return [name]
+    found = sorted(glob.glob(name, recursive=True))
+    kept = [path for path in found if not _is_system(path, set(Path(name).parts))]
+    if out := len(found) - len(kept):
+        first = next(path for path in found if path not in kept)
+        logger.warning("%s: left out %d system files and folders (e.g. %s)", name, out, first)
+    return kept
+
+
+def _is_system(path: str, named: set[str]) -> bool:
+    """Whether a path leads into a system folder, or to such a file, that nobody named."""
+    *folders, last = Path(path).parts
+    kinds = [folder for folder in folders if folder_kind(folder)]
+    if file_kind(last) if os.path.isfile(path) else folder_kind(last):
+        kinds.append(last)
+    return not named.issuperset(kinds)
+
+
+def _braces(text: str) -> Iterator[str]:
+    """``a-{00..11}.tar`` and ``{x,y}.tar`` written out, as a shell does it."""
+    match = _BRACES.search(text)
+    if match is None:
+        yield text
+        return
+    choices = match[1].split(",")
+    if span := _RANGE.fullmatch(match[1]):
+        first, last = int(span[1]), int(span[2])
+        if not first <= last < first + _MOST_NAMES:
+            raise UserError(f"{text}: expected an ascending range of at most {_MOST_NAMES} numbers")
+        choices = [str(number).zfill(len(span[1])) for number in range(first, last + 1)]
+    for choice in choices:
+        yield from _braces(text[: match.start()] + choice + text[match.end() :])
+
+
+def _scheme(location: str) -> str:
+    """``hf`` or ``torchvision`` where the location starts so, "" for a path."""
+    match = _SCHEME.match(location)
+    if match is None or os.path.lexists(location):
+        return ""
+    if match[1] not in _SCHEMES:
+        raise UserError(
+            f"{location}: '{match[1]}:' is no kind of location."
+            f"{did_you_mean(match[1], _SCHEMES)} Expected {FORMS}"
+        )
+    return match[1]
+
+
+def _refuse_repeats(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        key = name if _scheme(name) else os.path.realpath(name)
+        if key in seen:
+            raise UserError(f"{name}: given twice, its images would count twice: give it once")
+        seen.add(key)
+
+
+def _open_all(names: Sequence[str], reading: _Reading) -> Iterator[ImageSet]:
+    """Folders are read together, and so are tars: the ids of tars start where all of them lie."""
+    folders: list[str] = []
+    tars: list[str] = []
+    others: list[ImageSet] = []
+    for name in names:
+        if scheme := _scheme(name):
+            others.append(_open_named(scheme, name.partition(":")[2], reading))
+        elif os.path.isfile(name):
+            tars.append(_tar(name))
+        elif _is_saved(Path(name)):
+            others.append(read_transfer_set(name).images)
+        elif inside := _tars_alone(Path(name)):
+            tars += inside
+        else:
+            folders.append(name)
+    if folders:
+        yield read_unlabelled(folders, **reading)
+    if tars:
+        yield read_tars(tars, **reading)
+    yield from others
+
+
+def _open_named(scheme: str, name: str, reading: _Reading) -> ImageSet:
+    if scheme == "hf":
+        # A split may hold colons itself (train[:10%]), a path hardly does.
+        path, _, split = name.partition(":")
+        return read_huggingface(path, split or None, **reading)
+    dataset, _, rest = name.partition(":")
+    root, _, part = rest.rpartition(":") if ":" in rest else (rest, "", "train")
+    return read_torchvision_part(dataset, root or None, part, **reading)
+
+
+def _tar(name: str) -> str:
+    if name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")):
+        raise UserError(f"{name}: a compressed tar has no random access: unpack it to a .tar first")
+    if not name.lower().endswith(".tar"):
+        raise UserError(f"{name}: a file, but no .tar. Expected {FORMS}")
+    return name
+
+
+def _is_saved(folder: Path) -> bool:
+    """A transfer set, finished or not (the message says which)."""
+    return (folder / HEADER).is_file() or (folder / "shards" / "00000.json").is_file()
+
+
+def _tars_alone(folder: Path) -> list[str]:
+    tars = sorted(
+        str(path) for path in folder.glob("*.tar") if path.is_file() and not file_kind(path.name)
+    )
+    return tars if tars and not holds_images(folder) else []
+
+
+def _union(sets: list[ImageSet]) -> ImageSet:
+    """All samples under the class names of all sets, in the order in which they are met."""
+    classes = tuple(dict.fromkeys(name for images in sets for name in images.classes))
+    place = {name: number for number, name in enumerate(classes)}
+    joined = []
+    for images in sets:
+        # One entry more: the label -1 takes the last.
+        numbers = np.array([*(place[name] for name in images.classes), UNLABELLED])
+        labels = numbers[images.labels]
+        joined.append(
+            ImageSet(images.ids, labels, classes, images.items, images.open_item, images.skipped)
+        )
+    return joined[0] if len(joined) == 1 else concat(*joined)
+
+
+def _without_repeats(images: ImageSet) -> ImageSet:
+    if len(set(images.ids)) == len(images):
+        return images
+    seen: set[str] = set()
+    kept, repeats = [], []
+    for index, sample_id in enumerate(images.ids):
+        if sample_id in seen:
+            repeats.append(Skipped(sample_id.rpartition("#")[0], "the same file comes twice"))
+        else:
+            seen.add(sample_id)
+            kept.append(index)
+    return images.select(kept).with_skipped(repeats)

@@ -1,0 +1,140 @@
+"""``method=auto``: looks at the data and the models, and says what it chose and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genkt.config.data_settings import EmbeddedData
+from genkt.config.evidence import contrast, share_of_gains
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.splits import Splits
+from genkt.io import derive_seed
+from genkt.models.backbone import Backbone
+from genkt.models.load import load_model
+from genkt.runs.pool import drawn_labels
+from genkt.runs.session import student_spec, teacher_specs
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a choice depends on.
+
+    Args:
+        labels_per_class: labelled images of a draw over the number of classes.
+        num_unlabelled: other training images of a draw, and unlabelled ones.
+        student_pretrained: its weights are loaded.
+        student_knows, teachers_know: their heads have the classes of the data.
+        built_in: the data are those that the shipped generator knows.
+    """
+
+    labels_per_class: float
+    num_unlabelled: int
+    student_pretrained: bool
+    student_knows: bool
+    teachers_know: bool
+    built_in: bool
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """Settings of ``genkt transfer``, and two lines that tell them to the user."""
+
+    words: tuple[str, ...]
+    what: str
+    why: str
+
+
+def facts_of(
+    config: TransferConfig,
+    splits: Splits,
+    student: Backbone | None = None,
+    teachers: Sequence[Backbone] | None = None,
+) -> DataFacts:
+    """The facts of a run; models are built to look at their heads.
+
+    Args:
+        student, teachers: given in Python, in place of those that the settings name; such a
+            student counts as pretrained.
+    """
+    labelled, others = drawn_labels(config.data, splits, derive_seed(config.seed, "draw", 0))
+    unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
+    settings = config.student
+    loaded = student is not None or settings.pretrained or settings.weights is not None
+    if student is None and loaded:
+        student = load_model(student_spec(settings))
+    if teachers is None:
+        teachers = [load_model(spec) for spec in teacher_specs(config.teacher)]
+    return DataFacts(
+        labels_per_class=len(labelled) / len(splits.classes),
+        num_unlabelled=len(others) + unlabelled,
+        student_pretrained=loaded,
+        student_knows=student is not None and _knows(student, splits.classes),
+        teachers_know=all(_knows(teacher, splits.classes) for teacher in teachers),
+        built_in=isinstance(config.data, EmbeddedData),
+    )
+
+
+def _knows(model: Backbone, classes: tuple[str, ...]) -> bool:
+    """Whether a model's own head has the names of these classes, in this order."""
+    return model.class_names == classes
+
+
+_NO_STEPS = "recipe.stages.finetune.steps=0"
+
+
+def choose(facts: DataFacts) -> MethodChoice:
+    """Settings for these facts.
+
+    Figures in the reasons are stored results of the arm that the default run is: the few labelled
+    images are in every batch (``train.labelled_per_batch``).
+    """
+    knows = ("teacher.adapt=none",) if facts.teachers_know else ()
+    if facts.student_knows and facts.teachers_know:
+        images = "unlabelled" if facts.num_unlabelled else "labelled"
+        return MethodChoice(
+            (
+                "recipe=general_kt",
+                f"transfer_set={images}",
+                "recipe.stages.finetune.steps=0",
+                *knows,
+            ),
+            "student and teachers know these classes: each row is taught by whoever is surer",
+            "plain distillation overwrites what a trained student knows: by it "
+            f"{share_of_gains('logit_kd')} pairs of models gained, so {share_of_gains('kl_dp')} "
+            "(as in Roth et al. 2024)",
+        )
+    if facts.num_unlabelled:
+        return MethodChoice(
+            ("method=logit_kd", "transfer_set=unlabelled", *knows),
+            f"the teacher's predictions on {facts.num_unlabelled:,} unlabelled images of your own",
+            f"no other transfer set gained as much ({_gain('real_few', facts)}), and on it no "
+            "method was better beyond chance",
+        )
+    if facts.built_in:
+        return MethodChoice(
+            ("method=logit_kd", "transfer_set=digg", *knows),
+            "the teacher's predictions on completions of the labelled images (DIGG)",
+            f"without unlabelled images they gain too ({_gain('digg_few', facts)})",
+        )
+    if facts.student_pretrained:
+        return MethodChoice(
+            ("method=aft", "transfer_set=labelled"),
+            "the teacher's features on the labelled images alone (AFT)",
+            "the student is pretrained and there are no other images, the setting of Qiu et al. "
+            "2024; not measured here",
+        )
+    return MethodChoice(
+        ("method=stl", "transfer_set=labelled"),
+        "plain fine-tuning; give unlabelled images (data.unlabelled=[FOLDER]) to gain by a teacher",
+        "on few labelled images alone a teacher harmed a student from scratch "
+        f"({_gain('few', facts)})",
+    )
+
+
+def _gain(arm: str, facts: DataFacts) -> str:
+    """How an arm stood against plain fine-tuning, and on what."""
+    measured = contrast("transfer_sets", arm, "stl")
+    labels = facts.labels_per_class
+    here = f", you have {labels:.3g}" if labels > measured.labels_per_class else ""
+    return f"{measured}, on {measured.data} with {measured.labels_per_class} labels a class{here}"

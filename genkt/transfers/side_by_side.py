@@ -1,0 +1,308 @@
+"""A run's parts side by side: other processes make its sets and train its students.
+
+A draw's students are small and hardly use a second core, so on a CPU several are trained at once,
+each on its share of the cores; on a machine with several GPUs, each on one of them. The run itself
+then finds everything done, and would do what they left. Wherever a student is trained, it has the
+same number of threads, so the figures are the same. Another executor, number of processes or of
+draws may share the cores otherwise, which rounds sums otherwise, unless OMP_NUM_THREADS is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from genkt.config.recipe_settings import BASELINE, IrfRecipe
+from genkt.config.transfer_settings import TransferConfig
+from genkt.execution.process_pool import num_places
+from genkt.execution.ranks import launched
+from genkt.execution.run_tasks import run_tasks
+from genkt.execution.tasks import ExecutorSettings, Progress
+from genkt.precision import threads
+from genkt.runs.run_folder import RESULT, cell_folder
+from genkt.runs.run_log import log_to_file
+from genkt.runs.session import Session
+from genkt.stages.irf import same_training
+from genkt.stages.stage_kinds import baseline_steps
+from genkt.transfers.open_run import reopened
+from genkt.transfers.own_sets import (
+    make_images,
+    make_sets,
+    own_set,
+    planned_draw,
+    set_is_made,
+    synthesizes,
+)
+from genkt.transfers.train_student import run_cell
+from genkt.types import UserError
+
+WORTH_SECONDS = 20.0
+"""Time that other processes must save; each takes about five seconds to start."""
+
+_POLL_SECONDS = 0.5
+_TIMED_IMAGES = 8
+
+logger = logging.getLogger("genkt")
+
+
+@dataclass(frozen=True)
+class RunTask(ABC):
+    """A part of a run, for a process of its own; what libraries print goes to the run's log.
+
+    Args:
+        config, plain: as ``run_transfer`` was given them.
+        draw: by its place in the run, 0 the first.
+    """
+
+    config: TransferConfig
+    plain: dict[str, Any]
+    draw: int
+
+    @property
+    def size(self) -> int:
+        """One part."""
+        return 1
+
+    def run(self, progress: Progress) -> None:
+        """Make the part, unless it is there."""
+        log = Path(self.config.out) / "train.log"
+        with (
+            open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
+            contextlib.redirect_stdout(stream),
+            contextlib.redirect_stderr(stream),
+            threads(threads_each(self.config)),
+        ):
+            session = _session(self.config, self.plain)
+            handler = log_to_file(log)
+            try:
+                self.make(session)
+            finally:
+                logger.removeHandler(handler)
+                handler.close()
+
+    @abstractmethod
+    def make(self, session: Session) -> None:
+        """What is to be done, in an open run."""
+
+
+@dataclass(frozen=True)
+class SetTask(RunTask):
+    """Synthesize a draw's transfer set."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"transfer set of draw {self.draw}"
+
+    def is_done(self) -> bool:
+        """Whether the set is there."""
+        return set_is_made(self.config, self.draw)
+
+    def make(self, session: Session) -> None:
+        """Make it from what its draw may know."""
+        own_set(session, session.pool.draws[self.draw])
+
+
+@dataclass(frozen=True)
+class StudentTask(RunTask):
+    """Train one arm on one draw."""
+
+    arm: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"draw {self.draw}, {self.arm}"
+
+    def is_done(self) -> bool:
+        """Whether the student is there."""
+        return (cell_folder(self.config.out, self.draw, self.arm) / RESULT).is_file()
+
+    def make(self, session: Session) -> None:
+        """Wait for sets that other processes are at, then train."""
+        make_images(session)
+        session.release_generators()
+        run_cell(session, session.pool.draws[self.draw], self.arm)
+
+
+_opened: dict[str, Session] = {}
+"""The run that this process works for, by its folder: opened once for all its parts."""
+
+
+def _session(config: TransferConfig, plain: dict[str, Any]) -> Session:
+    if config.out not in _opened:
+        _opened[config.out] = reopened(beside_others(config), plain)
+    return _opened[config.out]
+
+
+def num_finished(config: TransferConfig) -> int:
+    """Students that are there."""
+    return sum(task.is_done() for task in student_tasks(config, {}))
+
+
+def set_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[SetTask]:
+    """The sets that a run synthesizes."""
+    draws = range(config.draws) if synthesizes(config) else ()
+    return [SetTask(config, plain, draw) for draw in draws]
+
+
+def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[StudentTask]:
+    """All students, in an order in which hardly one waits for what another is making.
+
+    The first fills the caches that the others read; meanwhile baselines need no teacher. Those
+    that only take another's weights come last.
+    """
+
+    def order(task: StudentTask) -> tuple[bool, ...]:
+        return (
+            (task.draw, task.arm) != (0, config.main_arm),
+            isinstance(config.recipe, IrfRecipe) and same_training(task.arm) != task.arm,
+            task.arm != BASELINE,
+        )
+
+    every = [
+        StudentTask(config, plain, draw, arm) for draw in range(config.draws) for arm in config.arms
+    ]
+    return sorted(every, key=order)
+
+
+def num_processes(config: TransferConfig) -> int:
+    """Processes that may work for the run at once; 1: this one alone.
+
+    Args:
+        config: its executor says whether: inline never, pool always, auto where it saves time.
+    """
+    executor = config.executor
+    if executor.name == "inline" or launched().world_size > 1:
+        return 1
+    wanted = executor.num_workers or num_places(on_gpu=_on_gpu(config))
+    return min(wanted, config.draws)
+
+
+def _on_gpu(config: TransferConfig) -> bool:
+    return config.device != "cpu" and torch.cuda.is_available()
+
+
+def threads_each(config: TransferConfig) -> int | None:
+    """CPU threads of one student; None: as many as there are.
+
+    They follow from the machine and the settings alone: sums are rounded as threads share them.
+    """
+    processes = num_processes(config)
+    if processes == 1 or _on_gpu(config) or "OMP_NUM_THREADS" in os.environ:
+        return None
+    return max(1, num_places(on_gpu=False) // processes)
+
+
+def beside_others(config: TransferConfig) -> TransferConfig:
+    """The settings in one of several processes: its own share of the cores loads its images."""
+    if config.train.num_workers != "auto":
+        return config
+    spare = max(0, num_places(on_gpu=False) // num_processes(config) - 1)
+    return replace(config, train=replace(config.train, num_workers=spare))
+
+
+def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:
+    """Processes to start for some students; 1: none, the run trains them itself.
+
+    Args:
+        missing: students that are to be trained.
+        seconds: that one of them takes.
+    """
+    processes = max(1, min(num_processes(config), missing))
+    saved = seconds * (missing - missing / processes)
+    return 1 if config.executor.name == "auto" and saved < WORTH_SECONDS else processes
+
+
+def _seconds_a_student(session: Session) -> float:
+    """An estimate from two steps of a few blank images, of which the second counts."""
+    recipe, train = session.config.recipe, session.config.train
+    if isinstance(recipe, IrfRecipe):
+        num_images = recipe.steps * recipe.batch_size
+    else:
+        num_images = baseline_steps(session, planned_draw(session), recipe) * train.batch_size
+    device = session.fabric.device
+    cuda = [device] if device.type == "cuda" else []
+    student = session.student(session.num_classes, 0).to(device)
+    student.train()
+    number = train.batch_size if cuda else _TIMED_IMAGES  # a GPU takes as long for a few
+    blank = torch.zeros(number, 3, *student.transform.input_size, device=device)
+    seconds = 0.0
+    with torch.random.fork_rng(devices=cuda), threads(threads_each(session.config)):
+        for _ in range(2):
+            started = time.perf_counter()
+            student(blank).features.sum().backward()
+            next(student.parameters()).sum().item()  # a GPU is waited for
+            seconds = time.perf_counter() - started
+    return num_images / number * seconds
+
+
+def work_ahead(session: Session, plain: dict[str, Any]) -> None:
+    """Have other processes do what is missing, where that is asked for or saves time.
+
+    Raises:
+        UserError: as a task says; with executor=auto the run goes on by itself.
+    """
+    config = session.config
+    if num_processes(config) == 1:
+        return
+    there = replace(config, overwrite=False)
+    students = student_tasks(there, plain)
+    missing = [task for task in students if not task.is_done()]
+    measured = _seconds_a_student(session) if config.executor.name == "auto" and missing else 0.0
+    processes = num_worth(config, len(missing), measured)
+    if processes == 1:
+        return
+    sets = set_tasks(there, plain)
+    if not sets:
+        make_sets(session)  # a gallery is searched for all draws by one process
+    session.release_generators()
+    logger.info("%d processes do the work", processes)
+    try:
+        with _bars(("transfer sets", sets), ("students", students)):
+            run_tasks(
+                [*sets, *students], ExecutorSettings("pool", processes, None),
+                description="parts", on_gpu=_on_gpu(config), progress=False,
+            )  # fmt: skip
+    except UserError as error:
+        if config.executor.name != "auto":
+            raise
+        logger.warning("%s; this process goes on alone (executor=inline never starts any)", error)
+
+
+@contextlib.contextmanager
+def _bars(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
+    """Bars that follow what other processes do, one after the other."""
+    stop = threading.Event()
+
+    def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:
+        done = sum(task.is_done() for task in tasks)
+        if done == len(tasks) or stop.is_set():
+            return
+        with tqdm(total=len(tasks), initial=done, desc=title, disable=None) as bar:
+            while bar.n < len(tasks) and not stop.is_set():
+                stop.wait(_POLL_SECONDS)
+                bar.update(sum(task.is_done() for task in tasks) - bar.n)
+
+    def watch() -> None:
+        for title, tasks in parts:
+            follow(title, tasks)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,245 @@
+"""``smoke=true``: one step of every stage on made-up images, with random weights, on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from genkt.config.data_settings import DataSettings, FolderData
+from genkt.config.recipe_settings import (
+    IrfRecipe,
+    PretrainStage,
+    PseudoLabelStage,
+    RecipeSettings,
+    StagedRecipe,
+    StageSettings,
+    TrainingStage,
+)
+from genkt.config.set_settings import DiggSet, LabelledSet, TransferSettings, UnlabelledSet
+from genkt.config.transfer_settings import StudentSettings, TeacherSettings, TransferConfig
+from genkt.methods.base import BetaOptions, MethodOptions
+from genkt.models.load import SHIPPED_PREFIX
+from genkt.types import UserError
+
+CLASSES = ("first", "second", "third")
+PER_CLASS = 8
+SIZE = 64
+"""Pixels of a side: of the made-up images, and of what every model is given."""
+
+BATCH = 6
+_LABELLED = 2
+_HERE = (SHIPPED_PREFIX, "local-dir:")
+"""Models that are on this disk: taken as they are."""
+_GENERATOR = "genkt:digits_generator"
+_LARGE = 100_000_000
+"""Parameters from which a model takes too long on a CPU."""
+_DEPTH = 1
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """A run in small.
+
+    Args:
+        config: its settings.
+        told: lines for the user: what is not as the settings said.
+    """
+
+    config: TransferConfig
+    told: tuple[str, ...]
+
+
+@contextmanager
+def smoke_of(config: TransferConfig) -> Iterator[Smoke]:
+    """The same stages, method and architectures in seconds; its images last as long as this.
+
+    Weights are random (those of models on this disk stay), images are noise of three classes, a
+    model of more than 100 M parameters keeps one of its blocks, every stage takes one step and a
+    search tries one value. The run goes to ``OUT-smoke``, in place of an earlier smoke run there.
+    """
+    with tempfile.TemporaryDirectory(prefix="genkt-smoke-") as home:
+        write_images(Path(home) / "images")
+        yield _in_small(config, Path(home))
+
+
+def write_images(root: Path) -> None:
+    """``root/CLASS/n.png``: noise whose mean colour tells the class."""
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for number in range(PER_CLASS):
+            pixels = generator.integers(0, 160, (SIZE, SIZE, 3))
+            pixels[..., label] += 90
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number}.png")
+
+
+def _in_small(config: TransferConfig, home: Path) -> Smoke:
+    told = [
+        f"smoke=true: {len(CLASSES)} classes of made-up images of {SIZE} pixels, random weights, "
+        "one step of every stage, on the CPU; the figures mean nothing"
+    ]
+    student = _small_student(config.student, told)
+    teacher = _small_teacher(config.teacher, told)
+    small_set = _small_set(config.transfer_set, told)
+    out = f"{config.out.rstrip('/')}-smoke"
+    told.append(f"  out={out}, in place of an earlier smoke run")
+    small = replace(
+        config,
+        smoke=False,
+        data=_made_up(config.data, home / "images", isinstance(small_set, UnlabelledSet)),
+        student=student,
+        teacher=teacher,
+        transfer_set=small_set,
+        recipe=_small_recipe(config.recipe),
+        method=_first_beta(config.method),
+        out=out,
+        draws=1,
+        overwrite=True,
+        device="cpu",
+        cache=str(home / "cache"),
+        train=replace(
+            config.train, steps=1, epochs=None, batch_size=BATCH,
+            labelled_per_batch=min(_LABELLED, config.train.labelled_per_batch), precision="fp32",
+            accumulate=1, compile=False, eval_every=0, log_every=1, num_workers=0,
+        ),
+        finetune=replace(config.finetune, steps=min(1, config.finetune.steps)),
+        adapt=replace(config.adapt, steps=min(2, config.adapt.steps), batch_size=BATCH),
+        irf=replace(config.irf, generator=_GENERATOR),
+    )  # fmt: skip
+    return Smoke(small, tuple(told))
+
+
+def _first_beta(method: MethodOptions) -> MethodOptions:
+    """A search goes on with one value alone."""
+    if isinstance(method, BetaOptions):
+        return replace(method, beta_grid=method.beta_grid[:1])
+    return method
+
+
+def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
+    """A folder in place of the data, with a few labels where the data have few.
+
+    Args:
+        needs_others: some images must be left without a label.
+    """
+    share = data.label_fraction is not None or data.label_list is not None
+    few = data.labels_per_class is not None or (needs_others and not share)
+    return FolderData(
+        labels_per_class=_LABELLED if few else None,
+        label_fraction=0.5 if share else None,
+        label_list=None,
+        views=replace(data.views, num_views=min(2, data.views.num_views)),
+        root=str(root),
+        validation_fraction=0.25,
+        test_fraction=0.25,
+        max_skipped=0,
+        name="folder",
+        unlabelled=[],
+    )
+
+
+def _small_set(settings: TransferSettings, told: list[str]) -> TransferSettings:
+    """A transfer set that needs nothing but the made-up images."""
+    if isinstance(settings, LabelledSet):
+        return settings
+    if isinstance(settings, DiggSet):
+        told.append(f"  transfer_set=digg: {BATCH} images, drawn by {_GENERATOR}")
+        return replace(settings, generator=_GENERATOR, num_images=BATCH)
+    if settings.name != "unlabelled":
+        told.append(f"  transfer_set=unlabelled in place of {settings.name}")
+    return UnlabelledSet("unlabelled", None)
+
+
+def _small_recipe(recipe: RecipeSettings) -> RecipeSettings:
+    if isinstance(recipe, IrfRecipe):
+        return replace(recipe, steps=2, batch_size=BATCH, upstream=None, num_frechet=BATCH)
+    stages = recipe.shortened(1).stages
+    return StagedRecipe(recipe.name, {name: _small_stage(stages[name]) for name in stages})
+
+
+def _small_stage(stage: StageSettings) -> StageSettings:
+    if isinstance(stage, PretrainStage):
+        stage = replace(stage, source="glyphs", num_images=4 * BATCH)
+    if isinstance(stage, PseudoLabelStage):
+        stage = replace(stage, rounds=1)
+    if not isinstance(stage, TrainingStage):
+        return stage
+    labelled = getattr(stage, "labelled_per_batch", None)
+    if labelled is not None:
+        stage = replace(stage, labelled_per_batch=min(_LABELLED, labelled))  # type: ignore[call-arg]
+    return replace(stage, batch_size=None if stage.batch_size is None else BATCH)
+
+
+def _small_student(settings: StudentSettings, told: list[str]) -> StudentSettings:
+    if settings.model.startswith(_HERE):
+        return settings
+    transform = _small_transform(settings.transform)
+    args = _small_args("student", settings.model, settings.args, transform, told)
+    return replace(settings, pretrained=False, weights=None, args=args, transform=transform)
+
+
+def _small_teacher(settings: TeacherSettings, told: list[str]) -> TeacherSettings:
+    names = settings.model if isinstance(settings.model, list) else [settings.model]
+    here = [name.startswith(_HERE) for name in names]
+    if all(here):
+        return settings
+    if any(here):
+        raise UserError(
+            "smoke=true: expected teachers of one kind, all from this disk (genkt:, local-dir:) or "
+            f"all from timm, got {', '.join(names)}; name one of them"
+        )
+    transform = _small_transform(settings.transform)
+    args = [
+        _small_args("teacher", name, own, transform, told) | {"num_classes": len(CLASSES)}
+        for name, own in zip(names, settings.args_of(names), strict=True)
+    ]
+    return replace(settings, pretrained=False, weights=None, args=args, transform=transform)
+
+
+def _small_transform(transform: dict[str, Any]) -> dict[str, Any]:
+    given = transform.get("input_size", [SIZE, SIZE])
+    return {**transform, "input_size": [min(SIZE, side) for side in given]}
+
+
+def _small_args(
+    role: str, name: str, args: dict[str, Any], transform: dict[str, Any], told: list[str]
+) -> dict[str, Any]:
+    """Arguments that make a timm model fit for a CPU; a line says what they change."""
+    from timm.models import get_pretrained_cfg
+
+    declared, size = get_pretrained_cfg(name), transform["input_size"]
+    small = dict(args)
+    if declared is not None and declared.fixed_input_size:
+        small["img_size"] = size[0]
+    changes = [f"{size[0]} pixels", "random weights"]
+    count = _num_parameters(name, small)
+    if count is not None and count > _LARGE:
+        whole = f"{count / 1e6:.0f} M parameters"
+        cut = {**small, "depth": _DEPTH}
+        if _num_parameters(name, cut) is None:
+            changes.append(f"all {whole}, which is slow here: timm cannot shorten it")
+        else:
+            small = cut
+            changes.append(f"depth={_DEPTH}, as all of it ({whole}) is too large for a CPU")
+    told.append(f"  {role} {name}: {', '.join(changes)}")
+    return small
+
+
+def _num_parameters(name: str, args: dict[str, Any]) -> int | None:
+    """Without memory for them; None where timm does not take the arguments."""
+    import timm
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, **args)
+    except (OSError, TypeError, RuntimeError, ValueError, NotImplementedError):
+        return None
+    return sum(parameter.numel() for parameter in model.parameters())

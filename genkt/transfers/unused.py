@@ -1,0 +1,38 @@
+"""Settings that were given and that nothing reads: right, but without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from genkt.config.transfer_settings import TransferConfig
+
+
+def unused(config: TransferConfig, keys: Iterable[str]) -> list[str]:
+    """A line a setting that this run does not read.
+
+    Args:
+        keys: the dotted keys that the user gave.
+    """
+    reasons = _reasons(config)
+    return [
+        f"{key}: not used: {why}"
+        for key in dict.fromkeys(keys)
+        for prefix, why in reasons.items()
+        if f"{key}.".startswith(f"{prefix}.")
+    ]
+
+
+def _reasons(config: TransferConfig) -> dict[str, str]:
+    """The keys, or the first parts of keys, that are not read, each with the reason."""
+    train, found = config.train, {}
+    if config.adaptation == "none":
+        found["adapt"] = "no teacher is trained on the labels; teacher.adapt=fine_tune would"
+    if not config.re_represents:
+        found["irf"] = "no stage trains on re-represented images"
+    if not config.reads_transfer_set:
+        found["transfer_set"] = "no stage trains on transfer images"
+    if train.optimizer != "sgd":
+        found["train.momentum"] = f"it is of train.optimizer=sgd, not of {train.optimizer}"
+    if train.ema is None:
+        found["train.ema_every"] = "train.ema is null: there are no slow weights"
+    return found

@@ -1,0 +1,1 @@
+"""Upstream pictures, and the generator that is trained on them."""

@@ -1,0 +1,1 @@
+"""Training a generator once, on upstream pictures: VQGAN, transformer, figures, card."""

@@ -1,0 +1,1 @@
+"""Training and measuring the shipped teacher of the built-in digits."""
