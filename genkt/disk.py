@@ -168,10 +168,8 @@ def explained(error: OSError) -> str:
         return str(error.strerror)
     place = os.fsdecode(named)
     if is_full_fault(error):
-        room = (
-            f"{room_text(place)}{_missing_text(error, place)}; make room, then repeat the command"
-        )
-        return f"{place}: {error.strerror}: {room}{_cache_hint(place)}"
+        told = f"{error.strerror}: {room_text(place)}{_missing_text(error, place)}"
+        return f"{place}: {told}; make room, then repeat the command{_cache_hint(place)}"
     return f"{place}: {error.strerror}{_cache_hint(place)}"
 
 
