@@ -17,7 +17,7 @@ test: $(VENV)/.genkt-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
 
 lint: $(VENV)/.genkt-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/mypy tools
 
 docs: $(VENV)/.genkt-docs
 	$(BIN)/python tools/figures.py --check

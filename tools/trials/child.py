@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.sandbox import SHARED_MEMORY, confine
+from trials.sandbox import SHARED_MEMORY, confine
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "marker-of-a-secret-7f3a"
@@ -173,6 +173,7 @@ def _be_child(job: Job, files: Sequence[Path]) -> None:
     code = 99
     try:
         os.setsid()
+        _hear_signals()
         if job.confined:
             confine(job.home.parent)
         os.chdir(job.home)
@@ -189,6 +190,13 @@ def _be_child(job: Job, files: Sequence[Path]) -> None:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _hear_signals() -> None:
+    """As in the foreground of a shell: one in its background has them ignored, by all it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _redirect(files: Sequence[Path]) -> None:

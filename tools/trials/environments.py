@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.bench import Bench, seeded
-from campaign.child import Ended, Running, nothing
+from trials.bench import Bench, seeded
+from trials.child import Ended, Running, nothing
 
 _ENDS = {
     signal.SIGINT: (0, 130),

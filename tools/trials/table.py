@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.state import general
+from trials.state import general
 
 _PACKAGES = ("genkt", "torch", "timm", "hydra-core", "numpy", "pillow")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from campaign.bench import Bench, seeded
-from campaign.child import ROOT, SECRET
+from trials.bench import Bench, seeded
+from trials.child import ROOT, SECRET
 
 _SECONDS = 20.0
 """Then SIGINT: a long command is no fault, one that does not end then is."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from campaign.child import ROOT
+from trials.child import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -60,12 +60,14 @@ def _images(home: Path) -> Path:
 
 
 def _transfer(home: Path, *more: str) -> list[str]:
-    return transfer_words(home, SAVED_OFTEN, "executor=inline", *more)
+    words: list[str] = transfer_words(home, SAVED_OFTEN, "executor=inline", *more)
+    return words
 
 
 def _generated(home: Path, *more: str) -> list[str]:
-    words = [*GENERATED, f"transfer_set.generator={generator(home)}"]
-    return transfer_words(home, SAVED_OFTEN, *words, "draws=2", *more)
+    made = [*GENERATED, f"transfer_set.generator={generator(home)}"]
+    words: list[str] = transfer_words(home, SAVED_OFTEN, *made, "draws=2", *more)
+    return words
 
 
 def _synthesize(home: Path, *more: str) -> list[str]:
@@ -79,11 +81,13 @@ def _synthesize(home: Path, *more: str) -> list[str]:
 def _retrieve(home: Path) -> list[str]:
     if not (home / "gallery").is_dir():
         retrieval_cases.make_home(home)
-    return retrieval_cases.words(home, "executor=inline")
+    words: list[str] = retrieval_cases.words(home, "executor=inline")
+    return words
 
 
 def _compare(home: Path) -> list[str]:
-    return compare_cases.compare_words(home, "draws=1", SAVED_OFTEN)
+    words: list[str] = compare_cases.compare_words(home, "draws=1", SAVED_OFTEN)
+    return words
 
 
 def _cache(home: Path, *more: str) -> list[str]:
@@ -122,6 +126,16 @@ def _inspect(home: Path) -> list[str]:
     return ["inspect", str(home / "set")]
 
 
+def _inspect_out(home: Path) -> list[str]:
+    return ["inspect", str(home / "set"), f"out={home / 'inspected'}"]
+
+
+def _analyze(home: Path) -> list[str]:
+    data = ["data=folder", f"data.root={_images(home)}", "data.test_fraction=0.3", "device=cpu"]
+    models = f"models=[{home / 'run'},{home / 'run' / 'student'}]"
+    return ["analyze", models, *data, "overwrite=true", f"out={home / 'analysis'}"]
+
+
 def _prime(home: Path) -> list[str]:
     return ["prime", *prime_cases.prime_words(home / "run")]
 
@@ -149,6 +163,8 @@ CASES = {
         Case("transfer retrieval", _saved, after="retrieve"),
         Case("inspect", _inspect, after="synthesize", writes=False),
         Case("synthesize primed", _primed, after="prime"),
+        Case("inspect out", _inspect_out, after="synthesize"),
+        Case("analyze", _analyze, after="transfer"),
     )
 }
 READERS = {

@@ -8,10 +8,10 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from campaign.bench import Bench, seeded
-from campaign.cases import CASES
-from campaign.child import Running
-from campaign.points import Points
+from trials.bench import Bench, seeded
+from trials.cases import CASES
+from trials.child import Running
+from trials.points import Points
 
 _AT_POINTS = 3
 """Of five trials of a command so many are at points: in a seeded order, until all were."""

@@ -8,8 +8,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from campaign.bench import Bench, seeded
-from campaign.sandbox import mount_tmpfs, resize_tmpfs, unmount
+from trials.bench import Bench, seeded
+from trials.sandbox import mount_tmpfs, resize_tmpfs, unmount
 
 _LARGE = "size=512m,nr_inodes=0"
 _PAGE = 4096

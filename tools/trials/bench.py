@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from campaign.cases import CASES, Case
-from campaign.child import SECRET, Ended, Job, Running
-from campaign.points import Points
-from campaign.state import Snapshot, differences, snapshot
+from trials.cases import CASES, Case
+from trials.child import SECRET, Ended, Job, Running
+from trials.points import Points
+from trials.state import Snapshot, differences, snapshot
 
 _KEPT = 300
 """Characters of a message that a fault shows."""
@@ -131,7 +131,7 @@ class Bench:
 
     def faults(self, ended: Ended, codes: Sequence[int] = (0, 2)) -> list[str]:
         """What no end of a command may show."""
-        found = [f"outlives the command: {each}" for each in ended.left]
+        found = []
         last = (ended.err.strip().splitlines() or [""])[-1][:_KEPT]
         if ended.hung:
             found.append(f"hangs: {last}")
@@ -141,6 +141,7 @@ class Bench:
             found.append(f"code {ended.code}: {last}")
         elif ended.code == 2 and not last.startswith("genkt"):
             found.append(f"code 2 without a line of its own: {last}")
+        found += [f"outlives the command: {each}" for each in ended.left]
         if SECRET in ended.err + ended.out:
             found.append("prints a secret of the environment")
         return found
