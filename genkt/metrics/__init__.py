@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Arrays in, numbers out: intervals over draws and images, flips, agreement, LogME, Frechet."""
 
 from genkt.metrics.intervals import (
@@ -41,3 +42,10 @@ __all__ = [
     "spelled",
     "verdict",
 ]
+=======
+"""Metrics on arrays: statistics over draws, flips, agreement, LogME, Frechet distance."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+>>>>>>> h/parts

@@ -19,7 +19,7 @@ from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.generative.generator import Generator, load_generator
 from genkt.io import derive_seed
-from genkt.methods.base import TeacherShape
+from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
 from genkt.runs.pool import Draw, Pool
