@@ -14,15 +14,7 @@ from genkt.cli.main import COMMANDS
 from genkt.cli.words import Words
 from genkt.config.recipe_settings import StagedRecipe
 from genkt.config.transfer_settings import TransferConfig
-<<<<<<< HEAD
 from genkt.methods.build import METHODS
-=======
-from genkt.losses.logits import cross_entropy
-from genkt.methods.base import MethodOptions, Objective
-from genkt.methods.build import METHODS, Method, build_objective, parse_options
-from genkt.methods.shapes import Shapes, TeacherShape
-from genkt.types import ModelOutput
->>>>>>> h/parts
 
 snippets = tool("snippets")
 settings_pages = tool("settings_pages")
