@@ -15,10 +15,10 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.files import damaged_files
 from genkt.io import home_path, nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
-from genkt.runs.run_folder import damaged_files
 from genkt.training.predictions import predict
 from genkt.types import UNLABELLED, Prediction, UserError
 

@@ -1,4 +1,4 @@
-"""Metrics on arrays: statistics over draws, flips, agreement, LogME, Frechet distance."""
+"""Arrays in, numbers out: intervals over draws and images, flips, agreement, LogME, Frechet."""
 
 import lazy_loader
 

@@ -33,11 +33,37 @@ from .logme import (
     logme_released as logme_released,
     rank_by_logme as rank_by_logme,
 )
+from .intervals import (
+    Design as Design,
+    ScoreInterval as ScoreInterval,
+    VarianceParts as VarianceParts,
+    mean_interval as mean_interval,
+    paired_interval as paired_interval,
+    ratio_interval as ratio_interval,
+)
+from .planning import (
+    Needed as Needed,
+    needed as needed,
+)
+from .pseudo_values import (
+    balanced_accuracy as balanced_accuracy,
+    blocked_pseudo_values as blocked_pseudo_values,
+    class_counts as class_counts,
+    macro_f1 as macro_f1,
+    mean_iou as mean_iou,
+    pseudo_values as pseudo_values,
+)
 from .statistics import (
     PairedDifference as PairedDifference,
-    holm as holm,
-    mean_interval as mean_interval,
     paired_by_draw as paired_by_draw,
     paired_difference as paired_difference,
     wilson_interval as wilson_interval,
+)
+from .verdicts import (
+    Verdict as Verdict,
+    holm as holm,
+    non_inferior as non_inferior,
+    span as span,
+    spelled as spelled,
+    verdict as verdict,
 )

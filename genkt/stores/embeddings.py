@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
 from genkt.disk import make_folder
-from genkt.files import discard, read_or_forget, read_signed, write_signed
+from genkt.files import discard, read_or_forget, read_signed, write_array, write_signed
 from genkt.io import (
-    atomic_path,
     clear_dead_temporaries,
     fingerprint,
     fingerprint_ids,
@@ -196,8 +195,7 @@ class EmbeddingStore:
             raise UserError(f"embedding of {wrong}: NaN or infinite; check the encoder's weights")
         array = unit_rows(rows)
         path = self.path / "shards" / f"{name}.npy"
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, array)
+        write_array(path, array)
         facts = {"ids": list(ids), "skipped": dict(skipped or {}), "rows": _digest(array)}
         write_signed(path.with_suffix(".json"), facts | {"identity": fingerprint(self.identity)})
 

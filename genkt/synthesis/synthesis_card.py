@@ -62,10 +62,9 @@ _FROM_TOKENS = """`tokens/*.safetensors` holds what each image was decoded from 
 them were drawn: `hidden`, and `seeds`). The same images, byte for byte:
 
 ```python
-from genkt.generative.generator import load_generator
-from genkt.synthesis.tokens import redecode
+import genkt
 
-for record, data in redecode({out!r}, load_generator({name!r})):
+for record, data in genkt.redecode({out!r}, genkt.load_generator({name!r})):
     ...  # data is the file of the image
 ```"""
 
