@@ -53,8 +53,8 @@ def test_variance_and_degrees_of_freedom_by_hand() -> None:
     cautious = 3 * first  # 1 + 2 / (2 - 1)
     expected = (cautious + second - third) ** 2 / (cautious**2 + second**2 / 3 + third**2 / 3)
     assert dof == pytest.approx(max(expected, 1))
-    # the four image means less 1/2 are 0, 1/2, 0, -1/2; no score is farther from 1/2 than 1/2
-    assert (found.tail, found.largest) == pytest.approx((1 / 4, 1 / 4))
+    # the four image means less 1/2 are 0, 1/2, 0, -1/2; a 1 among three 0 is 3/4 from their mean
+    assert (found.tail, found.largest) == pytest.approx((1 / 4, 9 / 16))
     wider, _ = variance_of_mean(found, spare=0.3)
     assert wider == pytest.approx(variance + 0.3 / 3 / 4)
 

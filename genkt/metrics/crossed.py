@@ -46,7 +46,7 @@ class MeanSquares:
         seeds: S2 of the means of R seeds in a draw, over all draws, of D (R - 1).
         seeds_rest: MSE in a draw, over all draws, of D (R - 1) (N - 1).
         tail: sum of c^4 over sum of c^2, c the image means less the mean; 0 without a spread.
-        largest: square of the score that is farthest from the mean (of its draw with seeds).
+        largest: square of the score that is farthest from the mean of its draw and seed.
         num_draws, num_images, num_seeds: D, N, R.
     """
 
@@ -116,7 +116,8 @@ def _two_way(scores: NDArray[Any]) -> tuple[Array, Array, Array, Array, Array, A
     row_dof, column_dof = max(num_rows - 1, 1), max(num_columns - 1, 1)
     tail = (columns**2).sum(axis=-1) / np.maximum(of_columns, _TINY)
     rest = left / (row_dof * column_dof)
-    largest = np.maximum(centred.max(axis=(-2, -1)), -centred.min(axis=(-2, -1))) ** 2
+    above, below = centred.max(axis=-1) - rows, rows - centred.min(axis=-1)
+    largest = np.maximum(above, below).max(axis=-1) ** 2
     return mean, of_rows / row_dof, of_columns / column_dof, rest, tail, largest
 
 

@@ -17,9 +17,10 @@ from genkt.metrics.proportions import (
 )
 
 SPARE_IMAGES = 0.5
-"""Images more, in which every draw has the largest score of all: in the variance of a difference or
-ratio. Of 0/1 scores it is half an image that one arm alone has right. Without it 94 % becomes 90 %
-where an image or two make the whole difference (.999 against .98, 10 draws of 50 images)."""
+"""Images more, on which every draw has the score that is farthest from its mean: in the variance of
+a difference or ratio. Of 0/1 scores it is half an image that one arm alone has right. Without it
+94 % becomes 90 % where an image or two make the whole difference (.999 against .98, 10 draws of 50
+images)."""
 
 
 @dataclass(frozen=True)
