@@ -26,7 +26,7 @@ def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
     """The typed settings a command line stands for.
 
     Raises:
-        UserError: one line a fault, all faults at once.
+        UserError: one line per fault, all faults at once.
     """
     return _checked(kind, command, sort_words(words, command))
 
@@ -56,7 +56,7 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
         values: dotted key -> value.
 
     Raises:
-        UserError: one line a fault.
+        UserError: one line per fault.
     """
     plain = asdict(config)  # type: ignore[call-overload]
     for key, value in values.items():

@@ -122,7 +122,7 @@ class Inpainter:
         """
         check_masks(masks, images)
         if len(seeds) != len(images):
-            raise UserError.of("seeds", f"{len(images)}, one row a picture", len(seeds))
+            raise UserError.of("seeds", f"{len(images)}, one row per picture", len(seeds))
         images, masks = images.cpu(), masks.cpu()
         drawn = torch.stack([
             torch.stack([self._draw(image, mask, seed) for seed in row])

@@ -144,7 +144,7 @@ def _load(name: str, split: str | None) -> Any:
         raise UserError(f"hf:{name}: cannot be loaded: {reason}") from error
     if not isinstance(found, dict):
         if saved and split:
-            raise UserError(f"hf:{name}: one split without a name is saved there, came '{split}'")
+            raise UserError(f"hf:{name}: one split without a name is saved there, got '{split}'")
         return found
     if split is None and len(found) == 1:
         return next(iter(found.values()))
