@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from refusals import refused
 from torch import Tensor
 
+from genkt.files import SEALS
 from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.latent_transformer import (
     SCANS,
@@ -20,7 +21,7 @@ from genkt.generative.latent_transformer import (
     code_histograms,
     scan_order,
 )
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
 
 GRID = (4, 4)
 
@@ -172,6 +173,9 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
     folder = tiny().save(tmp_path / "t")
     other = tiny(num_codes=8).save(tmp_path / "other")
     (folder / "config.json").write_bytes((other / "config.json").read_bytes())
+    with refused("config.json", kind=DamagedError):
+        LatentTransformer.load(folder)
+    (folder / SEALS).unlink()
     with refused("tok_emb.weight"):
         LatentTransformer.load(folder)
     (other / "model.safetensors").write_bytes(b"nothing")

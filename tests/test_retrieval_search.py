@@ -17,7 +17,6 @@ from refusals import refused
 from search_cases import Case, case, cosine, draw, unit
 
 from genkt.retrieval.search import candidates
-from genkt.retrieval.search import nearest as search
 from genkt.retrieval.search.candidates import CandidatePairs
 from genkt.retrieval.search.nearest import ArrayGallery, Ranked, merge, nearest
 from genkt.retrieval.search.scoring import Blend, Rounding, StoredRows, rounding, unit_rows, units
@@ -31,7 +30,7 @@ def small_rooms() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "_QUERIES", 3)
         patch.setattr(candidates, "_ROOM", 8)
-        patch.setattr(search, "_BETWEEN", 40)
+        patch.setattr("genkt.retrieval.search.nearest._BETWEEN", 40)
         yield
 
 
@@ -222,7 +221,7 @@ class Recorded:
 
 def test_memory_is_that_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "_ROOM", 1 << 12)
-    monkeypatch.setattr(search, "_BETWEEN", 1 << 16)
+    monkeypatch.setattr("genkt.retrieval.search.nearest._BETWEEN", 1 << 16)
     gallery, peaks = Recorded(), []
     for stop in (50_000, gallery.num_rows):
         tracemalloc.start()

@@ -328,23 +328,23 @@ def class_conditional() -> Generator:
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     given = sources(tmp_path)
 
-    def refused(message: str, change: SynthesisSettings, **models: Any) -> None:
+    def not_begun(message: str, change: SynthesisSettings, **models: Any) -> None:
         with pytest.raises(UserError, match=message) as caught:
             run_synthesis(change, models.pop("images", given), tmp_path / "set", **models)
         assert "\n" not in str(caught.value) and not (tmp_path / "set").exists()
 
     tiny = tiny_generator()
-    refused("expected a generator, got none", settings())
-    refused(
+    not_begun("expected a generator, got none", settings())
+    not_begun(
         "has no latent transformer", settings(), generator=Generator(tiny_vqgan(), None, "half")
     )
-    refused("must be told the upstream class", settings(), generator=class_conditional())
-    refused("need a teacher", settings(INVERSION))
-    refused("found none", settings(), generator=tiny, images=given.select([]))
+    not_begun("must be told the upstream class", settings(), generator=class_conditional())
+    not_begun("need a teacher", settings(INVERSION))
+    not_begun("found none", settings(), generator=tiny, images=given.select([]))
     narrow = MaskSettings(("bottom", "rectangle"), 0.3, 0.3)
-    refused("no bottom mask of whole tokens", settings(digg={"masks": narrow}), generator=tiny)
+    not_begun("no bottom mask of whole tokens", settings(digg={"masks": narrow}), generator=tiny)
     with_filter = dataclasses.replace(settings().filters, min_confidence=0.5)
-    refused("need a teacher", settings(filters=with_filter), generator=tiny)
+    not_begun("need a teacher", settings(filters=with_filter), generator=tiny)
     with refused("deep_inversion"):
         settings(INVERSION, filters=dataclasses.replace(with_filter, agreement=True))
 

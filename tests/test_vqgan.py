@@ -9,7 +9,9 @@ import torch
 from refusals import refused
 from torch import Tensor
 
+from genkt.files import SEALS
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed, to_uint8
+from genkt.types import DamagedError
 
 
 def tiny(seed: int = 0, *, num_codes: int = 32, unit: bool = True) -> VQGAN:
@@ -143,6 +145,9 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     folder = tiny().save(tmp_path / "vqgan")
     weights = folder / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
+    with refused(weights.name, kind=DamagedError):
+        VQGAN.load(folder)
+    (folder / SEALS).unlink()
     with refused("VQGAN"):
         VQGAN.load(folder)
 
