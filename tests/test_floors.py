@@ -19,7 +19,6 @@ FLOORS = [
 ]  # fmt: skip
 """Every file and folder of the package: each imports from those before it only."""
 NOT_YET = {
-    ("runs/session.py", "transfers/retriever.py"),
     ("transfer_set/composition.py", "transfer_set/open_images.py"),
     ("transfer_set/composition.py", "transfer_set/read_set.py"),
     ("transfer_set/composition.py", "transfer_set/save_set.py"),
