@@ -16,7 +16,7 @@ from genkt.config.stage_settings import Adaptation
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.images import ImageSet
 from genkt.data.views import FIXED_VIEW
-from genkt.methods.base import TeacherShape
+from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.runs.model_factories import ModelFactory
 from genkt.runs.pool import Draw

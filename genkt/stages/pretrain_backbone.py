@@ -13,8 +13,8 @@ from genkt.data.images import ImageSet, from_arrays
 from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.io import derive_seed, home_path
-from genkt.methods.base import Shapes
-from genkt.methods.source_classes import SourceClasses
+from genkt.methods.shapes import Shapes
+from genkt.methods.source_classes import SourceClasses, SourceClassesOptions
 from genkt.readers.folders import read_classes
 from genkt.readers.scan import left_out_notes
 from genkt.runs.notices import warn
@@ -66,7 +66,9 @@ class Pretraining(RecipeStage):
             labelled=np.arange(len(images)), transfer=np.empty(0, dtype=np.int64),
         )  # fmt: skip
         objective = SourceClasses(
-            Shapes(training.student.width, len(images.classes)), draw.seed_for(f"{self.name} head")
+            SourceClassesOptions(),
+            Shapes(training.student.width, len(images.classes)),
+            draw.seed_for(f"{self.name} head"),
         )
         transforms = [training.student.transform]
         batches = training.images.batches(rows, settings, transforms, labelled_only=True)

@@ -10,8 +10,8 @@ import numpy as np
 from genkt.config.stage_settings import SelfSupervisedStage
 from genkt.data.jitter import JitterSpec, JitterViews
 from genkt.data.views import ViewSpec
-from genkt.methods.base import Shapes
-from genkt.methods.self_supervised import SimCLR, nt_xent
+from genkt.methods.self_supervised import SimCLR, SimCLROptions, nt_xent
+from genkt.methods.shapes import Shapes
 from genkt.models.backbone import Backbone
 from genkt.runs.notices import warn
 from genkt.runs.pool import Draw
@@ -58,10 +58,9 @@ class SelfSupervision(RecipeStage):
                 "comes twice is held to differ from itself; a smaller batch_size avoids that",
             )  # fmt: skip
         objective = SimCLR(
+            SimCLROptions(temperature=self.stage.temperature, projection=self.stage.projection),
             Shapes(training.student.width, images.num_classes),
-            temperature=self.stage.temperature,
-            projection=self.stage.projection,
-            seed=draw.seed_for(self.name),
+            draw.seed_for(self.name),
         )
         batches = _batches(images, draw, training.student, plan, self._own_views())
         train_body(training, self.name, objective, batches, settings)

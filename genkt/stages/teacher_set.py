@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from genkt.methods.base import TeacherShape
+from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.training.probe import OutputRows
 

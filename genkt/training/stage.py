@@ -18,8 +18,8 @@ Record = dict[str, float | int | str]
 class Log(Protocol):
     """Where a stage's records go."""
 
-    def begin(self, stage: str, step: int) -> None:
-        """The stage starts, or resumes, at a step."""
+    def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
+        """The stage starts, resumes or has ended at a step; ``known``: its records up to there."""
 
     def record(self, record: Record) -> None:
         """One record: step, stage, and what was measured."""

@@ -195,7 +195,7 @@ def _check_fit(
 def _check_batch_norm(
     config: TransferConfig, world_size: int, student: Backbone, teachers: Sequence[Backbone]
 ) -> None:
-    """Refuse every training whose micro-batches leave a batch norm one value a channel."""
+    """Refuse every training whose micro-batches leave a batch norm one value per channel."""
     train = config.train
     found: list[tuple[str, Backbone, int]] = []
     if config.adapts_by_training and config.adapt.steps:

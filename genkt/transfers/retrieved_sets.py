@@ -30,7 +30,7 @@ from genkt.retrieval.retrieve_set import run_retrieval
 from genkt.retrieval.search.ordering import multiplied
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, timed_set
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.set_maker import SHARD_SIZE, SetMaker, Workplace
 

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
@@ -21,7 +22,7 @@ from genkt.models.weights import weights_notes
 from genkt.precision import threads
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
-from genkt.runs.run_folder import SEALS, RunFolder
+from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import log_to_file
 from genkt.runs.student_files import TrainedStudent
 from genkt.transfers.average_notes import average_notes
@@ -204,6 +205,9 @@ def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
             for arm, found in students.items():
                 found.append(train_student(run, draw, arm))
                 bar.update()
+    if not run.folder.finished:
+        every = [student.log for found in students.values() for student in found]
+        run.opened.log.put_right({key: lines for log in every for key, lines in log.items()})
     return {arm: tuple(found) for arm, found in students.items()}
 
 
@@ -229,7 +233,7 @@ def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> No
         path = source / stage / f"{name}.safetensors"
         if path.is_file():
             target = folder.path / "checkpoints" / f"{name}.safetensors"
-            with atomic_path(target) as temporary:
+            with atomic_path(target, path.stat().st_size) as temporary:
                 shutil.copyfile(path, temporary)
 
 

@@ -17,7 +17,7 @@ from genkt.io import derive_seed
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, seconds_file, timed_set
 from genkt.synthesis.synthesize_set import check_models, run_synthesis
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.generators import Generators
 from genkt.transfers.set_maker import SHARD_SIZE, SetMaker, Workplace

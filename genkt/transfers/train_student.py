@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -95,7 +96,7 @@ def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
         trained = _finished(run, training, arm, before)
     training.log.close()
     if opened.is_first:
-        save_student(trained, directory)
+        save_student(replace(trained, log=training.log.known), directory)
         _tidy(run, draw, arm, directory)
     opened.fabric.barrier()
     logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * trained.result.accuracy)

@@ -68,7 +68,7 @@ def _header(data: AnalyzeData, links: str) -> str:
 
 
 def _models(data: AnalyzeData) -> str:
-    """One row a model: its own head, a linear probe, LogME, distances."""
+    """One row per model: its own head, a linear probe, LogME, distances."""
     rows = [
         [esc(model.title), *map(esc, model_cells(model, data.other)), amount(model.num_parameters)]
         for model in data.models

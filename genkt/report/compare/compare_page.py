@@ -69,7 +69,7 @@ def _result(data: CompareData) -> str:
     """The table, and every arm against the baseline as a chart."""
     others = data.others
     head = ["Accuracy in %, mean ± 95 %", BEFORE, AFTER]
-    head += [*(f"minus {esc(other.title)}" for other in others), "time a student"]
+    head += [*(f"minus {esc(other.title)}" for other in others), "time per student"]
     rows = [_row(arm, others) for arm in data.listed]
     words = (
         "Differences are points after fine-tuning, arm minus arm, draw by draw, with their 95 % "
@@ -153,7 +153,7 @@ def _sizes(data: CompareData) -> str:
     if not rows:
         return ""
     words = "Mean over the label draws with its 95 % interval; the baseline is dashed."
-    numbers = table(["Accuracy in %", BEFORE, AFTER, "time a student"], rows)
+    numbers = table(["Accuracy in %", BEFORE, AFTER, "time per student"], rows)
     return f'<p class="dim">{words}</p>{"".join(blocks)}{numbers}'
 
 

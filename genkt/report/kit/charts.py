@@ -105,7 +105,7 @@ def _percent_axis(
 
 
 def before_after_chart(summaries: Sequence[ArmSummary], colors: dict[str, str]) -> str:
-    """Accuracy before and after the final fine-tuning: a line a draw, a strong one for the mean."""
+    """Accuracy before and after the final fine-tuning: a line per draw, a strong mean."""
     shown = [summary for summary in summaries if summary.distilled is not None]
     pairs = {
         summary.arm: [

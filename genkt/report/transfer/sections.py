@@ -77,7 +77,7 @@ def result(data: ReportData, summaries: Sequence[ArmSummary]) -> str:
     blocks = [f'<p class="dim">{words}</p>{charts.arms_chart(summaries, colors, teachers)}']
     if any(summary.distilled is not None for summary in summaries):
         blocks.append(
-            '<p class="dim">What the final fine-tuning on the labels adds, a line a draw.</p>'
+            '<p class="dim">What the final fine-tuning on the labels adds, a line per draw.</p>'
             + charts.before_after_chart(summaries, colors)
         )
     columns = "".join(f"<div>{block}</div>" for block in blocks)
@@ -134,7 +134,7 @@ def _difference_cells(difference: PairedDifference | None) -> list[str]:
 
 
 def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> str:
-    """One chart a logged quantity, one line an arm, a band from the lowest to the highest draw."""
+    """One chart a logged quantity, one line per arm, a band from the lowest to the highest draw."""
     colors = charts.arm_colors(data.arms, data.baseline, data.method)
     blocks = []
     for key, title in data.curves.items():
