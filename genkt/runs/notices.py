@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 
-from tqdm import tqdm
-
+from genkt.progress import say
 from genkt.runs.session import Session
 
 logger = logging.getLogger("genkt")
@@ -16,7 +14,7 @@ def announce(session: Session, text: str) -> None:
     """Something that holds for the whole run: in its log, and on standard error."""
     if session.fabric.is_global_zero:
         logger.warning(text)
-        tqdm.write(text, file=sys.stderr)
+        say(text)
 
 
 def warn(session: Session, draw: int, stage: str, text: str) -> None:
@@ -27,4 +25,4 @@ def warn(session: Session, draw: int, stage: str, text: str) -> None:
     if session.config.dry_run or not session.fabric.is_global_zero:
         return
     logger.warning("draw %d, %s: %s", draw, stage, text)
-    tqdm.write(f"draw {draw}, {stage}: {text}", file=sys.stderr)
+    say(f"draw {draw}, {stage}: {text}")

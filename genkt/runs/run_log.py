@@ -44,6 +44,11 @@ class StageLog:
         self._writer: Any = None
         self._offset = 0
 
+    @property
+    def place(self) -> str:
+        """Which student it is."""
+        return f"draw {self.draw}, {self.arm}"
+
     def begin(self, stage: str, step: int) -> None:
         """A stage starts or resumes at ``step``: records it will write again are dropped."""
         if not self.log.enabled:

@@ -16,7 +16,14 @@ Record = dict[str, float | int | str]
 
 
 class Log(Protocol):
-    """Where a stage's records go."""
+    """Where a stage's records go.
+
+    Attributes:
+        place: whose stage it is, such as "draw 0, aft".
+    """
+
+    @property
+    def place(self) -> str: ...
 
     def begin(self, stage: str, step: int) -> None:
         """The stage starts, or resumes, at a step."""

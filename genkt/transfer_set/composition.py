@@ -247,7 +247,7 @@ class TransferSet:
             files: how images are stored; None: ``ImageFiles()``.
             shard_size: images a shard.
             header: more facts for ``transfer_set.json``, e.g. ``funnel``.
-            progress: show a bar; None: on a terminal.
+            progress: False tells nothing of how far it is.
 
         Returns:
             The set as saved.

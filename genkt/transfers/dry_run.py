@@ -14,11 +14,11 @@ import numpy as np
 from genkt.config.recipe_settings import IrfRecipe, StagedRecipe
 from genkt.config.set_settings import DiggSet, RetrievedSet
 from genkt.config.transfer_settings import TransferConfig
-from genkt.disk import require_writable, size_text
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
 from genkt.precision import threads
+from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import StageLog
@@ -194,24 +194,25 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
     how = "synthesized"
     if session.retriever is not None:
         how = "retrieved (genkt retrieve dry_run=true tells how long the gallery takes)"
-    free = require_writable(config.out, disk, "the run and its teacher cache")
-    return "\n".join(
-        [
-            "dry run: everything fits; nothing was written",
-            f"  students   {draws} x {_count(arms, 'arm')}, {steps} steps each"
-            + (f", and {searched} steps a draw to search beta" if searched else ""),
-            f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw"
+    teachers = "online" if session.teachers else "none"
+    if session.teachers and config.teacher.outputs == "cached":
+        teachers = f"{views} views to cache" + (", every draw" if adapted else "")
+    search = f", and {searched} steps a draw to search beta" if searched else ""
+    rows = [
+        ("students", f"{draws} x {_count(arms, 'arm')}, {steps} steps each{search}"),
+        (
+            "images",
+            f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw"
             + (f", {made} of them {how}" if made else ""),
-            f"  teachers   {views} views to cache" + (", every draw" if adapted else "")
-            if session.teachers and config.teacher.outputs == "cached"
-            else "  teachers   " + ("online" if session.teachers else "none"),
-            f"  time       about {_duration(seconds)} on {session.fabric.device}",
-            f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
-            + (f" in each of {processes} processes" if processes > 1 else ""),
-            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
-            *(f"  note       {note}" for note in average_notes(session)),
-        ]
-    )
+        ),
+        ("teachers", teachers),
+        time_row(seconds, f"on {session.fabric.device}"),
+        memory_row(
+            measured.peak_bytes, f" in each of {processes} processes" if processes > 1 else ""
+        ),
+        disk_row(config.out, disk, "the run and its teacher cache"),
+    ]
+    return estimate_text([*rows, *(("note", note) for note in average_notes(session))])
 
 
 def _size(folder: Path) -> int:
@@ -220,11 +221,3 @@ def _size(folder: Path) -> int:
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from genkt.config.transfer_settings import TransferConfig
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.precision import threads
+from genkt.progress import Reporter, duration
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
 from genkt.runs.run_folder import SEALS, RunFolder
@@ -114,7 +113,7 @@ def _run(
         if session.fabric.is_global_zero and not sealed:
             folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
             folder.end()
-            logger.info("finished in %.0f s", time.perf_counter() - started)
+            logger.info("finished in %s", duration(time.perf_counter() - started))
         session.fabric.barrier()
     finally:
         logger.removeHandler(handler)
@@ -169,12 +168,12 @@ def _run_cells(session: Session) -> dict[str, list[Cell]]:
     cells: dict[str, list[Cell]] = {arm: [] for arm in session.config.arms}
     total = len(cells) * session.config.draws
     done = num_finished(session.config)
-    show = None if session.fabric.is_global_zero and done < total else True
-    with tqdm(total=total, desc="students", disable=show) as bar:
+    shown = session.fabric.is_global_zero and done < total
+    with Reporter(total, "students", unit="students", shown=shown) as reporter:
         for draw in session.pool.draws:
             for arm, found in cells.items():
                 found.append(run_cell(session, draw, arm))
-                bar.update()
+                reporter.advance()
     return cells
 
 
