@@ -20,6 +20,7 @@ _HOMES = {
     "retrieve": "genkt.api.retrieve",
     "deduplicate": "genkt.api.retrieve",
     "load_generator": "genkt.generative.generator",
+    "redecode": "genkt.synthesis.tokens",
     "TransferSet": "genkt.transfer_set.read_set",
     "read_transfer_set": "genkt.transfer_set.read_set",
     "load_classifier": "genkt.inference.load_classifier",

@@ -133,6 +133,12 @@ class Reporter:
             self._last = now
             self._tell(self._state())
 
+    def continue_at(self, done: int) -> None:
+        """So many units were done before this start: they do not count for the pace."""
+        if self._bar is not None:
+            self._bar.update(done - self.done)
+        self.done = self._before = done
+
     def reach(self, done: int, left: float | None = None) -> None:
         """So many units are done in all.
 

@@ -8,6 +8,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from genkt.earlier import new_key, renamed_fault
 from genkt.io import did_you_mean, shown
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import parse_options
@@ -50,18 +51,21 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any
     prefix = f"{path}." if path else ""
     known = [field.name for field in dataclasses.fields(kind)]
     optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    old = {key: new for key in value if key not in known and (new := new_key(f"{prefix}{key}"))}
     for key in value:
-        if key not in known:
+        if renamed := key in old and renamed_fault(f"{prefix}{key}"):
+            faults.append(renamed)
+        elif key not in known:
             hint = did_you_mean(str(key), known) or f" Known here: {', '.join(known)}."
             faults.append(f"{prefix}{shown(key)}: unknown setting.{hint}")
-    before = len(faults)
+    before, gone = len(faults), set(old.values())
     values = {}
     for name in known:
         if name in value:
             values[name] = parse(hints[name], value[name], prefix + name, faults)
-        elif name not in optional:
+        elif name not in optional and f"{prefix}{name}" not in gone:
             faults.append(f"{prefix}{name}: missing")
-    if len(faults) > before:
+    if len(faults) > before or gone:
         return None
     try:
         return kind(**values)

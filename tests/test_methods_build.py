@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 
 from genkt.io import resource
 from genkt.methods.aft import AFT, AFTOptions
-from genkt.methods.base import MethodOptions, Objective, TeacherShape
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import (
     METHODS,
     beta_candidates,
@@ -38,6 +38,7 @@ from genkt.methods.build import (
     with_beta,
 )
 from genkt.methods.kd import LogitKDOptions
+from genkt.methods.shapes import TeacherShape
 from genkt.types import ModelOutput, UserError
 
 
@@ -200,13 +201,12 @@ def test_wrong_keys_and_names() -> None:
         parse_options({"name": "logit_kd", "temperture": 2.0, "kl_weight": 1.0})
     assert "method.temperture: not an option of logit_kd" in str(caught.value)
     assert "Did you mean temperature?" in str(caught.value)
-    assert "method.temperature: missing" in str(caught.value)
     with pytest.raises(UserError, match=r"method\.kl_weight: expected a number"):
         parse_options({"name": "logit_kd", "temperature": 2.0, "kl_weight": 0})
 
 
 def test_the_abstract_objective_has_no_loss() -> None:
-    from genkt.methods.base import Shapes
+    from genkt.methods.shapes import Shapes
 
     objective = Objective(MethodOptions("none"), Shapes(D_S, C))
     with pytest.raises(NotImplementedError):

@@ -212,7 +212,7 @@ def test_genkt_cache_takes_a_mix(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["transfer_set.shares=[1,2]"], "transfer_set.shares: expected 4 values, one a part"),
+        (["transfer_set.shares=[1,2]"], "transfer_set.shares: expected 4 values, one per part"),
         (["transfer_set.shares=[1,2,0,1]"], "transfer_set.shares: expected numbers above 0"),
         (["transfer_set.max_images=[1]"], "transfer_set.max_images: expected 4 values"),
         (["transfer_set.max_images=0"], "transfer_set.max_images"),

@@ -115,6 +115,15 @@ def test_another_pace_than_that_so_far(capsys: pytest.CaptureFixture[str]) -> No
     assert "about 7.0 s left" in lines[0] and lines[1] == "arms: 0 of 4 students"
 
 
+def test_work_that_turns_out_to_be_half_done(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Reporter(100, "work", clock=clock) as reporter:
+        reporter.continue_at(90)
+        clock.now += EVERY_SECONDS
+        reporter.reach(95)
+        assert "95 of 100 images, 0.17/s, about 30.0 s left" in capsys.readouterr().err
+
+
 def test_the_log_alone(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

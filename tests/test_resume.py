@@ -35,7 +35,7 @@ class Tell:
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
 
-    def begin(self, stage: str, step: int) -> None:
+    def begin(self, stage: str, step: int, known: Any = ()) -> None:
         self.pipe.send(("begin", step))
 
     def record(self, record: dict[str, float | int | str]) -> None:

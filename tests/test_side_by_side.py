@@ -136,7 +136,7 @@ def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
     ("words", "number"),
     [
         (["executor=pool", "executor.num_workers=3"], 3),
-        (["executor=pool", "executor.num_workers=9"], 5),  # one a draw
+        (["executor=pool", "executor.num_workers=9"], 5),  # one per draw
         (["executor=pool", "executor.num_workers=3", "draws=1"], 1),
         (["executor=inline"], 1),
     ],

@@ -58,10 +58,15 @@ def test_a_value_that_is_missing_is_a_fault() -> None:
 @pytest.mark.parametrize(
     "cell",
     [
-        EVIL, TableCell(EVIL), TableCell(EVIL, strong=True, ink="red", dim=EVIL), TableCell(EVIL, dot="red"),
-        TableCell(EVIL, link=EVIL), TableCell(EVIL, code=True), [TableCell(EVIL), TableCell(EVIL, strong=True)],
+        EVIL,
+        TableCell(EVIL),
+        TableCell(EVIL, strong=True, ink="red", dim=EVIL),
+        TableCell(EVIL, dot="red"),
+        TableCell(EVIL, link=EVIL),
+        TableCell(EVIL, code=True),
+        [TableCell(EVIL), TableCell(EVIL, strong=True)],
     ],
-)  # fmt: skip
+)
 def test_cells_are_text(cell: object) -> None:
     found = Tags(table([EVIL], [[cell]]))
     assert "script" not in found.tags and "<script>alert" in found.text

@@ -82,7 +82,7 @@ def test_what_is_written_is_read(
     assert list(found.records()) == [found.record(row) for row in range(6)]
     assert found.tokens(1)["tokens"].tolist() == np.arange(12).reshape(3, 2, 2).tolist()
     assert "6 synthesized images" in repr(found)
-    with pytest.raises(IndexError, match="0 to 5, came 6"):
+    with pytest.raises(IndexError, match="0 to 5, got 6"):
         found.record(6)
     shuffled = pickle.loads(pickle.dumps(found.images.select([4, 1])))  # as loader processes do
     assert np.array_equal(shuffled.load(1), found.images.load(1))

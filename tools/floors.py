@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "genkt"
 FLOORS = [
-    "__init__", "types", "bounds", "synonyms", "disk", "io", "written", "files", "locks",
+    "__init__", "types", "bounds", "earlier", "synonyms", "disk", "io", "written", "files", "locks",
     "progress", "stopping", "precision", "losses", "metrics", "execution", "data", "readers",
     "models", "transfer_set", "stores", "generative", "methods", "schema", "training", "report",
     "config", "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers",

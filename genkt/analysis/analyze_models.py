@@ -87,7 +87,7 @@ def _require_free(out: Path, config: AnalyzeConfig) -> None:
     there = contents(out) - {LOCKS}
     if not there <= set(FILES):
         raise UserError(f"out={out}: the folder is not empty and holds no analysis of genkt")
-    if there and not config.overwrite:
+    if FILES[-1] in there and not config.overwrite:  # without it a killed command's: it goes on
         raise UserError(
             f"out={out}: holds an analysis; give another out= or overwrite=true to replace it"
         )

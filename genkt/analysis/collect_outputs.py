@@ -218,7 +218,7 @@ def check_models(names: Sequence[str]) -> None:
     """Refuse models that are not there, before any is built.
 
     Raises:
-        UserError: one line a model.
+        UserError: one line per model.
     """
     faults = []
     for name in names:

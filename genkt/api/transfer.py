@@ -243,6 +243,6 @@ def _modules(teacher: Any) -> list[Backbone] | None:
         return [as_backbone(teacher)]
     if isinstance(teacher, (list, tuple)) and any(isinstance(t, nn.Module) for t in teacher):
         if not all(isinstance(module, nn.Module) for module in teacher):
-            raise UserError("teacher: expected a list of names or a list of modules, came both")
+            raise UserError("teacher: expected a list of names or a list of modules, got both")
         return [as_backbone(module) for module in teacher]
     return None

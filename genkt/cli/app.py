@@ -12,6 +12,7 @@ from genkt.cli.compose import compose, hydra_engine, without_defaults
 from genkt.cli.values import parse_override, quote, sweep_parts
 from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
 from genkt.config.transfer_settings import IN_PYTHON
+from genkt.earlier import renamed_fault
 from genkt.io import did_you_mean, home_path, nearby, shown
 from genkt.runs.transfer_rows import OWN_PARTS
 from genkt.schema import parse
@@ -25,7 +26,7 @@ def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
     """The typed settings a command line stands for.
 
     Raises:
-        UserError: one line a fault, all faults at once.
+        UserError: one line per fault, all faults at once.
     """
     return _checked(kind, command, sort_words(words, command))
 
@@ -55,7 +56,7 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
         values: dotted key -> value.
 
     Raises:
-        UserError: one line a fault.
+        UserError: one line per fault.
     """
     plain = asdict(config)  # type: ignore[call-overload]
     for key, value in values.items():
@@ -64,7 +65,8 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
         for name in groups:
             group = group.get(name) if isinstance(group.get(name), dict) else {}
         if last not in group:
-            raise UserError(f"{key}: unknown setting.{did_you_mean(last, group)}")
+            unknown = f"{key}: unknown setting.{did_you_mean(last, group)}"
+            raise UserError(renamed_fault(key) or unknown)
         group[last] = value
     faults: list[str] = []
     changed = parse(type(config), plain, "", faults)

@@ -158,7 +158,7 @@ def _read_arm(
 
 
 def _faults(faults: dict[Arm, list[str]], num_arms: int) -> list[str]:
-    """One line a fault, without its arms where it is that of all."""
+    """One line per fault, without its arms where it is that of all."""
     told: dict[str, list[str]] = {}
     for arm, lines in faults.items():
         for line in lines:

@@ -10,6 +10,7 @@ from typing import Any
 
 from genkt.cli.values import parse_override
 from genkt.cli.words import MODEL_GROUPS, Words, hydra_words, is_mapping_entry, split_word
+from genkt.earlier import renamed_fault
 from genkt.io import did_you_mean, shown
 from genkt.synonyms import means_same
 from genkt.types import UserError
@@ -299,4 +300,6 @@ def _described(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     key = getattr(error, "full_key", None)
+    if key and (renamed := renamed_fault(key)):
+        return renamed
     return f"{key}: {text}" if key else text

@@ -15,6 +15,7 @@ from typing import Any
 
 from genkt.cli.setting_types import kinds_of
 from genkt.cli.values import carried, parse_override, quote
+from genkt.earlier import renamed_fault
 from genkt.io import home_path, nearby, resource, shown
 from genkt.types import UserError
 
@@ -96,6 +97,8 @@ def _word_fault(word: str, command: str) -> str | None:
             return None
         return f'"{typed}": expected key=value; genkt {command} --help lists the keys'
     key, value = pair
+    if renamed := renamed_fault(key):
+        return renamed
     if value == "":
         return f'{typed}: expected a value after "="; null stands for none'
     if word.startswith("~"):

@@ -14,9 +14,9 @@ from filelock import FileLock
 from genkt.config.set_settings import DiggSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
-from genkt.files import number, read_or_forget, read_signed, write_signed
+from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
-from genkt.runs.run_folder import CLAIM, RunFolder, cell_folder, damaged_files, read_claim
+from genkt.runs.run_folder import CLAIM, RunFolder, cell_folder, read_claim
 from genkt.runs.student_files import read_result
 from genkt.types import CellResult, Cost, DamagedError, UserError
 

@@ -1,4 +1,4 @@
-"""What a comparison says while it runs: a line an arm that ended, with the time that is left."""
+"""What a comparison says while it runs: a line per arm that ended, with the time that is left."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class StagedRecipe:
         """Refuse what cannot be a list of stages.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         faults = [
             f'stages: "{name}": expected letters, digits and any of _ . + - (it names a folder)'

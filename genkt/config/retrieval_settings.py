@@ -46,7 +46,7 @@ class EncoderSettings:
         """Refuse lists that do not fit.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         refuse_overlay(self.transform, "encoder.transform")
         names, faults = self.names, []
@@ -55,7 +55,7 @@ class EncoderSettings:
         for key in ("shares", "weights", "leaks"):
             given = getattr(self, key)
             if isinstance(given, list) and len(given) != len(names):
-                faults.append(f"encoder.{key}: expected {len(names)}, one a model, got {given}")
+                faults.append(f"encoder.{key}: expected {len(names)}, one per model, got {given}")
         if self.shares is not None and not sum(self.shares):
             faults.append("encoder.shares: expected some share above 0")
         if self.duplicates is not None and self.duplicates <= 0:
@@ -178,7 +178,7 @@ class SearchSettings:
         """Refuse settings that do not go together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         if (self.num_images is None) == (self.multiplier is None):
             raise UserError("num_images: expected a number here or in multiplier, one of the two")

@@ -89,9 +89,9 @@ class MixSet:
     Args:
         parts: each a saved set or any other place of images (see ``open_images``), or
             ``labelled`` / ``unlabelled``: the draw's own images of the data.
-        shares: weights above 0, one a part: what it has of the transfer rows of every batch.
+        shares: weights above 0, one per part: what it has of the transfer rows of every batch.
             None: every image comes equally often.
-        max_images: of each part, at most: one number for all, or one a part.
+        max_images: of each part, at most: one number for all, or one per part.
         num_views: stored views of an image. None: as ``data.views``.
     """
 
@@ -105,7 +105,7 @@ class MixSet:
         """Refuse lists that do not fit together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         faults = []
         if not self.parts or len(set(self.parts)) < len(self.parts):
@@ -113,7 +113,9 @@ class MixSet:
         for key in ("shares", "max_images"):
             given = getattr(self, key)
             if isinstance(given, list) and len(given) != len(self.parts):
-                faults.append(f"{key}: expected {len(self.parts)} values, one a part, got {given}")
+                faults.append(
+                    f"{key}: expected {len(self.parts)} values, one per part, got {given}"
+                )
         if any(not (share > 0 and share < float("inf")) for share in self.shares or ()):
             faults.append(f"shares: expected numbers above 0, got {self.shares}")
         if faults:

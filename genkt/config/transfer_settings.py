@@ -74,7 +74,7 @@ class TeacherSettings:
         given = self.args if isinstance(self.args, list) else [self.args] * len(names)
         if len(given) != len(names):
             raise UserError(
-                f"teacher.args: expected {len(names)} mappings, one a model, got {len(given)}"
+                f"teacher.args: expected {len(names)} mappings, one per model, got {len(given)}"
             )
         return given
 
@@ -141,7 +141,7 @@ class TransferConfig:
         """Refuse settings that are right one by one, but not together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         faults = label_faults(self.data) + _stage_faults(self)
         if self.executor.name == "ray":

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -170,6 +171,7 @@ def _ended(workers: list[_Worker]) -> Iterator[None]:
 def _work(connection: Connection, number: int, num_threads: int, method: str) -> None:
     """A worker: run what comes, say how far it is, until the pool hangs up."""
     as_worker()
+    _end_with_parent()
     # It starts processes as the command does: the locks of spawned ones would outlive a kill.
     multiprocessing.set_start_method(method, force=True)
     os.environ["LOCAL_RANK"] = str(number)  # which GPU is this worker's
@@ -183,6 +185,21 @@ def _work(connection: Connection, number: int, num_threads: int, method: str) ->
                 _do(connection, connection.recv())
     except Stopped as stopped:  # the stack is unwound: temporary files are removed
         sys.exit(stopped.exit_code)
+
+
+def _end_with_parent() -> None:
+    """Have this process stop, as the pool stops it, once the pool's own process was killed.
+
+    Else it would go on until it has something to tell: a training at the end of its student.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _do(connection: Connection, task: ShardTask) -> None:

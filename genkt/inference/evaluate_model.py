@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from genkt.config.data_settings import DataSettings
 from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.splits import Splits
+from genkt.files import damaged_files
 from genkt.inference.load_classifier import aligned_labels, load_classifier, predict_images
 from genkt.io import read_json, reading
 from genkt.metrics.statistics import wilson_interval
 from genkt.runs.pool import load_splits
-from genkt.runs.run_folder import damaged_files
 from genkt.types import DamagedError, Prediction, UserError
 
 

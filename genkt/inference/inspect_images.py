@@ -254,15 +254,17 @@ def _write(
 ) -> tuple[Path, ...]:
     """Contact sheet and card; those that a set has already stay."""
     own = found.stored is not None and home == found.directory
-    sheet, card = home / SHEET, home / CARD
+    sheet, card, more, texts = home / SHEET, home / CARD, list[Path](), dict[Path, str]()
     if not (own and sheet.is_file()):
         title = Path(location).name or location
-        write_text(sheet, sheet_text(found, title, metadata.version("genkt")))
+        texts[sheet] = sheet_text(found, title, metadata.version("genkt"))
     if not (own and card.is_file()):
-        write_text(card, card_text(found, location, facts))
-    if own:
-        return sheet, card
-    return sheet, card, write_json(home / FACTS, {"location": location, **facts})
+        texts[card] = card_text(found, location, facts)
+    if not own:  # first: a folder with it is an inspection's, however far a killed one has come
+        more.append(write_json(home / FACTS, {"location": location, **facts}))
+    for path, text in texts.items():
+        write_text(path, text)
+    return sheet, card, *more
 
 
 def _plain(text: str) -> str:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.files import damaged_files
 from genkt.io import home_path, nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
-from genkt.runs.run_folder import damaged_files
 from genkt.training.predictions import predict
 from genkt.types import UNLABELLED, Prediction, UserError
 
@@ -228,7 +228,7 @@ def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.i
 
 
 def top_classes(classifier: Classifier, prediction: Prediction, top: int) -> list[dict[str, Any]]:
-    """One row an image: path, label, probability, and the ``top`` most probable classes."""
+    """One row per image: path, label, probability, and the ``top`` most probable classes."""
     names = classifier.names
     top = min(top, len(names))
     rows = []

@@ -21,8 +21,10 @@ class MCLOptions(LogitKDOptions):
         every: optimizer steps from one such update to the next.
     """
 
-    decay: Share
-    every: Count
+    name: str = "mcl"
+    kl_weight: Share = 0.7
+    decay: Share = 0.9999
+    every: Count = 2
 
     def faults(self) -> list[str]:
         """Every value that is wrong, one line each."""

@@ -72,7 +72,7 @@ def read_tars(
     """
     files = [os.path.abspath(path) for path in paths]
     if not files or len({os.path.realpath(file) for file in files}) < len(files):
-        raise UserError(f"expected tars, each once, came {', '.join(map(str, paths)) or 'none'}")
+        raise UserError(f"expected tars, each once, got {', '.join(map(str, paths)) or 'none'}")
     listings = list(
         map_in_threads(
             list_tar, files, description="listing tars", num_threads=num_threads,
@@ -190,7 +190,7 @@ def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: Ima
     several = sorted({*several_classes(images.classes), *with_bars(images.classes)})
     if several:
         logger.warning(
-            "%s: expected one class an image; taken for one of their own: %d like '%s'",
+            "%s: expected one class per image; taken for one of their own: %d like '%s'",
             place, len(several), several[0],
         )  # fmt: skip
 

@@ -231,7 +231,7 @@ class Retrieval:
         rows = len(self.inputs.gallery) * max(1, settings.crops.per_image)
         if rows < wanted and settings.on_shortage == "error":
             raise UserError(
-                f"num_images: expected at most {rows}, as many as the gallery has, came {wanted}; "
+                f"num_images: expected at most {rows}, as many as the gallery has, got {wanted}; "
                 "ask for fewer, or for on_shortage=all"
             )
 

@@ -19,7 +19,7 @@ from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.generative.generator import Generator, load_generator
 from genkt.io import derive_seed
-from genkt.methods.base import TeacherShape
+from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
 from genkt.runs.pool import Draw, Pool
@@ -249,7 +249,7 @@ def student_spec(settings: StudentSettings) -> ModelSpec:
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
-    """Fresh teachers as the settings describe, one entry a name."""
+    """Fresh teachers as the settings describe, one entry per name."""
     return [_loader(spec) for spec in teacher_specs(settings)]
 
 
@@ -260,7 +260,7 @@ def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:
     files = weights if isinstance(weights, list) else [weights] * len(names)
     if len(files) != len(names):
         raise UserError(
-            f"teacher.weights: expected {len(names)} files, one a model, got {len(files)}"
+            f"teacher.weights: expected {len(names)} files, one per model, got {len(files)}"
         )
     every = zip(names, files, settings.args_of(names), strict=True)
     return [_spec(settings, name, file, args) for name, file, args in every]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ from genkt.files import (
     read_signed,
     read_tensors,
     seals_of,
+    write_array,
     write_signed,
 )
-from genkt.io import atomic_path, damaged, reading
+from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
+from genkt.runs.run_log import Key, lines_by_stage
 from genkt.training.checkpoint import save_weights
 from genkt.types import CellResult, Cost, DamagedError, Prediction
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
 PROBABILITIES = "probabilities.npy"
 
-_FILES = "files"
+_FILES, _LOG = "files", "log"
 _REMEDY = "the run's own command trains this student again"
 
 logger = logging.getLogger("genkt")
@@ -38,13 +40,18 @@ logger = logging.getLogger("genkt")
 
 @dataclass(frozen=True)
 class Cell:
-    """A finished student: its figures, test predictions, weights, and what the method learned."""
+    """A finished student: its figures, test predictions, weights, and what the method learned.
+
+    Args:
+        log: the lines of its stages in the run's log, as far as they are known.
+    """
 
     result: CellResult
     prediction: Prediction
     weights: dict[str, Tensor]
     artifacts: dict[str, Tensor]
     stages: dict[str, Cost]
+    log: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
 
 def save_cell(cell: Cell, directory: Path) -> None:
@@ -52,8 +59,7 @@ def save_cell(cell: Cell, directory: Path) -> None:
     save_weights(directory / WEIGHTS, cell.weights)
     if cell.artifacts:
         save_weights(directory / ARTIFACTS, cell.artifacts)
-    with atomic_path(directory / PROBABILITIES) as path, open(path, "wb") as stream:
-        np.save(stream, cell.prediction.probabilities.numpy())
+    write_array(directory / PROBABILITIES, cell.prediction.probabilities.numpy())
     stages = {name: asdict(cost) for name, cost in cell.stages.items()}
     names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if cell.artifacts else [])]
     names += [
@@ -63,7 +69,8 @@ def save_cell(cell: Cell, directory: Path) -> None:
         if (directory / stage / f"{name}.safetensors").is_file()
     ]
     seals = seals_of(directory, names)
-    facts = {"result": asdict(cell.result), "stages": stages, _FILES: seals}
+    log = [line for lines in cell.log.values() for line in lines]
+    facts = {"result": asdict(cell.result), "stages": stages, _LOG: log, _FILES: seals}
     write_signed(directory / RESULT, facts)
 
 
@@ -103,6 +110,7 @@ def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes
         weights=read_tensors(directory / WEIGHTS, _REMEDY),
         artifacts=read_tensors(artifacts, _REMEDY) if artifacts.exists() else {},
         stages=stages,
+        log=lines_by_stage(saved.get(_LOG, ())),
     )
 
 

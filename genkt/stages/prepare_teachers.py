@@ -13,7 +13,7 @@ from torch import nn
 
 from genkt.data.images import ImageSet
 from genkt.data.views import FIXED_VIEW, ViewSpec
-from genkt.methods.base import TeacherShape
+from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
 from genkt.runs.run_folder import OUTPUTS, teacher_folder

@@ -12,8 +12,8 @@ from genkt.config.recipe_settings import PretrainStage
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.separation import without_held_out
 from genkt.io import derive_seed, home_path
-from genkt.methods.base import Shapes
-from genkt.methods.source_classes import SourceClasses
+from genkt.methods.shapes import Shapes
+from genkt.methods.source_classes import SourceClasses, SourceClassesOptions
 from genkt.readers.folders import read_classes
 from genkt.readers.scan import left_out_notes
 from genkt.runs.notices import warn
@@ -47,7 +47,9 @@ def pretrain_stage(course: Course, name: str, stage: PretrainStage) -> None:
         labelled=np.arange(len(source)), transfer=np.empty(0, dtype=np.int64),
     )  # fmt: skip
     objective = SourceClasses(
-        Shapes(course.student.width, len(source.classes)), draw_seed(draw, f"{name} head")
+        SourceClassesOptions(),
+        Shapes(course.student.width, len(source.classes)),
+        draw_seed(draw, f"{name} head"),
     )
     batches = session.batches(rows, settings, [course.student.transform], labelled_only=True)
     train_body(course, name, objective, batches, settings)

@@ -14,7 +14,7 @@ import numpy as np
 from genkt.config.recipe_settings import PseudoLabelStage
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.io import write_text
-from genkt.methods.base import Shapes
+from genkt.methods.shapes import Shapes
 from genkt.methods.supervised import Supervised, SupervisedOptions
 from genkt.models.backbone import Backbone
 from genkt.runs.notices import warn

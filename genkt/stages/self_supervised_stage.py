@@ -9,8 +9,8 @@ import numpy as np
 
 from genkt.config.recipe_settings import SelfSupervisedStage
 from genkt.data.jitter import JitterSpec, JitterViews
-from genkt.methods.base import Shapes
-from genkt.methods.self_supervised import SimCLR, nt_xent
+from genkt.methods.self_supervised import SimCLR, SimCLROptions, nt_xent
+from genkt.methods.shapes import Shapes
 from genkt.models.backbone import Backbone
 from genkt.runs.notices import warn
 from genkt.runs.pool import Draw
@@ -35,10 +35,9 @@ def self_supervised_stage(course: Course, name: str, stage: SelfSupervisedStage)
         return
     _warn_of_repeats(course, name, len(plan.transfer), settings.batch_size // 2)
     objective = SimCLR(
+        SimCLROptions(temperature=stage.temperature, projection=stage.projection),
         Shapes(course.student.width, session.num_classes),
-        temperature=stage.temperature,
-        projection=stage.projection,
-        seed=draw_seed(draw, name),
+        draw_seed(draw, name),
     )
     batches = _batches(session, draw, course.student, plan, _views(session, stage))
     train_body(course, name, objective, batches, settings)

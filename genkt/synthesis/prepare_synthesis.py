@@ -63,7 +63,7 @@ class SynthesizeConfig(SynthesisSettings):
         """Refuse settings that do not go together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         super().__post_init__()
         if self.num_images is not None and not hasattr(self.synthesis, "num_images"):

@@ -104,8 +104,8 @@ class _Run:
         progress, settings = self.progress, self.settings
         if self.fabric.is_global_zero:
             remove_leftovers(self.stage.directory)
-            if self.stage.log and progress.step < self.num_steps:
-                self.stage.log.begin(self.stage.name, progress.step)
+            if self.stage.log:
+                self.stage.log.begin(self.stage.name, progress.step, progress.curve)
         started = saved = time.perf_counter()
         before = progress.seconds
         pin_memory = self.fabric.device.type == "cuda"

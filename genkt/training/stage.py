@@ -25,8 +25,8 @@ class Log(Protocol):
     @property
     def place(self) -> str: ...
 
-    def begin(self, stage: str, step: int) -> None:
-        """The stage starts, or resumes, at a step."""
+    def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
+        """The stage starts, resumes or has ended at a step; ``known``: its records up to there."""
 
     def record(self, record: Record) -> None:
         """One record: step, stage, and what was measured."""

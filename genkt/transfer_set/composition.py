@@ -93,7 +93,7 @@ class TransferSet:
         """
         if not isinstance(location, (str, Path)):
             if not location:
-                raise UserError("expected at least one place to read images from, came none")
+                raise UserError("expected at least one place to read images from, got none")
             first, *others = [cls.open(each) for each in location]
             return first.concat(*others)
         from genkt.transfer_set.read_set import is_transfer_set, read_transfer_set
@@ -137,7 +137,7 @@ class TransferSet:
         part_of = []
         for name, given in members.items():
             if not isinstance(given, tuple):
-                raise UserError(f"mix: expected (set, share) for {name}, came {given!r}")
+                raise UserError(f"mix: expected (set, share) for {name}, got {given!r}")
             member, share = given
             if not len(member):
                 raise UserError(f"mix: {name} has no images")
@@ -145,7 +145,7 @@ class TransferSet:
             part_of.append(own + len(parts))
             parts += nested_parts(name, member.parts, share)
         if not parts:
-            raise UserError("mix: expected at least one set, came none")
+            raise UserError("mix: expected at least one set, got none")
         plain = [member.flat() for member, _ in members.values()]
         joined = plain[0].concat(*plain[1:])
         return replace(joined, parts=tuple(parts), part_of=np.concatenate(part_of), stored=None)
@@ -183,7 +183,7 @@ class TransferSet:
         if share is None:
             return self.without_labels().concat(few)
         if not 0 < share < 1:
-            raise UserError(f"with_labelled: expected a share above 0 and below 1, came {share}")
+            raise UserError(f"with_labelled: expected a share above 0 and below 1, got {share}")
         members = {"set": (self.without_labels(), 1 - share), "labelled": (few, share)}
         return TransferSet.mix(members)
 
@@ -206,7 +206,7 @@ class TransferSet:
             UserError: a number below 0.
         """
         if most < 0:
-            raise UserError(f"cap: expected a number of images, at least 0, came {most}")
+            raise UserError(f"cap: expected a number of images, at least 0, got {most}")
         return self.select(capped_rows(self.images.ids, most, seed))
 
     def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:
@@ -245,7 +245,7 @@ class TransferSet:
         Args:
             path: the folder.
             files: how images are stored; None: ``ImageFiles()``.
-            shard_size: images a shard.
+            shard_size: images per shard.
             header: more facts for ``transfer_set.json``, e.g. ``funnel``.
             progress: False tells nothing of how far it is.
 
@@ -300,7 +300,7 @@ class TransferSet:
         outside = (chosen < 0) | (chosen >= len(self))
         if outside.any():
             raise IndexError(
-                f"expected an index from 0 to {len(self) - 1}, came {chosen[outside][0]}"
+                f"expected an index from 0 to {len(self) - 1}, got {chosen[outside][0]}"
             )
         records = self.provenance.read(chosen)
         for place, row in enumerate(chosen.tolist()):
@@ -344,7 +344,7 @@ class TransferSet:
         return self.stored
 
     def tokens(self, shard: int) -> dict[str, NDArray[Any]]:
-        """A shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds`` [n].
+        """A shard's arrays, one row per image: ``tokens`` [n, h, w], ``hidden``, ``seeds`` [n].
 
         Raises:
             UserError: a set that was not made from tokens, or a damaged file.

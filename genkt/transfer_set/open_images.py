@@ -85,7 +85,7 @@ def open_images(
     """
     given = [location] if isinstance(location, (str, Path)) else list(location)
     if not given:
-        raise UserError(f"came an empty list of locations. Expected {FORMS}")
+        raise UserError(f"expected a place of images, got an empty list. Expected {FORMS}")
     names = [name for each in given for name in _expand(str(each))]
     _refuse_repeats(names)
     reading = _Reading(max_skipped=max_skipped, num_threads=num_threads, progress=progress)

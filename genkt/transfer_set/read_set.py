@@ -2,7 +2,7 @@
 
 transfer_set.json      header: format, source, counts, settings, classes, parts
 shards/00000.json      one a finished shard: counts, digests and sizes of its files
-manifest/00000.jsonl   one line an image (``Record``)
+manifest/00000.jsonl   one line per image (``Record``)
 images/00000/000000.webp, or images/00000.tar (WebDataset)
 tokens/00000.safetensors   what images are decoded from, where a generator made them
 """

@@ -162,7 +162,7 @@ def _check_fit(session: Session, student: ModelFactory, teachers: Sequence[Model
 
 
 def _check_batch_norm(session: Session, student: Backbone, teachers: Sequence[Backbone]) -> None:
-    """Refuse every training whose micro-batches leave a batch norm one value a channel."""
+    """Refuse every training whose micro-batches leave a batch norm one value per channel."""
     config, train = session.config, session.config.train
     found: list[tuple[str, Backbone, int]] = []
     if config.adaptation in ("fine_tune", "better", "irf") and config.adapt.steps:

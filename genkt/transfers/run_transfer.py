@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
@@ -18,7 +19,7 @@ from genkt.precision import threads
 from genkt.progress import Reporter, duration
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
-from genkt.runs.run_folder import SEALS, RunFolder
+from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import log_to_file
 from genkt.runs.session import Session, weights_files
 from genkt.runs.student_files import Cell
@@ -174,6 +175,9 @@ def _run_cells(session: Session) -> dict[str, list[Cell]]:
             for arm, found in cells.items():
                 found.append(run_cell(session, draw, arm))
                 reporter.advance()
+    if not session.folder.finished:
+        every = [cell.log for arm in cells for cell in cells[arm]]
+        session.log.put_right({key: lines for log in every for key, lines in log.items()})
     return cells
 
 
@@ -204,7 +208,7 @@ def _export(session: Session, student: Backbone, cell: Cell) -> None:
         path = source / stage / f"{name}.safetensors"
         if path.is_file():
             target = session.folder.path / "checkpoints" / f"{name}.safetensors"
-            with atomic_path(target) as temporary:
+            with atomic_path(target, path.stat().st_size) as temporary:
                 shutil.copyfile(path, temporary)
 
 

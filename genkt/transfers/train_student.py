@@ -99,7 +99,7 @@ def _train_cell(session: Session, draw: Draw, arm: str, directory: Path) -> None
             cell = _run_recipe(session, recipe, draw, arm, directory, log)
     log.close()
     if session.fabric.is_global_zero:
-        save_cell(cell, directory)
+        save_cell(replace(cell, log=log.known), directory)
         _tidy(session, draw, arm, directory)
     session.fabric.barrier()
     logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * cell.result.accuracy)

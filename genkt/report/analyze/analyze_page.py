@@ -63,7 +63,7 @@ def render(data: AnalyzeData) -> str:
 
 
 def _models(data: AnalyzeData) -> Values:
-    """One row a model: its own head, a linear probe, LogME, distances."""
+    """One row per model: its own head, a linear probe, LogME, distances."""
     return {
         "data": data,
         "among": _among(data),

@@ -71,7 +71,7 @@ def _result(data: CompareData) -> Values:
     return {
         "head": [
             "Accuracy in %, mean ± 95 %", BEFORE, AFTER,
-            *(f"minus {other.title}" for other in others), "time a student",
+            *(f"minus {other.title}" for other in others), "time per student",
         ],
         "rows": [_row(arm, others) for arm in data.listed],
         "title": title,
@@ -139,7 +139,7 @@ def _sizes(data: CompareData) -> Values | None:
                              str(arm.interval(AFTER)), duration(arm.seconds)])  # fmt: skip
     if not rows:
         return None
-    head = ["Accuracy in %", BEFORE, AFTER, "time a student"]
+    head = ["Accuracy in %", BEFORE, AFTER, "time per student"]
     return {"settings": settings, "head": head, "rows": rows}
 
 

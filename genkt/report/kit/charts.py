@@ -93,7 +93,7 @@ def _range(summaries: Sequence[ArmSummary], others: Sequence[float]) -> tuple[fl
 
 
 def before_after_chart(summaries: Sequence[ArmSummary], colors: dict[str, str]) -> Markup:
-    """Accuracy before and after the final fine-tuning: a line a draw, a strong one for the mean."""
+    """Accuracy before and after the final fine-tuning: a line per draw, a strong mean."""
     shown = [summary for summary in summaries if summary.distilled is not None]
     pairs = {
         summary.arm: [

@@ -62,7 +62,7 @@ class SheetPage:
     families: Sequence[Family]
     command: str
     version: str
-    footer: str = "What each image was made from and how: manifest/, one line an image."
+    footer: str = "What each image was made from and how: manifest/, one line per image."
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:

@@ -96,8 +96,9 @@ def _runs_table(
     for summary in summaries:
         by_draw = {cell.draw: f"{100 * cell.accuracy:.1f}" for cell in summary.cells}
         row: list[Content] = [
-            TableCell(summary.name, dot=colors[summary.arm]), TableCell(str(summary.accuracy), strong=True)
-        ]  # fmt: skip
+            TableCell(summary.name, dot=colors[summary.arm]),
+            TableCell(str(summary.accuracy), strong=True),
+        ]
         row += _difference_cells(summary.difference) if data.has_baseline else []
         if distilled:
             row.append("–" if summary.distilled is None else str(summary.distilled))
@@ -124,7 +125,7 @@ def _difference_cells(difference: PairedDifference | None) -> list[Content]:
 
 
 def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> Values | None:
-    """One chart a logged quantity, one line an arm, a band from the lowest to the highest draw."""
+    """A chart per logged quantity, a line per arm, a band from the lowest to the highest draw."""
     colors = charts.arm_colors(data.arms, data.baseline, data.method)
     drawn = []
     for key, title in data.curves.items():
@@ -207,7 +208,8 @@ def cost(data: ReportData, summaries: Sequence[ArmSummary]) -> Values:
     if stages:
         total = _cost_cells(sum(data.stages.values(), Cost()))
         stages.append([
-            TableCell("total", strong=True), "", *(TableCell(cell, strong=True) for cell in total), ""
+            TableCell("total", strong=True), "",
+            *(TableCell(cell, strong=True) for cell in total), "",
         ])  # fmt: skip
     arms = [
         [summary.name, str(summary.accuracy.n), *_cost_cells(summary.cost)]
