@@ -34,6 +34,8 @@ class Tell:
     A busy machine may keep the parent from killing it for as long as all of its steps take.
     """
 
+    place = "draw 0"
+
     def __init__(self, pipe: Connection, last: int) -> None:
         self.pipe, self.last = pipe, last
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import tracemalloc
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from genkt.retrieval.search.candidates import CandidatePairs
 from genkt.retrieval.search.nearest import ArrayGallery, Ranked, merge, nearest
 from genkt.retrieval.search.scoring import Blend, Rounding, StoredRows, rounding, unit_rows, units
 
+search = importlib.import_module("genkt.retrieval.search.nearest")  # not its function
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -30,7 +32,7 @@ def small_rooms() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "_QUERIES", 3)
         patch.setattr(candidates, "_ROOM", 8)
-        patch.setattr("genkt.retrieval.search.nearest._BETWEEN", 40)
+        patch.setattr(search, "_BETWEEN", 40)
         yield
 
 
@@ -221,7 +223,7 @@ class Recorded:
 
 def test_memory_is_that_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "_ROOM", 1 << 12)
-    monkeypatch.setattr("genkt.retrieval.search.nearest._BETWEEN", 1 << 16)
+    monkeypatch.setattr(search, "_BETWEEN", 1 << 16)
     gallery, peaks = Recorded(), []
     for stop in (50_000, gallery.num_rows):
         tracemalloc.start()
