@@ -111,7 +111,7 @@ def test_the_last_printed_lines_run_as_printed(
 def test_a_finished_run_is_told_again_without_training(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(log: StageLog, stage: str, step: int) -> None:
+    def refuse(log: StageLog, stage: str, *_: Any) -> None:
         raise AssertionError(f"{log.arm}: {stage} is trained again")
 
     monkeypatch.setattr(StageLog, "begin", refuse)
