@@ -11,7 +11,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from genkt.config.set_settings import DiggSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
 from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
@@ -47,11 +46,8 @@ class ArmTask:
         """A rough measure of its work: images that students train on, and what else costs time."""
         config = self.config
         steps = (config.train.steps or 0) + config.finetune.steps
-        views = config.data.views.num_views
-        made = 0
-        if isinstance(config.transfer_set, DiggSet) and config.reads_transfer_set:
-            made = config.transfer_set.num_images or 0
-            views = config.transfer_set.num_views or views
+        views = config.transfer_set.stored_views or config.data.views.num_views
+        made = config.transfer_set.most_made if config.reads_transfer_set else 0
         a_draw = steps * config.train.batch_size
         return config.draws * (
             a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))

@@ -8,7 +8,6 @@ from typing import Any
 
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
-from genkt.config.set_settings import LabelledSet, MixSet
 from genkt.io import fingerprint, read_json, reading
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
 from genkt.types import CellResult
@@ -112,6 +111,5 @@ def _head_untaught(task: ArmTask) -> bool:
     if len(config.methods) != 1 or "logits" in config.needs:
         return False
     method, transfer_set = config.methods[0].name, config.transfer_set
-    mixed_in = isinstance(transfer_set, MixSet) and "labelled" in transfer_set.parts
-    rows = isinstance(transfer_set, LabelledSet) or mixed_in or config.train.labelled_per_batch
-    return method in _NO_LABEL_LOSS or not rows
+    in_set = transfer_set.mixes_in_labelled or not transfer_set.has_images
+    return method in _NO_LABEL_LOSS or not (in_set or config.train.labelled_per_batch)

@@ -82,7 +82,7 @@ def _measure(opened: OpenedRun) -> _Measured:
     if "feature_map" in config.needs:
         columns += sum(math.prod(model.map_shape) for model in teachers.models)
     row_bytes = bytes_each * columns if teachers.stores else 0
-    few_made, represented = sum(len(own.found) for own in run.sets), run.represented
+    few_made, represented = sum(len(own.transfer_set) for own in run.sets), run.represented
     tells = opened.maker is not None and opened.maker.is_linear
     return _Measured(
         per_step=cost.seconds / cost.steps,
