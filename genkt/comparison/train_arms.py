@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from genkt.comparison.arm_task import ArmTask, differences
-from genkt.comparison.progress import Watch
+from genkt.comparison.watch_arms import Watch
 from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings
 from genkt.files import discard, number, read_or_forget, read_signed, write_signed

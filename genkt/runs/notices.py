@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 
-from tqdm import tqdm
-
+from genkt.progress import say
 from genkt.runs.run_log import StageLog
 from genkt.training.lightning import Fabric
 
@@ -17,7 +15,7 @@ def announce(fabric: Fabric, text: str) -> None:
     """Something that holds for the whole run: in its log, and on standard error."""
     if fabric.is_global_zero:
         logger.warning(text)
-        tqdm.write(text, file=sys.stderr)
+        say(text)
 
 
 def warn(log: StageLog, stage: str, text: str) -> None:
@@ -31,4 +29,4 @@ def warn(log: StageLog, stage: str, text: str) -> None:
     if not log.log.enabled:
         return
     logger.warning("draw %d, %s: %s", log.draw, stage, text)
-    tqdm.write(f"draw {log.draw}, {stage}: {text}", file=sys.stderr)
+    say(f"draw {log.draw}, {stage}: {text}")

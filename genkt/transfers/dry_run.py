@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from genkt.config.transfer_settings import TransferConfig
-from genkt.disk import require_writable, size_text
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.precision import threads
+from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
 from genkt.stages.build_stages import StageBuilder
@@ -171,24 +171,23 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
     disk += config.draws * measured.made_bytes
     draws = _count(config.draws, "draw")
-    free = require_writable(config.out, disk, "the run and its teacher cache")
-    return "\n".join(
-        [
-            "dry run: everything fits; nothing was written",
-            f"  students   {draws} x {_count(arms, 'arm')}, {steps} steps each"
-            + (f", and {searched} steps a draw to search beta" if searched else ""),
-            f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw"
-            + (f", {made} of them {opened.maker.how}" if opened.maker and made else ""),
-            f"  teachers   {views} views to cache" + (", every draw" if adapted else "")
-            if opened.teachers and config.teacher.outputs == "cached"
-            else "  teachers   " + ("online" if opened.teachers else "none"),
-            f"  time       about {_duration(seconds)} on {opened.fabric.device}",
-            f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
-            + (f" in each of {processes} processes" if processes > 1 else ""),
-            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
-            *(f"  note       {note}" for note in average_notes(config, plan.lengths(draw))),
-        ]
-    )
+    how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
+    teachers = "online" if opened.teachers else "none"
+    if opened.teachers and config.teacher.outputs == "cached":
+        teachers = f"{views} views to cache" + (", every draw" if adapted else "")
+    search = f", and {searched} steps a draw to search beta" if searched else ""
+    each = f" in each of {processes} processes" if processes > 1 else ""
+    images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw{how}"
+    rows = [
+        ("students", f"{draws} x {_count(arms, 'arm')}, {steps} steps each{search}"),
+        ("images", images),
+        ("teachers", teachers),
+        time_row(seconds, f"on {opened.fabric.device}"),
+        memory_row(measured.peak_bytes, each),
+        disk_row(config.out, disk, "the run and its teacher cache"),
+    ]
+    notes = average_notes(config, plan.lengths(draw))
+    return estimate_text([*rows, *(("note", note) for note in notes)])
 
 
 def _size(folder: Path) -> int:
@@ -197,11 +196,3 @@ def _size(folder: Path) -> int:
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

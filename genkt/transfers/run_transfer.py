@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from genkt.config.transfer_settings import TransferConfig
 from genkt.files import SEALS
 from genkt.inference.student_card import student_card
@@ -20,6 +18,7 @@ from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.precision import threads
+from genkt.progress import Reporter, duration
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
 from genkt.runs.run_folder import RunFolder
@@ -88,7 +87,7 @@ def run_transfer(
         if opened.is_first and not sealed:
             folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
             folder.end()
-            logger.info("finished in %.0f s", time.perf_counter() - started)
+            logger.info("finished in %s", duration(time.perf_counter() - started))
         opened.fabric.barrier()
     return result
 
@@ -199,12 +198,12 @@ def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
     students: dict[str, list[TrainedStudent]] = {arm: [] for arm in run.config.arms}
     total = len(students) * run.config.draws
     done = num_finished(run.config)
-    show = None if run.opened.is_first and done < total else True
-    with tqdm(total=total, desc="students", disable=show) as bar:
+    shown = run.opened.is_first and done < total
+    with Reporter(total, "students", unit="students", shown=shown) as reporter:
         for draw in run.pool.draws:
             for arm, found in students.items():
                 found.append(train_student(run, draw, arm))
-                bar.update()
+                reporter.advance()
     if not run.folder.finished:
         every = [student.log for found in students.values() for student in found]
         run.opened.log.put_right({key: lines for log in every for key, lines in log.items()})

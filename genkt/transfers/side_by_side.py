@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
@@ -30,6 +29,7 @@ from genkt.execution.ranks import launched
 from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
 from genkt.precision import threads
+from genkt.progress import Reporter, log_alone
 from genkt.runs.run_folder import RESULT, student_folder
 from genkt.runs.run_log import log_to_file
 from genkt.transfers.make_sets import own_set, set_is_made, with_sets
@@ -72,6 +72,7 @@ class RunTask(ABC):
             open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
+            log_alone(),
             threads(threads_each(self.config)),
         ):
             opened = _opened(self.config, self.plain)
@@ -275,7 +276,7 @@ def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
     opened.generators.release()
     logger.info("%d processes do the work", processes)
     try:
-        with _bars(("transfer sets", sets), ("students", students)):
+        with _followed(("transfer sets", sets), ("students", students)):
             run_tasks(
                 [*sets, *students], ExecutorSettings("pool", processes, None),
                 description="parts", on_gpu=_on_gpu(config), progress=False,
@@ -287,18 +288,18 @@ def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _bars(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
-    """Bars that follow what other processes do, one after the other."""
+def _followed(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
+    """Tell what other processes do, one kind of task after the other."""
     stop = threading.Event()
 
     def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:
         done = sum(task.is_done() for task in tasks)
         if done == len(tasks) or stop.is_set():
             return
-        with tqdm(total=len(tasks), initial=done, desc=title, disable=None) as bar:
-            while bar.n < len(tasks) and not stop.is_set():
+        with Reporter(len(tasks), title, done=done, unit=title, announced=True) as reporter:
+            while reporter.done < len(tasks) and not stop.is_set():
                 stop.wait(_POLL_SECONDS)
-                bar.update(sum(task.is_done() for task in tasks) - bar.n)
+                reporter.reach(sum(task.is_done() for task in tasks))
 
     def watch() -> None:
         for title, tasks in parts:
