@@ -85,7 +85,7 @@ def _measure(opened: OpenedRun) -> _Measured:
     few_made, represented = sum(len(own.transfer_set) for own in run.sets), run.represented
     tells = opened.maker is not None and opened.maker.is_linear
     return _Measured(
-        per_step=cost.seconds / cost.steps,
+        per_step=cost.seconds / max(1, cost.steps),
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
         per_view=cached / num_cached if teachers.stores else 0.0,
         per_made=sum(own.seconds for own in run.sets) / max(1, few_made) if tells else 0.0,
