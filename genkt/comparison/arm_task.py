@@ -17,7 +17,7 @@ from genkt.files import damaged_files, number, read_or_forget, read_signed, writ
 from genkt.io import reading
 from genkt.runs.run_folder import CLAIM, RunFolder, read_claim, student_folder
 from genkt.runs.student_files import read_result
-from genkt.types import CellResult, Cost, DamagedError, UserError
+from genkt.types import Cost, DamagedError, StudentResult, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
 """Folders of a comparison: the arms' runs, how each ended, what each said."""
@@ -90,7 +90,7 @@ class ArmTask:
             return False
         return True
 
-    def results(self) -> list[tuple[CellResult, dict[str, Cost]]]:
+    def results(self) -> list[tuple[StudentResult, dict[str, Cost]]]:
         """The figures of its students and what their stages cost, draw after draw.
 
         Raises:
