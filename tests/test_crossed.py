@@ -53,15 +53,15 @@ def test_variance_and_degrees_of_freedom_by_hand() -> None:
     cautious = 3 * first  # 1 + 2 / (2 - 1)
     expected = (cautious + second - third) ** 2 / (cautious**2 + second**2 / 3 + third**2 / 3)
     assert dof == pytest.approx(max(expected, 1))
-    # spare images: the four image means less 1/2 are 0, 1/2, 0, -1/2, so the tail is 1/4
-    assert found.tail == pytest.approx(1 / 4)
-    wider, _ = variance_of_mean(found, spare=3)
-    assert wider == pytest.approx(variance + 3 * (1 / 4) / 3 / 4)
+    # the four image means less 1/2 are 0, 1/2, 0, -1/2; a 1 among three 0 is 3/4 from their mean
+    assert (found.tail, found.largest) == pytest.approx((1 / 4, 9 / 16))
+    wider, _ = variance_of_mean(found, spare=0.3)
+    assert wider == pytest.approx(variance + 0.3 / 3 / 4)
 
 
 def test_one_factor_is_the_usual_t() -> None:
     means = np.array([0.91, 0.95, 0.93, 0.9])
-    variance, dof = variance_of_mean(mean_squares(np.repeat(means[:, None], 50, axis=1)), spare=3)
+    variance, dof = variance_of_mean(mean_squares(np.repeat(means[:, None], 50, axis=1)))
     low, high = stats.t.interval(0.95, 3, means.mean(), stats.sem(means))
     assert dof == 3
     assert stats.t.ppf(0.975, 3) * math.sqrt(variance) == pytest.approx((high - low) / 2)
@@ -115,10 +115,11 @@ def test_only_the_labels_part_is_multiplied_for_draws_that_overlap() -> None:
     corrected, _ = variance_of_mean(found, pool_share=0.25)
     # 1 + D f / (1 - f) with D = 5, f = 1/4: the labels' part / D is added 5/3 times
     assert corrected == pytest.approx(plain + 5 / 3 * found.labels / 5)
-    # seeds alone: nothing to multiply, but no more degrees of freedom than draws
-    alone = mean_squares_of_seeds(seeds - seeds.mean(axis=1, keepdims=True) + np.zeros((5, 3, 20)))
+    # no labels' part is found: nothing to multiply, but no more degrees of freedom than draws
+    alone = mean_squares_of_seeds(seeds - seeds.mean(axis=1, keepdims=True) + images)
     assert float(alone.labels) <= 0
-    assert variance_of_mean(alone, pool_share=0.25)[1] <= 4
+    (plain, free), (same, few) = variance_of_mean(alone), variance_of_mean(alone, pool_share=0.25)
+    assert plain == same and (free, few) == (19, 4)
 
 
 def test_scores_without_a_main_effect_still_have_a_variance() -> None:

@@ -19,7 +19,7 @@ from genkt.generative.generator import load_generator
 from genkt.readers.folders import read_folder
 from genkt.runs.pool import Draw, build_pool, load_splits
 from genkt.synthesis.synthesize_set import run_synthesis
-from genkt.transfer_set.read_set import TransferSet, read_transfer_set
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
 
 NUM_MADE = 26

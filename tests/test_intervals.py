@@ -54,7 +54,7 @@ def test_one_draw_is_over_images_and_of_these_students() -> None:
     found = paired_interval(a, b)
     assert found.dof == 199 and found.design.varied == ("images",)
     low, high = stats.t.interval(0.95, 199, (a - b).mean(), stats.sem((a - b)[0]))
-    # three spare images of 200 widen it a little
+    # half a spare image of 200 widens it a little
     assert 1.0 < (found.high - found.low) / (high - low) < 1.03
     assert math.isnan(found.parts.draws)
 
@@ -184,8 +184,8 @@ def test_seeds_on_the_same_labels() -> None:
     found = paired_interval(a, b)
     assert (found.design.draws, found.design.seeds, found.design.images) == (4, 3, 100)
     assert found.parts.seeds >= 0 and found.parts.draws >= 0
-    means = paired_interval(a.mean(axis=1), b.mean(axis=1))
-    assert numbers(found) == pytest.approx(numbers(means))
+    means = paired_interval(a.mean(axis=1), b.mean(axis=1))  # but for the spare image
+    assert numbers(found) == pytest.approx(numbers(means), rel=0.01)
     overlapping = paired_interval(a, b, pool_share=0.5)
     assert overlapping.high - overlapping.low >= found.high - found.low
     # one draw of labels: seeds are what varies

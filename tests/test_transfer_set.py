@@ -16,18 +16,15 @@ from PIL import Image
 from tiny import tree
 
 from genkt.io import atomic_path
-from genkt.transfer_set.read_set import (
-    TransferSet,
-    read_records,
-    read_transfer_set,
-    write_header,
-)
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
+from genkt.transfer_set.read_set import write_header
 from genkt.transfer_set.set_files import (
     HEADER,
     ImageFiles,
     Record,
     ShardWriter,
     part_path,
+    read_records,
     remove_leftovers,
     shard_facts,
 )
@@ -57,7 +54,7 @@ def write_set(root: Path, files: ImageFiles, shards: int = 2) -> TransferSet:
     for shard in range(shards):
         write_shard(root, shard, files)
     about = {"source": "synthesized", "num_shards": shards, "classes": list(CLASSES)}
-    return write_header(root, about | {"files": vars(files)})
+    return TransferSet.of_rows(write_header(root, about | {"files": vars(files)}))
 
 
 @pytest.mark.parametrize("container", ["folder", "tar"])

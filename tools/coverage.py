@@ -29,7 +29,13 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy.special import ndtr, ndtri, stdtrit  # noqa: E402
 
-from genkt.metrics import balanced_accuracy, class_counts, paired_interval, pseudo_values  # noqa: E402
+from genkt.metrics import (  # noqa: E402
+    balanced_accuracy,
+    class_counts,
+    paired_interval,
+    pseudo_values,
+    ratio_interval,
+)
 from genkt.metrics.crossed import mean_squares, mean_squares_of_seeds  # noqa: E402
 from genkt.metrics.limits import Limits, difference_limits, share_limits  # noqa: E402
 
@@ -84,6 +90,7 @@ HARD = {
     ".97 against .90": World(0.97, 0.9, **CORRELATED),
     ".70 against .60": World(0.7, 0.6, **CORRELATED),
     ".99 against .95": World(0.99, 0.95, **CORRELATED),
+    ".999 against .98": World(0.999, 0.98, **CORRELATED),
     ".99 against .95, only images matter": World(0.99, 0.95, shared=0.8),
     ".90 against .85, draws matter": World(0.9, 0.85, shared=0.4, own=0.3, draw=0.02),
     ".90 against .85, only own images": World(0.9, 0.85, own=0.8),
@@ -265,8 +272,18 @@ def balanced(repetitions: int, seed: int) -> list[tuple[str, float]]:
     return [("balanced accuracy, 3 classes, pseudo-values", hits / repetitions)]
 
 
+def ratio(repetitions: int, seed: int) -> list[tuple[str, float]]:
+    """The ratio of .85 and .90."""
+    world, hits = World(0.85, 0.9, **CORRELATED), 0
+    for a, b, _ in chunks(world, (5, 200), repetitions, seed):
+        for first, second in zip(a, b, strict=True):
+            found = ratio_interval(first, second)
+            hits += found.low <= world.accuracy_a / world.accuracy_b <= found.high
+    return [("the ratio of .85 and .90", hits / repetitions)]
+
+
 SPECIAL: tuple[Callable[[int, int], list[tuple[str, float]]], ...] = (
-    overlapping, several_seeds, grouped, balanced,
+    overlapping, several_seeds, grouped, balanced, ratio,
 )  # fmt: skip
 
 
@@ -323,7 +340,7 @@ or more images."""
 
 HARDER = """\
 The difference / one arm, at draws x images. In the last row accuracies vary from draw to draw by 1
-to 4 points near the end of the scale: a mean of few such draws is skewed, and no interval from
+to 3 points near the end of the scale: a mean of few such draws is skewed, and no interval from
 their own spread knows by how much."""
 
 
@@ -374,7 +391,8 @@ def main(words: Sequence[str]) -> int:
         options.write.write_text(text, encoding="utf-8")
     else:
         print(text)
-    print("\n".join(f"under {PROMISE}: {fault}" for fault in faults), file=sys.stderr)
+    for fault in faults:
+        print(f"under {PROMISE}: {fault}", file=sys.stderr)
     return bool(faults)
 
 

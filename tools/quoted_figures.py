@@ -12,7 +12,7 @@ import re
 
 from stored_figures import numbers
 
-_QUOTE = re.compile(r"([^\n]*?)<!--\s*([\w-]+[:#][^>]*?)\s*-->")
+_QUOTE = re.compile(r"([^\n]*?)<!--([\w-]+[:#][^>]*?)-->")
 _NUMBER = re.compile(r"(?<![\w.])[+\u2212-]?\d+(?:\.\d+)?")
 
 

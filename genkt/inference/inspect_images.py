@@ -23,8 +23,8 @@ from genkt.runs.set_card import (
     provenance_text,
     sheet_text,
 )
-from genkt.transfer_set.composition import TransferSet
-from genkt.transfer_set.read_set import is_transfer_set, read_header, read_transfer_set
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
+from genkt.transfer_set.read_set import is_transfer_set, read_header
 from genkt.transfer_set.set_files import HEADER, read_records, shard_facts, shard_name
 from genkt.types import UserError
 

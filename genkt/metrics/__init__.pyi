@@ -45,7 +45,7 @@ from .planning import (
     Needed as Needed,
     needed as needed,
 )
-from .pseudo_values import (
+from .jackknife import (
     balanced_accuracy as balanced_accuracy,
     blocked_pseudo_values as blocked_pseudo_values,
     class_counts as class_counts,

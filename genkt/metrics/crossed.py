@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
@@ -46,6 +46,7 @@ class MeanSquares:
         seeds: S2 of the means of R seeds in a draw, over all draws, of D (R - 1).
         seeds_rest: MSE in a draw, over all draws, of D (R - 1) (N - 1).
         tail: sum of c^4 over sum of c^2, c the image means less the mean; 0 without a spread.
+        largest: square of the score that is farthest from the mean of its draw and seed.
         num_draws, num_images, num_seeds: D, N, R.
     """
 
@@ -56,6 +57,7 @@ class MeanSquares:
     seeds: Array
     seeds_rest: Array
     tail: Array
+    largest: Array
     num_draws: int
     num_images: int
     num_seeds: int = 1
@@ -81,24 +83,26 @@ class MeanSquares:
 def mean_squares(scores: NDArray[Any]) -> MeanSquares:
     """Mean squares of scores [..., D, N], one seed a draw."""
     num_draws, num_images = scores.shape[-2:]
-    mean, draws, images, rest, tail = _two_way(scores)
+    mean, draws, images, rest, tail, largest = _two_way(scores)
     none = np.zeros_like(mean)
-    return MeanSquares(mean, draws, images, rest, none, none, tail, num_draws, num_images)
+    return MeanSquares(
+        mean, draws, images, rest, none, none, tail, largest, num_draws, num_images
+    )  # fmt: skip
 
 
 def mean_squares_of_seeds(scores: NDArray[Any]) -> MeanSquares:
     """Mean squares of scores [..., D, R, N]: R seeds on the labels of each draw."""
     num_draws, num_seeds, num_images = scores.shape[-3:]
-    mean, draws, images, rest, tail = _two_way(scores.mean(axis=-2))
-    _, seeds, _, seeds_rest, _ = _two_way(scores)
+    mean, draws, images, rest, tail, _ = _two_way(scores.mean(axis=-2))
+    _, seeds, _, seeds_rest, _, largest = _two_way(scores)
     return MeanSquares(
         mean, draws, images, rest, seeds.mean(axis=-1), seeds_rest.mean(axis=-1), tail,
-        num_draws, num_images, num_seeds,
+        largest.max(axis=-1), num_draws, num_images, num_seeds,
     )  # fmt: skip
 
 
-def _two_way(scores: NDArray[Any]) -> tuple[Array, Array, Array, Array, Array]:
-    """(mean, S2 of rows, S2 of columns, MSE, tail of columns) of [..., rows, columns].
+def _two_way(scores: NDArray[Any]) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """(mean, S2 of rows, S2 of columns, MSE, tail, largest) of [..., rows, columns].
 
     With one row S2 of rows and MSE are 0.
     """
@@ -112,11 +116,13 @@ def _two_way(scores: NDArray[Any]) -> tuple[Array, Array, Array, Array, Array]:
     row_dof, column_dof = max(num_rows - 1, 1), max(num_columns - 1, 1)
     tail = (columns**2).sum(axis=-1) / np.maximum(of_columns, _TINY)
     rest = left / (row_dof * column_dof)
-    return mean, of_rows / row_dof, of_columns / column_dof, rest, tail
+    above, below = centred.max(axis=-1) - rows, rows - centred.min(axis=-1)
+    largest = np.maximum(above, below).max(axis=-1) ** 2
+    return mean, of_rows / row_dof, of_columns / column_dof, rest, tail, largest
 
 
 def variance_of_mean(
-    squares: MeanSquares, pool_share: float = 0.0, spare: float = 0.0
+    squares: MeanSquares, pool_share: float = 0.0, spare: ArrayLike = 0.0
 ) -> tuple[Array, Array]:
     """Variance of the mean for new draws and new images, and its degrees of freedom.
 
@@ -130,9 +136,9 @@ def variance_of_mean(
     - In the degrees of freedom (not in V) T1 counts as T1 (1 + 2 / (D - 1)). A T1 that is low by
       chance makes V too small and at once makes V look certain: with 3 draws the plain rule
       covers 92 % where the draws matter most.
-    - S2(image means) gets the square of ``spare`` more images of the size of those few that make
-      the spread: + spare tail / (N - 1). Where few images are wrong, and by chance fewer than
-      usual, mean and V are too small together: 89 % with 50 images, 10 draws, .99 against .95.
+    - The sum of squares behind S2(image means) gets ``spare`` more. Where few images are wrong,
+      and by chance fewer than usual, mean and V are too small together: 89 % without it, at 50
+      images, 10 draws, .99 against .95. ``limits.py`` says how much.
 
     Where draws of a share f of the same pool overlap, they are more alike than new pools would
     be: the labels' part alone is multiplied by 1 + D f / (1 - f) (Nadeau and Bengio). What seeds
@@ -142,10 +148,10 @@ def variance_of_mean(
 
     Args:
         pool_share: f, 0 <= f < 1.
-        spare: in images; 0 for scores that are not skewed.
+        spare: a sum of squares.
     """
     draws, images = squares.num_draws, squares.num_images
-    second = (squares.images + spare * squares.tail / max(images - 1, 1)) / images
+    second = (squares.images + np.asarray(spare) / max(images - 1, 1)) / images
     if draws == 1:
         return second, np.full_like(second, images - 1.0)
     first, third = squares.draws / draws, squares.rest / (draws * images)

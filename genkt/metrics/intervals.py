@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike
 
 from genkt.metrics.checked_scores import checked_pair, checked_scores
 from genkt.metrics.crossed import Array, MeanSquares, mean_squares, mean_squares_of_seeds
+from genkt.metrics.jackknife import group_codes, ratio_pseudo_values
 from genkt.metrics.limits import Limits, difference_limits, share_limits, student_limits
 from genkt.metrics.proportions import newcombe_p, newcombe_phi, ratio_limits
-from genkt.metrics.pseudo_values import group_codes, ratio_pseudo_values
 from genkt.types import UserError
 
 Kind = Literal["share", "difference", "ratio"]
@@ -125,7 +125,7 @@ def paired_interval(
             varies. The mean stays that over images; a group's share of it is a ratio of two
             sums, both random (``ratio_pseudo_values``).
         names: of the images, for messages.
-        pseudo: the values are jackknife pseudo-values (``pseudo_values.py``), not within 0..1.
+        pseudo: the values are jackknife pseudo-values (``jackknife.py``), not within 0..1.
 
     All differences equal: Newcombe's interval, counting images, not draws.
 

@@ -89,6 +89,7 @@ def _least_shown(parts: VarianceParts, design: Design, power: float) -> float:
         seeds=np.asarray(seeds),
         seeds_rest=_NONE,
         tail=_NONE,
+        largest=_NONE,
         num_draws=design.draws,
         num_images=design.images,
         num_seeds=design.seeds,

@@ -39,8 +39,8 @@ from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, t
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
 from genkt.training.fabric import make_fabric, peak_memory
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.open_images import open_images
-from genkt.transfer_set.read_set import TransferSet
 from genkt.transfer_set.set_files import HEADER
 
 logger = logging.getLogger("genkt")

@@ -15,8 +15,8 @@ from genkt.execution.ranks import Processes
 from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.runs.pool import Draw
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.parts import without_classes
-from genkt.transfer_set.read_set import TransferSet
 from genkt.types import UNLABELLED
 
 Pictures = Literal["originals", "reconstructions", "both"]

@@ -14,7 +14,7 @@ from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.io import did_you_mean
 from genkt.training.batches import TransferPart
-from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.parts import (
     PlainRecords,
@@ -23,7 +23,6 @@ from genkt.transfer_set.parts import (
     nested_parts,
     without_classes,
 )
-from genkt.transfer_set.read_set import read_transfer_set
 from genkt.transfer_set.set_files import Record
 from genkt.types import UserError
 

@@ -33,7 +33,7 @@ from genkt.synthesis.shard import ModelNames, Models, load_completer
 from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis
 from genkt.training.fabric import keep_freed_memory, make_fabric, peak_memory
 from genkt.training.teacher_shards import TeacherSource
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import HEADER
 from genkt.types import UserError
 

@@ -3,8 +3,8 @@
 # ruff: noqa: I001  (one statement per module)
 
 from .composition import (
-    Stored as Stored,
     TransferSet as TransferSet,
+    read_transfer_set as read_transfer_set,
 )
 from .open_images import (
     open_images as open_images,
@@ -15,7 +15,6 @@ from .parts import (
 )
 from .read_set import (
     is_transfer_set as is_transfer_set,
-    read_transfer_set as read_transfer_set,
 )
 from .set_files import (
     ImageFiles as ImageFiles,
@@ -23,4 +22,8 @@ from .set_files import (
     ShardWriter as ShardWriter,
     read_records as read_records,
     read_tokens as read_tokens,
+)
+from .set_rows import (
+    SetRows as SetRows,
+    Stored as Stored,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from genkt.data.images import ImageSet, concat
 from genkt.io import home_path
+from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.parts import (
     NO_PARTS,
     SOURCES,
@@ -25,30 +26,15 @@ from genkt.transfer_set.parts import (
     split_rows,
     without_classes,
 )
+from genkt.transfer_set.read_set import is_transfer_set, read_rows
+from genkt.transfer_set.save_set import save_set
 from genkt.transfer_set.set_files import ImageFiles, Record, Source, read_tokens
+from genkt.transfer_set.set_rows import SetRows, Stored
 from genkt.types import UserError
-
-_TOGETHER = 1024
-"""Records in memory while all are read."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where a set lies on disk.
-
-    Args:
-        directory: its folder.
-        header: what ``transfer_set.json`` holds.
-        starts: [shards + 1] the row that each shard starts at.
-    """
-
-    directory: Path
-    header: Mapping[str, Any]
-    starts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class TransferSet:
+class TransferSet(SetRows):
     """Images to distil on, with what is known of each: saved ones, or composed of others.
 
     Every method gives another set and leaves this one as it is; no image is opened or copied
@@ -69,20 +55,7 @@ class TransferSet:
         >>> saved = mixed.save(tempfile.mkdtemp() + "/set")
         >>> len(TransferSet.open(saved.directory)), saved.record(33).detail["original"][:6]
         (34, 'few/3#')
-
-    Args:
-        images: N images, opened lazily.
-        provenance: where each of them comes from.
-        parts: of a mix, each with its share of every batch; empty: all rows come equally often.
-        part_of: [N] the part of each row; empty where there are none.
-        stored: where the set lies, None for one that was composed.
     """
-
-    images: ImageSet
-    provenance: Provenance
-    parts: tuple[Part, ...] = ()
-    part_of: NDArray[np.int64] = field(default_factory=NO_PARTS.copy)
-    stored: Stored | None = None
 
     @classmethod
     def open(cls, location: str | Path | Sequence[str]) -> TransferSet:
@@ -96,13 +69,14 @@ class TransferSet:
                 raise UserError("expected at least one place to read images from, got none")
             first, *others = [cls.open(each) for each in location]
             return first.concat(*others)
-        from genkt.transfer_set.read_set import is_transfer_set, read_transfer_set
-
         if is_transfer_set(location):
-            return read_transfer_set(location)
-        from genkt.transfer_set.open_images import open_images
-
+            return cls.of_rows(read_rows(location))
         return cls.of(open_images(location))
+
+    @classmethod
+    def of_rows(cls, rows: SetRows) -> TransferSet:
+        """A set of rows that were read."""
+        return cls(rows.images, rows.provenance, rows.parts, rows.part_of, rows.stored)
 
     @classmethod
     def of(
@@ -255,13 +229,10 @@ class TransferSet:
         Raises:
             UserError: a folder that holds something else, or an image that cannot be read.
         """
-        from genkt.transfer_set.save_set import save_set
-
-        return save_set(self, home_path(path), files or ImageFiles(), shard_size,
-                        header or {}, progress)  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.images)
+        saved = save_set(
+            self, home_path(path), files or ImageFiles(), shard_size, header or {}, progress
+        )
+        return TransferSet.of_rows(saved)
 
     def __repr__(self) -> str:
         counts = self.counts()
@@ -270,48 +241,6 @@ class TransferSet:
         text += f" in {self.stored.directory}" if self.stored else ""
         text += f"; {shares_text(self.parts, self.part_counts())}" if self.parts else ""
         return f"TransferSet({text if counts else 'no images'})"
-
-    def counts(self) -> dict[str, int]:
-        """Images by source: real, retrieved, synthesized."""
-        return self.provenance.counts()
-
-    def part_counts(self) -> dict[str, int]:
-        """Images of every part of a mix, by name."""
-        numbers = np.bincount(self.part_of, minlength=len(self.parts)).tolist()
-        return {part.name: n for part, n in zip(self.parts, numbers, strict=True)}
-
-    def record(self, index: int) -> Record:
-        """Provenance of the image at ``index``."""
-        return self.read([index])[0]
-
-    def records(self) -> Iterator[Record]:
-        """Provenance of every image, in order; few records are in memory at a time."""
-        for start in range(0, len(self), _TOGETHER):
-            yield from self.read(range(start, min(start + _TOGETHER, len(self))))
-
-    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Record]:
-        """Provenance of the images at some rows.
-
-        Raises:
-            IndexError: a row that is not there.
-            UserError: a manifest that was damaged or changed since the set was opened.
-        """
-        chosen = np.asarray(rows, dtype=np.int64)
-        outside = (chosen < 0) | (chosen >= len(self))
-        if outside.any():
-            raise IndexError(
-                f"expected an index from 0 to {len(self) - 1}, got {chosen[outside][0]}"
-            )
-        records = self.provenance.read(chosen)
-        for place, row in enumerate(chosen.tolist()):
-            if records[place].id != self.images.ids[row]:
-                raise UserError(
-                    f"{self.images.ids[row]}: its record is another's ({records[place].id}); the "
-                    "set changed since it was opened"
-                )
-            if records[place].label != (label := int(self.images.labels[row])):
-                records[place] = replace(records[place], label=label)
-        return records
 
     @property
     def directory(self) -> Path:
@@ -358,3 +287,8 @@ class _EachRecord:
 
     def __call__(self, rows: NDArray[np.int64]) -> list[Record]:
         return [self.record(row) for row in rows.tolist()]
+
+
+def read_transfer_set(directory: str | Path) -> TransferSet:
+    """Open a saved set; see ``read_rows``."""
+    return TransferSet.of_rows(read_rows(directory))

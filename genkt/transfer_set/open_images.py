@@ -20,7 +20,7 @@ from genkt.readers.listing import holds_images
 from genkt.readers.system_files import file_kind, folder_kind
 from genkt.readers.tars import read_tars
 from genkt.readers.torchvision_sets import read_torchvision_part
-from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.read_set import read_rows
 from genkt.transfer_set.set_files import HEADER
 from genkt.types import UNLABELLED, UserError
 
@@ -182,7 +182,7 @@ def _open_all(names: Sequence[str], reading: _Reading) -> Iterator[ImageSet]:
         elif os.path.isfile(name):
             tars.append(_tar(name))
         elif _is_saved(Path(name)):
-            others.append(read_transfer_set(name).images)
+            others.append(read_rows(name).images)
         elif inside := _tars_alone(Path(name)):
             tars += inside
         else:

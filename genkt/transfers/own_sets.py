@@ -33,7 +33,7 @@ from genkt.runs.session import Session
 from genkt.runs.transfer_rows import kept_apart
 from genkt.stages.irf import SETTINGS
 from genkt.synthesis.synthesize_set import check_models, run_synthesis
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.retriever import Retriever
 

@@ -16,7 +16,7 @@ from genkt.report.transfer.report_data import TransferSample
 from genkt.runs.pool import Draw
 from genkt.runs.session import Session
 from genkt.runs.set_card import provenance_text
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfers.own_sets import HOME
 
 SHEET = 3 * COLUMNS

@@ -19,7 +19,7 @@ from genkt.retrieval.prepare_retrieval import embedder_of, kept_out, read_galler
 from genkt.retrieval.retrieve_set import run_retrieval
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, timed_set
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 
 _SHARD = 1024

@@ -1,6 +1,6 @@
 """What ``from genkt.data.builtin import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .digits import (
     digits as digits,

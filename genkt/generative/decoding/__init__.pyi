@@ -1,6 +1,6 @@
 """What ``from genkt.generative.decoding import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .decoder import (
     Decoder as Decoder,

@@ -1,6 +1,6 @@
 """What ``from genkt.retrieval.search import ...`` gives."""
 
-# ruff: noqa: I001  (one statement a module)
+# ruff: noqa: I001  (one statement per module)
 
 from .duplicates import (
     Cluster as Cluster,

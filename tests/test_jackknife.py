@@ -17,7 +17,7 @@ from genkt.metrics import (
     paired_interval,
     pseudo_values,
 )
-from genkt.metrics.pseudo_values import ratio_pseudo_values
+from genkt.metrics.jackknife import ratio_pseudo_values
 from genkt.types import UserError
 
 RNG = np.random.default_rng(0)
