@@ -17,7 +17,6 @@ from genkt.files import discard, number, read_or_forget, read_signed, write_sign
 from genkt.generative.generator import load_generator
 from genkt.io import reading
 from genkt.report.compare.compare_data import Work
-from genkt.transfers.own_sets import needed_generators
 from genkt.types import UserError
 
 _WORK = "work.json"
@@ -32,7 +31,7 @@ def changed_tasks(tasks: Sequence[ArmTask], *, overwrite: bool) -> dict[str, lis
     known: dict[str, str] = {}
     found = {}
     for task in tasks:
-        used = needed_generators(task.config) if task.folder.is_dir() else []
+        used = task.config.generators if task.folder.is_dir() else []
         for name in used:
             if name not in known:
                 known[name] = load_generator(name).fingerprint()

@@ -25,9 +25,9 @@ from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.readers.folders import read_unlabelled
 from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, timed
+from genkt.runs.model_factories import teacher_factories, teacher_specs
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
-from genkt.runs.session import teacher_factories, teacher_specs
 from genkt.synthesis.plan_images import ordered_sources
 from genkt.synthesis.shard import ModelNames, Models, load_completer
 from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis

@@ -9,17 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genkt.data.images import ImageSet
-from genkt.data.views import ViewDataset, ViewSpec
+from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
+from genkt.disk import cache_home
 from genkt.execution.tasks import Progress
 from genkt.files import discard
 from genkt.io import did_you_mean
 from genkt.models.backbone import Backbone
+from genkt.models.foreign import as_backbone
 from genkt.progress import Reporter
 from genkt.stores.chunk_files import OUTPUTS, tell_outdated
 from genkt.stores.teacher_outputs import (
@@ -45,20 +47,30 @@ def _silent(count: int) -> None:
     """Progress that nobody asked for."""
 
 
+@overload
+def cache_outputs(teacher: nn.Module, *args: Any, **options: Any) -> OutputStore: ...
+
+
+@overload
 def cache_outputs(
-    teacher: Backbone,
+    teacher: Sequence[nn.Module], *args: Any, **options: Any
+) -> tuple[OutputStore, ...]: ...
+
+
+def cache_outputs(
+    teacher: nn.Module | Sequence[nn.Module],
     images: ImageSet,
-    views: ViewSpec,
-    home: str | Path,
+    views: ViewSpec = FIXED_VIEW,
+    home: str | Path | None = None,
     *,
-    outputs: Sequence[OutputName] = ("features", "logits"),
+    outputs: Sequence[OutputName] | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     num_workers: int = 0,
     precision: Precision = "float32",
     progress: bool = True,
-) -> OutputStore:
+) -> OutputStore | tuple[OutputStore, ...]:
     """The teacher's outputs on every view of every image, computed once and then reused.
 
     A store under ``home`` that matches in weights, input transform, views, dtype, outputs,
@@ -67,12 +79,13 @@ def cache_outputs(
     store waits for the first. The teacher runs in evaluation mode and is left on ``device``.
 
     Args:
-        teacher: the model; its own transform makes its input.
+        teacher: the model, or several of them; its own transform makes its input. A ``Backbone``,
+            a timm model, or what ``genkt.models.as_backbone`` makes of any other.
         images: N samples.
-        views: K >= 1 stored views.
-        home: folder of stores.
-        outputs: what to keep. A feature map [D, H', W'] is kept whole, so it takes H' W' times the
-            disk of the features.
+        views: K >= 1 stored views; by default the one that the model is evaluated on.
+        home: folder of stores; None: that of all runs (``genkt.disk.cache_home``).
+        outputs: what to keep; None: features, and logits of a model that has classes. A feature
+            map [D, H', W'] is kept whole, so it takes H' W' times the disk of the features.
         dtype: of the stored values; they must stay finite in it.
         batch_size: rows a forward pass; does not name the store.
         device: where the teacher runs.
@@ -81,7 +94,7 @@ def cache_outputs(
         progress: tell rate, time left and the share of time spent waiting for pictures.
 
     Returns:
-        The finished store; row = sample index * K + view index.
+        The finished store, one per teacher; row = sample index * K + view index.
 
     Raises:
         UserError: fresh views every epoch (``num_views=0``), an empty set, an unknown option, a
@@ -101,12 +114,18 @@ def cache_outputs(
         >>> len(store), tuple(output.features.shape), tuple(output.logits.shape)
         (6, (2, 256), (2, 47))
     """
-    caching = Caching(
-        checked_outputs(images, views, outputs, precision, batch_size), dtype, precision,
-        batch_size, num_workers,
-    )  # fmt: skip
-    job = StoreJob(teacher, teacher.fingerprint(), images, views, caching)
-    return job.stored(Path(home), torch.device(device), shown=progress)
+    folder, place = cache_home() if home is None else Path(home), torch.device(device)
+
+    def stored(module: nn.Module) -> OutputStore:
+        backbone = as_backbone(module)
+        usual: list[OutputName] = ["features", "logits"] if backbone.num_classes else ["features"]
+        wanted = usual if outputs is None else outputs
+        kept = checked_outputs(images, views, wanted, precision, batch_size)
+        caching = Caching(kept, dtype, precision, batch_size, num_workers)
+        job = StoreJob(backbone, backbone.fingerprint(), images, views, caching)
+        return job.stored(folder, place, shown=progress)
+
+    return stored(teacher) if isinstance(teacher, nn.Module) else tuple(map(stored, teacher))
 
 
 @dataclass(frozen=True)
