@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -112,8 +113,21 @@ def test_the_site_has_every_page() -> None:
     nav = re.findall(r"[\w/-]+\.md", text)
     own = {path.relative_to(DOCS).as_posix() for path in PAGES if path.is_relative_to(DOCS)}
     assert sorted(nav) == sorted(
-        own | {"index.md"} | {f"configuration/{name}" for name in settings_pages.names()}
+        own
+        | {"index.md", "changelog.md"}
+        | {f"configuration/{name}" for name in settings_pages.names()}
     )
+
+
+def test_the_reference_names_what_exists() -> None:
+    """Objects and modules that mkdocstrings shows."""
+    names = [
+        name
+        for page in sorted((DOCS / "api").glob("*.md"))
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert len(names) > 30
+    assert [name for name in names if pkgutil.resolve_name(name).__doc__ is None] == []
 
 
 def test_the_configuration_reference_holds_every_setting() -> None:

@@ -254,7 +254,8 @@ def group_page(group: str, hint: Any) -> str:
         said = written(path)
         parts += [f"## {group}={choice}", f"{said.title[:1].upper()}{said.title[1:]}"]
         if group in VERBATIM:
-            parts.append(f"```yaml\n{path.read_text(encoding='utf-8').rstrip()}\n```")
+            lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+            parts.append("\n".join(["```yaml", *lines[_header(lines) :], "```"]))
             continue
         rows = settings(_chosen(hint, choice), said)
         shown = [Setting(f"{group}.{r.key}", r.takes, r.default, r.meaning) for r in rows]

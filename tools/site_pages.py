@@ -18,6 +18,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]
 import settings_pages  # noqa: E402
 
 ROOT = settings_pages.ROOT
+FRONT = {"index.md": "README.md", "changelog.md": "CHANGELOG.md"}
+"""Pages that are files of the repository's root."""
 CARDS = ("README.md", "reconstructions.png", "completions.png")
 """Files of a folder below ``checkpoints/`` that pages show or link."""
 
@@ -27,7 +29,9 @@ _FENCE = re.compile(r"^(```\w+)((?: [\w-]+(?:=\S+)?)+)$", re.MULTILINE)
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made elsewhere."""
     made = {f"configuration/{name}": text for name, text in settings_pages.pages().items()}
-    made["index.md"] = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    for name, file in FRONT.items():
+        made[name] = (ROOT / file).read_text(encoding="utf-8").replace("](docs/", "](")
+    made["index.md"] = made["index.md"].replace("](CHANGELOG.md)", "](changelog.md)")
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     for path in sorted((ROOT / "checkpoints").glob("*/*")):

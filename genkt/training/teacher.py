@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +13,6 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from genkt.data.images import ImageSet
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
@@ -24,6 +22,7 @@ from genkt.files import discard
 from genkt.io import did_you_mean
 from genkt.models.backbone import Backbone
 from genkt.models.foreign import as_backbone
+from genkt.progress import Reporter
 from genkt.stores.chunk_files import OUTPUTS, tell_outdated
 from genkt.stores.teacher_outputs import (
     NonFiniteError,
@@ -92,8 +91,7 @@ def cache_outputs(
         device: where the teacher runs.
         num_workers: processes that decode and render; 0: threads of this process.
         precision: what the forward pass computes in (autocast unless "float32").
-        progress: show a bar with rate, time left and the share of time spent waiting for
-            pictures, where standard error is a terminal.
+        progress: tell rate, time left and the share of time spent waiting for pictures.
 
     Returns:
         The finished store, one per teacher; row = sample index * K + view index.
@@ -202,7 +200,7 @@ class StoreJob:
         """The store, found or computed under its lock.
 
         Args:
-            shown: a bar where standard error is a terminal.  progress: told of rows as well.
+            shown: tell how far it is.  progress: told of rows as well.
         """
         identity, layout = self.identity, self.layout  # refused before anything is written
         with store_lock(home, identity):
@@ -219,13 +217,16 @@ class StoreJob:
         dataset = ViewDataset(self.images, views, [self.teacher.transform], 0)
         rows = RowPictures(dataset, caching.batch_size)
         try:
-            with _bar(writer.layout.num_rows, writer.num_done, self.teacher.name, shown) as bar:
+            with Reporter(
+                writer.layout.num_rows, f"teacher {self.teacher.name}", done=writer.num_done,
+                announced=True, shown=shown,
+            ) as reporter:  # fmt: skip
 
                 def tell(count: int) -> None:
-                    bar.update(count)
+                    reporter.advance(count)
                     progress(count)
 
-                pictures = _timed(row_pictures(rows, starts, caching.num_workers, device), bar)
+                pictures = _timed(row_pictures(rows, starts, caching.num_workers, device), reporter)
                 _compute(self.teacher, pictures, writer, device, caching.precision, tell)
             return writer.finish()
         except NonFiniteError as error:
@@ -353,18 +354,8 @@ def _evaluating(teacher: Backbone) -> Iterator[None]:
         teacher.train(was_training)
 
 
-def _bar(total: int, done: int, name: str, shown: bool) -> tqdm[None]:
-    return tqdm(
-        total=total,
-        initial=done,
-        unit="img",
-        desc=f"teacher {name}",
-        disable=not (shown and sys.stderr.isatty()),
-    )
-
-
-def _timed(pictures: Iterator[Tensor], bar: tqdm[None]) -> Iterator[Tensor]:
-    """The same batches; the bar tells which share of the time went into waiting for them."""
+def _timed(pictures: Iterator[Tensor], reporter: Reporter) -> Iterator[Tensor]:
+    """The same batches; the reporter is told which share of the time went into waiting for them."""
     started, waited = time.monotonic(), 0.0
     while True:
         asked = time.monotonic()
@@ -373,5 +364,5 @@ def _timed(pictures: Iterator[Tensor], bar: tqdm[None]) -> Iterator[Tensor]:
         waited += now - asked
         if batch is None:
             return
-        bar.set_postfix_str(f"waiting for data {waited / (now - started):.0%}", refresh=False)
+        reporter.show(**{"waiting for data": f"{waited / (now - started):.0%}"})
         yield batch
