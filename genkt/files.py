@@ -22,6 +22,7 @@ from genkt.io import (
     fingerprint_tensors,
     read_json,
     reading,
+    write_bytes,
     write_json,
 )
 from genkt.types import DamagedError
@@ -67,6 +68,26 @@ def read_signed(
     if value.pop(SEAL, None) != fingerprint(value):
         raise damaged(path, expected, "it was altered", remedy)
     return value
+
+
+def write_shard(
+    marker: Path, files: Mapping[Path, bytes | NDArray[Any]], facts: Mapping[str, Any]
+) -> None:
+    """Write files that count together: as a whole or not at all.
+
+    Each is written beside its place and renamed, in the order given; a signed marker comes last,
+    and only the marker says that they are there. The same values give the same bytes.
+
+    Args:
+        files: content by place; an array as ``numpy.save`` writes it.
+        facts: what the marker holds, the digests that its reader compares among them.
+    """
+    for path, content in files.items():
+        if isinstance(content, bytes):
+            write_bytes(path, content)
+        else:
+            write_array(path, content)
+    write_signed(marker, facts)
 
 
 def write_array(path: str | Path, array: NDArray[Any]) -> None:

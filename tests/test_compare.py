@@ -24,7 +24,7 @@ from genkt.cli.words import Words
 from genkt.comparison.arm_task import ArmTask, differences
 from genkt.comparison.collect_arms import warnings
 from genkt.comparison.plan_arms import make_plan
-from genkt.comparison.progress import Watch
+from genkt.comparison.watch_arms import Watch
 
 SWEEP = {
     "name": "Real",

@@ -337,17 +337,17 @@ def test_a_worker_computes_where_it_was_put(monkeypatch: pytest.MonkeyPatch) -> 
         device_here("cuda")
 
 
-def test_the_bar_has_every_image(
+def test_the_progress_has_every_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shown: list[tuple[str, int, int]] = []
 
-    class Bar(run_module.tqdm):  # type: ignore[name-defined,misc]
-        def close(self) -> None:
-            shown.append((self.desc, self.n, self.total))
-            super().close()
+    class Told(run_module.Reporter):  # type: ignore[name-defined,misc]
+        def __exit__(self, *error: object) -> None:
+            shown.append((self.name, self.done, self.total))
+            super().__exit__(*error)
 
-    monkeypatch.setattr(run_module, "tqdm", lambda **given: Bar(**given | {"disable": False}))
+    monkeypatch.setattr(run_module, "Reporter", Told)
     run_task(tasks(tmp_path)[0], lambda _: None)
     caplog.set_level(logging.ERROR)
     run_tasks(tasks(tmp_path, "die once"), POOL, description="lines")

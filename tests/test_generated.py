@@ -11,7 +11,7 @@ import pytest
 from tiny import run, transfer_words, tree
 from tiny_generator import save_tiny_generator, tiny_vqgan
 
-import genkt.transfers.own_sets as generated
+import genkt.transfers.synthesized_sets as generated
 from genkt.cli.app import read_config
 from genkt.config.synthesis_settings import FilterSettings, IrfSettings, SynthesisSettings
 from genkt.config.transfer_settings import TransferConfig

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from genkt.config.data_settings import (
+    IN_PYTHON,
     CarvedData,
     DataSettings,
     FolderData,
@@ -16,7 +17,6 @@ from genkt.config.data_settings import (
     TorchvisionData,
     ViewSettings,
 )
-from genkt.config.transfer_settings import IN_PYTHON
 from genkt.data.images import from_arrays
 from genkt.data.splits import Splits, carve_missing
 from genkt.runs.missing_parts import how_to_get

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+from genkt.report.kit.axes import spread, ticks
 from genkt.report.kit.lines import over_draws, stage_ends, unroll
 from genkt.report.kit.sheets import Tile, contact_sheet, pick_samples, sample_groups
-from genkt.report.kit.svg import spread, ticks
 from genkt.report.transfer.report_page import render
 from genkt.report.transfer.summary import headline_text, verdict
 from genkt.report.transfer.write_report import (

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 class Signalled:
     """A log in which a step sends a signal to this process."""
 
+    place = "draw 0"
+
     def __init__(self, step: int, number: int) -> None:
         self.step, self.number = step, number
 

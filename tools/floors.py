@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "genkt"
 FLOORS = [
     "__init__", "types", "bounds", "earlier", "synonyms", "disk", "io", "written", "files", "locks",
-    "stopping", "precision", "losses", "metrics", "execution", "data", "readers", "models",
-    "transfer_set", "stores", "generative", "methods", "schema", "training", "report", "config",
-    "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers", "comparison",
-    "analysis", "cli", "api", "__main__",
+    "progress", "stopping", "precision", "losses", "metrics", "execution", "data", "readers",
+    "models", "transfer_set", "stores", "generative", "methods", "schema", "training", "report",
+    "config", "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers",
+    "comparison", "analysis", "cli", "api", "__main__",
 ]  # fmt: skip
 """Every file and folder of the package: each imports from those before it only."""
 PICTURE = "floors.svg"
@@ -52,7 +53,8 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports_of(path: Path) -> list[str]:
+@functools.cache
+def imports_of(path: Path) -> tuple[str, ...]:
     """Every module a file imports, wherever in the file; ``from a import b`` gives a and a.b."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -62,7 +64,7 @@ def imports_of(path: Path) -> list[str]:
             assert node.level == 0, f"{path}: relative import in line {node.lineno}"
             assert node.module is not None
             found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
+    return tuple(found)
 
 
 def parts_imported(path: Path) -> set[str]:

@@ -16,8 +16,8 @@ from genkt.files import read_tensors
 from genkt.io import home_path, reading
 from genkt.models.load import ModelSpec, load_model
 from genkt.report.analyze.analyze_data import WeightedProbe
+from genkt.runs.model_factories import teacher_specs
 from genkt.runs.run_folder import CLAIM, read_claim
-from genkt.runs.session import teacher_specs
 from genkt.types import UserError
 
 _KEY = "weights."

@@ -18,7 +18,8 @@ from genkt.cli.evaluate import EvaluateConfig
 from genkt.cli.values import quote
 from genkt.cli.words import keys_of
 from genkt.config.analysis_settings import AnalyzeConfig
-from genkt.config.transfer_settings import IN_PYTHON, TransferConfig
+from genkt.config.data_settings import IN_PYTHON
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.execution.tasks import INLINE
 from genkt.inference.evaluate_model import Evaluation

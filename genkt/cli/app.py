@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from genkt.cli.compose import compose, hydra_engine, without_defaults
 from genkt.cli.values import parse_override, quote, sweep_parts
 from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
-from genkt.config.transfer_settings import IN_PYTHON
+from genkt.config.data_settings import IN_PYTHON
+from genkt.config.set_settings import OWN_PARTS
 from genkt.earlier import renamed_fault
 from genkt.io import did_you_mean, home_path, nearby, shown
-from genkt.runs.transfer_rows import OWN_PARTS
 from genkt.schema import parse
 from genkt.types import UserError
 from genkt.written import as_texts, as_values, kept

@@ -16,7 +16,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
 from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
-from genkt.runs.run_folder import CLAIM, RunFolder, cell_folder, read_claim
+from genkt.runs.run_folder import CLAIM, RunFolder, read_claim, student_folder
 from genkt.runs.student_files import read_result
 from genkt.types import CellResult, Cost, DamagedError, UserError
 
@@ -101,7 +101,7 @@ class ArmTask:
             DamagedError: they are not what was written.
         """
         out, arm = self.folder, self.config.main_arm
-        return [read_result(cell_folder(out, draw, arm)) for draw in range(self.config.draws)]
+        return [read_result(student_folder(out, draw, arm)) for draw in range(self.config.draws)]
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""

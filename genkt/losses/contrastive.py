@@ -39,6 +39,8 @@ def similarity_distillation(student_features: Tensor, teacher_features: Teachers
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 6. Differs from the paper:
     the teacher comes first, as in ``kl_distillation``; Eq. 6 has the arguments the other way round.
+    It does not say what is averaged either: here a row's divergence is summed over its B entries
+    and the mean is over rows, while torch's default mean, over B^2 entries, is B times smaller.
     Smallest valid batch: 2 rows.
 
     Args:

@@ -255,7 +255,10 @@ class BilevelAFT(AFT):
 class NoKernelAFT(AFT):
     """Cross-entropy + beta * regression of the student's features from the teachers' (Eq. 6).
 
-    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu.
+    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu: it stands for
+    the kernel and for the weights of the features both. Differs from Eq. 6: the mean over D_s
+    instead of the sum, as in the released code, so one beta weighs less here than in the paper;
+    and the map has an offset.
     """
 
     min_batch = 1

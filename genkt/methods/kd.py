@@ -217,9 +217,10 @@ class LogitTransfer(Objective):
 class LogitKD(LogitTransfer):
     """lambda * KL(teacher || student) at temperature T + (1 - lambda) * cross-entropy.
 
-    lambda = 1 is KL-Dist, below it XE-KL; cross-entropy is on the logits. The target of several
-    teachers is the mean of their tempered probabilities. Source: Roth et al., "Fantastic Gains and
-    Where to Find Them", Eq. 1 and 2.
+    lambda = 1 is KL-Dist, below it XE-KL. The target of several teachers is the mean of their
+    tempered probabilities. Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 1
+    and 2. Differs from the released code: that gives the cross-entropy of XE-KL probabilities,
+    which go through a second softmax there; here it gets logits, as in the paper.
     """
 
     options_type = LogitKDOptions

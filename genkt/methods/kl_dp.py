@@ -56,8 +56,9 @@ class KLDP(LogitTransfer):
 
     A teacher wins a row only where its score is strictly higher than the frozen student's; of
     several teachers the highest score wins, the first of equal ones. What the student knows better
-    it is reminded of, so there is no cross-entropy. Source: Roth et al., "Fantastic Gains and Where
-    to Find Them", Eq. 4 and 5, Section 4.3 (parallel).
+    it is reminded of, so there is no cross-entropy. Rows are chosen at temperature 1, whatever that
+    of the divergence is. Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 4 and
+    5, Section 4.3 (parallel). ``top_k=5`` gives a ``TopKKLDP``.
     """
 
     options_type = KLDPOptions
@@ -103,7 +104,12 @@ class KLDP(LogitTransfer):
 
 
 class TopKKLDP(KLDP):
-    """``KLDP`` with each row's divergence over its winner's most probable classes alone."""
+    """``KLDP`` with each row's divergence over its winner's most probable classes alone.
+
+    Differs from the authors: they restrict KL-Dist alone (Appendix B.1), so how it meets data
+    partitioning is genkt's choice. The winner is found among all classes; then it and the student
+    are both renormalised over the winner's ``top_k``, the frozen student's where that won.
+    """
 
     def set_up(self, options: KLDPOptions, shapes: Shapes, seed: int) -> None:
         """See ``Objective``."""

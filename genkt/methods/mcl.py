@@ -15,6 +15,7 @@ class MCLOptions(LogitKDOptions):
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 2 and 3; Stojanovski et al.,
     "Momentum-based weight interpolation of strong zero-shot models for continual learning".
+    See ``genkt.training.MomentumWeights`` for when they are updated.
 
     Args:
         decay: tau of slow = tau * slow + (1 - tau) * fast.

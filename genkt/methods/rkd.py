@@ -54,6 +54,9 @@ class RKD(Objective):
     """Cross-entropy + beta * (w_d * distance + w_a * angle) between relations of features.
 
     Relations are those of the rows of one batch. Several teachers are concatenated column-wise.
+    The total is a weighted sum: with the default weights, 1 and 2, beta multiplies distance + 2 *
+    angle, not a mean of the two. The paper gives the ratio alone, and each term is a mean over all
+    pairs or triples of rows, where Park et al. print a sum.
     Source: Park et al., "Relational Knowledge Distillation", as the baseline of Qiu et al.,
     "Transferring Knowledge from Large Foundation Models to Small Downstream Models", which weighs
     distance and angle 1 : 2.

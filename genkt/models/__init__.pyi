@@ -10,6 +10,9 @@ from .backbone import (
 from .feature_maps import (
     spatial_map as spatial_map,
 )
+from .foreign import (
+    as_backbone as as_backbone,
+)
 from .load import (
     ModelSpec as ModelSpec,
     load_model as load_model,

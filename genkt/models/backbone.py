@@ -171,7 +171,7 @@ class Backbone(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device."""
-        pixels = self.transform.normalize(images)
+        pixels = self.transform.normalize(images).to(next(self.model.parameters()).dtype)
         return (
             pixels.contiguous(memory_format=torch.channels_last) if self.channels_last else pixels
         )

@@ -79,7 +79,7 @@ def read_folder(
         seed: of that carving.
         max_skipped: images that may be unusable: a number, or a share (float, rounded up).
         num_threads: decoding threads, by default up to 8.
-        progress: show a bar; None for only on a terminal.
+        progress: False tells nothing of how far the reading is.
 
     Raises:
         UserError: a folder that is not there or has another shape, classes that disagree between

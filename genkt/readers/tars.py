@@ -61,7 +61,7 @@ def read_tars(
         paths: the tars; ids are relative to the innermost folder that holds all of them.
         max_skipped: members that may be unusable: a number, or a share (float, rounded up).
         num_threads: reading threads, by default up to 8.
-        progress: show a bar; None for only on a terminal.
+        progress: False tells nothing of how far the reading is.
 
     Returns:
         The images in the order of the tars. Classes are sorted, by value where all are numbers.
@@ -76,7 +76,7 @@ def read_tars(
     listings = list(
         map_in_threads(
             list_tar, files, description="listing tars", num_threads=num_threads,
-            progress=progress, unit="tar",
+            progress=progress, unit="tars",
         )
     )  # fmt: skip
     _opened.cache_clear()  # a path that was opened before may be another file now

@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.config.data_settings import (
-    DataSettings,
-    EmbeddedData,
-    SplitListData,
-    TorchvisionData,
-)
-from genkt.config.set_settings import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
+from genkt.config.data_settings import DataSettings
+from genkt.config.set_settings import TransferSettings
 from genkt.data.images import ImageSet, Skipped, concat, content_of
 from genkt.data.separation import separated
 from genkt.data.splits import Splits, draw_labels
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
-from genkt.readers.folders import read_folder
 from genkt.readers.scan import left_out_notes
-from genkt.readers.split_list import read_split_list
-from genkt.readers.torchvision_sets import read_torchvision
 from genkt.runs.transfer_rows import (
     TransferImages,
     copies_in,
@@ -74,6 +66,10 @@ class Draw:
     transfer: np.ndarray
     parts: tuple[TransferPart, ...] = ()
 
+    def seed_for(self, purpose: str) -> int:
+        """A seed for one purpose; the same for every arm that shares the purpose."""
+        return derive_seed(self.seed, purpose)
+
     def without_transfer(self, rows: np.ndarray) -> Draw:
         """The same draw without some rows among its transfer images."""
         kept = [replace(part, rows=part.rows[~np.isin(part.rows, rows)]) for part in self.parts]
@@ -95,6 +91,7 @@ class Pool:
         notes: what the user should know, e.g. copies of test images that were left out.
         found: the transfer images that are no training images, with their provenance.
         first: the row of ``images`` where they start.
+        own: the set that each draw made or retrieved, whose images come last in the draw.
     """
 
     images: ImageSet
@@ -103,11 +100,22 @@ class Pool:
     notes: tuple[str, ...] = ()
     found: TransferSet | None = None
     first: int = 0
+    own: tuple[TransferSet, ...] = ()
 
     def elsewhere(self, rows: np.ndarray) -> TransferSet | None:
         """Those of some rows that are in ``found``, in their order; None: there are none."""
         inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
         return self.found.select(inside - self.first) if self.found and len(inside) else None
+
+    def without(self, draw: Draw, rows: np.ndarray) -> Draw:
+        """A draw without some labelled rows as transfer images, and without what comes of them."""
+        hidden = {draw.images.ids[row] for row in rows}
+        if self.own and len(draw.transfer):
+            records = self.own[draw.index].records()
+            made = draw.transfer[[record.parent in hidden for record in records]]
+        else:
+            made = self.made_of(draw.transfer, hidden)
+        return draw.without_transfer(np.concatenate([rows, made]))
 
     def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
         """Those of some rows whose images from elsewhere come of some images, by content."""
@@ -123,9 +131,9 @@ class Pool:
         """Every file left out of the data or the transfer images, once."""
         return tuple(dict.fromkeys([*self.splits.skipped, *self.images.skipped]))
 
-    def with_sets(self, sets: Sequence[ImageSet]) -> Pool:
-        """The pool with a set of transfer images more for each draw, their labels left behind."""
-        own = [without_classes(images) for images in sets]
+    def with_sets(self, sets: Sequence[TransferSet]) -> Pool:
+        """The pool with a transfer set more for each draw, its labels left behind."""
+        own = [without_classes(found.images) for found in sets]
         images = concat(self.images, *own)
         starts = np.cumsum([len(self.images), *map(len, own)])
         draws = tuple(
@@ -139,16 +147,7 @@ class Pool:
             )
             for draw, (start, stop) in zip(self.draws, pairwise(starts.tolist()), strict=True)
         )
-        return replace(self, images=images, draws=draws)
-
-
-class _Carving(TypedDict):
-    """What every reader of ``CarvedData`` takes."""
-
-    test_fraction: float
-    validation_fraction: float
-    seed: int
-    max_skipped: int | float
+        return replace(self, images=images, draws=draws, own=tuple(sets))
 
 
 def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> Splits:
@@ -160,31 +159,7 @@ def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> S
     Raises:
         UserError: nothing there, a wrong shape, too many unreadable files.
     """
-    if given is not None:
-        return separated(given)
-    if isinstance(data, EmbeddedData):
-        from genkt.data.builtin.digits import digits, digits_on_photos
-
-        return digits() if data.name == "digits" else digits_on_photos()
-    limit = _limit(data.max_skipped)
-    carving: _Carving = {
-        "test_fraction": data.test_fraction,
-        "validation_fraction": data.validation_fraction,
-        "seed": seed,
-        "max_skipped": limit,
-    }
-    if isinstance(data, TorchvisionData):
-        return read_torchvision(data.dataset, data.root, download=data.download, **carving)
-    if isinstance(data, SplitListData):
-        return read_split_list(
-            data.root,
-            data.train,
-            validation=data.validation,
-            test=data.test,
-            unlabelled=data.unlabelled,
-            **carving,
-        )
-    return read_folder(data.root, unlabelled=data.unlabelled, **carving)
+    return separated(given) if given is not None else data.read(seed)
 
 
 def chosen_images(
@@ -235,11 +210,6 @@ def _check_training(splits: Splits) -> None:
         raise UserError(f"no training image is left: {' '.join(splits.notes)}")
 
 
-def _limit(max_skipped: float) -> int | float:
-    """A share below 1, else a count."""
-    return max_skipped if max_skipped < 1 else int(max_skipped)
-
-
 def stored_views(settings: PoolSettings) -> ViewSpec:
     """The views that are stored of every image of the pool: each is a pass of every teacher.
 
@@ -247,11 +217,8 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
     sets bring a number of views of their own.
     """
     views = settings.data.views.spec(derive_seed(settings.seed, "views"))
-    transfer_set = settings.transfer_set
-    varied = (DiggSet, RetrievedSet, SavedSet, MixSet)
-    if views.is_random and isinstance(transfer_set, varied):
-        return replace(views, num_views=transfer_set.num_views or views.num_views)
-    return views
+    own = settings.transfer_set.stored_views
+    return replace(views, num_views=own) if own and views.is_random else views
 
 
 def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from genkt.config.irf_settings import Pictures
 from genkt.data.images import ImageSet, concat
 from genkt.execution.ranks import Processes
 from genkt.files import number, read_or_forget, read_signed, write_signed
@@ -18,8 +18,6 @@ from genkt.runs.pool import Draw
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.parts import without_classes
 from genkt.types import UNLABELLED
-
-Pictures = Literal["originals", "reconstructions", "both"]
 
 
 @dataclass(frozen=True)

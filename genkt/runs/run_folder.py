@@ -179,9 +179,20 @@ class RunFolder:
         """Something of a finished run is made again: it has not ended before that is there."""
         discard(self._last)
 
-    def cell(self, draw: int, arm: str) -> Path:
+    def student(self, draw: int, arm: str) -> Path:
         """Where one student of the run keeps its state and results."""
-        return cell_folder(self.path, draw, arm)
+        return student_folder(self.path, draw, arm)
+
+    def alone(self, name: str, *, first: bool) -> AbstractContextManager[float]:
+        """Hold others off a part of the run; the processes of one launch make it together.
+
+        Args:
+            first: whether this is the first process of its launch, which holds it for all.
+
+        Returns:
+            What gives the seconds waited for another.
+        """
+        return self.lock(name) if first else nullcontext(0.0)
 
     def lock(self, name: str) -> AbstractContextManager[float]:
         """Held while one part of the run is made; several processes may make parts of it.
@@ -279,7 +290,7 @@ def read_claim(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def cell_folder(out: str | Path, draw: int, arm: str) -> Path:
+def student_folder(out: str | Path, draw: int, arm: str) -> Path:
     """Where the run in ``out`` keeps one student."""
     return Path(out) / "draws" / str(draw) / arm
 

@@ -84,6 +84,11 @@ class StageLog:
         self._writer: Any = None
         self._begun: tuple[str, int] | None = None
 
+    @property
+    def place(self) -> str:
+        """Which student it is."""
+        return f"draw {self.draw}, {self.arm}"
+
     def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
         """A stage starts, resumes or has ended at ``step``; what it will write again is dropped.
 

@@ -39,7 +39,7 @@ logger = logging.getLogger("genkt")
 
 
 @dataclass(frozen=True)
-class Cell:
+class TrainedStudent:
     """A finished student: its figures, test predictions, weights, and what the method learned.
 
     Args:
@@ -54,14 +54,14 @@ class Cell:
     log: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
 
-def save_cell(cell: Cell, directory: Path) -> None:
+def save_student(student: TrainedStudent, directory: Path) -> None:
     """Everything of a finished student; ``result.json``, with the digests of all, comes last."""
-    save_weights(directory / WEIGHTS, cell.weights)
-    if cell.artifacts:
-        save_weights(directory / ARTIFACTS, cell.artifacts)
-    write_array(directory / PROBABILITIES, cell.prediction.probabilities.numpy())
-    stages = {name: asdict(cost) for name, cost in cell.stages.items()}
-    names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if cell.artifacts else [])]
+    save_weights(directory / WEIGHTS, student.weights)
+    if student.artifacts:
+        save_weights(directory / ARTIFACTS, student.artifacts)
+    write_array(directory / PROBABILITIES, student.prediction.probabilities.numpy())
+    stages = {name: asdict(cost) for name, cost in student.stages.items()}
+    names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if student.artifacts else [])]
     names += [
         f"{stage}/{name}.safetensors"
         for stage in stages
@@ -69,8 +69,8 @@ def save_cell(cell: Cell, directory: Path) -> None:
         if (directory / stage / f"{name}.safetensors").is_file()
     ]
     seals = seals_of(directory, names)
-    log = [line for lines in cell.log.values() for line in lines]
-    facts = {"result": asdict(cell.result), "stages": stages, _LOG: log, _FILES: seals}
+    log = [line for lines in student.log.values() for line in lines]
+    facts = {"result": asdict(student.result), "stages": stages, _LOG: log, _FILES: seals}
     write_signed(directory / RESULT, facts)
 
 
@@ -83,7 +83,9 @@ def read_result(directory: Path) -> tuple[CellResult, dict[str, Cost]]:
     return _parsed(directory, _saved(directory))
 
 
-def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes: int) -> Cell:
+def read_student(
+    directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes: int
+) -> TrainedStudent:
     """Read a finished student back, every file compared with its digest.
 
     Args:
@@ -98,7 +100,7 @@ def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes
         raise damaged(directory / name, "what its result.json says", "other content", _REMEDY)
     probabilities = directory / PROBABILITIES
     artifacts = directory / ARTIFACTS
-    return Cell(
+    return TrainedStudent(
         result=result,
         prediction=Prediction(
             ids,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from genkt.config.set_settings import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
+from genkt.config.set_settings import OWN_PARTS, Opener, SetPart, TransferSettings, places_text
 from genkt.data.images import ImageSet, concat, content_of
 from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
@@ -25,9 +25,6 @@ from genkt.transfer_set.parts import (
 )
 from genkt.transfer_set.set_files import Record
 from genkt.types import UserError
-
-OWN_PARTS = ("labelled", "unlabelled")
-"""Parts of a mix that are a draw's own images of the data."""
 
 
 @dataclass(frozen=True)
@@ -141,59 +138,53 @@ def read_transfer_images(
     Raises:
         UserError: nothing there, or nothing to transfer on.
     """
-    if isinstance(settings, MixSet):
-        return _mixed(settings, splits)
-    if isinstance(settings, UnlabelledSet):
-        extra = None if splits.unlabelled is None else TransferSet.of(splits.unlabelled)
-        return _joined(splits, [("unlabelled", extra, None, None)], settings.max_images)
-    if isinstance(settings, FolderSet):
-        found = TransferSet.of(open_images(settings.root))
-    elif isinstance(settings, SavedSet):
-        found = given or _saved(settings.root)
-    else:  # the labelled images alone, or a set that each draw makes of its own
+    parts = settings.set_parts
+    if not parts:  # the labelled images alone, or a set that each draw makes of its own
         return TransferImages(splits.train, None, ())
-    name = f"root={_name(settings.root)}"  # a folder called "labelled" is none of ``OWN_PARTS``
-    return _joined(splits, [(name, found, None, None)], settings.max_images)
+    members: list[_Member] = []
+    for part in parts:
+        if part.places is not None:
+            own = given if part.opened == "saved" else None
+            found: TransferSet | None = own or _OPENERS[part.opened](part.places)
+        elif part.name == "unlabelled" and splits.unlabelled is not None:
+            found = TransferSet.of(splits.unlabelled)
+        else:
+            found = None
+        members.append((part, found))
+    return _joined(splits, members, settings.most_images)
 
 
-def _saved(root: str | list[str]) -> TransferSet:
+_Member = tuple[SetPart, TransferSet | None]
+"""A part, and its images from elsewhere."""
+
+
+def _saved(places: str | list[str]) -> TransferSet:
     """Saved sets alone: a folder of pictures named by mistake is told."""
-    roots = [root] if isinstance(root, str) else root
+    roots = [places] if isinstance(places, str) else places
     if not roots:
         raise UserError("transfer_set.root: expected at least one transfer set, got an empty list")
     first, *others = [read_transfer_set(each).without_labels() for each in roots]
     return first.concat(*others)
 
 
-def _name(root: str | list[str]) -> str:
-    return root if isinstance(root, str) else ", ".join(root)
+def _pictures(places: str | list[str]) -> TransferSet:
+    return TransferSet.of(open_images(places))
 
 
-_Member = tuple[str, TransferSet | None, float | None, int | None]
-"""Name, images from elsewhere, share, most images in a draw."""
-
-
-def _mixed(settings: MixSet, splits: Splits) -> TransferImages:
-    members: list[_Member] = []
-    shares: Sequence[float | None] = settings.shares or [None] * len(settings.parts)
-    for name, share, most in zip(settings.parts, shares, settings.limits, strict=True):
-        if name not in OWN_PARTS:
-            found: TransferSet | None = _opened(name)
-        elif name == "unlabelled" and splits.unlabelled is not None:
-            found = TransferSet.of(splits.unlabelled)
-        else:
-            found = None
-        members.append((name, found, share, most))
-    return _joined(splits, members, None)
-
-
-def _opened(place: str) -> TransferSet:
+def _any(places: str | list[str]) -> TransferSet:
     """A part without its labels: parts may well have classes of their own."""
     try:
-        return TransferSet.open(place).without_labels()
+        return TransferSet.open(places).without_labels()
     except UserError as error:
-        hint = did_you_mean(place, OWN_PARTS, most=1)
+        hint = did_you_mean(places_text(places), OWN_PARTS, most=1)
         raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error
+
+
+_OPENERS: Mapping[Opener, Callable[[str | list[str]], TransferSet]] = {
+    "pictures": _pictures,
+    "saved": _saved,
+    "any": _any,
+}
 
 
 def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> TransferImages:
@@ -203,7 +194,8 @@ def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> Tra
     sets: list[TransferSet] = []
     notes: list[str] = []
     start = len(train)
-    for name, given, share, cap in members:
+    for part, given in members:
+        name, share, cap = part.name, part.share, part.most
         found = _without_held_out(name, given, splits, notes)
         rows = np.arange(start, start + len(found or ()))
         if found is None or not found.parts:
@@ -211,8 +203,8 @@ def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> Tra
         else:
             if share is None and len(members) > 1:
                 raise UserError(f"transfer_set.parts: {name} is a mix: give transfer_set.shares")
-            for number, part in enumerate(nested_parts(name, found.parts, share or 1.0)):
-                kinds.append(_Kind(part.name, rows[found.part_of == number], part.share, cap))
+            for number, inner in enumerate(nested_parts(name, found.parts, share or 1.0)):
+                kinds.append(_Kind(inner.name, rows[found.part_of == number], inner.share, cap))
         if found is not None:
             sets.append(found.flat())
             start += len(found)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
 from genkt.disk import make_folder
-from genkt.files import discard, read_or_forget, read_signed, write_array, write_signed
+from genkt.files import discard, read_or_forget, read_signed, write_shard
 from genkt.io import (
     clear_dead_temporaries,
     fingerprint,
@@ -195,9 +195,9 @@ class EmbeddingStore:
             raise UserError(f"embedding of {wrong}: NaN or infinite; check the encoder's weights")
         array = unit_rows(rows)
         path = self.path / "shards" / f"{name}.npy"
-        write_array(path, array)
         facts = {"ids": list(ids), "skipped": dict(skipped or {}), "rows": _digest(array)}
-        write_signed(path.with_suffix(".json"), facts | {"identity": fingerprint(self.identity)})
+        facts |= {"identity": fingerprint(self.identity)}
+        write_shard(path.with_suffix(".json"), {path: array}, facts)
 
     def locate(self, ids: Sequence[str]) -> tuple[list[str], NDArray[np.int64], dict[str, str]]:
         """Where the rows of images are.

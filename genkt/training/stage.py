@@ -16,7 +16,14 @@ Record = dict[str, float | int | str]
 
 
 class Log(Protocol):
-    """Where a stage's records go."""
+    """Where a stage's records go.
+
+    Attributes:
+        place: whose stage it is, such as "draw 0, aft".
+    """
+
+    @property
+    def place(self) -> str: ...
 
     def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
         """The stage starts, resumes or has ended at a step; ``known``: its records up to there."""

@@ -221,7 +221,7 @@ class TransferSet(SetRows):
             files: how images are stored; None: ``ImageFiles()``.
             shard_size: images per shard.
             header: more facts for ``transfer_set.json``, e.g. ``funnel``.
-            progress: show a bar; None: on a terminal.
+            progress: False tells nothing of how far it is.
 
         Returns:
             The set as saved.

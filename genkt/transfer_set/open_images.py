@@ -77,7 +77,7 @@ def open_images(
             in ``skipped``), so that no two ids are the same.
         max_skipped: images of each source that may be unusable: a number, or a share (float).
         num_threads: decoding threads, by default up to 8.
-        progress: show a bar; None for only on a terminal.
+        progress: False tells nothing of how far the reading is.
 
     Raises:
         UserError: a location of no known form, one that is not there, holds no image or comes

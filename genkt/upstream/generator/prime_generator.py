@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from genkt.bounds import Count, Pixels, Seconds, Seed
 from genkt.earlier import without_added
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
 from genkt.io import fingerprint, fingerprint_tensors, write_json
+from genkt.progress import Reporter
 from genkt.readers.scan import left_out_notes
 from genkt.report.kit.grid import save_grid
 from genkt.runs.run_folder import RunFolder
@@ -266,8 +266,8 @@ class _Run:
     ) -> None:
         log, records = self.log.stage(0, "prime"), Records()
         path = self.out / name / "state.pt"
-        with tqdm(total=num_steps, desc=name, disable=None) as bar:
-            report = _reporter(self.config, log, records, name, num_steps, evaluate, bar)
+        with Reporter(num_steps, name, unit="steps", announced=True) as reporter:
+            report = _told(self.config, log, records, name, num_steps, evaluate, reporter)
             run_steps(
                 training, num_steps, path, identity,
                 save_seconds=self.config.save_seconds, report=report, records=records,
@@ -278,9 +278,9 @@ class _Run:
         self.seconds[name] = training.seconds
 
 
-def _reporter(
+def _told(
     config: PrimeConfig, log: StageLog, records: Records, name: str, num_steps: int, evaluate: Any,
-    bar: Any,
+    reporter: Reporter,
 ) -> StepReport:  # fmt: skip
     """Writes records, and sheets where they are due."""
     begun = False
@@ -293,9 +293,10 @@ def _reporter(
         nonlocal begun
         if not begun:
             log.begin(name, step - 1, records.kept if records.whole else None)
+            reporter.continue_at(step - 1)
             begun = True
-        bar.update(step - bar.n)
-        bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
+        reporter.show(loss=f"{figures['loss']:.3f}")
+        reporter.reach(step)
         if step % config.log_every == 0 or step == num_steps:
             record({"step": step, "stage": name, **figures})
         if step % config.eval_every == 0 or step == num_steps:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from genkt.comparison.arm_task import ArmTask
-from genkt.report.kit.html_tables import duration
+from genkt.progress import Reporter, duration, say, seconds_left
 
 _POLL_SECONDS = 1.0
 
@@ -19,18 +19,27 @@ class Watch:
 
     Args:
         tasks: all arms, or all candidates.  what: these are.
+        clock: seconds, for tests.
     """
 
-    def __init__(self, tasks: Sequence[ArmTask], what: str) -> None:
+    def __init__(
+        self, tasks: Sequence[ArmTask], what: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.what = what
         self.tasks = list(tasks)
         self._told = {task.name for task in self.tasks if task.is_done()}
         self._before = sum(map(_work_done, self.tasks))
-        self._started = time.monotonic()
+        self._clock, self._started = clock, clock()
+        self._reporter = Reporter(
+            sum(task.config.draws for task in self.tasks), what, done=self._num_students(),
+            unit="students", announced=True, bar=False, clock=clock,
+        )  # fmt: skip
+        self._stream = sys.stderr  # an arm that this process trains redirects it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watch:
+        self._reporter.__enter__()
         self._thread.start()
         return self
 
@@ -42,26 +51,27 @@ class Watch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._tell()
+        self.tell()
+        self._reporter.__exit__(kind, error, trace)
 
     def seconds_left(self) -> float | None:
         """From the work that was done since the start; None where none was."""
-        total = sum(task.size for task in self.tasks)
-        now = sum(map(_work_done, self.tasks))
-        done = now - self._before
-        if done <= 0:
-            return None
-        return (time.monotonic() - self._started) * max(0.0, total - now) / done
+        total = sum(task.size for task in self.tasks) - self._before
+        done = sum(map(_work_done, self.tasks)) - self._before
+        return seconds_left(done, total, self._clock() - self._started)
 
     def _watch(self) -> None:
-        first_cell = False
+        first_student = False
         while not self._stop.wait(_POLL_SECONDS):
-            self._tell()
-            if not first_cell and (left := self.seconds_left()) is not None:
-                first_cell = True
-                _say(f"first students are there; about {duration(left)} left for all {self.what}")
+            self.tell()
+            if not first_student and (left := self.seconds_left()) is not None:
+                first_student = True
+                self._say(
+                    f"first students are there; about {duration(left)} left for all {self.what}"
+                )
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Say which arms have ended since, and now and then how far all are."""
         for task in self.tasks:
             if task.name in self._told or not task.is_done():
                 continue
@@ -70,14 +80,17 @@ class Watch:
             when = f"; about {duration(left)} left" if left else ""
             failure = task.failure()
             how = f"ended early: {failure}" if failure else "finished"
-            _say(f"[{len(self._told)}/{len(self.tasks)}] {task.name} {how}{when}")
+            self._say(f"[{len(self._told)}/{len(self.tasks)}] {task.name} {how}{when}")
+        self._reporter.reach(self._num_students(), self.seconds_left())
+
+    def _say(self, line: str) -> None:
+        say(f"genkt compare: {line}", self._stream)
+
+    def _num_students(self) -> int:
+        return sum(task.num_finished() for task in self.tasks)
 
 
 def _work_done(task: ArmTask) -> float:
     """Of its size, by the students that are there; an arm that has ended leaves nothing to do."""
     share = task.num_finished() / task.config.draws
     return task.size * (1.0 if task.is_done() else share)
-
-
-def _say(line: str) -> None:
-    print(f"genkt compare: {line}", file=sys.stderr, flush=True)
