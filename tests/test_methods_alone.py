@@ -36,7 +36,7 @@ from genkt.methods.factor_transfer import FactorTransfer
 from genkt.methods.kd import FeatureKD, L2Feature, LogitKD
 from genkt.methods.kl_dp import KLDP, TopKKLDP
 from genkt.methods.rkd import RKD
-from genkt.methods.shapes import SIZES, TeacherShape
+from genkt.methods.shapes import SIZES, TeacherShape, TrainingRows
 from genkt.methods.soft_labels import SoftTarget, TopKKD
 from genkt.methods.supervised import Supervised
 from genkt.methods.task_agnostic import BothContrastive, CosinePatch, StudentContrastive
@@ -324,3 +324,16 @@ def test_a_plain_loop_learns() -> None:
             each.zero_grad()
         history.append(losses["total"].item())
     assert history[-1] < history[0] / 2
+
+
+def test_rows_to_prepare_on_and_inner_updates_take_plain_tensors_too() -> None:
+    labels = torch.arange(20) % C
+    mine, theirs = draw(20, D_S, seed=1), draw(20, 5, seed=2)
+    objective = BTuning(student_width=D_S, teacher_width=5, num_classes=C)
+    objective.prepare(TrainingRows.of(labels, theirs, mine))
+    expected = objective.teacher_mean.clone()
+    objective.prepare(TrainingRows(labels, (ModelOutput(theirs),), ModelOutput(mine)))
+    assert torch.equal(objective.teacher_mean, expected) and expected.isfinite().all()
+    aft = AFT(student_width=D_S, teacher_width=5, bilevel=True)
+    loss = aft.inner_loss(mine, theirs, labels)
+    assert torch.equal(loss, aft.inner_loss(ModelOutput(mine), [ModelOutput(theirs)], labels))
