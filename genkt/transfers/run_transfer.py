@@ -111,9 +111,9 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
         shared: other processes may do a part of the work.
     """
     config = opened.config
-    lengths = opened.plan.lengths(opened.planned_draw)
-    for note in average_notes(config, lengths) if is_new else ():
-        announce(opened.fabric, note)
+    if is_new:
+        for note in average_notes(config, opened.plan.lengths(opened.planned_draw)):
+            announce(opened.fabric, note)
     for note in weights_notes(config.weights_files):  # said when the run was opened
         logger.info(note)
     represented = represent(opened)
