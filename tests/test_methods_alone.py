@@ -36,7 +36,7 @@ from genkt.methods.factor_transfer import FactorTransfer
 from genkt.methods.kd import FeatureKD, L2Feature, LogitKD
 from genkt.methods.kl_dp import KLDP, TopKKLDP
 from genkt.methods.rkd import RKD
-from genkt.methods.shapes import SIZES, TeacherShape
+from genkt.methods.shapes import SIZES, TeacherShape, TrainingRows
 from genkt.methods.soft_labels import SoftTarget, TopKKD
 from genkt.methods.supervised import Supervised
 from genkt.methods.task_agnostic import BothContrastive, CosinePatch, StudentContrastive
@@ -280,7 +280,10 @@ def test_losses_take_float_types_that_differ(name: str, seed: int, other: torch.
     assert torch.allclose(exact, expected.double(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["kl_distillation", "soft_target", "top_k", "similarity"])
+ONE_OR_SEVERAL = ("kl_distillation", "soft_target", "top_k", "similarity", "info_nce")
+
+
+@pytest.mark.parametrize("name", ONE_OR_SEVERAL)
 def test_one_teacher_is_a_list_of_one(name: str) -> None:
     student, teacher = draw(B, 4, seed=1), draw(B, 4, seed=2)
     assert torch.equal(LOSSES[name](student, teacher), LOSSES[name](student, [teacher]))
@@ -324,3 +327,34 @@ def test_a_plain_loop_learns() -> None:
             each.zero_grad()
         history.append(losses["total"].item())
     assert history[-1] < history[0] / 2
+
+
+def test_rows_to_prepare_on_and_inner_updates_take_plain_tensors_too() -> None:
+    labels = torch.arange(20) % C
+    mine, theirs = draw(20, D_S, seed=1), draw(20, 5, seed=2)
+    objective = BTuning(student_width=D_S, teacher_width=5, num_classes=C)
+    objective.prepare(TrainingRows.of(labels, theirs, mine))
+    expected = objective.teacher_mean.clone()
+    objective.prepare(TrainingRows(labels, (ModelOutput(theirs),), ModelOutput(mine)))
+    assert torch.equal(objective.teacher_mean, expected) and expected.isfinite().all()
+    aft = AFT(student_width=D_S, teacher_width=5, bilevel=True)
+    loss = aft.inner_loss(mine, theirs, labels)
+    assert torch.equal(loss, aft.inner_loss(ModelOutput(mine), [ModelOutput(theirs)], labels))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        similarity_distillation,
+        lambda student, given: info_nce(student, given, temperature=0.1),
+        lambda student, given: patch_cosine_distance(
+            student[..., None, None],
+            given[..., None, None] if isinstance(given, Tensor) else
+            [each[..., None, None] for each in given],
+        ),
+    ],
+)  # fmt: skip
+def test_terms_of_several_teachers_are_averaged(loss: Any) -> None:
+    student, several = draw(B, 4, seed=1), [draw(B, 4, seed=2), draw(B, 4, seed=3)]
+    each = [loss(student, teacher) for teacher in several]
+    assert torch.allclose(loss(student, several), torch.stack(each).mean())

@@ -300,6 +300,17 @@ def load_generator(name: str | Path, *, device: torch.device | str = "cpu") -> G
 
     Raises:
         UserError: no such generator, or files that do not fit together.
+
+    Example:
+        >>> generator = load_generator("genkt:digits_generator")
+        >>> pictures = np.zeros((3, 28, 28, 3), np.uint8)
+        >>> right_half = np.arange(generator.size) >= generator.size // 2
+        >>> hidden = np.broadcast_to(right_half, (generator.size, generator.size))
+        >>> drawn = generator.complete(pictures, hidden, num_samples=2, seed=0, temperature=1.0)
+        >>> drawn.images.shape, drawn.tokens.shape[:2]
+        (torch.Size([3, 2, 3, 32, 32]), torch.Size([3, 2]))
+        >>> generator.reconstruct(pictures).dtype
+        torch.uint8
     """
     shipped = str(name).startswith(SHIPPED)
     directory = _shipped(str(name)) if shipped else home_path(name)

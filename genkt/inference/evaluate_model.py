@@ -113,7 +113,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     """
     splits = load_splits(settings.data, settings.seed)
     part = labelled_part(splits, settings.split)
-    classifier = load_classifier(settings.model, settings.weights)
+    classifier = load_classifier(settings.model, weights=settings.weights)
     images = aligned_labels(classifier, part)
     prediction = predict_images(
         classifier, images, device=settings.device, batch_size=settings.batch_size

@@ -137,8 +137,11 @@ def _student_of(folder: Path) -> str:
     raise UserError(f"run {folder}: {reason}")
 
 
-def load_classifier(name: str | Path, weights: str | None = None) -> Classifier:
+def load_classifier(name: str | Path, *, weights: str | None = None) -> Classifier:
     """A run folder, an exported model's folder, or a timm, ``local-dir:`` or ``genkt:`` name.
+
+    Args:
+        weights: a file to load in place of those that belong to the name.
 
     Raises:
         UserError: nothing of this name, or an unfinished run.

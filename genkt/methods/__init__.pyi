@@ -16,7 +16,6 @@ from .base import (
     BetaOptions as BetaOptions,
     MethodOptions as MethodOptions,
     Objective as Objective,
-    TrainingRows as TrainingRows,
     WeightRule as WeightRule,
 )
 from .build import (
@@ -62,6 +61,7 @@ from .self_supervised import (
 from .shapes import (
     Shapes as Shapes,
     TeacherShape as TeacherShape,
+    TrainingRows as TrainingRows,
 )
 from .soft_labels import (
     SoftTarget as SoftTarget,

@@ -26,7 +26,7 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.methods.kd import uniform_linear
-from genkt.methods.shapes import Shapes
+from genkt.methods.shapes import Output, Shapes, as_output, as_outputs
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
@@ -236,10 +236,11 @@ class BilevelAFT(AFT):
     num_inner_steps = 5
 
     def inner_loss(
-        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+        self, student: Output, teachers: Output | Sequence[Output], labels: Tensor
     ) -> Tensor:
         """The kernel distance as a function of mu alone."""
-        phi, psi = self._features(student, teachers, labels)
+        output = as_output(student, self.needs, "student")
+        phi, psi = self._features(output, as_outputs(teachers, self.needs), labels)
         return self._distance(phi.detach(), psi, self.mu)
 
     def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:

@@ -11,14 +11,8 @@ from torch import Tensor
 from genkt.bounds import NotNegative
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import in_one_type, no_autocast
-from genkt.methods.base import (
-    BetaOptions,
-    Objective,
-    TrainingRows,
-    choice_fault,
-    positive_fault,
-)
-from genkt.methods.shapes import Shapes
+from genkt.methods.base import BetaOptions, Objective, choice_fault, positive_fault
+from genkt.methods.shapes import Shapes, TrainingRows
 from genkt.metrics.logme import LogME, logme, logme_released
 from genkt.types import UNLABELLED, ModelOutput, UserError
 

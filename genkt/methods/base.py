@@ -19,6 +19,7 @@ from genkt.methods.keywords import options_of, signature_of
 from genkt.methods.shapes import (
     Output,
     Shapes,
+    TrainingRows,
     as_output,
     as_outputs,
     check_output,
@@ -28,21 +29,6 @@ from genkt.methods.shapes import (
 from genkt.types import UNLABELLED, ModelOutput, Range, UserError
 
 SEARCH = "search"
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """What an objective may look at before training: one row per image, under one view.
-
-    Args:
-        labels: [N] int64, ``UNLABELLED`` where unknown: the training images of the stage.
-        teachers: an entry per teacher, N rows each; empty where ``prepares`` does not ask for them.
-        student: N rows of the student as it is before training; None where not asked for.
-    """
-
-    labels: Tensor
-    teachers: tuple[ModelOutput, ...] = ()
-    student: ModelOutput | None = None
 
 
 @dataclass(frozen=True)

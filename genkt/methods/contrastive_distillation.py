@@ -19,16 +19,9 @@ from genkt.losses.contrastive import (
 )
 from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.losses.relational import unit_vectors
-from genkt.methods.base import (
-    MethodOptions,
-    Objective,
-    TrainingRows,
-    count_fault,
-    is_number,
-    positive_fault,
-)
+from genkt.methods.base import MethodOptions, Objective, count_fault, is_number, positive_fault
 from genkt.methods.kd import uniform_linear
-from genkt.methods.shapes import Output, Shapes
+from genkt.methods.shapes import Output, Shapes, TrainingRows
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 

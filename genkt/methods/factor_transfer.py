@@ -15,15 +15,9 @@ from genkt.bounds import BatchSize, Count, NotNegative, Rate
 from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
 from genkt.losses.numerics import in_one_type, no_autocast, widen
-from genkt.methods.base import (
-    BetaOptions,
-    Objective,
-    TrainingRows,
-    count_fault,
-    positive_fault,
-)
+from genkt.methods.base import BetaOptions, Objective, count_fault, positive_fault
 from genkt.methods.kd import uniform_linear
-from genkt.methods.shapes import Shapes
+from genkt.methods.shapes import Shapes, TrainingRows
 from genkt.types import ModelOutput, UserError
 
 HELD_OUT = 0.1

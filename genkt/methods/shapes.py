@@ -144,6 +144,30 @@ def as_outputs(value: Output | Sequence[Output], needs: Collection[str]) -> list
     return [as_output(each, needs, f"teacher {index}") for index, each in enumerate(several)]
 
 
+@dataclass(frozen=True)
+class TrainingRows:
+    """What an objective may look at before training: one row per image, under one view.
+
+    Args:
+        labels: [N] int64, ``UNLABELLED`` where unknown: the training images of the stage.
+        teachers: an entry per teacher, N rows each; empty where ``prepares`` does not ask for them.
+        student: N rows of the student as it is before training; None where not asked for.
+    """
+
+    labels: Tensor
+    teachers: tuple[ModelOutput, ...] = ()
+    student: ModelOutput | None = None
+
+    @classmethod
+    def of(
+        cls, labels: Tensor, teachers: Output | Sequence[Output] = (), student: Output | None = None
+    ) -> TrainingRows:
+        """From whatever models gave (``as_output``); tensors are features."""
+        features = {"features"}
+        own = None if student is None else as_output(student, features, "student")
+        return cls(labels, tuple(as_outputs(teachers, features)), own)
+
+
 def check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> None:
     """Raise unless an output is of the declared shape.
 

@@ -19,7 +19,7 @@ from genkt.readers.listing import (
     holds_images,
     scan,
 )
-from genkt.readers.scan import check_skipped
+from genkt.readers.scan import as_list, check_skipped
 from genkt.readers.system_files import SystemFiles
 from genkt.readers.unlabelled import UnlabelledPlaces
 from genkt.types import UNLABELLED, UserError
@@ -140,7 +140,7 @@ def read_unlabelled(
         UserError: no folder, one that is not there, holds no image or lies inside another one, or
             more unusable images than allowed.
     """
-    given = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    given = as_list(folders)
     if not given:
         raise UserError("expected at least one folder of unlabelled images, got an empty list")
     roots = [existing_folder(folder) for folder in given]

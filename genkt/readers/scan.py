@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from genkt.data.images import Skipped, left_out_text, reasons_text
@@ -15,6 +16,11 @@ from genkt.types import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """One path, or several, as a list."""
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
 def map_in_threads(

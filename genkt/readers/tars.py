@@ -19,7 +19,7 @@ from genkt.data.class_names import several_classes, sorted_classes, with_bars
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.data.openers import BLOCK_ROWS
 from genkt.readers.file_index import examine_bytes, forget, index_of
-from genkt.readers.scan import check_skipped, map_in_threads
+from genkt.readers.scan import as_list, check_skipped, map_in_threads
 from genkt.readers.system_files import SystemFiles
 from genkt.readers.tar_listing import BESIDE, TarListing, list_tar, write_listing
 from genkt.types import UNLABELLED, UserError
@@ -30,7 +30,7 @@ _OPEN_TARS = 64
 
 
 def read_tars(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     *,
     max_skipped: int | float = 0.05,
     num_threads: int | None = None,
@@ -58,7 +58,7 @@ def read_tars(
     (ImageSet(1 images, 1 classes, 1 labelled), 'toy.tar/7.png')
 
     Args:
-        paths: the tars; ids are relative to the innermost folder that holds all of them.
+        paths: the tars, or one; ids are relative to the innermost folder that holds all of them.
         max_skipped: members that may be unusable: a number, or a share (float, rounded up).
         num_threads: reading threads, by default up to 8.
         progress: False tells nothing of how far the reading is.
@@ -70,6 +70,7 @@ def read_tars(
         UserError: a tar that is missing, given twice, compressed, damaged or cut off (with the
             byte), no image at all, or more unusable members than allowed.
     """
+    paths = as_list(paths)
     files = [os.path.abspath(path) for path in paths]
     if not files or len({os.path.realpath(file) for file in files}) < len(files):
         raise UserError(f"expected tars, each once, got {', '.join(map(str, paths)) or 'none'}")

@@ -16,7 +16,3 @@ from .encoders import (
     PixelsEncoder as PixelsEncoder,
     load_encoder as load_encoder,
 )
-from .prepare_retrieval import (
-    RetrieveConfig as RetrieveConfig,
-    retrieve as retrieve,
-)

@@ -199,7 +199,7 @@ def embedder_of(
             given, [None] * len(given), str(home), executor, shard_size, here, num_threads
         )
     specs = encoder_specs(settings)
-    encoders = [load_encoder(spec, here) for spec in specs]
+    encoders = [load_encoder(spec, device=here) for spec in specs]
     return Embedder(encoders, specs, str(home), executor, shard_size, device, num_threads)
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genkt.methods.base import MethodOptions, Objective, TrainingRows
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import METHODS, build_objective
+from genkt.methods.shapes import TrainingRows
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
 from genkt.stages.beta_search import FOLDER, searched

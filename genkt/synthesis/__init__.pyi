@@ -6,10 +6,6 @@ from .make_images import (
     Made as Made,
     source_mask as source_mask,
 )
-from .prepare_synthesis import (
-    SynthesizeConfig as SynthesizeConfig,
-    synthesize as synthesize,
-)
 from .tokens import (
     redecode as redecode,
 )

@@ -17,6 +17,7 @@ from genkt.io import did_you_mean, nearby, shown
 from genkt.readers.folders import read_unlabelled
 from genkt.readers.huggingface import read_huggingface
 from genkt.readers.listing import holds_images
+from genkt.readers.scan import as_list
 from genkt.readers.system_files import file_kind, folder_kind
 from genkt.readers.tars import read_tars
 from genkt.readers.torchvision_sets import read_torchvision_part
@@ -83,7 +84,7 @@ def open_images(
         UserError: a location of no known form, one that is not there, holds no image or comes
             twice, or more unusable images than allowed.
     """
-    given = [location] if isinstance(location, (str, Path)) else list(location)
+    given = as_list(location)
     if not given:
         raise UserError(f"expected a place of images, got an empty list. Expected {FORMS}")
     names = [name for each in given for name in _expand(str(each))]
