@@ -110,7 +110,7 @@ class Reporter:
             )  # fmt: skip
         if self._announced and self.done < self.total:
             begins = f"continues behind {self.done:,} of" if self.done else "begins,"
-            self._tell(f"{begins} {self.total:,} {self.unit}")
+            self._tell(f"{begins} {self._units()}")
         return self
 
     def __exit__(
@@ -120,8 +120,11 @@ class Reporter:
         if self._bar is not None:
             self._bar.close()
         if kind is None and self._told:
+            ends, count = "ends", self._units()
+            if self.done < self.total:
+                ends, count = "stops", f"{self.done:,} of {count}"
             took = duration(self._clock() - self._started)
-            self._tell(f"ends after {took}, {self.done:,} {self.unit}{self._rate()}")
+            self._tell(f"{ends} after {took}, {count}{self._rate()}")
 
     def advance(self, count: int = 1) -> None:
         """So many more units are done; fewer than none where work is lost."""
@@ -161,7 +164,11 @@ class Reporter:
             left = seconds_left(done, total, self._clock() - self._started)
         when = "" if left is None else f", about {duration(left)} left"
         more = "".join(f", {name} {value}" for name, value in self._figures.items())
-        return f"{self.done:,} of {self.total:,} {self.unit}{self._rate()}{when}{more}"
+        return f"{self.done:,} of {self._units()}{self._rate()}{when}{more}"
+
+    def _units(self) -> str:
+        unit = self.unit.removesuffix("s") if self.total == 1 else self.unit
+        return f"{self.total:,} {unit}"
 
     def _rate(self) -> str:
         seconds, done = self._clock() - self._started, self.done - self._before

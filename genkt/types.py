@@ -157,7 +157,7 @@ class Cost:
 
 
 @dataclass
-class CellResult:
+class StudentResult:
     """One trained student of a run: an arm (``baseline`` or the method's name) on one label draw.
 
     Args:

@@ -95,9 +95,9 @@ def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[tuple[str, int]] = []
     begin = StageLog.begin
 
-    def told(self: StageLog, stage: str, step: int) -> None:
+    def told(self: StageLog, stage: str, step: int, *known: Any) -> None:
         starts.append((stage, step))
-        begin(self, stage, step)
+        begin(self, stage, step, *known)
 
     monkeypatch.setattr(StageLog, "begin", told)
     ran = run(*COMMANDS["interrupted"])

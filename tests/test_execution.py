@@ -116,14 +116,18 @@ def test_a_rank_returns_when_the_others_are_done(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_its_task_run_again(
-    tmp_path: Path, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture
-) -> None:
+    tmp_path: Path, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     told: list[int] = []
+    pool = importlib.import_module("genkt.execution.process_pool")
+    monkeypatch.setattr(pool, "_QUIET_SECONDS", 0.001)
     run_in_pool(tasks(tmp_path, "die once"), 2, told.append, on_gpu=False)
     assert results(tmp_path) == expected  # what the first had begun beside its place is gone
     assert len(processes_of_tasks(tmp_path)[3]) == 2
     assert "line 3: its process died (SIGKILL); it is run again" in caplog.text
     assert sum(told) == 7 * SIZE and -2 in told
+    assert 0 in told  # while the processes start, there is nothing to hear of them
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="semaphores lie in /dev/shm")

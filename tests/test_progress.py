@@ -75,9 +75,9 @@ def test_short_work_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_work_that_fails_does_not_end(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyError), Reporter(5, "work", announced=True):
+    with pytest.raises(KeyError), Reporter(1, "work", announced=True):
         raise KeyError
-    assert capsys.readouterr().err.splitlines() == ["work: begins, 5 images"]
+    assert capsys.readouterr().err.splitlines() == ["work: begins, 1 image"]
 
 
 def test_nothing_is_said_where_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +113,7 @@ def test_another_pace_than_that_so_far(capsys: pytest.CaptureFixture[str]) -> No
         reporter.reach(0)
     lines = capsys.readouterr().err.splitlines()
     assert "about 7.0 s left" in lines[0] and lines[1] == "arms: 0 of 4 students"
+    assert lines[2] == "arms: stops after 1 min 0 s, 0 of 4 students"
 
 
 def test_work_that_turns_out_to_be_half_done(capsys: pytest.CaptureFixture[str]) -> None:

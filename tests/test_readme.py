@@ -23,6 +23,7 @@ settings_pages = tool("settings_pages")
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = snippets.pages()
+_PATH = re.compile(r"[` ]((?:genkt|configs|tools|benchmarks|tests|docs|checkpoints)/[\w./-]*\w)")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)?(?:#[^)]*)?\)")
 
 
@@ -105,6 +106,17 @@ def test_every_link_leads_somewhere() -> None:
             place = (page.parent / target).resolve()
             if not place.exists() and place.relative_to(DOCS).as_posix() not in generated:
                 lost.append(f"{page.relative_to(ROOT)}: {target}")
+    assert lost == []
+
+
+def test_every_path_that_is_named_is_there() -> None:
+    """Of files and folders of the repository; those of examples and patterns are no such."""
+    lost = []
+    for page in PAGES:
+        for path in _PATH.findall(page.read_text(encoding="utf-8")):
+            example = any(word in path for word in ("centred", "named", "NAME"))
+            if not example and not (ROOT / path).exists():
+                lost.append(f"{page.relative_to(ROOT)}: {path}")
     assert lost == []
 
 

@@ -235,10 +235,11 @@ def test_every_process_of_a_soup_sees_all_rows(tmp_path: Path) -> None:
     one_of_two = replace(images, fabric=second)  # type: ignore[arg-type]
     draw = opened.pool.draws[0]
 
-    def rows(images: RunImages, **how: bool) -> list[list[int]]:
+    def rows(images: RunImages, **how: Any) -> list[list[int]]:
         transforms = [opened.fresh_student().transform]
         found = images.batches(draw, config.train, transforms, labelled_only=False, **how)
-        return found.step_rows(0).tolist()
+        rows: list[list[int]] = found.step_rows(0).tolist()
+        return rows
 
     whole = rows(images)
     assert rows(one_of_two, shared=False) == whole

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from genkt.config.set_settings import DiggSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
-from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
+from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
-from genkt.runs.run_folder import CLAIM, RunFolder, read_claim, student_folder
+from genkt.runs.run_folder import CLAIM, RunFolder, is_whole, read_claim, student_folder
 from genkt.runs.student_files import read_result
-from genkt.types import CellResult, Cost, DamagedError, UserError
+from genkt.types import Cost, DamagedError, StudentResult, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
 """Folders of a comparison: the arms' runs, how each ended, what each said."""
@@ -47,11 +46,8 @@ class ArmTask:
         """A rough measure of its work: images that students train on, and what else costs time."""
         config = self.config
         steps = (config.train.steps or 0) + config.finetune.steps
-        views = config.data.views.num_views
-        made = 0
-        if isinstance(config.transfer_set, DiggSet) and config.reads_transfer_set:
-            made = config.transfer_set.num_images or 0
-            views = config.transfer_set.num_views or views
+        views = config.transfer_set.stored_views or config.data.views.num_views
+        made = config.transfer_set.most_made if config.reads_transfer_set else 0
         a_draw = steps * config.train.batch_size
         return config.draws * (
             a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))
@@ -83,8 +79,8 @@ class ArmTask:
         """Whether an earlier start has left it whole; a damaged outcome is told and removed."""
         again = "the arm is looked at again"
         ended = read_or_forget(self.outcome, self._ended, again) if self.outcome.exists() else None
-        whole = (self.folder / "report.json").is_file() and not damaged_files(self.folder)
-        return ended is not None and ended[0] is None and whole and self._has_whole_results()
+        right = ended is not None and ended[0] is None
+        return right and is_whole(self.folder) and self._has_whole_results()
 
     def _has_whole_results(self) -> bool:
         """Whether the figures are what was written; else its run trains those students again."""
@@ -94,7 +90,7 @@ class ArmTask:
             return False
         return True
 
-    def results(self) -> list[tuple[CellResult, dict[str, Cost]]]:
+    def results(self) -> list[tuple[StudentResult, dict[str, Cost]]]:
         """The figures of its students and what their stages cost, draw after draw.
 
         Raises:

@@ -25,6 +25,7 @@ logger = logging.getLogger("genkt")
 MOST_DEATHS = 3
 """A task is not run again once so many processes have died of it."""
 
+_QUIET_SECONDS = 5.0  # whoever follows the progress hears from it at least so often
 _GRACE_SECONDS = 30.0  # a training ends its step and saves its state
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy locks, threads and GPU state
 
@@ -85,7 +86,10 @@ class _Pool:
             self.workers.append(self._started(number))
             self._give(number)
         while busy := {w.connection: n for n, w in enumerate(self.workers) if w.task is not None}:
-            for connection in wait(list(busy)):
+            heard = wait(list(busy), _QUIET_SECONDS)
+            if not heard:
+                self.progress(0)
+            for connection in heard:
                 assert isinstance(connection, Connection)
                 self._hear(busy[connection])
 

@@ -89,7 +89,7 @@ class Pool:
         draws: the run's label draws, rows of these images.
         splits: the data they come from.
         notes: what the user should know, e.g. copies of test images that were left out.
-        found: the transfer images that are no training images, with their provenance.
+        from_elsewhere: the transfer images that are no training images, with their provenance.
         first: the row of ``images`` where they start.
         own: the set that each draw made or retrieved, whose images come last in the draw.
     """
@@ -98,14 +98,20 @@ class Pool:
     draws: tuple[Draw, ...]
     splits: Splits
     notes: tuple[str, ...] = ()
-    found: TransferSet | None = None
+    from_elsewhere: TransferSet | None = None
     first: int = 0
     own: tuple[TransferSet, ...] = ()
 
     def elsewhere(self, rows: np.ndarray) -> TransferSet | None:
-        """Those of some rows that are in ``found``, in their order; None: there are none."""
-        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
-        return self.found.select(inside - self.first) if self.found and len(inside) else None
+        """Those of some rows that are from elsewhere, in their order; None: there are none."""
+        inside = self._outside_training(rows)
+        if self.from_elsewhere is None or not len(inside):
+            return None
+        return self.from_elsewhere.select(inside - self.first)
+
+    def _outside_training(self, rows: np.ndarray) -> np.ndarray:
+        """Those of some rows that are in ``from_elsewhere``."""
+        return rows[(rows >= self.first) & (rows < self.first + len(self.from_elsewhere or ()))]
 
     def without(self, draw: Draw, rows: np.ndarray) -> Draw:
         """A draw without some labelled rows as transfer images, and without what comes of them."""
@@ -119,11 +125,11 @@ class Pool:
 
     def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
         """Those of some rows whose images from elsewhere come of some images, by content."""
-        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
-        if self.found is None or not len(inside) or not has_origins(self.found):
+        inside = self._outside_training(rows)
+        if self.from_elsewhere is None or not len(inside) or not has_origins(self.from_elsewhere):
             return inside[:0]
         contents = set(map(content_of, ids))
-        records = self.found.read(inside - self.first)
+        records = self.from_elsewhere.read(inside - self.first)
         return inside[[not contents.isdisjoint(_origins(record)) for record in records]]
 
     @property
@@ -236,20 +242,20 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
     draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
     kept = transfer.images.select(needed)
-    found = transfer.found
+    found = transfer.from_elsewhere
     if found is not None:
         found = found.select(needed[needed >= transfer.first] - transfer.first)
     pool = Pool(
         kept,
         tuple(_renumbered(draw, kept, needed) for draw in draws),
         splits,
-        found=found,
+        from_elsewhere=found,
         first=int(np.searchsorted(needed, transfer.first)),
     )
     notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn)]
     notes += left_out_notes(pool.skipped, "; the report lists them")
-    if transfer.found is not None:
-        notes += _made_of_test_images(transfer.found, splits)
+    if transfer.from_elsewhere is not None:
+        notes += _made_of_test_images(transfer.from_elsewhere, splits)
     return replace(pool, notes=tuple(notes))
 
 

@@ -24,7 +24,7 @@ from genkt.types import UNLABELLED
 class OwnSet:
     """A draw's own transfer set and what making or retrieving it took."""
 
-    found: TransferSet
+    transfer_set: TransferSet
     seconds: float
 
 

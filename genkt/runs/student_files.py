@@ -27,7 +27,7 @@ from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
 from genkt.training.checkpoint import save_weights
-from genkt.types import CellResult, Cost, DamagedError, Prediction
+from genkt.types import Cost, DamagedError, Prediction, StudentResult
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
 PROBABILITIES = "probabilities.npy"
@@ -46,7 +46,7 @@ class TrainedStudent:
         log: the lines of its stages in the run's log, as far as they are known.
     """
 
-    result: CellResult
+    result: StudentResult
     prediction: Prediction
     weights: dict[str, Tensor]
     artifacts: dict[str, Tensor]
@@ -74,7 +74,7 @@ def save_student(student: TrainedStudent, directory: Path) -> None:
     write_signed(directory / RESULT, facts)
 
 
-def read_result(directory: Path) -> tuple[CellResult, dict[str, Cost]]:
+def read_result(directory: Path) -> tuple[StudentResult, dict[str, Cost]]:
     """The figures of a finished student and what its stages cost, without its other files.
 
     Raises:
@@ -147,10 +147,10 @@ def _saved(directory: Path) -> dict[str, Any]:
     return read_signed(path, expected, _REMEDY, unsigned=("result", "stages"))
 
 
-def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[CellResult, dict[str, Cost]]:
+def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[StudentResult, dict[str, Cost]]:
     with reading(directory / RESULT, "the result of a student", _REMEDY):
         values = dict(saved["result"])
-        result = CellResult(**{**values, "cost": _cost(values["cost"])})
+        result = StudentResult(**{**values, "cost": _cost(values["cost"])})
         number(result.accuracy)
         where = (str(result.draw), result.arm)
         if where != (directory.parent.name, directory.name):

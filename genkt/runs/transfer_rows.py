@@ -50,14 +50,14 @@ class TransferImages:
 
     Args:
         images: training images, then those from elsewhere, without their labels.
-        found: the latter, with their provenance.
+        from_elsewhere: the latter, with their provenance.
         kinds: what a draw transfers on.
         most: transfer images of a draw, whatever their kind.
         notes: what was left out of them.
     """
 
     images: ImageSet
-    found: TransferSet | None
+    from_elsewhere: TransferSet | None
     kinds: tuple[_Kind, ...]
     most: int | None = None
     notes: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class TransferImages:
     @property
     def first(self) -> int:
         """The row where images from elsewhere start."""
-        return len(self.images) - len(self.found or ())
+        return len(self.images) - len(self.from_elsewhere or ())
 
     def choose(
         self, labelled: np.ndarray, others: np.ndarray, seed: int

@@ -82,10 +82,10 @@ def _measure(opened: OpenedRun) -> _Measured:
     if "feature_map" in config.needs:
         columns += sum(math.prod(model.map_shape) for model in teachers.models)
     row_bytes = bytes_each * columns if teachers.stores else 0
-    few_made, represented = sum(len(own.found) for own in run.sets), run.represented
+    few_made, represented = sum(len(own.transfer_set) for own in run.sets), run.represented
     tells = opened.maker is not None and opened.maker.is_linear
     return _Measured(
-        per_step=cost.seconds / cost.steps,
+        per_step=cost.seconds / max(1, cost.steps),
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
         per_view=cached / num_cached if teachers.stores else 0.0,
         per_made=sum(own.seconds for own in run.sets) / max(1, few_made) if tells else 0.0,

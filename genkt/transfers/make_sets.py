@@ -90,7 +90,7 @@ def with_sets(opened: OpenedRun, represented: Represented | None = None) -> RunW
         sets = tuple(own for own, _ in found)
         notes = [note for _, told in found for note in told]
         pool = replace(pool, notes=(*pool.notes, *notes))
-        pool = pool.with_sets([own.found for own in sets])
+        pool = pool.with_sets([own.transfer_set for own in sets])
     images = RunImages.of(opened.config, pool, opened.fabric)
     cache = TeacherCache(
         opened.cache_home, opened.config, images, lambda: opened.alone("teacher outputs")
@@ -116,10 +116,12 @@ def own_set(opened: OpenedRun, draw: Draw) -> OwnSet:
 def _kept_apart(opened: OpenedRun, draw: Draw) -> tuple[OwnSet, tuple[str, ...]]:
     """A draw's own set without copies of test and validation images, which are told."""
     own = own_set(opened, draw)
-    found, notes = kept_apart(own.found, opened.pool.splits, f"transfer set of draw {draw.index}")
+    found, notes = kept_apart(
+        own.transfer_set, opened.pool.splits, f"transfer set of draw {draw.index}"
+    )
     for note in notes:
         logger.warning(note)
-    return replace(own, found=found), notes
+    return replace(own, transfer_set=found), notes
 
 
 def represent(opened: OpenedRun) -> Represented | None:
@@ -147,5 +149,5 @@ def _reconstructed(opened: OpenedRun, images: ImageSet, name: str) -> tuple[Imag
         settings, images.without_labels(), name, opened.workplace, opened.alone,
         lambda: opened.generators.load(config.irf.generator),
     )  # fmt: skip
-    place = {record.parent: row for row, record in enumerate(own.found.records())}
-    return own.found.images.select([place[each] for each in images.ids]), own.seconds
+    place = {record.parent: row for row, record in enumerate(own.transfer_set.records())}
+    return own.transfer_set.images.select([place[each] for each in images.ids]), own.seconds

@@ -28,7 +28,7 @@ def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
     """Sources beside what was made of them; or a few labelled, then transfer images."""
     splits, represented = run.pool.splits, run.represented
     if run.sets:
-        return _completions(splits, draw, run.sets[draw.index].found)
+        return _completions(splits, draw, run.sets[draw.index].transfer_set)
     if represented is not None and not len(draw.transfer):
         return _reconstructions(splits.classes, draw, represented)
     labelled = [_real(splits.classes, draw, int(row)) for row in draw.labelled[: SHEET // 3]]

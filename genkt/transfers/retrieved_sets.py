@@ -136,7 +136,7 @@ class RetrievedSets(SetMaker):
     def note(self, sets: Sequence[OwnSet]) -> str:
         """Where they were found and by what, and what became of suspected leaks."""
         how = _QUERIES.get(self.settings.strategy, "with its own labelled images as queries")
-        leaks = dict.fromkeys(leaks_text(own.found.header) for own in sets)
+        leaks = dict.fromkeys(leaks_text(own.transfer_set.header) for own in sets)
         return (
             f"Every draw retrieved its transfer images from {places_text(self.settings.gallery)} "
             f"{how}; images of the data: {'; '.join(leaks)}."

@@ -25,7 +25,7 @@ from genkt.stages.student_training import StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
 from genkt.transfers.phases import OpenedRun, RunWithSets
-from genkt.types import CellResult, Cost, DamagedError
+from genkt.types import Cost, DamagedError, StudentResult
 
 logger = logging.getLogger("genkt")
 
@@ -143,7 +143,7 @@ def _finished(
     if images.has_validation:
         accuracy = images.predictions(student, "validation").accuracy
         training.extras["validation_accuracy"] = accuracy
-    result = CellResult(
+    result = StudentResult(
         arm=arm,
         draw=draw.index,
         accuracy=prediction.accuracy,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from genkt.report.kit import axes, svg
 from genkt.report.kit.axes import Scale
 from genkt.report.kit.templates import shorten
-from genkt.types import CellResult
+from genkt.types import StudentResult
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT = 460, 270
@@ -158,7 +158,7 @@ def unroll(curve: Sequence[Mapping[str, float | int | str]]) -> list[tuple[float
 
 
 def over_draws(
-    cells: Sequence[CellResult], key: str, *, name: str, color: str, scale: float
+    cells: Sequence[StudentResult], key: str, *, name: str, color: str, scale: float
 ) -> Series | None:
     """Mean and lowest-to-highest band of one curve over an arm's draws; None where not logged."""
     curves = []
@@ -183,7 +183,7 @@ def over_draws(
     return Series(name, color, steps, values.mean(0), values.min(0), values.max(0))
 
 
-def stage_ends(cells: Sequence[CellResult]) -> list[tuple[float, str, str]]:
+def stage_ends(cells: Sequence[StudentResult]) -> list[tuple[float, str, str]]:
     """(step, stage, next stage) where stages change, from the first cell that has several."""
     for cell in cells:
         points = unroll(cell.curve)

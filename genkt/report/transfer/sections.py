@@ -13,6 +13,7 @@ from genkt.report.kit import charts, lines
 from genkt.report.kit.sheets import Tile, contact_sheet
 from genkt.report.kit.table_cells import Content, Row, TableCell, config_lines
 from genkt.report.kit.templates import amount
+from genkt.report.transfer import arm_charts
 from genkt.report.transfer.report_data import ModelSummary, ReportData, TransferSample
 from genkt.report.transfer.summary import ArmSummary, against_others, signed, span
 from genkt.types import Cost, Prediction
@@ -65,7 +66,7 @@ def _first_model(data: ReportData, role: str) -> ModelSummary | None:
 
 def result(data: ReportData, summaries: Sequence[ArmSummary]) -> Values:
     """Arms as a chart and as a table, before and after the final fine-tuning."""
-    colors = charts.arm_colors(data.arms, data.baseline, data.method)
+    colors = arm_charts.arm_colors(data.arms, data.baseline, data.method)
     teachers = [
         (model.name, 100 * model.accuracy)
         for model in data.models
@@ -73,9 +74,9 @@ def result(data: ReportData, summaries: Sequence[ArmSummary]) -> Values:
     ]
     distilled = any(summary.distilled is not None for summary in summaries)
     return {
-        "arms_chart": charts.arms_chart(summaries, colors, teachers),
+        "arms_chart": arm_charts.arms_chart(summaries, colors, teachers),
         "are_joined": len(summaries) == 2,
-        "change_chart": charts.before_after_chart(summaries, colors) if distilled else None,
+        "change_chart": arm_charts.before_after_chart(summaries, colors) if distilled else None,
         **_runs_table(data, summaries, colors),
         "baseline": data.name_of(data.baseline) if data.has_baseline else None,
         "method": data.name_of(data.method),
@@ -126,7 +127,7 @@ def _difference_cells(difference: PairedDifference | None) -> list[Content]:
 
 def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> Values | None:
     """A chart per logged quantity, a line per arm, a band from the lowest to the highest draw."""
-    colors = charts.arm_colors(data.arms, data.baseline, data.method)
+    colors = arm_charts.arm_colors(data.arms, data.baseline, data.method)
     drawn = []
     for key, title in data.curves.items():
         scale = 100.0 if "accuracy" in key else 1.0
