@@ -23,6 +23,7 @@ from genkt.methods.shapes import (
     as_output,
     as_outputs,
     check_output,
+    check_widths,
     shape_faults,
     shapes_of,
 )
@@ -191,6 +192,8 @@ class Objective(nn.Module):
         **keywords: Any,
     ) -> None:
         super().__init__()
+        if not (options is None or isinstance(options, MethodOptions)):
+            raise UserError(f"{type(self).__name__}: expected keywords alone, got {options!r}")
         if options is None:
             name = type(self).__name__
             options = options_of(name, self.options_type, keywords)
@@ -241,7 +244,9 @@ class Objective(nn.Module):
         if labels is None:
             rows = len(output.features)
             labels = torch.full((rows,), UNLABELLED, device=output.features.device)
-        return self.row_loss(output, as_outputs(teachers, self.needs), labels, samples)
+        outputs = as_outputs(teachers, self.needs)
+        check_widths(self.shapes, self.needs, output, outputs)
+        return self.row_loss(output, outputs, torch.as_tensor(labels), samples)
 
     def row_loss(
         self,

@@ -184,6 +184,26 @@ def check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> N
         raise UserError.of(name, f"{widths[what]} {columns}", values.shape[1])
 
 
+def check_widths(
+    shapes: Shapes, needs: Collection[str], student: ModelOutput, teachers: Sequence[ModelOutput]
+) -> None:
+    """Raise unless what a batch is compared by has the widths that are known.
+
+    Raises:
+        UserError: another number of columns or channels.
+    """
+    known = {"features": shapes.student_width, "feature_map": shapes.student_map_width}
+    pairs = [("student", student, known)]
+    for shape, output in zip(shapes.teachers, teachers, strict=False):
+        widths = {"features": shape.width, "logits": shape.num_classes}
+        pairs.append((shape.name, output, widths | {"feature_map": shape.map_width}))
+    for name, output, widths in pairs:
+        for what in needs:
+            values, width = getattr(output, what), widths.get(what)
+            if width and values is not None and values.ndim > 1 and values.shape[1] != width:
+                raise UserError(f"{what} of {name}: expected {width}, got {values.shape[1]}")
+
+
 def shape_faults(name: str, needs: Collection[str], shapes: Shapes) -> list[str]:
     """Every size that does not do for a method, one line each.
 
