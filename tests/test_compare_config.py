@@ -13,15 +13,15 @@ from genkt.cli.compare import merged, read_comparison, sort_out
 from genkt.cli.words import Words
 from genkt.comparison.plan_arms import make_plan
 from genkt.config.compare_settings import StudySettings, arms_of
-from genkt.schema import parse
+from genkt.settings.faults import Fault, refuse
+from genkt.settings.schema import parse
 from genkt.types import UserError
 
 
 def study(**changes: Any) -> StudySettings:
-    faults: list[str] = []
+    faults: list[Fault] = []
     found = parse(StudySettings, {**STUDY, **changes}, "study", faults)
-    if faults:
-        raise UserError("\n".join(faults))
+    refuse(faults)
     assert isinstance(found, StudySettings)
     return found
 

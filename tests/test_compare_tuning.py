@@ -16,7 +16,7 @@ from genkt.comparison.plan_arms import make_plan
 from genkt.comparison.tuning import candidates, lost
 from genkt.config.compare_settings import StudySettings
 from genkt.report.compare.compare_data import Tried
-from genkt.schema import parse
+from genkt.settings.schema import parse
 from genkt.types import UserError
 
 GRIDS: dict[str, Any] = {

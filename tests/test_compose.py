@@ -15,12 +15,14 @@ from genkt.cli.positional import with_positionals
 from genkt.cli.values import parse_override, quote
 from genkt.cli.words import Words, hydra_words, model_words, sort_words
 from genkt.config.transfer_settings import TransferConfig
-from genkt.written import as_values
+from genkt.settings.faults import Fault
+from genkt.settings.written import as_values
 
 
 def composed(*words: str, command: str = "transfer") -> tuple[dict[str, Any], list[str]]:
-    faults: list[str] = []
-    return as_values(compose(command, sort_words(list(words), command), faults)), faults
+    faults: list[Fault] = []
+    plain = as_values(compose(command, sort_words(list(words), command), faults))
+    return plain, list(map(str, faults))
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1)

@@ -84,9 +84,9 @@ def test_every_distortion_is_drawn_and_does_something() -> None:
 
 def test_faults() -> None:
     for changes, message in (
-        ({"scale": (0.5, 0.2)}, "crops.scale: expected 0 < low <= high"),
-        ({"scale": (0.5, 1.2)}, "crops.scale: expected shares up to 1"),
-        ({"ratio": (0.0, 1.0)}, "crops.ratio"),
+        ({"scale": (0.5, 0.2)}, "scale: expected 0 < low <= high"),
+        ({"scale": (0.5, 1.2)}, "scale: expected shares up to 1"),
+        ({"ratio": (0.0, 1.0)}, "ratio"),
     ):
         with pytest.raises(UserError, match=message):
             replace(SPEC, **changes)

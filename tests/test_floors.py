@@ -11,9 +11,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "genkt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    "__init__", "types", "bounds", "synonyms", "disk", "io", "written", "files", "locks",
+    "__init__", "types", "synonyms", "disk", "io", "settings", "files", "locks",
     "stopping", "precision", "losses", "metrics", "execution", "data", "readers", "models",
-    "transfer_set", "stores", "generative", "methods", "schema", "training", "report", "config",
+    "transfer_set", "stores", "generative", "methods", "training", "report", "config",
     "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers", "comparison",
     "analysis", "cli", "api", "__main__",
 ]  # fmt: skip

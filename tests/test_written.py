@@ -22,8 +22,8 @@ from genkt.cli.inspect import InspectConfig
 from genkt.cli.positional import with_positionals
 from genkt.cli.predict import PredictConfig
 from genkt.io import write_text
+from genkt.settings.written import as_values, kept, read_yaml, write_yaml
 from genkt.types import UserError
-from genkt.written import as_values, kept, read_yaml, write_yaml
 
 LOOK_LIKE_OTHERS = [
     "2024_11_30", "2024-11-30", "1e3", "1_000", "0x10", "010", "1:30", "yes", "no", "on", "off",

@@ -18,7 +18,7 @@ from teacher.pretrain_teacher import pretrain
 from teacher.train_teacher import TeacherSettings
 from tqdm import tqdm
 
-from genkt.schema import parse
+from genkt.settings.schema import parse
 from genkt.types import UserError
 
 DEFAULTS = Path(__file__).parent / "teacher" / "pretrain.yaml"

@@ -14,9 +14,9 @@ from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_wor
 from genkt.config.transfer_settings import IN_PYTHON
 from genkt.io import did_you_mean, home_path, nearby, shown
 from genkt.runs.transfer_rows import OWN_PARTS
-from genkt.schema import parse
-from genkt.types import UserError
-from genkt.written import as_texts, as_values, kept
+from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.schema import parse
+from genkt.settings.written import as_texts, as_values, kept
 
 Config = TypeVar("Config")
 
@@ -31,19 +31,19 @@ def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
 
 
 def _checked(kind: type[Config], command: str, words: Words) -> Config:
-    faults: list[str] = []
+    faults: list[Fault] = []
     plain = compose(command, words, faults, kind)
-    named = {fault.split(":")[0] for fault in faults if ": required;" in fault}
-    found: list[str] = []
+    missing = {fault.key for fault in faults if fault.kind == "missing"}
+    found: list[Fault] = []
     config = parse(kind, plain, "", found) if plain else None
-    faults += [fault for fault in found if fault.split(":")[0] not in named]
+    faults += [fault for fault in found if fault.key not in missing]
     texts = as_texts(plain)
     faults += _model_faults(texts, words)
     faults += [] if as_values(plain).get("smoke") is True else _path_faults(texts)
     if texts.get("device") == "cuda" and not _has_cuda():
-        faults.append("device: cuda asked for, but torch sees no CUDA device here; give device=cpu")
-    if faults:
-        raise UserError("\n".join(_with_sweep_hint(fault, words) for fault in _once(faults)))
+        text = "cuda asked for, but torch sees no CUDA device here; give device=cpu"
+        faults.append(Fault("device", text))
+    refuse(_with_sweep_hint(fault, words) for fault in faults)
     assert isinstance(config, kind)
     return config
 
@@ -64,18 +64,14 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
         for name in groups:
             group = group.get(name) if isinstance(group.get(name), dict) else {}
         if last not in group:
-            raise UserError(f"{key}: unknown setting.{did_you_mean(last, group)}")
+            text = f"unknown setting.{did_you_mean(last, group)}"
+            raise SettingsError([Fault(key, text, "unknown")])
         group[last] = value
-    faults: list[str] = []
+    faults: list[Fault] = []
     changed = parse(type(config), plain, "", faults)
-    if faults:
-        raise UserError("\n".join(faults))
+    refuse(faults)
     assert isinstance(changed, type(config))
     return changed
-
-
-def _once(faults: list[str]) -> list[str]:
-    return list(dict.fromkeys(faults))
 
 
 def _has_cuda() -> bool:
@@ -84,19 +80,20 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _with_sweep_hint(fault: str, words: Words) -> str:
+def _with_sweep_hint(fault: Fault, words: Words) -> Fault:
     """``train.lr=1e-3,2e-3`` without -m is one text: say what was probably meant."""
-    if words.multirun:
+    if words.multirun or fault.kind != "value":
         return fault
     for word in words.overrides:
         pair = split_word(word)
         several = pair is not None and "," in pair[1] and pair[1][0] not in "[{"
-        if pair and several and fault.startswith(f"{pair[0]}: expected"):
-            return f"{fault} (a list is written [a,b]; to run each value, add -m)"
+        if pair and several and fault.key == pair[0]:
+            hint = " (a list is written [a,b]; to run each value, add -m)"
+            return replace(fault, text=fault.text + hint)
     return fault
 
 
-def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
+def _model_faults(plain: dict[str, Any], words: Words) -> list[Fault]:
     """What is wrong with the names of models, before anything is built."""
     faults = []
     for group in MODEL_GROUPS:
@@ -109,7 +106,8 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
                 continue
             if isinstance(name, str) and (fault := name_fault(name)):
                 hint = did_you_mean(name, words.choices(group), most=1)
-                faults.append(f"{group}: {fault}{hint.replace('mean ', f'mean {group}=')}")
+                hint = hint.replace("mean ", f"mean {group}=")
+                faults.append(Fault(group, f"{fault}{hint}"))
     return faults
 
 
@@ -123,7 +121,7 @@ _OTHER_PLACE = re.compile(r"^\w{2,}:|[*?\[{]|\.tar$")
 """Places of images that are no folder: hf:NAME, torchvision:NAME:ROOT, patterns, tars."""
 
 
-def _path_faults(plain: dict[str, Any]) -> list[str]:
+def _path_faults(plain: dict[str, Any]) -> list[Fault]:
     """Files and folders that the settings name and that are not there."""
     faults = []
     for key in (*_WEIGHTS, *_FILES, *_FOLDERS):
@@ -142,9 +140,9 @@ def _path_faults(plain: dict[str, Any]) -> list[str]:
                 own = OWN_PARTS if key == "transfer_set.parts" else ()
                 meant = did_you_mean(path, own, most=1)
                 hint = f".{meant}" if meant else nearby(found)
-                faults.append(f"{key}: no such {_kind(key)}: {shown(path)}{hint}")
+                faults.append(Fault(key, f"no such {_kind(key)}: {shown(path)}{hint}"))
             elif key not in _WEIGHTS and found.is_dir() != (key in _FOLDERS):
-                faults.append(f"{key}: expected a {_kind(key)}: {shown(path)}")
+                faults.append(Fault(key, f"expected a {_kind(key)}: {shown(path)}"))
     return faults
 
 
@@ -188,10 +186,9 @@ def _sweep(
             plain.pop("experiment", None)
             if "out" in plain:
                 plain["out"] = HydraConfig.get().runtime.output_dir
-            faults: list[str] = []
+            faults: list[Fault] = []
             typed = parse(kind, plain, "", faults)
-            if faults:
-                raise UserError("\n".join(faults))
+            refuse(faults)
             return task(typed)
         except Exception as error:  # hydra would swallow it; raised again below
             failed.append(error)
@@ -214,8 +211,8 @@ def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
     faults = list(words.faults)
     try:
         hydra_words(words, quote_sweeps=False, kind=kind)
-    except UserError as error:
-        faults.append(str(error))
+    except SettingsError as error:
+        faults += error.faults
     values = [] if faults else [_values(word) for word in words.overrides]
     first = [options[0] for options in values]
     jobs = [first] if first or not faults else []
@@ -224,10 +221,9 @@ def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
     for job in jobs:
         try:
             _checked(kind, command, replace(words, overrides=job, faults=[], multirun=False))
-        except UserError as error:
-            faults += str(error).splitlines()
-    if faults:
-        raise UserError("\n".join(_once(faults)))
+        except SettingsError as error:
+            faults += error.faults
+    refuse(faults)
 
 
 def _values(word: str) -> list[str]:

@@ -19,6 +19,7 @@ from genkt.config.compare_settings import (
 )
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import did_you_mean
+from genkt.settings.faults import Fault, SettingsError, faults_of, refuse
 from genkt.types import UserError
 
 _FLAGS = ("--config-dir", "-cd")
@@ -60,7 +61,8 @@ def read_comparison(words: Sequence[str]) -> CheckedComparison:
     own, shared, folder = sort_out(words)
     config = read_config(CompareConfig, "compare", [*folder, *own])
     shared = merged(shared)
-    arms, faults, heard = [], {}, set[str]()
+    arms, heard = [], set[str]()
+    faults: dict[Arm, tuple[Fault, ...]] = {}
     for arm in arms_of(config.study):
         told = merged(config.study.words, shared, arm.words)
         try:
@@ -69,20 +71,19 @@ def read_comparison(words: Sequence[str]) -> CheckedComparison:
             options = _candidates(arm, settings, told, folder, config.study.tuning, out)
             _refuse_said_twice(options, [*shared, *arm.words])
         except UserError as error:
-            faults[arm] = str(error).splitlines()
+            faults[arm] = faults_of(error)
             continue
         heard |= set(told)
         chosen = options[0].config if options else settings
         arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
-        raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
+        raise SettingsError(_told(faults, len(faults) + len(arms)))
     if any(each.config.smoke for each in arms):
-        raise UserError("smoke: expected false; only genkt transfer makes a smoke run")
-    if wrong := _grid_faults(config, arms):
-        raise UserError("\n".join(wrong))
-    if unheard := [word for word in shared if word not in heard]:
-        why = "no arm takes this setting: each has its own of the key, or none"
-        raise UserError("\n".join(f"{word}: {why}" for word in unheard))
+        text = "expected false; only genkt transfer makes a smoke run"
+        raise SettingsError([Fault("smoke", text)])
+    refuse(_grid_faults(config, arms))
+    why = "no arm takes this setting: each has its own of the key, or none"
+    refuse(Fault(word, why) for word in shared if word not in heard)
     return CheckedComparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
 
 
@@ -105,7 +106,8 @@ def _refuse_said_twice(options: Sequence[Option], words: Sequence[str]) -> None:
     said = {pair[0]: word for word in words if (pair := split_word(word))}
     keys = dict.fromkeys(word.partition("=")[0] for option in options for word in option.words)
     if clash := [said[key] for key in keys if key in said]:
-        raise UserError(f"study.tuning.grids: {clash[0]} is given already; drop it or its grid")
+        text = f"{clash[0]} is given already; drop it or its grid"
+        raise SettingsError([Fault("study.tuning.grids", text)])
 
 
 def _grid(arm: Arm, settings: TransferConfig, tuning: TuningSettings) -> str:
@@ -113,7 +115,7 @@ def _grid(arm: Arm, settings: TransferConfig, tuning: TuningSettings) -> str:
     return arm.name if arm.name in tuning.grids else settings.main_arm
 
 
-def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[str]:
+def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[Fault]:
     """Grids that belong to no arm."""
     tuning = config.study.tuning
     if tuning is None:
@@ -121,8 +123,11 @@ def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[str
     used = {_grid(each.arm, each.config, tuning) for each in arms}
     known = sorted({each.arm.name for each in arms} | {each.config.main_arm for each in arms})
     return [
-        f'study.tuning.grids: "{name}": neither an arm nor the method or recipe of one.'
-        + (did_you_mean(name, known) or f" Known here: {', '.join(known)}.")
+        Fault(
+            "study.tuning.grids",
+            f'"{name}": neither an arm nor the method or recipe of one.'
+            + (did_you_mean(name, known) or f" Known here: {', '.join(known)}."),
+        )
         for name in tuning.grids
         if name not in used
     ]
@@ -143,13 +148,14 @@ def _read_arm(
     chosen = {pair[0] for word in arm.words if (pair := split_word(word)) and "." not in pair[0]}
     try:
         return read_config(TransferConfig, "transfer", [*folder, *told]), told
-    except UserError as error:
+    except SettingsError as error:
+        unknown = {fault.key for fault in error.faults if fault.kind == "unknown"}
         foreign = [
             word
             for word in shared
             if (pair := split_word(word))
             and pair[0].partition(".")[0] in chosen
-            and f"\n{pair[0]}: unknown setting." in f"\n{error}"
+            and pair[0] in unknown
         ]
         if not foreign:
             raise
@@ -157,15 +163,15 @@ def _read_arm(
     return read_config(TransferConfig, "transfer", [*folder, *told]), told
 
 
-def _faults(faults: dict[Arm, list[str]], num_arms: int) -> list[str]:
-    """One line a fault, without its arms where it is that of all."""
-    told: dict[str, list[str]] = {}
-    for arm, lines in faults.items():
-        for line in lines:
-            told.setdefault(line, []).append(arm.name)
+def _told(faults: dict[Arm, tuple[Fault, ...]], num_arms: int) -> list[Fault]:
+    """Every fault once, with its arms unless it is that of all."""
+    told: dict[Fault, list[str]] = {}
+    for arm, found in faults.items():
+        for fault in found:
+            told.setdefault(fault, []).append(arm.name)
     return [
-        line if len(names) == num_arms else f"arm {', '.join(names)}: {line}"
-        for line, names in told.items()
+        fault if len(names) == num_arms else Fault(f"arm {', '.join(names)}", str(fault))
+        for fault, names in told.items()
     ]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from genkt.cli.values import parse_override
 from genkt.cli.words import MODEL_GROUPS, Words, hydra_words, is_mapping_entry, split_word
 from genkt.io import did_you_mean, shown
+from genkt.settings.faults import Fault, SettingsError, faults_of
+from genkt.settings.written import kept
 from genkt.synonyms import means_same
 from genkt.types import UserError
-from genkt.written import kept
 
 _INTERNAL = ("hydra.", "hydra/")
 _MADE_UP = "data."
@@ -22,7 +23,7 @@ _OPEN = "recipe.stages."
 """Keys below it are checked by the types of the stages."""
 
 
-def compose(command: str, words: Words, faults: list[str], kind: Any = None) -> dict[str, Any]:
+def compose(command: str, words: Words, faults: list[Fault], kind: Any = None) -> dict[str, Any]:
     """The plain configuration of a command; every fault found is appended to ``faults``.
 
     Args:
@@ -43,8 +44,8 @@ def compose(command: str, words: Words, faults: list[str], kind: Any = None) -> 
         return {}
     try:
         overrides = hydra_words(words, kind=kind)
-    except UserError as error:
-        faults.append(str(error))
+    except SettingsError as error:
+        faults.extend(error.faults)
         return {}
     config = _compose(primary, words, overrides, faults)
     if config is None:
@@ -57,7 +58,7 @@ def compose(command: str, words: Words, faults: list[str], kind: Any = None) -> 
             if config.get("smoke") is True and key.startswith(_MADE_UP):
                 OmegaConf.update(config, key, "made up")
                 continue
-            faults.append(f"{key}: required; give {key}=...")
+            faults.append(Fault(key, f"required; give {key}=...", "missing"))
             OmegaConf.update(config, key, None)  # ``read_config`` says no more about this key
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -65,21 +66,23 @@ def compose(command: str, words: Words, faults: list[str], kind: Any = None) -> 
         return {}
     assert isinstance(plain, dict)
     if plain.pop("experiment", None):
-        faults.append('experiment: its file must start with the line "# @package _global_"')
+        text = 'its file must start with the line "# @package _global_"'
+        faults.append(Fault("experiment", text))
     return {str(key): value for key, value in kept(plain).items()}
 
 
-def _primary_fault(primary: str, words: Words) -> str | None:
+def _primary_fault(primary: str, words: Words) -> Fault | None:
     if any(os.path.isfile(home / f"{primary}.yaml") for home in words.homes):
         return None
     known = sorted({path.stem for home in words.homes for path in home.glob("*.yaml")})
-    return (
-        f"--config-name {shown(primary)}: no {shown(primary)}.yaml in {words.homes[0]} "
-        f"(known: {', '.join(known)}){did_you_mean(primary, known)}"
+    text = (
+        f"no {shown(primary)}.yaml in {words.homes[0]} (known: {', '.join(known)})"
+        f"{did_you_mean(primary, known)}"
     )
+    return Fault(f"--config-name {shown(primary)}", text)
 
 
-def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]) -> Any:
+def _compose(primary: str, words: Words, overrides: list[str], faults: list[Fault]) -> Any:
     """Hydra's configuration without the overrides that are at fault; None where there is none."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -92,7 +95,7 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
         lost = {fault[0] for _, fault in told if fault}
         good = [w for w, fault in told if not fault and not _is_default(w, groups)]
         refused = [word for word in good if _refused_by_hydra(primary, words, word)]
-        faults += [f"{shown(word)}: hydra has no such setting or value" for word in refused]
+        faults += [Fault(shown(word), "hydra has no such setting or value") for word in refused]
         good = [word for word in good if word not in refused]
         choosing = [word for word in good if _group_of(word) in groups]
         base = _base(primary, words, choosing)
@@ -100,7 +103,7 @@ def _compose(primary: str, words: Words, overrides: list[str], faults: list[str]
         setting = [word for word in setting if not _key_fault(word, base, groups, faults)]
         config = _hydra_config(primary, words, [*choosing, *map(_opened, setting)])
     except UserError as error:  # a file that is no YAML
-        faults.append(str(error))
+        faults.extend(faults_of(error))
         return None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         faults.append(_described(error))
@@ -200,7 +203,7 @@ def _group_of(word: str) -> str:
     return key if is_choice else key.partition(".")[0] + "."
 
 
-def _choice_fault(word: str, groups: dict[str, Any], words: Words) -> tuple[str, str] | None:
+def _choice_fault(word: str, groups: dict[str, Any], words: Words) -> tuple[str, Fault] | None:
     """(what the word's settings would start with, the fault) where it chooses what is not there."""
     pair = split_word(word)
     if pair is None or "." in pair[0] or pair[0].startswith(_INTERNAL):
@@ -208,7 +211,8 @@ def _choice_fault(word: str, groups: dict[str, Any], words: Words) -> tuple[str,
     group = pair[0]
     known = words.choices(group)
     if word.startswith("+") and (group in groups or known):
-        return f"{group}.", f"{shown(word)}: a choice is written {shown(word.lstrip('+'))}"
+        text = f"a choice is written {shown(word.lstrip('+'))}"
+        return f"{group}.", Fault(shown(word), text, "form")
     override = parse_override(word)
     name = str(override.value()) if override else pair[1]
     if group not in groups:
@@ -220,22 +224,25 @@ def _choice_fault(word: str, groups: dict[str, Any], words: Words) -> tuple[str,
     if not known:
         home = words.homes[0] if words.config_dir else "a folder given by --config-dir"
         name = shown(name)
-        return f"{group}.", f"{group}={name}: expected a file {group}/{name}.yaml in {home}"
+        return f"{group}.", Fault(
+            f"{group}={name}", f"expected a file {group}/{name}.yaml in {home}"
+        )
     if "/" in name and group == "data":
         hint = f" For images in a folder: data=folder data.root={shown(name)}"
     else:
         hint = did_you_mean(name, known)
     ordered = ", ".join(closest_first(name, known))
-    return f"{group}.", f"{group}={shown(name)}: expected one of {ordered}.{hint}"
+    return f"{group}.", Fault(f"{group}={shown(name)}", f"expected one of {ordered}.{hint}")
 
 
-def _not_open(group: str, words: Words) -> str:
+def _not_open(group: str, words: Words) -> Fault:
     if words.config_name:
-        return (
-            f"{group}: {words.config_name}.yaml has no choice of it; set its keys by "
+        text = (
+            f"{words.config_name}.yaml has no choice of it; set its keys by "
             f"{group}.KEY=..., or start from the command's own file"
         )
-    return f"{group}: unknown setting of this command."
+        return Fault(group, text)
+    return Fault(group, "unknown setting of this command.", "unknown")
 
 
 def closest_first(word: str, choices: list[str]) -> list[str]:
@@ -244,7 +251,7 @@ def closest_first(word: str, choices: list[str]) -> list[str]:
     return sorted(choices, key=lambda name: -ratio[name])
 
 
-def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) -> bool:
+def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[Fault]) -> bool:
     """Whether a word sets a key that does not exist (then a fault says so)."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -254,19 +261,21 @@ def _key_fault(word: str, base: Any, groups: dict[str, Any], faults: list[str]) 
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(base, parent) if parent else base
     if isinstance(node, ListConfig):
-        faults.append(f"{key}: {parent} is a list; give all of it: {parent}=[...]")
+        faults.append(Fault(key, f"{parent} is a list; give all of it: {parent}=[...]"))
         return True
     if isinstance(node, DictConfig) and last in list(node.keys()):
         if word.startswith("+") and not word.startswith("++"):
-            faults.append(f"{shown(word)}: is a setting already; write {shown(word[1:])}")
+            text = f"is a setting already; write {shown(word[1:])}"
+            faults.append(Fault(shown(word), text, "form"))
             return True
         if pair and pair[1].strip() == "{}" and node[last]:
-            faults.append(f"{shown(word)}: changes nothing; expected what is to change")
+            faults.append(Fault(shown(word), "changes nothing; expected what is to change"))
             return True
         return False
     plain = OmegaConf.to_container(_without_hydra(copy.deepcopy(base)))
     known = [*_keys(plain), *(name for name in groups if not name.startswith("hydra"))]
-    faults.append(f"{shown(key)}: unknown setting.{_key_hint(key, known, node)}")
+    text = f"unknown setting.{_key_hint(key, known, node)}"
+    faults.append(Fault(shown(key), text, "unknown"))
     return True
 
 
@@ -294,9 +303,9 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
     return [*([prefix.rstrip(".")] if prefix else []), *inner]
 
 
-def _described(error: Exception) -> str:
+def _described(error: Exception) -> Fault:
     """One line of hydra's or OmegaConf's about what no check here knows, with the key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     key = getattr(error, "full_key", None)
-    return f"{key}: {text}" if key else text
+    return Fault(key or "", text)

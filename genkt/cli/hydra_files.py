@@ -12,7 +12,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
-from genkt.written import as_texts, as_values, kept, read_yaml
+from genkt.settings.faults import Fault
+from genkt.settings.written import as_texts, as_values, kept, read_yaml
 
 _REFERENCE = re.compile(r"\$\{[^${}:]*\}")
 _FOR_HYDRA = ("defaults", "hydra")
@@ -57,14 +58,14 @@ def folder_address(folder: Path) -> str:
     return f"{WrittenFiles.scheme()}://{folder}"
 
 
-def resolver_faults(config: Any) -> list[str]:
-    """A line a setting whose YAML asks for more than the value of another setting.
+def resolver_faults(config: Any) -> list[Fault]:
+    """One a setting whose YAML asks for more than the value of another setting.
 
     ``${train.lr}`` is another setting; ``${oc.env:NAME}`` would read this machine, and show it.
     """
     raw = OmegaConf.to_container(config, resolve=False)
     return [
-        f'{key}: expected ${{KEY}} with the key of a setting, got "{text}"; resolvers are off'
+        Fault(key, f'expected ${{KEY}} with the key of a setting, got "{text}"; resolvers are off')
         for key, text in _texts(raw, "")
         if "${" in _REFERENCE.sub("", _REFERENCE.sub("", text.replace("\\${", "")))
     ]

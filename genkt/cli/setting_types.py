@@ -7,8 +7,7 @@ import types
 import typing
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from genkt.methods.base import MethodOptions
-from genkt.methods.build import METHODS
+from genkt.settings.schema import OneOf
 
 
 def kinds_of(kind: Any, key: str) -> tuple[Any, ...]:
@@ -20,13 +19,14 @@ def kinds_of(kind: Any, key: str) -> tuple[Any, ...]:
     """
     origin = get_origin(kind)
     if origin is Annotated:
+        several = [k for m in kind.__metadata__ if isinstance(m, OneOf) for k in m.by_name.values()]
+        if several:
+            return tuple(found for each in several for found in kinds_of(each, key))
         return kinds_of(get_args(kind)[0], key)
     if origin in (Union, types.UnionType):
         return tuple(found for option in get_args(kind) for found in kinds_of(option, key))
     if not key:
         return (kind,)
-    if kind is MethodOptions:
-        return tuple(k for method in METHODS.values() for k in kinds_of(method.options, key))
     name, _, rest = key.partition(".")
     if dataclasses.is_dataclass(kind):
         hint = typing.get_type_hints(kind, include_extras=True).get(name)

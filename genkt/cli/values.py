@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Any, get_origin
 
-from genkt.written import keep
+from genkt.settings.written import keep
 
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
 

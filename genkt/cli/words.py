@@ -16,7 +16,7 @@ from typing import Any
 from genkt.cli.setting_types import kinds_of
 from genkt.cli.values import carried, parse_override, quote
 from genkt.io import home_path, nearby, resource, shown
-from genkt.types import UserError
+from genkt.settings.faults import Fault, SettingsError
 
 MODEL_GROUPS = ("student", "teacher", "encoder")
 NOT_TIMM = ("pixels", "open_clip:")
@@ -38,7 +38,7 @@ class Words:
     config_dir: str | None = None
     config_name: str | None = None
     multirun: bool = False
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
     @property
     def homes(self) -> list[Path]:
@@ -88,20 +88,22 @@ def sort_words(words: list[str], command: str) -> Words:
     return result
 
 
-def _word_fault(word: str, command: str) -> str | None:
+def _word_fault(word: str, command: str) -> Fault | None:
     """What is wrong with the form of a word that is no flag."""
     pair, typed = split_word(word), shown(word)
     if pair is None:
         if _REMOVED.match(word):
             return None
-        return f'"{typed}": expected key=value; genkt {command} --help lists the keys'
+        text = f"expected key=value; genkt {command} --help lists the keys"
+        return Fault(f'"{typed}"', text, "form")
     key, value = pair
     if value == "":
-        return f'{typed}: expected a value after "="; null stands for none'
+        return Fault(typed, 'expected a value after "="; null stands for none', "form")
     if word.startswith("~"):
-        return f"{typed}: expected ~{key} alone, which takes away what you added to a mapping"
+        text = f"expected ~{key} alone, which takes away what you added to a mapping"
+        return Fault(typed, text, "form")
     if re.search("[/@]", key) and not _HYDRA_GROUP.fullmatch(key):
-        return f"{typed}: expected a key of names and dots, as in train.lr"
+        return Fault(typed, "expected a key of names and dots, as in train.lr", "form")
     return None
 
 
@@ -143,24 +145,26 @@ def _chooses_set(file: str, homes: list[Path]) -> bool:
 
 def _take_flag(result: Words, flag: str, value: str) -> None:
     if not value:
-        result.faults.append(f"{flag}: expected a value after it")
+        result.faults.append(Fault(flag, "expected a value after it", "form"))
     elif FLAGS[flag] == "name":
         result.config_name = value.removesuffix(".yaml")
     elif os.path.isdir(home_path(value)):
         result.config_dir = value
     else:
         hint = nearby(home_path(value)) or "."
-        result.faults.append(f"{flag} {shown(value)}: expected a folder of YAML files{hint}")
+        text = f"expected a folder of YAML files{hint}"
+        result.faults.append(Fault(f"{flag} {shown(value)}", text, "form"))
 
 
-def _dashed(word: str, rest: list[str]) -> str:
+def _dashed(word: str, rest: list[str]) -> Fault:
     """The fault of ``--key value``; takes the value away from the words that are left."""
     name, equals, value = word.partition("=")
     key = name.lstrip("-").replace("-", "_") or "key"
     takes_next = not equals and rest and "=" not in rest[0] and not rest[0].startswith("-")
     after = value if equals else (rest.pop(0) if takes_next else "...")
     typed = word if equals or not takes_next else f"{word} {after}"
-    return f"{shown(typed)}: settings are written without dashes: {shown(f'{key}={after}')}"
+    text = f"settings are written without dashes: {shown(f'{key}={after}')}"
+    return Fault(shown(typed), text, "form")
 
 
 def hydra_words(words: Words, *, quote_sweeps: bool = True, kind: Any = None) -> list[str]:
@@ -224,10 +228,8 @@ def model_words(word: str, words: Words) -> list[str]:
     if all(_bare(name) in files for name in several):
         return [word]
     if any(_bare(name) in files for name in several):
-        raise UserError(
-            f"{group}={shown(value)}: a sweep goes over models or over files of configs/{group}, "
-            "not both"
-        )
+        text = f"a sweep goes over models or over files of configs/{group}, not both"
+        raise SettingsError([Fault(f"{group}={shown(value)}", text)])
     if value.startswith("[") and value.endswith("]"):
         names = "[" + ",".join(quote(_bare(name)) for name in value[1:-1].split(",")) + "]"
     else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from genkt.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.data.views import ViewSpec
+from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
+from genkt.settings.faults import Fault
 
 Pair = tuple[Factor, Factor]
 
@@ -98,11 +99,12 @@ class SplitListData(CarvedData):
 DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
 
 
-def label_faults(data: DataSettings) -> list[str]:
-    """One line where several ways to choose labels are given."""
+def label_faults(data: DataSettings) -> list[Fault]:
+    """One where several ways to choose labels are given."""
     ways = ("labels_per_class", "label_fraction", "label_list")
     given = [way for way in ways if getattr(data, way) is not None]
     if len(given) < 2:
         return []
     shown = ", ".join(f"{way}={getattr(data, way)}" for way in given)
-    return [f"data.{given[-1]}: expected one way to choose labels, got {shown}; set others to null"]
+    text = f"expected one way to choose labels, got {shown}; set others to null"
+    return [Fault(given[-1], text, "together").below("data")]

@@ -10,10 +10,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from genkt.bounds import BatchSize, Count, CountOrNone, Factor, Rate, Repeats, Width
-from genkt.methods.base import MethodOptions
+from genkt.methods.build import MethodChoice
+from genkt.settings.bounds import BatchSize, Count, CountOrNone, Factor, Rate, Repeats, Width
+from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.training.train_settings import OptimizerName, TrainSettings
-from genkt.types import Range, UserError
+from genkt.types import Range
 
 BASELINE = "stl"
 """The arm of plain fine-tuning."""
@@ -60,9 +61,8 @@ class TrainingStage:
     def __post_init__(self) -> None:
         """Refuse two lengths. Raises: UserError."""
         if self.steps is not None and self.epochs is not None:
-            raise UserError(
-                f"steps, epochs: expected one of them, got {self.steps} and {self.epochs:g}"
-            )
+            text = f"expected one of them, got {self.steps} and {self.epochs:g}"
+            raise SettingsError([Fault("steps", text, "together", also=("epochs",))])
 
     def settings(self, base: TrainSettings) -> TrainSettings:
         """``base`` with what the stage says; epochs take the place of steps."""
@@ -86,7 +86,7 @@ class DistilStage(TrainingStage):
     """
 
     do: Literal["distil"]
-    method: MethodOptions | None = None
+    method: MethodChoice | None = None
     images: Literal["all", "labelled"] = "all"
     teachers: Literal["all", "in_turn"] | list[Annotated[int, Range(0, 1000)]] = "all"
     labelled_per_batch: Annotated[int, Range(0, 2**20)] | None = None
@@ -211,27 +211,35 @@ class StagedRecipe:
             UserError: one line a fault.
         """
         faults = [
-            f'stages: "{name}": expected letters, digits and any of _ . + - (it names a folder)'
+            Fault(
+                "stages",
+                f'"{name}": expected letters, digits and any of _ . + - (it names a folder)',
+            )
             for name in self.stages
             if not _NAME.fullmatch(name)
         ]
         faults += [
-            f'stages: "{name}": the run itself has something of that name (teachers, search, '
-            "synthesize, retrieve, re-represent, adapt-teacherN); give the stage another"
+            Fault(
+                "stages",
+                f'"{name}": the run itself has something of that name (teachers, search, '
+                "synthesize, retrieve, re-represent, adapt-teacherN); give the stage another",
+            )
             for name in self.stages
             if _TAKEN_BY_RUN.fullmatch(name)
         ]
         if _TAKEN_IN_DRAW.fullmatch(self.name):
-            faults.append(f"name: {self.name} is a folder of the run itself; give another name")
+            text = f"{self.name} is a folder of the run itself; give another name"
+            faults.append(Fault("name", text))
         if not self.trained:
-            faults.append("stages: expected at least one stage that trains the student")
+            faults.append(Fault("stages", "expected at least one stage that trains the student"))
         adapted = [name for name, stage in self.stages.items() if isinstance(stage, AdaptStage)]
         if len(adapted) > 1:
-            faults.append(f"stages: expected at most one that adapts, got {', '.join(adapted)}")
+            text = f"expected at most one that adapts, got {', '.join(adapted)}"
+            faults.append(Fault("stages", text))
         if self.name == BASELINE:
-            faults.append(f"name: {BASELINE} is the baseline's; give the recipe another name")
-        if faults:
-            raise UserError("\n".join(f"recipe.{fault}" for fault in faults))
+            text = f"{BASELINE} is the baseline's; give the recipe another name"
+            faults.append(Fault("name", text))
+        refuse(faults)
 
     @property
     def trained(self) -> dict[str, TrainingStage]:

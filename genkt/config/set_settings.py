@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from genkt.bounds import BatchSize, Count, NotNegative
 from genkt.config.retrieval_settings import SearchSettings
 from genkt.config.synthesis_settings import DiggSettings
-from genkt.types import UserError
+from genkt.settings.bounds import BatchSize, Count, NotNegative
+from genkt.settings.faults import Fault, refuse
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,16 @@ class MixSet:
         """
         faults = []
         if not self.parts or len(set(self.parts)) < len(self.parts):
-            faults.append(f"parts: expected different places, at least one, got {self.parts}")
+            text = f"expected different places, at least one, got {self.parts}"
+            faults.append(Fault("parts", text))
         for key in ("shares", "max_images"):
             given = getattr(self, key)
             if isinstance(given, list) and len(given) != len(self.parts):
-                faults.append(f"{key}: expected {len(self.parts)} values, one a part, got {given}")
+                text = f"expected {len(self.parts)} values, one a part, got {given}"
+                faults.append(Fault(key, text, "together"))
         if any(not (share > 0 and share < float("inf")) for share in self.shares or ()):
-            faults.append(f"shares: expected numbers above 0, got {self.shares}")
-        if faults:
-            raise UserError("\n".join(f"transfer_set.{fault}" for fault in faults))
+            faults.append(Fault("shares", f"expected numbers above 0, got {self.shares}"))
+        refuse(faults)
 
     @property
     def limits(self) -> list[int | None]:

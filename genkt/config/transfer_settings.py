@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from genkt.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.config.data_settings import DataSettings, label_faults
 from genkt.config.recipe_settings import (
     BASELINE,
@@ -24,9 +23,10 @@ from genkt.config.set_settings import LabelledSet, TransferSettings
 from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
-from genkt.methods.build import METHODS
+from genkt.methods.build import METHODS, MethodChoice
+from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
+from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.training.train_settings import TrainSettings
-from genkt.types import UserError
 
 IN_PYTHON = "images given in Python"
 """The folder of a run whose images were given as an object."""
@@ -45,7 +45,7 @@ class StudentSettings:
 
     def __post_init__(self) -> None:
         """Refuse a transform that no picture can go through. Raises: UserError."""
-        refuse_overlay(self.transform, "student.transform")
+        refuse_overlay(self.transform)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TeacherSettings:
 
     def __post_init__(self) -> None:
         """Refuse a transform that no picture can go through. Raises: UserError."""
-        refuse_overlay(self.transform, "teacher.transform")
+        refuse_overlay(self.transform)
 
     def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """The arguments of each of the named models.
@@ -73,9 +73,8 @@ class TeacherSettings:
         """
         given = self.args if isinstance(self.args, list) else [self.args] * len(names)
         if len(given) != len(names):
-            raise UserError(
-                f"teacher.args: expected {len(names)} mappings, one a model, got {len(given)}"
-            )
+            text = f"expected {len(names)} mappings, one a model, got {len(given)}"
+            raise SettingsError([Fault("teacher.args", text)])
         return given
 
 
@@ -117,7 +116,7 @@ class TransferConfig:
     data: DataSettings
     student: StudentSettings
     teacher: TeacherSettings
-    method: MethodOptions
+    method: MethodChoice
     transfer_set: TransferSettings
     recipe: RecipeSettings
     out: str
@@ -145,9 +144,9 @@ class TransferConfig:
         """
         faults = label_faults(self.data) + _stage_faults(self)
         if self.executor.name == "ray":
-            faults.append("executor: expected auto | pool | inline for a transfer, got ray")
-        if faults:
-            raise UserError("\n".join(faults))
+            text = "expected auto | pool | inline for a transfer, got ray"
+            faults.append(Fault("executor", text, "together"))
+        refuse(faults)
 
     @property
     def main_arm(self) -> str:
@@ -211,27 +210,29 @@ class TransferConfig:
         return self.adaptation == "irf" or "irf" in tuned
 
 
-def _stage_faults(config: TransferConfig) -> list[str]:
-    """What does not fit in the stages, one line each; the same fault of several stages once."""
+def _stage_faults(config: TransferConfig) -> list[Fault]:
+    """What does not fit in the stages."""
     faults = []
     steps, epochs = config.train.steps, config.train.epochs
     if steps is None and not epochs:
-        faults.append("train.steps: null counts in epochs: give train.epochs above 0 too")
+        text = "null counts in epochs: give train.epochs above 0 too"
+        faults.append(Fault("train.steps", text, "together"))
     if steps is not None and epochs is not None:
-        faults.append(
-            f"train.steps, train.epochs: expected one of them, got {steps} and {epochs:g}; "
+        text = (
+            f"expected one of them, got {steps} and {epochs:g}; "
             "train.steps=null counts in epochs, train.epochs=null in steps"
         )
+        faults.append(Fault("train.steps", text, "together", also=("train.epochs",)))
     if isinstance(config.recipe, StagedRecipe) and config.main_arm != BASELINE:
         for name, stage in config.recipe.trained.items():
             faults += _row_faults(config, name, stage)
     for name, stage in config.distil_stages.items():
         faults += _distil_faults(config, name, stage)
-    return list(dict.fromkeys(faults))
+    return faults
 
 
-def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list[str]:
-    """A line where labelled rows leave no room for transfer images in a stage that mixes both."""
+def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list[Fault]:
+    """One where labelled rows leave no room for transfer images in a stage that mixes both."""
     settings = stage.settings(config.train)
     count, size = settings.labelled_per_batch, settings.batch_size
     mixes = _mixes(config, stage)
@@ -241,10 +242,11 @@ def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list
     count_key = own if getattr(stage, "labelled_per_batch", None) is not None else "train"
     size_key = "train" if stage.batch_size is None else own
     room = "less than" if mixes else "at most"
-    return [
-        f"{count_key}.labelled_per_batch: expected {room} {size_key}.batch_size ({size}), "
-        f"got {count}; the rest of a batch are transfer images"
-    ]
+    text = (
+        f"expected {room} {size_key}.batch_size ({size}), got {count}; the rest of a batch are "
+        "transfer images"
+    )
+    return [Fault(f"{count_key}.labelled_per_batch", text, "together")]
 
 
 def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
@@ -259,24 +261,25 @@ def _may_mix(stage: TrainingStage) -> bool:
     return isinstance(stage, PseudoLabelStage)
 
 
-def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[str]:
+def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[Fault]:
     """What does not fit in one stage in which a method teaches."""
     method, settings, faults = stage.method or config.method, stage.settings(config.train), []
     key = "train" if stage.labelled_per_batch is None else f"recipe.stages.{name}"
     unlabelled = _mixes(config, stage) and not settings.labelled_per_batch
     if unlabelled and (why := method.needs_labels):
-        faults.append(
-            f"{key}.labelled_per_batch: {why} reads labelled rows of every batch, got 0 of them"
-        )
+        text = f"{why} reads labelled rows of every batch, got 0 of them"
+        faults.append(Fault(f"{key}.labelled_per_batch", text, "together"))
     if method.weight_rule is not None and config.train.ema is not None:
-        faults.append(
-            f"train.ema: method {method.name} averages the weights by its own rule; expected null, "
+        text = (
+            f"method {method.name} averages the weights by its own rule; expected null, "
             f"got {config.train.ema:g}"
         )
+        faults.append(Fault("train.ema", text, "together"))
     one_by_one = isinstance(stage, SoupStage) or stage.teachers == "in_turn"
     if one_by_one and not METHODS[method.name].needs:
-        faults.append(
-            f"recipe.stages.{name}: method {method.name} reads no teacher, so there is none to "
-            "learn from one by one; take another method, or do=distil with teachers=all"
+        text = (
+            f"method {method.name} reads no teacher, so there is none to learn from one by one; "
+            "take another method, or do=distil with teachers=all"
         )
+        faults.append(Fault(f"recipe.stages.{name}", text, "together"))
     return faults

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genkt.bounds import NotNegative
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import no_autocast
 from genkt.methods.base import (
@@ -20,6 +19,8 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.metrics.logme import LogME, logme, logme_released
+from genkt.settings.bounds import NotNegative
+from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 SOLVERS: dict[str, Callable[[Tensor, Tensor, int], LogME]] = {
@@ -42,8 +43,8 @@ class BTuningOptions(BetaOptions):
     temperature: NotNegative
     solver: str
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = super().faults()
         faults += positive_fault("temperature", self.temperature)
         return faults + choice_fault("solver", self.solver, list(SOLVERS))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genkt.bounds import Count, NotNegative, Share, Width
 from genkt.io import derive_seed
 from genkt.losses.contrastive import (
     MIN_ROWS,
@@ -29,6 +28,8 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.methods.kd import uniform_linear
+from genkt.settings.bounds import Count, NotNegative, Share, Width
+from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
@@ -42,13 +43,12 @@ class CDOptions(MethodOptions):
 
     cd_weight: Share
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         if is_number(self.cd_weight) and 0 < self.cd_weight <= 1:
             return []
-        return [
-            f'method.cd_weight: expected a number above 0 and at most 1, got "{self.cd_weight}"'
-        ]
+        text = f'expected a number above 0 and at most 1, got "{self.cd_weight}"'
+        return [Fault("cd_weight", text)]
 
     @property
     def needs_labels(self) -> str:
@@ -74,14 +74,13 @@ class CRDOptions(MethodOptions):
     temperature: NotNegative
     dim: Width
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = positive_fault("beta", self.beta)
         faults += count_fault("num_negatives", self.num_negatives, least=1)
         if not (is_number(self.momentum) and 0 <= self.momentum < 1):
-            faults.append(
-                f'method.momentum: expected a number from 0 and below 1, got "{self.momentum}"'
-            )
+            text = f'expected a number from 0 and below 1, got "{self.momentum}"'
+            faults.append(Fault("momentum", text))
         faults += positive_fault("temperature", self.temperature)
         return faults + count_fault("dim", self.dim, least=1)
 

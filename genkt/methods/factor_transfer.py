@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genkt.bounds import BatchSize, Count, Rate
 from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
 from genkt.losses.numerics import no_autocast, widen
@@ -24,6 +23,8 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.methods.kd import uniform_linear
+from genkt.settings.bounds import BatchSize, Count, Rate
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 HELD_OUT = 0.1
@@ -51,8 +52,8 @@ class FactorTransferOptions(BetaOptions):
     paraphraser_batch_size: BatchSize
     paraphraser_lr: Rate
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = super().faults()
         for key in ("paraphraser_steps", "paraphraser_patience", "paraphraser_batch_size"):
             faults += count_fault(key, getattr(self, key), least=1)

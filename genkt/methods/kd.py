@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genkt.bounds import NotNegative, Share
 from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
 from genkt.losses.logits import ensemble_kl_distillation
@@ -20,6 +19,8 @@ from genkt.methods.base import (
     is_number,
     positive_fault,
 )
+from genkt.settings.bounds import NotNegative, Share
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 
@@ -45,13 +46,12 @@ class LogitKDOptions(MethodOptions):
     temperature: NotNegative
     kl_weight: Share
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = positive_fault("temperature", self.temperature)
         if not (is_number(self.kl_weight) and 0 < self.kl_weight <= 1):
-            faults.append(
-                f'method.kl_weight: expected a number above 0 and at most 1, got "{self.kl_weight}"'
-            )
+            text = f'expected a number above 0 and at most 1, got "{self.kl_weight}"'
+            faults.append(Fault("kl_weight", text))
         return faults
 
     @property

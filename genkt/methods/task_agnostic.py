@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genkt.bounds import NotNegative, Width
 from genkt.io import derive_seed
 from genkt.losses.contrastive import MIN_ROWS, info_nce, patch_cosine_distance
 from genkt.losses.numerics import no_autocast, widen
@@ -27,6 +26,8 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.methods.kd import uniform_linear
+from genkt.settings.bounds import NotNegative, Width
+from genkt.settings.faults import Fault, refuse
 from genkt.types import ModelOutput, UserError
 
 
@@ -44,8 +45,8 @@ class ContrastiveOptions(MethodOptions):
     dim: Width
     temperature: NotNegative
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = choice_fault("project", self.project, list(PROJECTIONS))
         faults += count_fault("dim", self.dim, least=1)
         return faults + positive_fault("temperature", self.temperature)
@@ -182,8 +183,7 @@ def build_contrastive(options: ContrastiveOptions, shapes: Shapes, seed: int = 0
     Raises:
         UserError: an option or a shape is wrong.
     """
-    if faults := options.faults():
-        raise UserError("; ".join(faults))
+    refuse(fault.below("method") for fault in options.faults())
     return PROJECTIONS[options.project](options, shapes, seed)
 
 

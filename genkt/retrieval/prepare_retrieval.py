@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from genkt.bounds import CountOrNone
 from genkt.config.data_settings import DataSettings, EmbeddedData
 from genkt.config.retrieval_settings import (
     GLYPHS,
@@ -40,6 +39,7 @@ from genkt.retrieval.glyph_gallery import glyph_gallery
 from genkt.retrieval.retrieve_set import reference_of, run_retrieval
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
+from genkt.settings.bounds import CountOrNone
 from genkt.training.fabric import make_fabric, peak_memory
 from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.read_set import TransferSet

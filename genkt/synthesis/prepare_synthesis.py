@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 
-from genkt.bounds import Count, CountOrNone
 from genkt.config.data_settings import DataSettings, EmbeddedData
 from genkt.config.synthesis_settings import DiggSettings, InversionSettings, SynthesisSettings
 from genkt.config.transfer_settings import TeacherSettings
@@ -29,6 +28,8 @@ from genkt.readers.folders import read_unlabelled
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.session import teacher_factories, teacher_specs
+from genkt.settings.bounds import Count, CountOrNone
+from genkt.settings.faults import Fault, SettingsError
 from genkt.synthesis.plan_images import ordered_sources
 from genkt.synthesis.shard import ModelNames, Models, load_completer
 from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis
@@ -68,12 +69,14 @@ class SynthesizeConfig(SynthesisSettings):
         """
         super().__post_init__()
         if self.num_images is not None and not hasattr(self.synthesis, "num_images"):
-            raise UserError(
-                "num_images: expected null with synthesis=irf, which makes one image of each "
-                "source; max_sources takes fewer sources"
+            text = (
+                "expected null with synthesis=irf, which makes one image of each source; "
+                "max_sources takes fewer sources"
             )
+            raise SettingsError([Fault("num_images", text, "together")])
         if isinstance(self.teacher.model, list):
-            raise UserError("teacher: expected one model to filter or invert, got a list")
+            text = "expected one model to filter or invert, got a list"
+            raise SettingsError([Fault("teacher", text)])
 
     @property
     def settings(self) -> SynthesisSettings:

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from genkt.bounds import Count, Pixels, Seconds, Seed
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
 from genkt.io import fingerprint, fingerprint_tensors, write_json
@@ -22,6 +21,8 @@ from genkt.report.kit.grid import save_grid
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog, StageLog
 from genkt.runs.versions import hardware
+from genkt.settings.bounds import Count, Pixels, Seconds, Seed
+from genkt.settings.faults import Fault, SettingsError
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.steps import StepReport, Steps, run_steps
@@ -72,7 +73,8 @@ class PrimeConfig:
 
     def __post_init__(self) -> None:
         if self.vqgan.steps == 0 and self.vqgan.weights is None:
-            raise UserError("vqgan.steps: 0 keeps an existing VQGAN, give vqgan.weights=FOLDER too")
+            text = "0 keeps an existing VQGAN, give vqgan.weights=FOLDER too"
+            raise SettingsError([Fault("vqgan.steps", text, "together")])
 
 
 def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
