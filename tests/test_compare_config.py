@@ -10,11 +10,11 @@ from compare_cases import STUDY, compare_words
 from tiny import run, tree
 
 from genkt.cli.compare import merged, read_comparison, sort_out
-from genkt.cli.words import Words
 from genkt.comparison.plan_arms import make_plan
 from genkt.config.compare_settings import StudySettings, arms_of
 from genkt.settings.faults import Fault, refuse
 from genkt.settings.schema import parse
+from genkt.settings.words import Words
 from genkt.types import UserError
 
 

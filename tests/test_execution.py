@@ -29,9 +29,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import genkt
-from genkt.cli.app import read_config
 from genkt.cli.cache import CacheConfig
 from genkt.cli.main import main
+from genkt.config.read_config import read_config
 from genkt.execution import run_tasks as run_module
 from genkt.execution.process_pool import MOST_DEATHS, run_in_pool
 from genkt.execution.ranks import ALONE, Processes, device_here, launched

@@ -12,7 +12,7 @@ from tiny import run, transfer_words, tree
 from tiny_generator import save_tiny_generator, tiny_vqgan
 
 import genkt.transfers.own_sets as generated
-from genkt.cli.app import read_config
+from genkt.config.read_config import read_config
 from genkt.config.synthesis_settings import FilterSettings, IrfSettings, SynthesisSettings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.generative.generator import load_generator

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny import run, transfer_words
 from tiny_generator import save_tiny_generator
 
-from genkt.cli.app import read_config
+from genkt.config.read_config import read_config
 from genkt.config.recipe_settings import BASELINE, IrfArm
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder

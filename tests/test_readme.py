@@ -11,13 +11,13 @@ import pytest
 import torch
 from method_cases import LABELS, draw, outputs
 
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
+from genkt.config.read_config import read_config
 from genkt.config.recipe_settings import StagedRecipe
 from genkt.config.transfer_settings import TransferConfig
 from genkt.losses.logits import cross_entropy
 from genkt.methods.base import MethodOptions, Objective, Shapes, TeacherShape
 from genkt.methods.build import METHODS, Method, build_objective, parse_options
+from genkt.settings.words import Words
 from genkt.types import ModelOutput
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from genkt.cli.app import read_config
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.session import Session

@@ -22,7 +22,7 @@ from tiny import run, transfer_words, tree
 
 from genkt import precision
 from genkt.api.transfer import _read
-from genkt.cli.app import read_config
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.process_pool import num_places
 from genkt.execution.tasks import ExecutorSettings

@@ -27,6 +27,7 @@ from genkt.analysis.collect_outputs import (
 from genkt.analysis.probes import distances, evidence, num_compared, probed
 from genkt.analysis.weighted_features import read_aft, weighted_probe
 from genkt.config.analysis_settings import AnalyzeConfig
+from genkt.config.data_settings import title_of
 from genkt.io import contents, home_path
 from genkt.locks import LOCKS, at_work
 from genkt.metrics.agreement import linear_cka
@@ -117,7 +118,7 @@ def _analysed(
     kl, top1 = agreement(classifiers)
     weighted, weighted_notes = _weighted(config, collector)
     return AnalyzeData(
-        title=_title(config),
+        title=title_of(config.data),
         split=config.split,
         classes=parts.classes,
         class_sizes=np.bincount(parts.labels, minlength=len(parts.classes)).tolist(),
@@ -192,8 +193,3 @@ def _weighted(config: AnalyzeConfig, collector: Collector) -> tuple[list[Weighte
         except UserError as error:
             notes.append(f"{name}: no probe of weighted features: {error}")
     return found, notes
-
-
-def _title(config: AnalyzeConfig) -> str:
-    data = config.data
-    return getattr(data, "dataset", None) or Path(getattr(data, "root", data.name)).resolve().name

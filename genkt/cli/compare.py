@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from genkt.cli.app import read_config, with_settings
-from genkt.cli.words import split_word
 from genkt.comparison.plan_arms import ArmSettings, Option
 from genkt.config.compare_settings import (
     Arm,
@@ -17,8 +15,10 @@ from genkt.config.compare_settings import (
     as_settings,
     candidates_of,
 )
+from genkt.config.read_config import read_config, with_settings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import did_you_mean
+from genkt.settings.assignments import Said, key_of, keys_of, read_word
 from genkt.settings.faults import Fault, SettingsError, faults_of, refuse
 from genkt.types import UserError
 
@@ -52,7 +52,7 @@ def run(words: list[str]) -> None:
         raise UserError("\n".join([*lines, "the same command tries these arms again"]))
 
 
-def read_comparison(words: Sequence[str]) -> CheckedComparison:
+def read_comparison(words: Sequence[Said]) -> CheckedComparison:
     """What a command line stands for.
 
     Raises:
@@ -73,7 +73,7 @@ def read_comparison(words: Sequence[str]) -> CheckedComparison:
         except UserError as error:
             faults[arm] = faults_of(error)
             continue
-        heard |= set(told)
+        heard |= set(map(str, told))
         chosen = options[0].config if options else settings
         arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
@@ -83,12 +83,13 @@ def read_comparison(words: Sequence[str]) -> CheckedComparison:
         raise SettingsError([Fault("smoke", text)])
     refuse(_grid_faults(config, arms))
     why = "no arm takes this setting: each has its own of the key, or none"
-    refuse(Fault(word, why) for word in shared if word not in heard)
-    return CheckedComparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
+    refuse(Fault(str(word), why) for word in shared if str(word) not in heard)
+    words_of_all = tuple(map(str, merged(config.study.words, shared)))
+    return CheckedComparison(config, tuple(arms), words_of_all)
 
 
 def _candidates(
-    arm: Arm, settings: TransferConfig, told: list[str], folder: list[str],
+    arm: Arm, settings: TransferConfig, told: Sequence[Said], folder: list[str],
     tuning: TuningSettings | None, out: str,
 ) -> tuple[Option, ...]:  # fmt: skip
     """What an arm's settings are chosen from."""
@@ -101,9 +102,9 @@ def _candidates(
     return tuple(found)
 
 
-def _refuse_said_twice(options: Sequence[Option], words: Sequence[str]) -> None:
+def _refuse_said_twice(options: Sequence[Option], words: Sequence[Said]) -> None:
     """A grid must not take the place of what the user or the arm says. Raises: UserError."""
-    said = {pair[0]: word for word in words if (pair := split_word(word))}
+    said = {key_of(word): word for word in words}
     keys = dict.fromkeys(word.partition("=")[0] for option in options for word in option.words)
     if clash := [said[key] for key in keys if key in said]:
         text = f"{clash[0]} is given already; drop it or its grid"
@@ -133,19 +134,19 @@ def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[Fau
     ]
 
 
-def _command(folder: list[str], told: Sequence[str], out: str) -> str:
-    return shlex.join(["genkt", "transfer", *folder, *told, "baseline=false", out])
+def _command(folder: list[str], told: Sequence[Said], out: str) -> str:
+    return shlex.join(["genkt", "transfer", *folder, *map(str, told), "baseline=false", out])
 
 
 def _read_arm(
-    arm: Arm, told: list[str], shared: Sequence[str], folder: list[str]
-) -> tuple[TransferConfig, list[str]]:
+    arm: Arm, told: list[Said], shared: Sequence[Said], folder: list[str]
+) -> tuple[TransferConfig, list[Said]]:
     """An arm's settings, and the words it was told.
 
     A setting of all arms that an arm's own choice does not have is not told to it: method.beta=3
     is for methods that have a beta, and the baseline has none.
     """
-    chosen = {pair[0] for word in arm.words if (pair := split_word(word)) and "." not in pair[0]}
+    chosen = {key for key in keys_of(arm.words) if "." not in key}
     try:
         return read_config(TransferConfig, "transfer", [*folder, *told]), told
     except SettingsError as error:
@@ -153,9 +154,7 @@ def _read_arm(
         foreign = [
             word
             for word in shared
-            if (pair := split_word(word))
-            and pair[0].partition(".")[0] in chosen
-            and pair[0] in unknown
+            if (key := key_of(word)) and key.partition(".")[0] in chosen and key in unknown
         ]
         if not foreign:
             raise
@@ -175,46 +174,48 @@ def _told(faults: dict[Arm, tuple[Fault, ...]], num_arms: int) -> list[Fault]:
     ]
 
 
-def sort_out(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def sort_out(words: Sequence[Said]) -> tuple[list[Said], list[Said], list[str]]:
     """(words of the comparison itself, words of all its arms, the folder of YAML files).
 
-    >>> sort_out(["methods=[aft,stl]", "train.steps=9", "study.title=T", "out=x"])
-    (['study=product', 'study.product.method=[aft,stl]', 'study.title=T', 'out=x'], \
-['train.steps=9'], [])
+    >>> own, shared, folder = sort_out(["methods=[aft,stl]", "train.steps=9", "study.title=T"])
+    >>> [str(word) for word in own]
+    ['study=product', 'study.product.method=[aft,stl]', 'study.title=T']
+    >>> shared, folder
+    (['train.steps=9'], [])
     """
     known = {field.name for field in fields(CompareConfig)}
-    own: list[str] = []
-    shared: list[str] = []
+    own: list[Said] = []
+    shared: list[Said] = []
     folder: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        flag, equals, _ = word.partition("=")
-        pair = split_word(word)
+        flag, equals, _ = str(word).partition("=")
+        found, key = read_word(word), key_of(word)
         if flag in _FLAGS:
-            folder = [word] if equals or not rest else [word, rest.pop(0)]
+            folder = [flag if not equals else str(word)]
+            folder += [] if equals or not rest else [str(rest.pop(0))]
         elif word in ("-m", "--multirun"):
             raise UserError("-m: arms take the place of a sweep here: methods=[a,b], or a study")
-        elif pair and pair[0] in _LISTS:
-            own.append(f"study.product.{_LISTS[pair[0]]}={pair[1]}")
-        elif pair is None or pair[0].split(".")[0] in known:
+        elif found and key in _LISTS:
+            own.append(found.under(f"study.product.{_LISTS[key]}"))
+        elif key is None or key.split(".")[0] in known:
             own.append(word)  # what is no setting at all is told once, as the comparison's
         else:
             shared.append(word)
-    listed = any(word.startswith("study.product.") for word in own)
-    if listed and not any(word.startswith("study=") for word in own):
+    keys = keys_of(own)
+    if any(key.startswith("study.product.") for key in keys) and "study" not in keys:
         own.insert(0, "study=product")
     return own, shared, folder
 
 
-def merged(*groups: Sequence[str]) -> list[str]:
+def merged(*groups: Sequence[Said]) -> list[Said]:
     """The words of several places, later ones in the place of earlier ones of the same key.
 
     >>> merged(["data=digits", "draws=5"], ["method=aft"], ["draws=2"])
     ['data=digits', 'draws=2', 'method=aft']
     """
-    found: dict[str, str] = {}
+    found: dict[str, Said] = {}
     for word in (word for group in groups for word in group):
-        pair = split_word(word)
-        found[pair[0] if pair else word] = word
+        found[key_of(word) or str(word)] = word
     return list(found.values())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.settings.faults import Fault
+from genkt.settings.objects import GivenObject, name_in
 
 Pair = tuple[Factor, Factor]
 
@@ -53,9 +55,13 @@ class LabelSettings:
 
 @dataclass(frozen=True)
 class CarvedData(LabelSettings):
-    """Data that may lack a part, and may hold files that cannot be read."""
+    """Data that may lack a part, and may hold files that cannot be read.
 
-    root: str
+    Args:
+        root: where the images are; or ``Splits`` or an ``ImageSet``.
+    """
+
+    root: str | GivenObject
     validation_fraction: Share
     test_fraction: Share
     max_skipped: NotNegative
@@ -97,6 +103,16 @@ class SplitListData(CarvedData):
 
 
 DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
+
+
+def title_of(data: DataSettings) -> str:
+    """What reports call the data."""
+    if isinstance(data, TorchvisionData):
+        return data.dataset
+    if isinstance(data, EmbeddedData):
+        return data.name
+    given = isinstance(data.root, GivenObject)
+    return "images given in Python" if given else Path(name_in(data.root)).resolve().name
 
 
 def label_faults(data: DataSettings) -> list[Fault]:

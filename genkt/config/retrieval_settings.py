@@ -9,6 +9,7 @@ from genkt.data.crops import CropSpec
 from genkt.data.transform import refuse_overlay
 from genkt.settings.bounds import Count, NotNegative, NumProcesses, Pixels, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.objects import GivenObject
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.types import Range
 
@@ -26,14 +27,15 @@ class EncoderSettings:
     """``encoder``: what images are compared by.
 
     Args:
-        model: ``pixels``, a timm name, ``genkt:NAME``, ``open_clip:NAME``, or a list of these.
+        model: ``pixels``, a timm name, ``genkt:NAME``, ``open_clip:NAME``, or a list of these; or
+            a module.
         shares: of each in the mean of their cosine similarities; None: all the same.
         pretrained, weights, args, transform, channels_last: as for a teacher.
         duplicates: mean similarity from which two images count as one.
         leaks: similarity, one for each encoder, from which an image may be one of the data.
     """
 
-    model: str | list[str]
+    model: str | GivenObject | list[str]
     shares: list[NotNegative] | None
     pretrained: bool
     weights: str | list[str | None] | None
@@ -69,7 +71,7 @@ class EncoderSettings:
     @property
     def names(self) -> list[str]:
         """Every encoder's name."""
-        return self.model if isinstance(self.model, list) else [self.model]
+        return self.model if isinstance(self.model, list) else [str(self.model)]
 
     @property
     def files(self) -> list[str | None]:
@@ -145,7 +147,8 @@ class SearchSettings:
 
     Args:
         encoder: what images are compared by.
-        gallery: ``GLYPHS``, a location of images (``genkt.transfer_set.open_images``), or several.
+        gallery: ``GLYPHS``, a location of images (``genkt.transfer_set.open_images``), several, or
+            an ``ImageSet``.
         glyphs: what ``GLYPHS`` are.
         strategy: ``query_balanced`` (all queries alike), ``best_matches`` (the highest scores),
             ``random``, or ``text`` (query balanced, the queries are words).
@@ -162,7 +165,7 @@ class SearchSettings:
     """
 
     encoder: EncoderSettings
-    gallery: str | list[str]
+    gallery: str | GivenObject | list[str]
     glyphs: GlyphSettings
     strategy: Literal["query_balanced", "best_matches", "random", "text"]
     num_images: Count | None

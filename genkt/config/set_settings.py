@@ -9,6 +9,10 @@ from genkt.config.retrieval_settings import SearchSettings
 from genkt.config.synthesis_settings import DiggSettings
 from genkt.settings.bounds import BatchSize, Count, NotNegative
 from genkt.settings.faults import Fault, refuse
+from genkt.settings.objects import GivenObject
+
+OWN_PARTS = ("labelled", "unlabelled")
+"""Parts of a mix that are a draw's own images of the data."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,14 @@ class RetrievedSet(SearchSettings):
 
 @dataclass(frozen=True)
 class SavedSet:
-    """``transfer_set=saved``: sets that genkt wrote, one or several; their labels are not read."""
+    """``transfer_set=saved``: sets that genkt wrote, one or several; their labels are not read.
+
+    Args:
+        root: a folder, several, or a ``TransferSet``.
+    """
 
     name: Literal["saved"]
-    root: str | list[str]
+    root: str | GivenObject | list[str]
     max_images: Count | None
     num_views: Count | None
 

@@ -26,17 +26,19 @@ from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS, MethodChoice
 from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.objects import GivenObject
 from genkt.training.train_settings import TrainSettings
-
-IN_PYTHON = "images given in Python"
-"""The folder of a run whose images were given as an object."""
 
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """``student``: what to train."""
+    """``student``: what to train.
 
-    model: str
+    Args:
+        model: a name, or a module.
+    """
+
+    model: str | GivenObject
     pretrained: bool
     weights: str | None
     args: dict[str, Any]
@@ -50,9 +52,13 @@ class StudentSettings:
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """``teacher``: one model or several, and what is done with them."""
+    """``teacher``: one model or several, and what is done with them.
 
-    model: str | list[str]
+    Args:
+        model: a name or a module, or a list of names, or of modules.
+    """
+
+    model: str | GivenObject | list[str | GivenObject]
     pretrained: bool
     weights: str | list[str | None] | None
     args: dict[str, Any] | list[dict[str, Any]]
@@ -62,8 +68,17 @@ class TeacherSettings:
     outputs: Literal["cached", "online"]
 
     def __post_init__(self) -> None:
-        """Refuse a transform that no picture can go through. Raises: UserError."""
+        """Refuse a transform that no picture can go through, and names beside modules."""
         refuse_overlay(self.transform)
+        given = [isinstance(each, GivenObject) for each in self.models]
+        if any(given) and not all(given):
+            text = "expected a list of names or a list of modules, got both"
+            raise SettingsError([Fault("model", text)])
+
+    @property
+    def models(self) -> list[str | GivenObject]:
+        """Every teacher's name, or the module."""
+        return list(self.model) if isinstance(self.model, list) else [self.model]
 
     def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """The arguments of each of the named models.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from genkt.config.data_settings import CarvedData, DataSettings, SplitListData, TorchvisionData
-from genkt.config.transfer_settings import IN_PYTHON
 from genkt.data.splits import Splits
+from genkt.settings.objects import GivenObject
 
 Part = Literal["test", "validation"]
 
@@ -20,7 +20,7 @@ def how_to_get(part: Part, data: DataSettings, splits: Splits) -> str:
         data: the settings that ``splits`` were read by, or which say that they came from Python.
         splits: without the part.
     """
-    if getattr(data, "root", None) == IN_PYTHON:
+    if isinstance(data, CarvedData) and isinstance(data.root, GivenObject):
         return f"give Splits with a {part} part"
     own = _own(part, data)
     if part == "validation" or "validation" not in splits.parts:

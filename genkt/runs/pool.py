@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.config.data_settings import (
+    CarvedData,
     DataSettings,
     EmbeddedData,
     SplitListData,
@@ -32,6 +33,7 @@ from genkt.runs.transfer_rows import (
     has_origins,
     read_transfer_images,
 )
+from genkt.settings.objects import name_in, object_in
 from genkt.training.batches import TransferPart
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.parts import without_classes
@@ -155,11 +157,13 @@ def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> S
     """Read the data the settings name; no picture is in two parts.
 
     Args:
-        given: parts in Python, in place of the settings.
+        given: parts that are read already, in place of the settings.
 
     Raises:
         UserError: nothing there, a wrong shape, too many unreadable files.
     """
+    if given is None and isinstance(data, CarvedData):
+        given = object_in(data.root)
     if given is not None:
         return separated(given)
     if isinstance(data, EmbeddedData):
@@ -174,17 +178,17 @@ def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> S
         "max_skipped": limit,
     }
     if isinstance(data, TorchvisionData):
-        return read_torchvision(data.dataset, data.root, download=data.download, **carving)
+        return read_torchvision(data.dataset, name_in(data.root), download=data.download, **carving)
     if isinstance(data, SplitListData):
         return read_split_list(
-            data.root,
+            name_in(data.root),
             data.train,
             validation=data.validation,
             test=data.test,
             unlabelled=data.unlabelled,
             **carving,
         )
-    return read_folder(data.root, unlabelled=data.unlabelled, **carving)
+    return read_folder(name_in(data.root), unlabelled=data.unlabelled, **carving)
 
 
 def chosen_images(

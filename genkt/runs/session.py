@@ -26,6 +26,7 @@ from genkt.runs.pool import Draw, Pool
 from genkt.runs.represented import OwnSet, Represented
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
+from genkt.settings.objects import name_in, places_in
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.lightning import Fabric
@@ -245,7 +246,7 @@ def student_factory(settings: StudentSettings) -> ModelFactory:
 
 def student_spec(settings: StudentSettings) -> ModelSpec:
     """The student that the settings name."""
-    return _spec(settings, settings.model, settings.weights, settings.args)
+    return _spec(settings, name_in(settings.model), settings.weights, settings.args)
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
@@ -255,7 +256,7 @@ def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
 
 def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:
     """The teachers that the settings name, for any process to load."""
-    names = settings.model if isinstance(settings.model, list) else [settings.model]
+    names = places_in(settings.model)
     weights = settings.weights
     files = weights if isinstance(weights, list) else [weights] * len(names)
     if len(files) != len(names):

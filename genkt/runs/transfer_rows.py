@@ -8,11 +8,19 @@ from functools import cached_property
 
 import numpy as np
 
-from genkt.config.set_settings import FolderSet, MixSet, SavedSet, TransferSettings, UnlabelledSet
+from genkt.config.set_settings import (
+    OWN_PARTS,
+    FolderSet,
+    MixSet,
+    SavedSet,
+    TransferSettings,
+    UnlabelledSet,
+)
 from genkt.data.images import ImageSet, concat, content_of
 from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.io import did_you_mean
+from genkt.settings.objects import GivenObject, object_in, places_in
 from genkt.training.batches import TransferPart
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.open_images import open_images
@@ -26,9 +34,6 @@ from genkt.transfer_set.parts import (
 from genkt.transfer_set.read_set import read_transfer_set
 from genkt.transfer_set.set_files import Record
 from genkt.types import UserError
-
-OWN_PARTS = ("labelled", "unlabelled")
-"""Parts of a mix that are a draw's own images of the data."""
 
 
 @dataclass(frozen=True)
@@ -150,23 +155,24 @@ def read_transfer_images(
     if isinstance(settings, FolderSet):
         found = TransferSet.of(open_images(settings.root))
     elif isinstance(settings, SavedSet):
-        found = given or _saved(settings.root)
+        found = given or object_in(settings.root) or _saved(places_in(settings.root))
     else:  # the labelled images alone, or a set that each draw makes of its own
         return TransferImages(splits.train, None, ())
     name = f"root={_name(settings.root)}"  # a folder called "labelled" is none of ``OWN_PARTS``
     return _joined(splits, [(name, found, None, None)], settings.max_images)
 
 
-def _saved(root: str | list[str]) -> TransferSet:
+def _saved(roots: list[str]) -> TransferSet:
     """Saved sets alone: a folder of pictures named by mistake is told."""
-    roots = [root] if isinstance(root, str) else root
     if not roots:
         raise UserError("transfer_set.root: expected at least one transfer set, got an empty list")
     first, *others = [read_transfer_set(each).without_labels() for each in roots]
     return first.concat(*others)
 
 
-def _name(root: str | list[str]) -> str:
+def _name(root: str | GivenObject | list[str]) -> str:
+    if isinstance(root, GivenObject):
+        return "images given in Python"
     return root if isinstance(root, str) else ", ".join(root)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 
 from genkt.io import did_you_mean, shown
 from genkt.settings.faults import Fault, SettingsError, joined
+from genkt.settings.objects import GivenObject
 from genkt.settings.written import Written, as_texts, as_values
 from genkt.types import Range
 
@@ -173,6 +174,10 @@ def _convert_sequence(kind: Any, value: Any, path: str, faults: list[Fault]) -> 
 
 def _convert_union(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     options = get_args(kind)
+    if GivenObject in options:
+        if (found := _given(value)) is not None:
+            return found
+        options = tuple(option for option in options if option is not GivenObject)
     if type(None) in options and _is_null(value, str in options):
         return None
     groups = [option for option in options if dataclasses.is_dataclass(option)]
@@ -189,6 +194,13 @@ def _convert_union(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any
         except _Mismatch as mismatch:
             expected.append(mismatch.expected)
     raise _Mismatch(" or ".join(expected))
+
+
+def _given(value: Any) -> GivenObject | None:
+    """An object, or what a file says of one."""
+    if isinstance(value, dict) and list(value) == ["given"] and isinstance(value["given"], str):
+        return GivenObject(value["given"])
+    return value if isinstance(value, GivenObject) else None
 
 
 def _is_null(value: Any, or_text: bool) -> bool:
@@ -243,5 +255,7 @@ def _one_of(choices: list[str], word: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, GivenObject):
+        return f"<{value}>"
     value = as_texts(value)
     return "null" if value is None else shown(repr(value).replace("'", '"'))

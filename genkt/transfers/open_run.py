@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from genkt.config.data_settings import CarvedData
 from genkt.config.recipe_settings import (
     BASELINE,
     DistilStage,
@@ -14,7 +15,8 @@ from genkt.config.recipe_settings import (
     LinearProbeStage,
     TrainingStage,
 )
-from genkt.config.transfer_settings import IN_PYTHON, TransferConfig
+from genkt.config.set_settings import SavedSet
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.disk import cache_home
 from genkt.io import derive_seed, home_path
@@ -32,6 +34,7 @@ from genkt.runs.session import (
     student_factory,
     teacher_factories,
 )
+from genkt.settings.objects import GivenObject, object_in
 from genkt.training.fabric import make_fabric
 from genkt.training.rows import rows_fault
 from genkt.transfer_set.composition import TransferSet
@@ -50,10 +53,23 @@ class Given:
     teachers: Sequence[Backbone] | None = None
     transfer_set: TransferSet | None = None
 
+    @classmethod
+    def of(cls, config: TransferConfig) -> Given:
+        """The objects that stand in the settings."""
+        data, found = config.data, config.transfer_set
+        teachers = [object_in(model) for model in config.teacher.models]
+        return cls(
+            data=object_in(data.root) if isinstance(data, CarvedData) else None,
+            student=object_in(config.student.model),
+            teachers=None if None in teachers else teachers,
+            transfer_set=object_in(found.root) if isinstance(found, SavedSet) else None,
+        )
+
     def found_by_name(self, config: TransferConfig) -> bool:
         """Whether another process can load all of it by the settings."""
         models = self.student is None and self.teachers is None and self.transfer_set is None
-        return models and getattr(config.data, "root", None) != IN_PYTHON
+        root = config.data.root if isinstance(config.data, CarvedData) else None
+        return models and not isinstance(root, GivenObject)
 
 
 def open_session(config: TransferConfig, folder: RunFolder, given: Given) -> Session:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from genkt.config.data_settings import title_of
 from genkt.config.recipe_settings import BASELINE, IrfRecipe
 from genkt.config.set_settings import DiggSet, MixSet, RetrievedSet, SavedSet
-from genkt.config.transfer_settings import IN_PYTHON, TransferConfig
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.inference.snippets import student_snippet
 from genkt.models.backbone import Backbone
@@ -22,6 +23,7 @@ from genkt.runs.pool import Draw
 from genkt.runs.session import Session, weights_files
 from genkt.runs.student_files import Cell
 from genkt.runs.versions import versions
+from genkt.settings.objects import GivenObject
 from genkt.stages.irf import SETTINGS
 from genkt.stages.stage_kinds import ACCURACY
 from genkt.transfers.average_notes import average_notes
@@ -82,7 +84,7 @@ def _irf_names(config: TransferConfig) -> dict[str, Any]:
 
 def _title(session: Session) -> str:
     data = session.config.data
-    name = getattr(data, "dataset", None) or Path(getattr(data, "root", data.name)).resolve().name
+    name = title_of(data)
     if data.labels_per_class is not None:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{name}, {data.labels_per_class} {plural} per class"
@@ -250,17 +252,16 @@ def _retrieved_note(settings: RetrievedSet, session: Session) -> str:
 
 def _saved_note(settings: SavedSet, draw: Draw) -> str:
     """Where the transfer images were read, and what shares their parts have."""
-    where = f"read from {_places(settings.root)}"
-    if settings.root == IN_PYTHON:
-        where = "given in Python"
+    given = isinstance(settings.root, GivenObject)
+    where = "given in Python" if given else f"read from {_places(settings.root)}"
     total = sum(part.share for part in draw.parts)
     shares = [f"{100 * p.share / total:.3g} % ({len(p.rows)} images)" for p in draw.parts]
     shared = f" Their parts share the transfer rows of a step: {', '.join(shares)}."
     return f"Transfer images were {where}, without their labels.{shared if shares else ''}"
 
 
-def _places(found: str | list[str]) -> str:
-    return found if isinstance(found, str) else ", ".join(found)
+def _places(found: str | GivenObject | list[str]) -> str:
+    return ", ".join(found) if isinstance(found, list) else str(found)
 
 
 def _mix_note(mix: MixSet) -> str:

@@ -19,6 +19,7 @@ from genkt.retrieval.prepare_retrieval import embedder_of, kept_out, read_galler
 from genkt.retrieval.retrieve_set import run_retrieval
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, timed_set
+from genkt.settings.objects import places_in
 from genkt.transfer_set.read_set import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 
@@ -46,7 +47,7 @@ class Retriever:
             settings.encoder, None, home, HERE, _SHARD, device, settings.num_threads
         )
         glyphs = replace(settings.glyphs, num_images=min(most or 10**9, settings.glyphs.num_images))
-        gallery = unique_images(read_gallery(settings.gallery, glyphs, home))
+        gallery = unique_images(read_gallery(places_in(settings.gallery), glyphs, home))
         self.gallery = gallery.select(np.arange(min(most or len(gallery), len(gallery))))
 
     def retrieve(
@@ -76,13 +77,9 @@ class Retriever:
                 directory,
                 self.embedder,
                 splits=splits,
-                location=_named(self.settings.gallery),
+                location=", ".join(places_in(self.settings.gallery)),
                 processes=processes,
                 command=command,
             )
 
         return timed_set(make, directory, processes)
-
-
-def _named(gallery: str | list[str]) -> str:
-    return gallery if isinstance(gallery, str) else ", ".join(gallery)

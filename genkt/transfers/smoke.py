@@ -26,6 +26,7 @@ from genkt.config.set_settings import DiggSet, LabelledSet, TransferSettings, Un
 from genkt.config.transfer_settings import StudentSettings, TeacherSettings, TransferConfig
 from genkt.methods.base import BetaOptions, MethodOptions
 from genkt.models.load import SHIPPED_PREFIX
+from genkt.settings.objects import name_in, places_in
 from genkt.types import UserError
 
 CLASSES = ("first", "second", "third")
@@ -178,15 +179,16 @@ def _small_stage(stage: StageSettings) -> StageSettings:
 
 
 def _small_student(settings: StudentSettings, told: list[str]) -> StudentSettings:
-    if settings.model.startswith(_HERE):
+    name = name_in(settings.model)
+    if name.startswith(_HERE):
         return settings
     transform = _small_transform(settings.transform)
-    args = _small_args("student", settings.model, settings.args, transform, told)
+    args = _small_args("student", name, settings.args, transform, told)
     return replace(settings, pretrained=False, weights=None, args=args, transform=transform)
 
 
 def _small_teacher(settings: TeacherSettings, told: list[str]) -> TeacherSettings:
-    names = settings.model if isinstance(settings.model, list) else [settings.model]
+    names = places_in(settings.model)
     here = [name.startswith(_HERE) for name in names]
     if all(here):
         return settings
