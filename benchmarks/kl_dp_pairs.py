@@ -45,7 +45,7 @@ MODELS: dict[str, tuple[str, str, int]] = {
     "edgenext": ("edgenext_xx_small", "{}", 40),
     "mobilenet": ("mobilenetv3_small_050", "{}", 40),
 }
-"""Short name -> timm name, its arguments, labelled images a class that it learns from."""
+"""Short name -> timm name, its arguments, labelled images per class that it learns from."""
 
 METHODS = ("logit_kd", "kl_dp")
 SHARED = (

@@ -29,8 +29,9 @@ from common import known, paired, report
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.io import resource
-from genkt.methods.base import MethodOptions, TeacherShape, TrainingRows
+from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS, beta_candidates, build_objective, parse_options, with_beta
+from genkt.methods.shapes import TeacherShape, TrainingRows
 from genkt.models.backbone import Backbone, transform_of
 from genkt.stores.teacher_outputs import OutputStore, StoreLayout, StoreWriter, store_identity
 from genkt.training.batches import Batches, BatchPlan, to_device

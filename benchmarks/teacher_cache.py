@@ -23,8 +23,8 @@ from common import paired, report
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.methods.base import TeacherShape
 from genkt.methods.build import build_objective, parse_options
+from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone, transform_of
 from genkt.training.batches import Batches, BatchPlan
 from genkt.training.fabric import make_fabric

@@ -115,9 +115,15 @@ def disk_is_full(path: str | Path) -> bool:
     return free_bytes(path) < _NO_ROOM
 
 
-def full_disk(path: str | Path) -> OSError:
-    """The error that a disk without room raises for a path."""
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+def full_disk(path: str | Path, num_bytes: float = 0) -> OSError:
+    """The error that a disk without room raises for a path.
+
+    Args:
+        num_bytes: what was to be written, as far as that is known.
+    """
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    error.num_bytes = num_bytes  # type: ignore[attr-defined]
+    return error
 
 
 def make_folder(path: str | Path) -> Path:
@@ -162,9 +168,19 @@ def explained(error: OSError) -> str:
         return str(error.strerror)
     place = os.fsdecode(named)
     if is_full_fault(error):
-        room = f": {room_text(place)}; make room, then repeat the command"
-        return f"{place}: {error.strerror}{room}{_cache_hint(place)}"
+        told = f"{error.strerror}: {room_text(place)}{_missing_text(error, place)}"
+        return f"{place}: {told}; make room, then repeat the command{_cache_hint(place)}"
     return f"{place}: {error.strerror}{_cache_hint(place)}"
+
+
+def _missing_text(error: OSError, place: str) -> str:
+    """How much the refused write needed, where it said so."""
+    needed = getattr(error, "num_bytes", 0)
+    if not needed:
+        return ""
+    missing = needed - free_bytes(place)
+    told = f", {size_text(missing)} are missing" if missing > 0 else ""
+    return f"; {size_text(needed)} were to be written{told}"
 
 
 def _cache_hint(path: str | Path) -> str:
@@ -179,20 +195,31 @@ def _cache_hint(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def naming_place(path: str | Path, temporary: str | Path = "") -> Iterator[None]:
-    """Errors of writing name the user's path; a full disk is told as such by every library."""
+def naming_place(
+    path: str | Path, temporary: str | Path = "", num_bytes: float = 0
+) -> Iterator[None]:
+    """Errors of writing name the user's path; a full disk is told as such by every library.
+
+    Args:
+        temporary: what is written in the place of ``path``.
+        num_bytes: how much is to be written, as far as that is known.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno is None and disk_is_full(path):  # NumPy counts what it could not write
+            raise full_disk(path, num_bytes) from error
         unnamed = error.filename is None and is_full_fault(error)
         if unnamed or str(error.filename) == str(temporary):
             error.filename = str(path)
+        if is_full_fault(error) and not getattr(error, "num_bytes", 0):
+            error.num_bytes = num_bytes  # type: ignore[attr-defined]
         raise
     except UserError:
         raise
     except Exception as error:  # safetensors and torch have errors of their own for a full disk
         if disk_is_full(path):
-            raise full_disk(path) from error
+            raise full_disk(path, num_bytes) from error
         raise
 
 

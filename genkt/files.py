@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.io import damaged, fingerprint, fingerprint_tensors, read_json, reading, write_json
+from genkt.io import (
+    atomic_folder,
+    atomic_path,
+    damaged,
+    fingerprint,
+    fingerprint_tensors,
+    read_json,
+    reading,
+    write_bytes,
+    write_json,
+)
 from genkt.types import DamagedError
 
 if TYPE_CHECKING:
@@ -23,6 +34,9 @@ Value = TypeVar("Value")
 
 SEAL = "digest"
 """The key of a signed JSON file that holds the digest of the rest of it."""
+
+SEALS = "digests.json"
+"""The file of a folder that holds the digests of others in it."""
 
 _PIECE = 1 << 22
 
@@ -54,6 +68,32 @@ def read_signed(
     if value.pop(SEAL, None) != fingerprint(value):
         raise damaged(path, expected, "it was altered", remedy)
     return value
+
+
+def write_shard(
+    marker: Path, files: Mapping[Path, bytes | NDArray[Any]], facts: Mapping[str, Any]
+) -> None:
+    """Write files that count together: as a whole or not at all.
+
+    Each is written beside its place and renamed, in the order given; a signed marker comes last,
+    and only the marker says that they are there. The same values give the same bytes.
+
+    Args:
+        files: content by place; an array as ``numpy.save`` writes it.
+        facts: what the marker holds, the digests that its reader compares among them.
+    """
+    for path, content in files.items():
+        if isinstance(content, bytes):
+            write_bytes(path, content)
+        else:
+            write_array(path, content)
+    write_signed(marker, facts)
+
+
+def write_array(path: str | Path, array: NDArray[Any]) -> None:
+    """Write an array atomically, as ``numpy.save`` does."""
+    with atomic_path(path, array.nbytes) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array)
 
 
 def read_array(
@@ -113,6 +153,41 @@ def seals_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
 def broken_seals(folder: Path, seals: Mapping[str, str]) -> list[str]:
     """Those of the sealed files that are not there or not what was written."""
     return [name for name, seal in seals.items() if not _is_sealed(folder / name, seal)]
+
+
+def seal(folder: Path, names: Sequence[str]) -> None:
+    """Write the digests of files in a folder beside them."""
+    write_signed(folder / SEALS, seals_of(folder, names))
+
+
+def damaged_files(folder: Path, names: Collection[str] = ()) -> list[str]:
+    """Files of a sealed folder that are not what was written; of one without digests, none.
+
+    Args:
+        names: look at these alone; (): at all.
+    """
+    if not (folder / SEALS).exists():
+        return []
+    try:
+        seals = read_signed(folder / SEALS, "digests of the files beside it")
+        return broken_seals(folder, {k: v for k, v in seals.items() if not names or k in names})
+    except DamagedError:
+        return [SEALS]
+
+
+@contextlib.contextmanager
+def sealed_folder(path: str | Path, num_bytes: float = 0) -> Iterator[Path]:
+    """As ``genkt.io.atomic_folder``, with the digests of all files that were written."""
+    with atomic_folder(path, num_bytes) as temporary:
+        yield temporary
+        seal(temporary, sorted(file.name for file in temporary.iterdir()))
+
+
+def require_sealed(folder: Path) -> None:
+    """Raise DamagedError where a sealed folder is not what was written."""
+    remedy = f"take it from a copy, or make it again; without {SEALS} it is taken as it is"
+    for name in damaged_files(folder):
+        raise damaged(folder / name, f"what {SEALS} says", "missing or altered", remedy)
 
 
 def _is_sealed(path: Path, seal: str) -> bool:

@@ -33,12 +33,15 @@ _UNPRINTABLE = re.compile(
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, num_bytes: float = 0) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step.
 
     A reader never sees a half-written file, and a crash leaves the old one. A link is followed:
     the file that it leads to is replaced. What is no regular file (a pipe, /dev/stdout) is
     written into, in one go at the end. What killed writers of this file left beside it is removed.
+
+    Args:
+        num_bytes: how large it becomes, where that is known: a full disk tells what is missing.
 
     Raises:
         UserError: the path is a folder, or a socket.
@@ -51,7 +54,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         clear_dead_temporaries(target.parent, of=target.name)
     temporary = _temporary(target, Path(tempfile.gettempdir()) if special else target.parent)
     try:
-        with naming_place(path, temporary):
+        with naming_place(path, temporary, num_bytes):
             yield temporary
             if special:
                 with open(temporary, "rb") as source, open(target, "wb") as stream:
@@ -79,15 +82,16 @@ def _temporary(target: Path, home: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, num_bytes: float = 0) -> Iterator[Path]:
     """Yield an empty folder beside ``path``; on success its files replace those of ``path``.
 
     Each file is replaced in one step; files of ``path`` that were not written anew stay.
+    ``num_bytes``: as in ``atomic_path``.
     """
     path = make_folder(os.path.realpath(path))  # a link's target may be on another disk
     clear_dead_temporaries(path.parent, of=path.name)
     with tempfile.TemporaryDirectory(prefix=temporary_prefix(path.name), dir=path.parent) as name:
-        with naming_place(path):
+        with naming_place(path, num_bytes=num_bytes):
             yield Path(name)
         for file in sorted(Path(name).iterdir()):
             os.chmod(file, 0o666 & ~_umask())
@@ -167,9 +171,14 @@ def _umask() -> int:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write ``text`` to ``path`` atomically and return the path."""
-    with atomic_path(path) as temporary:
-        # A file name may hold bytes that are no text: JSON reads them back from such escapes.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    # A file name may hold bytes that are no text: JSON reads them back from such escapes.
+    return write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write ``data`` to ``path`` atomically and return the path."""
+    with atomic_path(path, len(data)) as temporary:
+        temporary.write_bytes(data)
     return Path(path)
 
 

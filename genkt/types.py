@@ -83,7 +83,7 @@ class Batch:
         labels: [B] int64, ``UNLABELLED`` where the class is unknown.
         ids: B sample ids.
         samples: [B] int64, which images of the set they are, 0..N-1.
-        teachers: one entry a teacher; its outputs for the same rows and views (cached), or empty.
+        teachers: one entry per teacher; its outputs for the same rows and views (cached), or empty.
         teacher_images: one uint8 tensor a teacher at that teacher's size, for online teachers.
     """
 
@@ -151,7 +151,7 @@ class Cost:
 
 
 @dataclass
-class CellResult:
+class StudentResult:
     """One trained student of a run: an arm (``baseline`` or the method's name) on one label draw.
 
     Args:

@@ -10,7 +10,7 @@ import yaml
 from tiny import transfer_words, write_images
 
 from genkt.report.compare.compare_data import ComparedArm, CompareData, ComparedCell, Sweep
-from genkt.types import CellResult, Cost
+from genkt.types import Cost, StudentResult
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -56,7 +56,7 @@ def arm(
     """An arm with these shares of right answers, draw by draw."""
     cells = [
         ComparedCell(
-            CellResult(
+            StudentResult(
                 name, draw, accuracy, None if before is None else before[draw],
                 cost=Cost(seconds, 100, 10, 5), extras={"validation_accuracy": 0.5},
             ),

@@ -6,6 +6,7 @@ Run as a script it has this process, under its environment, run some of them.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -106,8 +107,19 @@ def _hang(again: bool) -> None:
         time.sleep(600)
 
 
+def _locks(again: bool) -> None:
+    """As bars and loaders make them; those of a name would outlive a kill of all processes."""
+    locks = multiprocessing.RLock(), multiprocessing.Queue(2)
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    own = {int(line.split()[4]) for line in maps if "/dev/shm/" in line}
+    named = {path.name for path in Path("/dev/shm").iterdir() if path.stat().st_ino in own}
+    if named or not own:
+        raise UserError(f"{locks}: named {named} of {own}")
+
+
 FAULTS: dict[str, Callable[[bool], None]] = {
     "die": _die, "die once": _die_once, "user error": _user_error, "two parts": _two_parts,
+    "locks": _locks,
     "bug": _bug, "hang": _hang,
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genkt.methods.aft import AFTOptions
 from genkt.methods.b_tuning import BTuningOptions
-from genkt.methods.base import MethodOptions, Objective, TeacherShape, TrainingRows
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import (
     build_objective,
 )
@@ -20,6 +20,7 @@ from genkt.methods.kd import FeatureKDOptions, L2FeatureOptions, LogitKDOptions
 from genkt.methods.kl_dp import KLDPOptions
 from genkt.methods.mcl import MCLOptions
 from genkt.methods.rkd import RKDOptions
+from genkt.methods.shapes import TeacherShape, TrainingRows
 from genkt.methods.soft_labels import SoftTargetOptions, TopKOptions
 from genkt.methods.task_agnostic import ContrastiveOptions, CosinePatchOptions
 from genkt.types import UNLABELLED, ModelOutput

@@ -301,6 +301,10 @@ def test_nothing_of_the_users_is_replaced(digits: Path, tmp_path: Path) -> None:
     words = ["analyze", f"models=[{TEACHER}]", "probe_on=labelled"]
     ran = run(*words, f"out={digits / 'out'}")
     assert ran.code == 2 and "overwrite=true to replace it" in ran.err
+    (tmp_path / "killed").mkdir()  # before its last file
+    (tmp_path / "killed" / "analyze.html").write_text("half of it")
+    ran = run(*words, f"out={tmp_path / 'killed'}")
+    assert ran.code == 0 and (tmp_path / "killed" / "analyze.json").is_file(), ran.err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     ran = run(*words, f"out={tmp_path / 'mine'}", "overwrite=true")

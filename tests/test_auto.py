@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,20 +21,7 @@ from genkt.transfers.auto_method import DataFacts, choose, facts_of
 from genkt.types import UserError
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-
-def tool(name: str) -> Any:
-    """A module of ``tools/``, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-figures = tool("figures")
 
 PLAIN = DataFacts(
     labels_per_class=2,
@@ -140,26 +125,6 @@ def test_no_claim_beyond_the_studies() -> None:
     assert len(others) > 20 and not better
     surer = choose(replace(PLAIN, student_knows=True, teachers_know=True)).why
     assert "50 % of 30 pairs" in surer and "77 % of 30" in surer
-
-
-def test_stored_figures_are_the_studies_and_the_readmes() -> None:
-    assert json.loads(figures.EVIDENCE.read_text(encoding="utf-8")) == figures.evidence()
-    assert figures.readme_faults(README) == []
-
-
-def test_a_figure_that_differs_is_named() -> None:
-    wrong = README.replace("| +11.9 points (8.3", "| +11.8 points (8.3", 1)
-    wrong = wrong.replace("| DIGG | 89.0 \u00b1 3.5 |", "| DIGG | 89.1 \u00b1 3.5 |")
-    wrong = wrong.replace("| CRD | 83.5", "| CRDs | 83.5")
-    faults = figures.readme_faults(wrong)
-    assert len(faults) == 3
-    assert faults[0].startswith("DIGG, distilled: expected '89.0 \u00b1 3.5', got '89.1")
-    assert "expected rows" in faults[1] and "CRDs" in faults[1]
-    assert "real_few: no '+11.9 points (8.3 to 15.5)'" in faults[2]
-    bold = README.replace("**+13.3** (11.1", "+13.3 (11.1")
-    assert figures.readme_faults(bold) == [
-        "AFT, minus_baseline: expected '**+13.3** (11.1 to 15.6)', got '+13.3 (11.1 to 15.6)'"
-    ]
 
 
 def test_the_users_own_words_have_the_last_say() -> None:

@@ -22,8 +22,8 @@ FLIPPED = """
 import random, sys
 from pathlib import Path
 sys.path.insert(0, "tools")
-from campaign.bench import Bench
-from campaign.damages import DAMAGES, Damages
+from trials.bench import Bench
+from trials.damages import DAMAGES, Damages
 work = Path(sys.argv[1])
 bench = Bench(work, False)
 UNCHECKED = "import genkt.stores.teacher_outputs as cache; cache.check_chunks = lambda *_: None"
@@ -84,3 +84,25 @@ def test_it_finds_a_reader_that_lets_a_flipped_byte_pass(tmp_path: Path) -> None
     mended, missed = ran.stdout.splitlines()
     assert mended == "[]"
     assert "silent difference: cache/" in missed and "features.npy: differs" in missed
+
+
+def test_what_is_told_is_no_silent_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from trials.bench import Bench
+    from trials.damages import Damages
+
+    damages, name = Damages(Bench(tmp_path, isolated=False), 0), "run/report.json"
+    expected = {"accuracy.json": {"accuracy": 0.5, "notes": []}, name: {}}
+
+    def told(accuracy: float, note: str) -> set[str]:
+        found = {"accuracy.json": {"accuracy": accuracy, "notes": [note]}, name: []}
+        return damages._told(expected, found, name)
+
+    note = f"{tmp_path / 'home' / name}: damaged, so it is not known"
+    assert told(0.5, note) == {"accuracy.json"}
+    assert not told(0.4, note), "figures are the same, or it is a fault"
+    assert not told(0.5, "something")
+    plan = "store/0f/plans/1.json"
+    assert damages._told({plan: [[0, 6]]}, {plan: []}, plan) == {plan}

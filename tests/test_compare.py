@@ -23,7 +23,7 @@ from genkt.cli.compare import read_comparison
 from genkt.comparison.arm_task import ArmTask, differences
 from genkt.comparison.collect_arms import warnings
 from genkt.comparison.plan_arms import make_plan
-from genkt.comparison.progress import Watch
+from genkt.comparison.watch_arms import Watch
 from genkt.settings.words import Words
 
 SWEEP = {

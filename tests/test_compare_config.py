@@ -68,7 +68,7 @@ def test_words_go_to_the_comparison_or_to_all_arms() -> None:
                    "+study.arms.a=[]"]  # fmt: skip
     assert (shared, folder) == (["draws=3", "data=folder", "train.lr=1"], ["--config-dir", "dir"])
     own, shared, _ = sort_out(["methods=[aft]", "transfer_sets=[a,b]", "method.x=1"])
-    assert own == ["study=product", "study.product.method=[aft]",
+    assert list(map(str, own)) == ["study=product", "study.product.method=[aft]",
                    "study.product.transfer_set=[a,b]"]  # fmt: skip
     assert shared == ["method.x=1"]
     with pytest.raises(UserError, match=r"methods=\[a,b\]"):

@@ -130,7 +130,7 @@ def test_labelled_images_beside_a_set() -> None:
     mixed = plain("a", 4).with_labelled(few_images, 0.25)
     assert mixed.parts == (Part("set", 0.75), Part("labelled", 0.25))
     assert (mixed.images.labels == -1).all()  # a draw brings the labels
-    with pytest.raises(UserError, match="above 0 and below 1, came 1"):
+    with pytest.raises(UserError, match="above 0 and below 1, got 1"):
         mixed.with_labelled(few_images, 1)
 
 
@@ -138,19 +138,19 @@ def test_labelled_images_beside_a_set() -> None:
     ("action", "message"),
     [
         (lambda: TransferSet.mix({}), "expected at least one set"),
-        (lambda: TransferSet.mix({"a": (plain("a", 2), 0)}), "a share above 0 for a, came 0"),
-        (lambda: TransferSet.mix({"a": (plain("a", 2), float("nan"))}), "came nan"),
+        (lambda: TransferSet.mix({"a": (plain("a", 2), 0)}), "a share above 0 for a, got 0"),
+        (lambda: TransferSet.mix({"a": (plain("a", 2), float("nan"))}), "got nan"),
         (lambda: TransferSet.mix({"a": (plain("a", 2).select([]), 1)}), "a has no images"),
         (
             lambda: TransferSet.mix({"a": plain("a", 2)}),  # type: ignore[dict-item]
-            r"expected \(set, share\) for a, came TransferSet\(2 real images\)",
+            r"expected \(set, share\) for a, got TransferSet\(2 real images\)",
         ),
-        (lambda: plain("a", 2).cap(-1), "at least 0, came -1"),
+        (lambda: plain("a", 2).cap(-1), "at least 0, got -1"),
         (
             lambda: TransferSet.mix({"a": (plain("a", 2), 1)}).concat(plain("b", 2)),
             "a mix has shares",
         ),
-        (lambda: plain("a", 2).split(1.5), "from 0 to 1, came 1.5"),
+        (lambda: plain("a", 2).split(1.5), "from 0 to 1, got 1.5"),
         (lambda: plain("a", 2).directory, r"no folder of its own; save\(...\) it first"),
         (lambda: plain("a", 2).tokens(0), "no folder of its own"),
         (lambda: TransferSet.open([]), "at least one place"),

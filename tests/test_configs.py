@@ -168,4 +168,4 @@ def test_several_teachers(tmp_path: Path) -> None:
     report = (tmp_path / "run" / "report.json").read_text()
     assert '"resnet34"' in report
     ran = run(*words[:-1], f"teacher.weights=['{tmp_path / 'a.pth'}']", "overwrite=true")
-    assert ran.code == 2 and "teacher.weights: expected 2 files, one a model, got 1" in ran.err
+    assert ran.code == 2 and "teacher.weights: expected 2 files, one per model, got 1" in ran.err

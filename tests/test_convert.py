@@ -49,7 +49,7 @@ def test_vqgan_tokens_latents_and_pictures(
     done = convert(path, tmp_path / "out", config=write_yaml(tmp_path / "x.yaml", described))
     assert done.transformer is None
     assert sorted(tree(tmp_path / "out")) == [
-        "vqgan/config.json", "vqgan/diffusion_pytorch_model.safetensors",
+        "vqgan/config.json", "vqgan/diffusion_pytorch_model.safetensors", "vqgan/digests.json",
     ]  # fmt: skip
     assert done.vqgan.size == SIZE and done.vqgan.grid == (8, 8) and done.vqgan.num_codes == CODES
     assert_same_vqgan(VQGAN.load(tmp_path / "out" / "vqgan"), taming)
@@ -246,8 +246,8 @@ def test_the_vqgan_of_a_transformer_that_does_not_fit(tmp_path: Path) -> None:
 
 _IMPORTS = """
 import sys
-from genkt.generative.convert import Facts, convert
-convert({path!r}, {out!r}, given=Facts(16, 4, 0))
+from genkt.generative.convert import CheckpointFacts, convert
+convert({path!r}, {out!r}, given=CheckpointFacts(16, 4, 0))
 print([name for name in ("pytorch_lightning", "lightning", "omegaconf") if name in sys.modules])
 """
 

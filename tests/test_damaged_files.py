@@ -28,7 +28,7 @@ from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.loading import loaded
 from genkt.training.row_pictures import RowPictures
 from genkt.training.teacher import found_store
-from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.composition import read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.upstream_distance import _is_measured, _read
 from genkt.types import UserError

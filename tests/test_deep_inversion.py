@@ -170,7 +170,7 @@ def test_errors() -> None:
     teacher = tiny_teacher()
     with pytest.raises(UserError, match=r"knows the classes 0 to 4, got \[-1, 5\]"):
         invert(teacher, torch.tensor([5, 2, -1]), settings=FEW, seeds=[1, 2, 3])
-    with pytest.raises(UserError, match="seeds: expected 2, one a label, got 1"):
+    with pytest.raises(UserError, match="seeds: expected 2, one per label, got 1"):
         invert(teacher, torch.tensor([0, 1]), settings=FEW, seeds=[1])
     with pytest.raises(UserError, match="labels: expected whole numbers"):
         invert(teacher, torch.tensor([0.5]), settings=FEW, seeds=[1])

@@ -19,7 +19,7 @@ from tiny import run, transfer_words, tree, write_images
         (["teacher.adapt=fine_tune"], ["views to cache, every draw"]),
         (["teacher.outputs=online", "data.views.num_views=0"], ["teachers   online"]),
         (["train.steps=0", "finetune.steps=0"], ["0 steps each"]),
-        (["executor=pool", "executor.num_workers=2", "draws=3"], ["GB in each of 2 processes"]),
+        (["executor=pool", "executor.num_workers=2", "draws=3"], ["in each of 2 processes"]),
     ],
 )  # fmt: skip
 def test_estimates_and_writes_nothing(

@@ -69,7 +69,7 @@ def test_every_code_is_in_use(figures: dict[str, Any]) -> None:
 def test_the_transformer_predicts_as_well_as_stated(
     generator: Generator, figures: dict[str, Any]
 ) -> None:
-    """Half of 1594 new pictures, as in the card; guessing costs log 256 = 5.5 nats a token."""
+    """Half of 1594 new pictures, as in the card; guessing costs log 256 = 5.5 nats per token."""
     pictures = GlyphUpstream(1, 0, generator.size).sample(2 * NUM_MEASURED, 1)[NUM_MEASURED:]
     assert isinstance(generator.completer, LatentTransformer)
     measured = measure_transformer(generator.completer, generator.vqgan, pictures)

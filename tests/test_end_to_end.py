@@ -8,7 +8,7 @@ from prime_cases import prime_words
 from tiny import run, transfer_words
 
 from genkt.io import read_json
-from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.composition import read_transfer_set
 
 
 def test_prime_then_synthesize_then_transfer(tmp_path: Path) -> None:

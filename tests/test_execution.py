@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -29,16 +30,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import genkt
+from genkt.cli.app import read_config
 from genkt.cli.cache import CacheConfig
 from genkt.cli.main import main
-from genkt.config.read_config import read_config
-from genkt.execution import run_tasks as run_module
 from genkt.execution.process_pool import MOST_DEATHS, run_in_pool
 from genkt.execution.ranks import ALONE, Processes, device_here, launched
 from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress, processes_of, run_task
 from genkt.types import UserError
 
+run_module = importlib.import_module("genkt.execution.run_tasks")  # its name is the function's too
 CASES = Path(__file__).with_name("execution_cases.py")
 TORCHRUN = ("RANK", "WORLD_SIZE")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
@@ -115,14 +116,24 @@ def test_a_rank_returns_when_the_others_are_done(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_its_task_run_again(
-    tmp_path: Path, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture
-) -> None:
+    tmp_path: Path, expected: dict[str, bytes], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     told: list[int] = []
+    pool = importlib.import_module("genkt.execution.process_pool")
+    monkeypatch.setattr(pool, "_QUIET_SECONDS", 0.001)
     run_in_pool(tasks(tmp_path, "die once"), 2, told.append, on_gpu=False)
     assert results(tmp_path) == expected  # what the first had begun beside its place is gone
     assert len(processes_of_tasks(tmp_path)[3]) == 2
     assert "line 3: its process died (SIGKILL); it is run again" in caplog.text
     assert sum(told) == 7 * SIZE and -2 in told
+    assert 0 in told  # while the processes start, there is nothing to hear of them
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="semaphores lie in /dev/shm")
+def test_locks_of_a_pools_processes_have_no_name_to_leave(tmp_path: Path) -> None:
+    run_tasks(tasks(tmp_path, "locks"), POOL, description="")
+    assert len(results(tmp_path)) == 7
 
 
 def test_a_task_that_kills_every_process_is_named(tmp_path: Path) -> None:
@@ -167,11 +178,15 @@ def test_ctrl_c_ends_a_pool_at_once_and_nothing_is_half_written(
     assert results(tmp_path) == expected
 
 
-def test_workers_of_a_killed_pool_end(tmp_path: Path, expected: dict[str, bytes]) -> None:
-    process = start(tmp_path, POOL)
-    until(lambda: (tmp_path / "ran").is_dir() and list((tmp_path / "ran").iterdir()))
+@pytest.mark.parametrize("fault", ["", "hang"])  # hang: it has nothing to tell for minutes
+def test_workers_of_a_killed_pool_end(
+    fault: str, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    process = start(tmp_path, POOL, fault)
+    ran = f"{3 if fault else ''}*"
+    until(lambda: (tmp_path / "ran").is_dir() and list((tmp_path / "ran").glob(ran)))
     process.kill()
-    process.communicate()
+    process.wait(60)
     workers = set.union(*processes_of_tasks(tmp_path).values())
     until(lambda: not any(alive(worker) for worker in workers), 20)
     run_tasks(tasks(tmp_path), POOL, description="")
@@ -326,17 +341,17 @@ def test_a_worker_computes_where_it_was_put(monkeypatch: pytest.MonkeyPatch) -> 
         device_here("cuda")
 
 
-def test_the_bar_has_every_image(
+def test_the_progress_has_every_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shown: list[tuple[str, int, int]] = []
 
-    class Bar(run_module.tqdm):  # type: ignore[type-arg,misc]
-        def close(self) -> None:
-            shown.append((self.desc, self.n, self.total))
-            super().close()
+    class Told(run_module.Reporter):  # type: ignore[name-defined,misc]
+        def __exit__(self, *error: object) -> None:
+            shown.append((self.name, self.done, self.total))
+            super().__exit__(*error)
 
-    monkeypatch.setattr(run_module, "tqdm", lambda **given: Bar(**given | {"disable": False}))
+    monkeypatch.setattr(run_module, "Reporter", Told)
     run_task(tasks(tmp_path)[0], lambda _: None)
     caplog.set_level(logging.ERROR)
     run_tasks(tasks(tmp_path, "die once"), POOL, description="lines")

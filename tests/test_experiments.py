@@ -192,7 +192,7 @@ def test_a_smoke_may_be_repeated(tmp_path: Path) -> None:
         (["smoke=yes"], 'smoke: expected true or false, got "yes"'),
         (["smoke=true", "method=auto"], "method=auto: looks at the data, which smoke=true leaves"),
         (["teacher=[resnet18,resnet34]", "teacher.args=[{}]", "teacher.pretrained=false"],
-         "teacher.args: expected 2 mappings, one a model, got 1"),
+         "teacher.args: expected 2 mappings, one per model, got 1"),
     ],
 )  # fmt: skip
 def test_messages(words: list[str], expected: str, tmp_path: Path) -> None:

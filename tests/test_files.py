@@ -24,6 +24,7 @@ from genkt.files import (
     read_signed,
     read_tensors,
     seals_of,
+    write_shard,
     write_signed,
 )
 from genkt.io import (
@@ -218,3 +219,25 @@ def test_temporary_names_tell_who_writes(tmp_path: Path) -> None:
         clear_dead_temporaries(tmp_path)
         temporary.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_a_shard_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, rows, text = (tmp_path / name for name in ("0.json", "0.npy", "0.jsonl"))
+    array = np.arange(6, dtype=np.float16).reshape(2, 3)
+    write_shard(marker, {rows: array, text: b"one\n"}, {"num": 2})
+    assert read_signed(marker, "a shard") == {"num": 2}
+    assert np.array_equal(np.load(rows), array) and text.read_bytes() == b"one\n"
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_shard(marker, {rows: array, text: b"one\n"}, {"num": 2})
+    assert first == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr("genkt.files.write_array", full)
+    other = tmp_path / "1.json"
+    with pytest.raises(OSError, match="no space"):
+        write_shard(other, {tmp_path / "1.jsonl": b"x", tmp_path / "1.npy": array}, {"num": 1})
+    assert not other.exists()

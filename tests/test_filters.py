@@ -88,9 +88,9 @@ def test_errors() -> None:
         by_agreement(features, torch.tensor([0, 3, 1, 1]))
     with pytest.raises(UserError, match="features: expected finite numbers, got NaN"):
         diversity(features * math.nan, list("abcd"))
-    with pytest.raises(UserError, match="expected 4 sources, one a sample, got 2"):
+    with pytest.raises(UserError, match="expected 4 sources, one per sample, got 2"):
         diversity(features, ["a", "b"])
-    with pytest.raises(UserError, match="expected 4 tokens, one a sample, got 3"):
+    with pytest.raises(UserError, match="expected 4 tokens, one per sample, got 3"):
         diversity(features, list("abcd"), torch.zeros(3, 2, 2))
     with pytest.raises(UserError, match="diversity: expected at least one sample, got none"):
         diversity(features[:0], [])

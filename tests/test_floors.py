@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from floors import FLOORS, PACKAGE, ROOT, files, house, imports_of, part_of, written
 
-PACKAGE = Path(__file__).resolve().parents[1] / "genkt"
-FILES = sorted(PACKAGE.rglob("*.py"))
-FLOORS = [
-    "__init__", "types", "synonyms", "disk", "io", "settings", "files", "locks",
-    "stopping", "precision", "losses", "metrics", "execution", "data", "readers", "models",
-    "transfer_set", "stores", "generative", "methods", "training", "report", "config",
-    "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers", "comparison",
-    "analysis", "cli", "api", "__main__",
-]  # fmt: skip
-"""Every file and folder of the package: each imports from those before it only."""
-NOT_YET = {
-    ("runs/session.py", "transfers/retriever.py"),
-    ("transfer_set/composition.py", "transfer_set/open_images.py"),
-    ("transfer_set/composition.py", "transfer_set/read_set.py"),
-    ("transfer_set/composition.py", "transfer_set/save_set.py"),
-}
+FILES = files()
+NOT_YET: set[tuple[str, str]] = set()
 """Imports that still lead upwards or round in a circle."""
 LARGEST_SHARE = 0.12
 """Of the package's lines, in one folder."""
-
-
-def part_of(path: Path) -> str:
-    """The top-level part a file belongs to: "data", "types", "__init__" ..."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
-
-
-def imports_of(path: Path) -> list[str]:
-    """Every module a file imports, wherever in the file; ``from a import b`` gives a and a.b."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
-            assert node.module is not None
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
-
-
-def parts_imported(path: Path) -> set[str]:
-    """The parts of genkt that a file imports from."""
-    inside = [name.split(".") for name in imports_of(path) if name.split(".")[0] == "genkt"]
-    known = {parts[1] for parts in inside if len(parts) > 1 and parts[1] in FLOORS}
-    return known | ({"__init__"} if any(parts == ["genkt"] for parts in inside) else set())
 
 
 def modules_imported(path: Path) -> set[Path]:
@@ -81,6 +44,29 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         assert free, f"a circle among {sorted(str(p.relative_to(PACKAGE)) for p in edges)}"
         for path in free:
             del edges[path]
+
+
+def test_the_picture_shows_the_imports() -> None:
+    """Where they differ: python tools/floors.py --write docs/internals.md."""
+    built = house()
+    assert built.rows.keys() == {*FLOORS} - {"__init__", "__main__"}
+    for part, row in built.rows.items():
+        assert all(built.rows[other] < row for other in built.below(part)), part
+        assert (
+            {*built.nearest(part)}
+            <= built.imports[part]
+            <= {*built.reached(part)} | {*built.upwards(part)}
+        )
+    assert built.imports["losses"] == {"types"} and "models" in built.below("training")
+    for path, text in written(ROOT / "docs" / "internals.md").items():
+        assert path.read_text(encoding="utf-8") == text, path
+
+
+def test_the_guide_names_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(genkt/[^`]*)`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_no_folder_is_the_house() -> None:

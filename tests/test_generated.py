@@ -11,15 +11,15 @@ import pytest
 from tiny import run, transfer_words, tree
 from tiny_generator import save_tiny_generator, tiny_vqgan
 
-import genkt.transfers.own_sets as generated
-from genkt.config.read_config import read_config
+import genkt.transfers.synthesized_sets as generated
+from genkt.cli.app import read_config
 from genkt.config.synthesis_settings import FilterSettings, IrfSettings, SynthesisSettings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.generative.generator import load_generator
 from genkt.readers.folders import read_folder
 from genkt.runs.pool import Draw, build_pool, load_splits
 from genkt.synthesis.synthesize_set import run_synthesis
-from genkt.transfer_set.read_set import TransferSet, read_transfer_set
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
 
 NUM_MADE = 26

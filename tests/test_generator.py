@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from PIL import Image
 from test_latent_transformer import tiny as tiny_transformer
 from test_vqgan import pictures
 from test_vqgan import tiny as tiny_vqgan
+from tiny_generator import save_tiny_generator
 
+from genkt.files import SEALS
 from genkt.generative.completer import CompletionOptions
 from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.generator import Generator, load_generator
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
 
 SIZE = 16
 
@@ -173,3 +176,17 @@ def test_a_folder_is_a_generator(tmp_path: Path) -> None:
         load_generator(tmp_path)
     with pytest.raises(UserError, match="generator genkt:digits_generater: expected"):
         load_generator("genkt:digits_generater")
+
+
+@pytest.mark.parametrize("part", ["vqgan", "transformer"])
+def test_a_flipped_byte_in_a_generator_is_told(part: str, tmp_path: Path) -> None:
+    folder = save_tiny_generator(tmp_path / "generator")
+    (path,) = (folder / part).glob("*.safetensors")
+    before = load_generator(folder).fingerprint()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match=re.escape(f"{path}: damaged")):
+        load_generator(folder)
+    (folder / part / SEALS).unlink()  # as older ones are: taken as it is
+    assert load_generator(folder).fingerprint() != before

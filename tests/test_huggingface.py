@@ -66,7 +66,7 @@ def test_splits(tmp_path: Path) -> None:
     datasets.DatasetDict({"only": build(range(3))}).save_to_disk(tmp_path / "single")
     assert len(read_huggingface(str(tmp_path / "single"))) == 3
     build(range(3)).save_to_disk(tmp_path / "bare")
-    with pytest.raises(UserError, match="one split without a name is saved there, came 'train'"):
+    with pytest.raises(UserError, match="one split without a name is saved there, got 'train'"):
         read_huggingface(str(tmp_path / "bare"), "train")
 
 
@@ -85,7 +85,7 @@ def test_columns_are_found_or_asked_for(tmp_path: Path, caplog: pytest.LogCaptur
     with pytest.raises(UserError, match=r"expected a picture column .* right \(Image\), left"):
         read_huggingface(str(tmp_path / "unclear"))
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "texts")
-    with pytest.raises(UserError, match=r"came text \(Value\)"):
+    with pytest.raises(UserError, match=r"got text \(Value\)"):
         read_huggingface(str(tmp_path / "texts"))
 
 

@@ -93,7 +93,7 @@ def test_overlap_finds_equal_content() -> None:
 
 def test_faulty_sets_are_refused() -> None:
     pixels = np.zeros((2, 4, 4), dtype=np.uint8)
-    with pytest.raises(UserError, match=r"labels from -1 .* to 0, came 1 for x/1#"):
+    with pytest.raises(UserError, match=r"labels from -1 .* to 0, got 1 for x/1#"):
         from_arrays(pixels, [0, 1], ("a",), "x")
     with pytest.raises(UserError, match="one label and one item for each of 2 ids"):
         from_arrays(pixels, [0], ("a",), "x")

@@ -151,6 +151,8 @@ def test_the_opset_that_was_asked_for_is_written(finished: Path, tmp_path: Path)
     path = tmp_path / "model.onnx"
     assert run("export", str(finished / "run"), f"output={path}", "opset=20").code == 0
     assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [20]
+    content = path.read_bytes()  # nothing of the code that made it: whoever gets it cannot read it
+    assert b"genkt." not in content and b".py" not in content
 
 
 def test_an_export_sends_and_keeps_nothing_about_the_device(finished: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_values_it_does_not_take(repaint: Path) -> None:
         Inpainter.load(repaint, strength=1.5)
     inpainter = Inpainter.load(repaint, num_steps=2)
     images, masks = pictures(2)
-    with pytest.raises(UserError, match="seeds: expected 2, one row a picture, got 1"):
+    with pytest.raises(UserError, match="seeds: expected 2, one row per picture, got 1"):
         inpainter.complete_images(images, masks, [[1]], PLAIN)
     with pytest.raises(UserError, match="hide nothing"):
         inpainter.complete_images(images, masks & False, [[1], [2]], PLAIN)

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import Ran, run, tree, write_images
 
 from genkt.data.images import ImageSet
+from genkt.inference import inspect_images
 from genkt.inference.inspect_images import inspect
 from genkt.report.kit.families import Family, SheetPage, families_html, funnel_text, sheet_page
 from genkt.runs.set_card import families_of
@@ -80,6 +81,26 @@ def test_a_plain_folder_is_left_alone(tmp_path: Path) -> None:
     again = tree(tmp_path / "seen")
     assert looked_at(tmp_path / "photos", f"out={tmp_path / 'seen'}").code == 0
     assert tree(tmp_path / "seen") == again
+
+
+def test_an_inspection_killed_while_it_writes_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "photos", ("x",), 3)
+    words, seen = (tmp_path / "photos", f"out={tmp_path / 'seen'}"), tmp_path / "seen"
+    write = inspect_images.write_text
+
+    def killed(path: Path, text: str) -> None:
+        write(path, text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspect_images, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        inspect(str(words[0]), out=seen)
+    monkeypatch.undo()
+    assert (seen / "contact_sheet.html").is_file() and not (seen / "README.md").exists()
+    assert looked_at(*words).code == 0
+    assert (seen / "README.md").is_file()
 
 
 def test_nothing_is_written_into_a_folder_that_is_not_ours(tmp_path: Path) -> None:

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from tiny import run, transfer_words
 from tiny_generator import save_tiny_generator
 
-from genkt.config.read_config import read_config
-from genkt.config.recipe_settings import BASELINE, IrfArm
+from genkt.cli.app import read_config
+from genkt.config.irf_settings import BASELINE, IRF_SETTINGS, same_training
+from genkt.config.recipe_settings import IrfArm
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
-from genkt.runs.session import Session
-from genkt.stages.irf import SETTINGS, same_training, train_setting
-from genkt.transfers.open_run import Given, open_session
-from genkt.transfers.own_sets import make_images
+from genkt.stages.irf import train_setting
+from genkt.transfers.make_sets import with_sets
+from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.phases import RunWithSets
 
 
 def irf_words(home: Path, *more: str) -> list[str]:
@@ -47,32 +48,32 @@ def stages_of(folder: Path) -> dict[str, int]:
 
 
 def test_the_arms_are_those_of_the_settings() -> None:
-    assert set(SETTINGS) == {BASELINE, *get_args(IrfArm), "irf"}
-    twins = {arm: same_training(arm) for arm in SETTINGS}
+    assert set(IRF_SETTINGS) == {BASELINE, *get_args(IrfArm), "irf"}
+    twins = {arm: same_training(arm) for arm in IRF_SETTINGS}
     assert {arm for arm, twin in twins.items() if arm != twin} == {"rec_rec_on_rec"}
     assert twins["rec_rec_on_rec"] == "rec_rec"
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    home = tmp_path_factory.mktemp("irf session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> RunWithSets:
+    home = tmp_path_factory.mktemp("irf run")
     words = irf_words(home, "recipe=irf")[1:]
     config = read_config(TransferConfig, "transfer", words)
     folder = RunFolder(home / "run", asdict(config), overwrite=False)
-    session = open_session(config, folder, Given())
-    make_images(session)
-    return session
+    return with_sets(open_run(config, folder, Given()))
 
 
 @pytest.mark.parametrize("arm", ["linear_probe", "irf", BASELINE, "mixed_mixed"])
-def test_delivering_moves_the_head_alone(arm: str, session: Session, tmp_path: Path) -> None:
-    draw, setting = session.pool.draws[0], SETTINGS[arm]
-    model = session.student(session.num_classes, 0)
+def test_delivering_moves_the_head_alone(arm: str, opened: RunWithSets, tmp_path: Path) -> None:
+    draw, setting = opened.pool.draws[0], IRF_SETTINGS[arm]
+    assert opened.represented is not None
+    model = opened.opened.fresh_student()
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
-    settings = session.config.train
+    settings = opened.config.train
     costs, curve = train_setting(
-        session, draw, model, setting, settings, tmp_path, session.log.stage(0, arm)
-    )
+        opened.images, opened.represented, draw, model, setting, settings, tmp_path,
+        opened.opened.log.stage(0, arm), head_lr=opened.config.irf.head_lr,
+    )  # fmt: skip
     assert sum(cost.steps for cost in costs.values()) == settings.steps
     assert curve[-1]["step"] == settings.steps
     moved = {
@@ -88,11 +89,11 @@ def test_delivering_moves_the_head_alone(arm: str, session: Session, tmp_path: P
         assert changed == heads
 
 
-def test_pictures_of_the_reconstructions_are_the_generators(session: Session) -> None:
-    assert session.represented is not None
-    draw = session.pool.draws[0]
-    twins = session.represented.draw(draw, "reconstructions")
-    generator = session.generator(session.config.irf.generator)
+def test_pictures_of_the_reconstructions_are_the_generators(opened: RunWithSets) -> None:
+    assert opened.represented is not None
+    draw = opened.pool.draws[0]
+    twins = opened.represented.draw(draw, "reconstructions")
+    generator = opened.opened.generators.load(opened.config.irf.generator)
     originals = [draw.images.load(int(row)) for row in draw.labelled]
     for row, expected in zip(twins.labelled, generator.reconstruct(originals), strict=True):
         pixels = torch.tensor(list(twins.images.load(int(row)).tobytes())).view(16, 16, 3)
@@ -151,7 +152,7 @@ def test_every_arm_takes_the_same_steps(table: Path) -> None:
     for arm in report["arms"]:
         assert arm["cost"]["steps"] == 12  # (d) is the student of (c), so its cost is (c)'s
     steps = stages_of(table / "run")
-    for arm, setting in SETTINGS.items():
+    for arm, setting in IRF_SETTINGS.items():
         both = setting.deliver is not None and setting.calibrate is not None
         for stage in ("deliver", "calibrate"):
             if arm != "rec_rec_on_rec" and getattr(setting, stage) is not None:

@@ -133,7 +133,7 @@ def test_a_class_changes_what_is_drawn() -> None:
         transformer.complete(tokens, hidden, seeds, Sampling(), torch.full((8,), c)) for c in (0, 1)
     ]
     assert not torch.equal(*drawn)
-    with pytest.raises(UserError, match="expected one class an image, got none"):
+    with pytest.raises(UserError, match="expected one class per image, got none"):
         transformer.complete(tokens, hidden, seeds, Sampling())
     with pytest.raises(UserError, match=r"expected 0 to 1, got \[2\]"):
         transformer.complete(tokens, hidden, seeds, Sampling(), torch.full((8,), 2))

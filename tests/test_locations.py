@@ -147,7 +147,7 @@ def test_wrong_locations_get_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message) as caught:
             open_images(location)
         assert FORMS in str(caught.value)
-    with pytest.raises(UserError, match="came an empty list of locations"):
+    with pytest.raises(UserError, match="got an empty list"):
         open_images([])
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from genkt.losses.logits import (
     cross_entropy,
-    ensemble_kl_distillation,
     kl_distillation,
     soft_target_cross_entropy,
     top_k_distillation,
@@ -76,7 +75,7 @@ def test_cross_entropy_without_labels_is_zero_with_zero_gradient() -> None:
 def test_kl_equals_the_slow_one(temperature: float, num_teachers: int) -> None:
     student = random_logits(5, 4, seed=1)
     teachers = [random_logits(5, 4, seed=2 + k) for k in range(num_teachers)]
-    value = ensemble_kl_distillation(student, teachers, temperature=temperature)
+    value = kl_distillation(student, teachers, temperature=temperature)
     assert value.item() == pytest.approx(slow_kl(student, teachers, temperature), abs=1e-9)
 
 
@@ -137,7 +136,7 @@ def test_top_k_properties(num_classes: int, temperature: float, seed: int) -> No
     student = random_logits(4, num_classes, seed=seed)
     teachers = [random_logits(4, num_classes, seed=seed + n) for n in (1, 2)]
     whole = top_k_distillation(student, teachers, temperature=temperature, top_k=num_classes)
-    plain = ensemble_kl_distillation(student, teachers, temperature=temperature)
+    plain = kl_distillation(student, teachers, temperature=temperature)
     assert torch.allclose(whole, plain, rtol=1e-9, atol=1e-9)
     top_k = 2 + seed % (num_classes - 1)
     value = top_k_distillation(student, teachers, temperature=temperature, top_k=top_k)
@@ -177,7 +176,7 @@ def test_soft_targets_are_kl_plus_a_constant(
         student = random_logits(4, num_classes, seed=seed + own).requires_grad_()
         losses = [
             loss(student, teachers, temperature=temperature)
-            for loss in (soft_target_cross_entropy, ensemble_kl_distillation)
+            for loss in (soft_target_cross_entropy, kl_distillation)
         ]
         differences.append((losses[0] - losses[1]).item())
         gradients += [torch.autograd.grad(loss, student)[0] for loss in losses]
@@ -190,7 +189,7 @@ def test_soft_targets_are_kl_plus_a_constant(
 def test_extreme_logits_stay_finite() -> None:
     teachers = [torch.tensor([[-1e4, 1e4, 0.0]]), torch.zeros(1, 3)]
     for loss in (
-        functools.partial(ensemble_kl_distillation, temperature=1.0),
+        functools.partial(kl_distillation, temperature=1.0),
         functools.partial(soft_target_cross_entropy, temperature=1.0),
         functools.partial(top_k_distillation, temperature=1.0, top_k=2),
     ):
@@ -207,7 +206,7 @@ def test_gradients() -> None:
     labels = torch.tensor([3, -1, 0])
     assert torch.autograd.gradcheck(lambda z: cross_entropy(z, labels), student)
     assert torch.autograd.gradcheck(
-        lambda z: ensemble_kl_distillation(z, teachers, temperature=3.0), student
+        lambda z: kl_distillation(z, teachers, temperature=3.0), student
     )
     assert torch.autograd.gradcheck(
         lambda z: soft_target_cross_entropy(z, teachers, temperature=3.0), student
@@ -276,7 +275,7 @@ def test_errors() -> None:
     with pytest.raises(UserError, match=r"logits of teacher 1: expected shape \[2, 3\]"):
         soft_target_cross_entropy(logits, [logits, torch.zeros(2, 4)], temperature=1.0)
     with pytest.raises(UserError, match="at least one teacher"):
-        ensemble_kl_distillation(logits, [], temperature=1.0)
+        kl_distillation(logits, [], temperature=1.0)
     for temperature in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(UserError, match="temperature: expected a number > 0"):
             kl_distillation(logits, logits, temperature=temperature)

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from genkt.files import SEALS
 from genkt.generative.decoding.sampling import Sampling, gumbel_noise, uniforms_for
 from genkt.generative.generator import Generator
 from genkt.generative.mask_steps import MaskSchedule
 from genkt.generative.masked import SLACK, Conditioning, MaskedTransformer
 from genkt.generative.vqgan import VQGAN, build_vqmodel
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
 
 CODES, SIDE = 24, 6
 
@@ -277,6 +278,9 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         MaskedTransformer.load(tmp_path)
     transformer().save(tmp_path)
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(DamagedError, match=r"model\.safetensors: damaged"):
+        MaskedTransformer.load(tmp_path)
+    (tmp_path / SEALS).unlink()
     with pytest.raises(UserError, match="not a readable masked transformer") as error:
         MaskedTransformer.load(tmp_path)
     assert "\n" not in str(error.value)

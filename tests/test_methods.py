@@ -26,7 +26,7 @@ from method_cases import (
 
 from genkt.losses.features import feature_regression, reverse_feature_regression
 from genkt.losses.kernels import kernel_distance, linear_kernel, rbf_kernel
-from genkt.losses.logits import cross_entropy, ensemble_kl_distillation
+from genkt.losses.logits import cross_entropy, kl_distillation
 from genkt.methods.aft import BilevelAFT, NoKernelAFT
 from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.kd import FeatureKD, L2Feature
@@ -102,7 +102,7 @@ def test_l2_feature_leaves_the_classifier_alone() -> None:
 def test_logit_kd_total() -> None:
     student = outputs(D_S, 9)
     assert student.logits is not None
-    kl = ensemble_kl_distillation(
+    kl = kl_distillation(
         student.logits, [t.logits for t in teachers() if t.logits is not None], temperature=2.0
     )
     parts = build(XE_KL).loss(student, teachers(), LABELS)

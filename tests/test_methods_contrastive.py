@@ -28,9 +28,10 @@ from torch import Tensor
 
 from genkt.losses.contrastive import similarity_distillation
 from genkt.losses.logits import cross_entropy
-from genkt.methods.base import MethodOptions, TeacherShape, TrainingRows
+from genkt.methods.base import MethodOptions
 from genkt.methods.build import build_objective
 from genkt.methods.contrastive_distillation import CRD, CDOptions, CRDOptions, Memory, Negatives
+from genkt.methods.shapes import TeacherShape, TrainingRows
 from genkt.types import ModelOutput, UserError
 
 CRD_OPTIONS = CRDOptions("crd", beta=0.8, num_negatives=6, momentum=0.5, temperature=0.07, dim=5)

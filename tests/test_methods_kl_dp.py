@@ -24,7 +24,6 @@ from torch import Tensor
 
 from genkt.losses.logits import (
     cross_entropy,
-    ensemble_kl_distillation,
     kl_distillation,
     soft_target_cross_entropy,
     top_k_distillation,
@@ -162,7 +161,7 @@ def test_mcl_is_xe_kl_with_slow_weights() -> None:
     assert LogitKDOptions("logit_kd", 1.0, 1.0).weight_rule is None
     student, teacher = draw(B, C), draw(B, C, seed=1)
     parts = parts_of(MCL, student, [teacher])
-    kl = ensemble_kl_distillation(student, [teacher], temperature=2.0)
+    kl = kl_distillation(student, [teacher], temperature=2.0)
     assert torch.allclose(parts["total"], 0.7 * kl + 0.3 * cross_entropy(student, LABELS))
     assert MCL.needs_labels == "method.kl_weight=0.7"
 

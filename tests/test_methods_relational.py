@@ -26,7 +26,7 @@ from torch.nn import functional
 from genkt.losses.factors import factor_distance
 from genkt.losses.logits import cross_entropy
 from genkt.losses.relational import rkd_angle, rkd_distance
-from genkt.methods.base import MethodOptions, TeacherShape, TrainingRows
+from genkt.methods.base import MethodOptions
 from genkt.methods.build import build_objective
 from genkt.methods.factor_transfer import (
     FactorTransfer,
@@ -34,6 +34,7 @@ from genkt.methods.factor_transfer import (
     factor_widths,
     train_paraphraser,
 )
+from genkt.methods.shapes import TeacherShape, TrainingRows
 from genkt.metrics.logme import logme, logme_released
 from genkt.types import UNLABELLED, ModelOutput, UserError
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from genkt.methods.base import Shapes
 from genkt.methods.self_supervised import SimCLR
 from genkt.methods.source_classes import SourceClasses
 from genkt.types import ModelOutput, UserError
@@ -21,7 +20,7 @@ LABELS = torch.tensor([0, 1, -1, 2])
 
 
 def simclr(temperature: float = 0.5, seed: int = 0) -> SimCLR:
-    return SimCLR(Shapes(D, C), temperature=temperature, projection=4, seed=seed).double()
+    return SimCLR(student_width=D, temperature=temperature, projection=4, seed=seed).double()
 
 
 def features(rows: int, seed: int = 0) -> Tensor:
@@ -117,7 +116,7 @@ def test_without_lightly_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_head_of_its_own_learns_the_classes_of_the_source() -> None:
-    objective = SourceClasses(Shapes(D, C), seed=0).double()
+    objective = SourceClasses(student_width=D, num_classes=C, seed=0).double()
     student = ModelOutput(features(4).requires_grad_(), torch.full((4, 7), math.nan))
     found = objective(student, (), LABELS)
     scores = student.features @ objective.weight.T + objective.bias
@@ -133,4 +132,4 @@ def test_a_head_of_its_own_learns_the_classes_of_the_source() -> None:
 
 def test_a_head_of_one_class_is_refused() -> None:
     with pytest.raises(UserError, match="classes: expected at least 2, got 1"):
-        SourceClasses(Shapes(D, 1))
+        SourceClasses(student_width=D, num_classes=1)

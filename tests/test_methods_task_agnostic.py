@@ -27,8 +27,9 @@ from torch import Tensor
 from training_cases import METHODS, TRANSFORM, Case, weights
 
 from genkt.losses.contrastive import info_nce, patch_cosine_distance
-from genkt.methods.base import MethodOptions, Objective, TeacherShape
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import build_objective
+from genkt.methods.shapes import TeacherShape
 from genkt.methods.task_agnostic import BothContrastive, CosinePatch, StudentContrastive
 from genkt.models.backbone import Backbone
 from genkt.training.distiller import reduced, teacher_outputs

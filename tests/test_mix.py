@@ -212,7 +212,7 @@ def test_genkt_cache_takes_a_mix(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["transfer_set.shares=[1,2]"], "transfer_set.shares: expected 4 values, one a part"),
+        (["transfer_set.shares=[1,2]"], "transfer_set.shares: expected 4 values, one per part"),
         (["transfer_set.shares=[1,2,0,1]"], "transfer_set.shares: expected numbers above 0"),
         (["transfer_set.max_images=[1]"], "transfer_set.max_images: expected 4 values"),
         (["transfer_set.max_images=0"], "transfer_set.max_images"),
@@ -265,8 +265,10 @@ def test_what_was_made_of_held_out_images_is_found(home: Path, tmp_path: Path) -
     draw = pool.draws[0]
     held = [draw.images.ids[row] for row in draw.labelled[:2]]
     made = pool.made_of(draw.transfer, held)
-    assert pool.found is not None
-    originals = [(pool.found.record(row - pool.first).detail or {})["original"] for row in made]
+    assert pool.from_elsewhere is not None
+    originals = [
+        (pool.from_elsewhere.record(row - pool.first).detail or {})["original"] for row in made
+    ]
     assert sorted(originals) == sorted(held) and np.isin(made, draw.transfer).all()
     assert not len(pool.made_of(draw.labelled, held))
 
@@ -282,7 +284,10 @@ def test_saved_copies_of_test_images_are_left_out(home: Path, tmp_path: Path) ->
     saved = both.save(tmp_path / "set", progress=False)
     assert not tested.intersection(map(content_of, saved.images.ids))
     pool = pool_of(words)
-    assert pool.found is not None and pool.found.images.ids == saved.images.ids[: -len(tested)]
+    assert (
+        pool.from_elsewhere is not None
+        and pool.from_elsewhere.images.ids == saved.images.ids[: -len(tested)]
+    )
     told = f"{len(tested)} test images are also in transfer_set"
     assert [told in note for note in pool.notes].count(True) == 1
     shutil.rmtree(tmp_path / "set")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
@@ -16,8 +20,10 @@ from tiny import picture, run, transfer_words, tree
 
 from genkt import disk
 from genkt.disk import existing_above, output_file, require_free, size_text, writing_fault
+from genkt.files import write_array
 from genkt.io import atomic_folder, atomic_path, write_text
 from genkt.runs.run_log import log_to_file
+from genkt.training.checkpoint import save_state
 from genkt.types import UserError
 
 
@@ -103,6 +109,35 @@ def test_a_full_disk_is_told_with_its_place_and_room() -> None:
         temporary.write_bytes(b"x" * 100_000)
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == "/dev/full"
     assert "are free there" in disk.explained(caught.value)
+
+
+def test_a_full_disk_tells_how_much_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 40_000)
+
+    def told(write: Callable[[Path], object], *error: object) -> str:
+        def refuse(path: object, *_: object) -> None:
+            raise OSError(*error)
+
+        with monkeypatch.context() as patch, pytest.raises(OSError) as caught:
+            patch.setattr(os, "replace", refuse)
+            write(tmp_path / "file")
+        return disk.explained(pickle.loads(pickle.dumps(caught.value)))
+
+    full = (errno.ENOSPC, "full")
+    text = told(lambda path: write_text(path, "é" * 50_000), *full)
+    assert f"{tmp_path / 'file'}: full: " in text
+    assert "100 kB were to be written, 60 kB are missing" in text
+    array = np.zeros(30_000, dtype=np.float32)
+    assert "120 kB were to be written, 80 kB are missing" in told(
+        lambda path: write_array(path, array),
+        "9 requested and 3 written",  # as NumPy says it
+    )
+    state = {"a": [torch.zeros(10_000)], "b": (torch.zeros(100), 3)}
+    text = told(lambda path: save_state(path, state), *full)
+    assert "40.4 kB were to be written, 400 B are missing" in text
+    assert "missing" not in told(lambda path: write_text(path, "short"), *full)
 
 
 def test_libraries_with_errors_of_their_own_for_a_full_disk(

@@ -14,6 +14,7 @@ from genkt.data.images import from_arrays
 from genkt.data.splits import Splits
 from genkt.runs.pool import Draw, Pool, build_pool, stored_views
 from genkt.runs.represented import Represented, beside
+from genkt.transfer_set.composition import TransferSet
 from genkt.types import UNLABELLED
 
 SPLITS = digits()
@@ -85,7 +86,7 @@ def test_a_smaller_pool_holds_the_same_draws() -> None:
 def test_each_draw_gets_its_own_set_behind_the_pool() -> None:
     pool = pool_of("draws=2", "transfer_set=digg")
     sets = [pictures(3, 0, "a"), pictures(5, 50, "b")]
-    grown = pool.with_sets(sets)
+    grown = pool.with_sets([TransferSet.of(own) for own in sets])
     start = len(pool.images)
     assert len(grown.images) == start + 8
     for draw, own, before in zip(grown.draws, sets, pool.draws, strict=True):
@@ -99,7 +100,7 @@ def test_each_draw_gets_its_own_set_behind_the_pool() -> None:
 def test_labels_of_a_set_are_left_behind() -> None:
     pool = pool_of("draws=1", "transfer_set=digg")
     labelled = from_arrays(np.zeros((2, 4, 4), np.uint8), [0, 1], ("x", "y"), "other")
-    grown = pool.with_sets([labelled])
+    grown = pool.with_sets([TransferSet.of(labelled)])
     assert (grown.draws[0].labels[grown.draws[0].transfer] == UNLABELLED).all()
 
 

@@ -15,13 +15,14 @@ from test_irf import irf_words, stages_of
 from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
 
 from genkt.config.read_config import read_config
-from genkt.config.recipe_settings import FinetuneStage, StagedRecipe
+from genkt.config.recipe_settings import StagedRecipe
+from genkt.config.stage_settings import FinetuneStage
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
-from genkt.runs.session import Session
+from genkt.runs.run_images import RunImages
 from genkt.settings.words import Words
 from genkt.training.soup import average_weights
-from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.open_run import Given, open_run
 from genkt.types import UserError
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
@@ -228,17 +229,19 @@ def test_the_notes_say_what_a_step_of_each_stage_sees(tmp_path: Path) -> None:
 
 def test_every_process_of_a_soup_sees_all_rows(tmp_path: Path) -> None:
     config = read_config(TransferConfig, "transfer", transfer_words(tmp_path)[1:])
-    session = open_session(config, RunFolder(tmp_path / "run", {}, overwrite=False), Given())
+    opened = open_run(config, RunFolder(tmp_path / "run", {}, overwrite=False), Given())
+    images = RunImages.of(config, opened.pool, opened.fabric)
     second = SimpleNamespace(global_rank=1, world_size=2)
-    one_of_two = replace(session, fabric=second)  # type: ignore[arg-type]
-    draw = session.pool.draws[0]
+    one_of_two = replace(images, fabric=second)  # type: ignore[arg-type]
+    draw = opened.pool.draws[0]
 
-    def rows(session: Session, **how: bool) -> list[list[int]]:
-        transforms = [session.student(3, 0).transform]
-        found = session.batches(draw, config.train, transforms, labelled_only=False, **how)
-        return found.step_rows(0).tolist()
+    def rows(images: RunImages, **how: Any) -> list[list[int]]:
+        transforms = [opened.fresh_student().transform]
+        found = images.batches(draw, config.train, transforms, labelled_only=False, **how)
+        rows: list[list[int]] = found.step_rows(0).tolist()
+        return rows
 
-    whole = rows(session)
+    whole = rows(images)
     assert rows(one_of_two, shared=False) == whole
     assert rows(one_of_two) == whole[len(whole) // 2 :]
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+from genkt.report.kit.axes import spread, ticks
 from genkt.report.kit.lines import over_draws, stage_ends, unroll
 from genkt.report.kit.sheets import Tile, contact_sheet, pick_samples, sample_groups
-from genkt.report.kit.svg import spread, ticks
 from genkt.report.transfer.report_page import render
 from genkt.report.transfer.summary import headline_text, verdict
 from genkt.report.transfer.write_report import (
@@ -31,7 +31,7 @@ from genkt.report.transfer.write_report import (
     report_dict,
     text_summary,
 )
-from genkt.types import CellResult, Cost, Prediction, UserError
+from genkt.types import Cost, Prediction, StudentResult, UserError
 
 BASELINE = (0.70, 0.74, 0.78)
 CLASSES = ("ant", "bee", "cat")
@@ -47,13 +47,15 @@ def prediction(seed: int, num_samples: int = 30, num_classes: int = 3) -> Predic
     return Prediction(ids, labels, logits.softmax(dim=1))
 
 
-def cells(arm: str, accuracies: tuple[float, ...], distilled: bool = False) -> list[CellResult]:
+def cells(arm: str, accuracies: tuple[float, ...], distilled: bool = False) -> list[StudentResult]:
     curve: list[dict[str, float | int | str]] = [
         {"step": step, "stage": "distil", "total": 1 / step, "validation_accuracy": 0.1 * step}
         for step in (1, 2, 4)
     ]
     return [
-        CellResult(arm, draw, accuracy, accuracy - 0.02 if distilled else None, curve, Cost(2.0, 8))
+        StudentResult(
+            arm, draw, accuracy, accuracy - 0.02 if distilled else None, curve, Cost(2.0, 8)
+        )
         for draw, accuracy in enumerate(accuracies)
     ]
 
@@ -275,14 +277,18 @@ def test_stages_that_count_from_zero_are_chained() -> None:
         {"step": 10, "stage": "finetune"},
     ]
     assert [step for step, _, _ in unroll(curve)] == [10, 20, 30]
-    assert stage_ends([CellResult("aft", 0, 0.5, curve=curve)]) == [(20, "distil", "finetune")]
+    assert stage_ends([StudentResult("aft", 0, 0.5, curve=curve)]) == [(20, "distil", "finetune")]
     running = [{"step": step, "stage": "distil"} for step in (10, 20, 20, 30)]
     assert [step for step, _, _ in unroll(running)] == [10, 20, 20, 30]
 
 
 def test_curves_average_over_the_steps_all_draws_have() -> None:
-    first = CellResult("aft", 0, 0.5, curve=[{"step": 0, "total": 0.0}, {"step": 4, "total": 4.0}])
-    second = CellResult("aft", 1, 0.5, curve=[{"step": 0, "total": 2.0}, {"step": 2, "total": 2.0}])
+    first = StudentResult(
+        "aft", 0, 0.5, curve=[{"step": 0, "total": 0.0}, {"step": 4, "total": 4.0}]
+    )
+    second = StudentResult(
+        "aft", 1, 0.5, curve=[{"step": 0, "total": 2.0}, {"step": 2, "total": 2.0}]
+    )
     line = over_draws([first, second], "total", name="AFT", color="red", scale=1.0)
     assert line is not None
     assert line.x.tolist() == [0, 2]

@@ -30,10 +30,12 @@ CONTEXT.set_forkserver_preload(["torch", "timm", "lightning_fabric"])
 class Tell:
     """A log that tells the parent process every step; it waits for nothing."""
 
+    place = "draw 0"
+
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
 
-    def begin(self, stage: str, step: int) -> None:
+    def begin(self, stage: str, step: int, known: Any = ()) -> None:
         self.pipe.send(("begin", step))
 
     def record(self, record: dict[str, float | int | str]) -> None:

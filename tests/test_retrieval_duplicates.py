@@ -165,5 +165,5 @@ def test_errors() -> None:
             near_duplicates((rows,), threshold)
     with pytest.raises(UserError, match="expected rows of length 1"):
         near_duplicates((2 * rows,), 0.9)
-    with pytest.raises(UserError, match="weights: expected 1 numbers above 0, one an encoder"):
+    with pytest.raises(UserError, match="weights: expected 1 numbers above 0, one per encoder"):
         near_duplicates((rows,), 0.9, weights=[1.0, 2.0])

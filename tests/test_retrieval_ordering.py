@@ -243,5 +243,5 @@ def test_shortage_is_an_error_unless_all_are_wanted() -> None:
 
 def test_the_rest() -> None:
     assert [multiplied(10, j) for j in (1, 2, 3)] == [10, 30, 70]
-    with pytest.raises(UserError, match="query ids: expected 2, one a query, got 1"):
+    with pytest.raises(UserError, match="query ids: expected 2, one per query, got 1"):
         query_balanced(case(5, 2, 0).gallery, ranked(case(5, 2, 0), 2), ["a"], 0)

@@ -253,7 +253,7 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"widths of the gallery, \[3, 4\], got \[3\]"):
         nearest(gallery, queries[:1], 1)
     for weights in ([1.0], [1.0, 0.0], [1.0, float("nan")]):
-        with pytest.raises(UserError, match="weights: expected 2 numbers above 0, one an encoder"):
+        with pytest.raises(UserError, match="weights: expected 2 numbers above 0, one per encoder"):
             nearest(gallery, queries, 1, weights=weights)
     with pytest.raises(UserError, match=r"expected rows of length 1 .*, got 2;"):
         nearest(gallery, [2 * queries[0], queries[1]], 1)

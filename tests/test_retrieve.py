@@ -276,7 +276,7 @@ def test_faults_are_told_and_nothing_is_written(home: Path) -> None:
         (["strategy=nearest"], "strategy: expected one of"),
         (["strategy=text"], "strategy=text: expected encoders that read words (open_clip:NAME)"),
         (["gallery=/no/such"], "/no/such"),
-        (["encoder.shares=[1,2]"], "encoder.shares: expected 1, one a model"),
+        (["encoder.shares=[1,2]"], "encoder.shares: expected 1, one per model"),
         (["encoder.duplicates=0"], "encoder.duplicates: expected a similarity above 0"),
         (["crops.scale=[0,1]"], "crops.scale: expected 0 < low <= high"),
         (["decontaminate.assume=leek"], "decontaminate.assume: expected one of leak, keep or null"),

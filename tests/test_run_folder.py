@@ -11,7 +11,8 @@ import yaml
 from tiny import tree
 
 from genkt.runs.run_folder import RunFolder
-from genkt.runs.run_log import RunLog
+from genkt.runs.run_log import RunLog, lines_by_stage
+from genkt.training.stage import Record
 from genkt.types import UserError
 
 CONFIG: dict[str, Any] = {
@@ -119,6 +120,63 @@ def test_a_resumed_stage_writes_no_record_twice(tmp_path: Path) -> None:
     resumed.close()
     steps = [(r["draw"], r["step"], r["total"]) for r in records(log.path)]
     assert steps == [(0, 1, 0.5), (0, 2, 0.5), (1, 4, 0.5), (0, 3, 0.25)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "altered", "torn in the middle"])
+def test_records_that_were_lost_are_written_again_and_told(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path)
+    log.stage(0, "baseline").record({"step": 1, "stage": "finetune", "total": 2.0})
+    known: list[Record] = [{"step": s, "stage": "finetune", "total": 0.1 * s} for s in (1, 2)]
+    for record in known:
+        log.stage(0, "stl").record(record)
+    text = log.path.read_text()
+    whole = sorted(text.splitlines())
+    lines = text.splitlines(keepends=True)
+    if damage == "gone":
+        log.path.unlink()
+    elif damage == "cut":
+        log.path.write_text(lines[0])
+    elif damage == "altered":
+        log.path.write_text(text.replace('"total": 0.1', '"total": 0.9'))
+    else:
+        log.path.write_text(lines[0] + lines[1][:9] + lines[2])
+    resumed = log.stage(0, "stl")
+    resumed.begin("finetune", 2, known)
+    resumed.close()
+    found = sorted(log.path.read_text().splitlines())
+    assert found == (whole if damage != "gone" else [each for each in whole if "stl" in each])
+    assert f"{log.path}: " in caplog.text and "written again" in caplog.text
+    caplog.clear()
+    log.stage(0, "stl").begin("finetune", 2, known)
+    assert sorted(log.path.read_text().splitlines()) == found and not caplog.text
+
+
+def test_a_finished_student_brings_its_lines_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path)
+    stage = log.stage(0, "stl")
+    for name, known in (("probe", [{"step": 1, "stage": "probe", "total": 1.0}]), ("tune", None)):
+        stage.begin(name, len(known or ()), known)
+        stage.record({"step": 2, "stage": name, "total": 0.5})
+    stage.close()
+    other = {"step": 1, "stage": "tune", "total": 3.0}
+    log.stage(1, "stl").record(other)
+    whole = log.path.read_text().splitlines()
+    assert (
+        len(whole) == 4 and [each for lines in stage.known.values() for each in lines] == whole[:3]
+    )
+    caplog.clear()
+    for damage in (whole[2:], [whole[0].replace("1.0", "7.0"), *whole[1:]], [*whole, "torn"]):
+        log.path.write_text("\n".join(damage))
+        log.put_right(lines_by_stage(whole[:3]))
+        assert sorted(log.path.read_text().splitlines()) == sorted(whole)
+    assert [f"{log.path}: {n} records" in caplog.text for n in (2, 1, 0)] == [True, True, False]
+    unknown = log.stage(0, "prime")
+    unknown.begin("vqgan", 6)  # of an older genkt, whose states hold no records
+    assert not unknown.known and sorted(log.path.read_text().splitlines()) == sorted(whole)
 
 
 def test_a_silent_log_writes_nothing(tmp_path: Path) -> None:

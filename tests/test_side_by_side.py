@@ -22,7 +22,8 @@ from tiny import run, transfer_words, tree
 
 from genkt import precision
 from genkt.api.transfer import _read
-from genkt.config.read_config import read_config
+from genkt.cli.app import read_config
+from genkt.config.irf_settings import IRF_SETTINGS, same_training
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.process_pool import num_places
 from genkt.execution.tasks import ExecutorSettings
@@ -30,12 +31,11 @@ from genkt.models.load import ModelSpec, load_model
 from genkt.runs import run_folder
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
-from genkt.runs.session import Session
-from genkt.stages.course import Course
-from genkt.stages.irf import SETTINGS, same_training
 from genkt.training.stage import Record
 from genkt.transfers import side_by_side
-from genkt.transfers.open_run import Given, open_session
+from genkt.transfers.make_sets import with_sets
+from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.phases import OpenedRun
 from genkt.transfers.side_by_side import (
     StudentTask,
     beside_others,
@@ -44,7 +44,7 @@ from genkt.transfers.side_by_side import (
     threads_each,
     work_ahead,
 )
-from genkt.transfers.train_student import run_cell
+from genkt.transfers.train_student import train_student
 from genkt.types import DamagedError, UserError
 
 STEPS = ["train.steps=30"]
@@ -136,7 +136,7 @@ def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
     ("words", "number"),
     [
         (["executor=pool", "executor.num_workers=3"], 3),
-        (["executor=pool", "executor.num_workers=9"], 5),  # one a draw
+        (["executor=pool", "executor.num_workers=9"], 5),  # one per draw
         (["executor=pool", "executor.num_workers=3", "draws=1"], 1),
         (["executor=inline"], 1),
     ],
@@ -150,7 +150,7 @@ def test_no_student_waits_for_another(tmp_path: Path) -> None:
     names = [task.name for task in tasks]  # the first fills the caches
     assert names == ["draw 0, logit_kd", "draw 0, stl", "draw 1, stl", "draw 1, logit_kd"]
     tasks = student_tasks(config(tmp_path, "draws=2", "recipe=irf"), {})
-    kinds = [same_training(task.arm) == task.arm for task in tasks if task.arm in SETTINGS]
+    kinds = [same_training(task.arm) == task.arm for task in tasks if task.arm in IRF_SETTINGS]
     assert kinds == sorted(kinds, reverse=True) and not all(kinds)
 
 
@@ -197,13 +197,13 @@ def test_who_trains_what(
     monkeypatch.setattr(
         side_by_side, "run_tasks", lambda tasks, executor, **_: started.append((tasks, executor))
     )
-    session = planned(tmp_path, executor, seconds, monkeypatch)
-    tasks = student_tasks(session.config, {})
+    run = planned(tmp_path, executor, seconds, monkeypatch)
+    tasks = student_tasks(run.config, {})
     for task in tasks[left:]:
         place = tmp_path / "run" / "draws" / str(task.draw) / task.arm
         place.mkdir(parents=True)
         (place / "result.json").touch()
-    work_ahead(session, {})
+    work_ahead(run, {})
     if processes is None:
         assert not started
     else:
@@ -211,49 +211,49 @@ def test_who_trains_what(
         assert started[0][1] == ExecutorSettings("pool", processes, None)
 
 
-def planned(home: Path, executor: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Session:
+def planned(
+    home: Path, executor: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> OpenedRun:
     """A run of five draws on two cores, whose students take so long."""
     monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 2)
-    monkeypatch.setattr(side_by_side, "_seconds_a_student", lambda session: seconds)
+    monkeypatch.setattr(side_by_side, "_seconds_a_student", lambda run: seconds)
     given = config(home, f"executor={executor}", f"out={home / 'run'}")
-    return open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
+    return open_run(given, RunFolder(given.out, {}, overwrite=False), Given())
 
 
-def opened(home: Path, *words: str) -> Session:
+def opened(home: Path, *words: str) -> OpenedRun:
     given = config(home, *words)
-    return open_session(given, RunFolder(given.out, {}, overwrite=False), Given())
+    return open_run(given, RunFolder(given.out, {}, overwrite=False), Given())
 
 
 def test_the_time_of_a_student_is_that_of_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = opened(tmp_path, "train.steps=50", "finetune.steps=14", "train.batch_size=12")
+    run = opened(tmp_path, "train.steps=50", "finetune.steps=14", "train.batch_size=12")
     before = torch.random.get_rng_state()
     ticks = itertools.count()  # a second from one look at the clock to the next
     monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: float(next(ticks)))
-    assert side_by_side._seconds_a_student(session) == (50 + 14) * 12 / 8  # 8 images a second
+    assert side_by_side._seconds_a_student(run) == (50 + 14) * 12 / 8  # 8 images a second
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_launch_goes_the_way_of_its_first_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = opened(tmp_path, "draws=1")
-    monkeypatch.setattr(session.fabric, "broadcast", lambda there: True)  # it sees the student
+    run = with_sets(opened(tmp_path, "draws=1"))
+    monkeypatch.setattr(run.opened.fabric, "broadcast", lambda there: True)  # it sees the student
     with pytest.raises(DamagedError, match=r"result\.json"):
-        run_cell(session, session.pool.draws[0], "stl")  # so this one reads it, trains nothing
+        train_student(run, run.pool.draws[0], "stl")  # so this one reads it, trains nothing
 
 
 def test_waiting_for_a_cache_is_no_work_on_teachers(tmp_path: Path) -> None:
-    session = opened(tmp_path, "draws=1")
-    draw = session.pool.draws[0]
-    course = Course(
-        session, draw, tmp_path, session.log.stage(0, "logit_kd"), session.student(3, 0)
-    )
+    run = with_sets(opened(tmp_path, "draws=1"))
+    student = run.opened.fresh_student()
+    training = run.training(run.pool.draws[0], "logit_kd", tmp_path, student)
     taken, seconds = threading.Event(), 3.0
 
     def other() -> None:
-        with session.folder.lock("teacher outputs"):
+        with run.folder.lock("teacher outputs"):
             taken.set()
             time.sleep(seconds)
 
@@ -261,10 +261,10 @@ def test_waiting_for_a_cache_is_no_work_on_teachers(tmp_path: Path) -> None:
     holder.start()
     taken.wait()
     started = time.perf_counter()
-    course.teachers()
+    training.teachers()
     elapsed = time.perf_counter() - started
     holder.join()
-    assert elapsed > seconds - 0.5 and course.costs["teachers"].seconds < elapsed - seconds + 0.5
+    assert elapsed > seconds - 0.5 and training.costs["teachers"].seconds < elapsed - seconds + 0.5
 
 
 @pytest.mark.parametrize("executor", ["auto", "pool"])
@@ -276,12 +276,12 @@ def test_auto_goes_on_alone_where_processes_fail(
         raise UserError("draw 1, stl: 3 processes died of it")
 
     monkeypatch.setattr(side_by_side, "run_tasks", dead)
-    session = planned(tmp_path, executor, 60.0, monkeypatch)
+    run = planned(tmp_path, executor, 60.0, monkeypatch)
     if executor == "pool":
         with pytest.raises(UserError, match="3 processes died"):
-            work_ahead(session, {})
+            work_ahead(run, {})
     else:
-        work_ahead(session, {})
+        work_ahead(run, {})
         assert "3 processes died of it; this process goes on alone" in caplog.text
 
 

@@ -81,7 +81,7 @@ def test_encodings_that_do_not_are_refused(encoding: str, root: Path, tmp_path: 
         (["Bild;Klasse", "a0.png;x", "b0.png;y"], "expected a header .* got Bild"),
         (["filename,class", "a0.png,x", "a, b.png,y"], "line 3: 3 columns, the header has 2"),
         (["a0.png x", "b0.png"], "'a0.png x' has no class; columns are separated by commas"),
-        (["a0.png,x|y", "b0.png,y"], r"line 1: 'x\|y' names 2 classes, expected one an image"),
+        (["a0.png,x|y", "b0.png,y"], r"line 1: 'x\|y' names 2 classes, expected one per image"),
         (['a0.png,"x, y"', "b0.png,y", "b1.png,x"], "line 1: 'x, y' names 2 classes"),
     ],
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_names_with_a_bar_are_classes_but_told(
 ) -> None:
     splits = read(root, write(tmp_path / "t.csv", "a0.png,x|z", "b0.png,y"))
     assert splits.classes == ("x|z", "y")
-    assert "one class an image is expected; 1 are like 'x|z'" in caplog.text
+    assert "one class per image is expected; 1 are like 'x|z'" in caplog.text
 
 
 def test_what_is_ignored_is_told_once(

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,10 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 class Signalled:
     """A log in which a step sends a signal to this process."""
 
+    place = "draw 0"
+
     def __init__(self, step: int, number: int) -> None:
         self.step, self.number = step, number
 
-    def begin(self, stage: str, step: int) -> None:
+    def begin(self, stage: str, step: int, known: Any = ()) -> None:
         pass
 
     def record(self, record: dict[str, float | int | str]) -> None:

@@ -30,7 +30,7 @@ from genkt.synthesis.plan_images import ordered_sources
 from genkt.synthesis.shard import Models
 from genkt.synthesis.synthesize_set import Synthesis, run_synthesis
 from genkt.synthesis.tokens import redecode
-from genkt.transfer_set.read_set import TransferSet, read_transfer_set
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.types import UserError
 

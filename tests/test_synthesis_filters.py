@@ -18,7 +18,7 @@ from genkt.generative.decoding.sampling import Sampling
 from genkt.models.backbone import Backbone
 from genkt.synthesis.filter_images import DISAGREEMENT, DUPLICATE, LOW_CONFIDENCE, judge
 from genkt.synthesis.synthesize_set import run_synthesis
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles, part_path
 from genkt.types import UserError
 

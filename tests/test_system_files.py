@@ -144,7 +144,7 @@ def test_a_class_that_is_called_like_a_system_folder_is_not_lost_silently(tmp_pa
     picture_folder(tmp_path / "CVS", range(10, 13))
     with pytest.raises(UserError) as caught:
         read_folder(tmp_path)
-    assert "at least two, came only a/" in str(caught.value)
+    assert "at least two, got only a/" in str(caught.value)
     assert "3 image files in 1 version control folder (CVS)" in str(caught.value)
     picture_folder(tmp_path / "b", range(20, 23))
     picture_folder(tmp_path / ".c", range(30, 34))

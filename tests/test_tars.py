@@ -198,7 +198,7 @@ def test_equal_members_and_tars_given_twice(tmp_path: Path) -> None:
     for twice in (path, tmp_path / "link.tar"):
         with pytest.raises(UserError, match="tars, each once"):
             read_tars([path, twice])
-    with pytest.raises(UserError, match="came none"):
+    with pytest.raises(UserError, match="got none"):
         read_tars([])
 
 

@@ -16,18 +16,15 @@ from PIL import Image
 from tiny import tree
 
 from genkt.io import atomic_path
-from genkt.transfer_set.read_set import (
-    TransferSet,
-    read_records,
-    read_transfer_set,
-    write_header,
-)
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
+from genkt.transfer_set.read_set import write_header
 from genkt.transfer_set.set_files import (
     HEADER,
     ImageFiles,
     Record,
     ShardWriter,
     part_path,
+    read_records,
     remove_leftovers,
     shard_facts,
 )
@@ -57,7 +54,7 @@ def write_set(root: Path, files: ImageFiles, shards: int = 2) -> TransferSet:
     for shard in range(shards):
         write_shard(root, shard, files)
     about = {"source": "synthesized", "num_shards": shards, "classes": list(CLASSES)}
-    return write_header(root, about | {"files": vars(files)})
+    return TransferSet.of_rows(write_header(root, about | {"files": vars(files)}))
 
 
 @pytest.mark.parametrize("container", ["folder", "tar"])
@@ -82,7 +79,7 @@ def test_what_is_written_is_read(
     assert list(found.records()) == [found.record(row) for row in range(6)]
     assert found.tokens(1)["tokens"].tolist() == np.arange(12).reshape(3, 2, 2).tolist()
     assert "6 synthesized images" in repr(found)
-    with pytest.raises(IndexError, match="0 to 5, came 6"):
+    with pytest.raises(IndexError, match="0 to 5, got 6"):
         found.record(6)
     shuffled = pickle.loads(pickle.dumps(found.images.select([4, 1])))  # as loader processes do
     assert np.array_equal(shuffled.load(1), found.images.load(1))

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from genkt.files import SEALS
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed, to_uint8
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
 
 
 def tiny(seed: int = 0, *, num_codes: int = 32, unit: bool = True) -> VQGAN:
@@ -143,6 +144,9 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     folder = tiny().save(tmp_path / "vqgan")
     weights = folder / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DamagedError, match=f"{weights.name}: damaged"):
+        VQGAN.load(folder)
+    (folder / SEALS).unlink()
     with pytest.raises(UserError, match="not a readable VQGAN"):
         VQGAN.load(folder)
 

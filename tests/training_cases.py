@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewDataset, ViewSpec
 from genkt.methods.aft import AFTOptions
-from genkt.methods.base import MethodOptions, Objective, TeacherShape, TrainingRows
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.build import METHODS as REGISTERED
 from genkt.methods.build import build_objective
 from genkt.methods.contrastive_distillation import CRDOptions
 from genkt.methods.kd import L2FeatureOptions, LogitKDOptions
 from genkt.methods.kl_dp import KLDPOptions
+from genkt.methods.shapes import TeacherShape, TrainingRows
 from genkt.methods.supervised import SupervisedOptions
 from genkt.models.backbone import Backbone
 from genkt.training.batches import Batches, BatchPlan

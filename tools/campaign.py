@@ -26,8 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forks of it must 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from campaign import sandbox  # noqa: E402
-from campaign.table import Tally, page, table  # noqa: E402
+from trials import sandbox  # noqa: E402
+from trials.table import Tally, page, table  # noqa: E402
 
 SHARES = {"kills": 0.4, "damages": 0.25, "words": 0.15, "disks": 0.1, "environments": 0.1}
 """Of the time, what each kind gets; what one leaves the later ones share."""
@@ -40,7 +40,9 @@ ABOUT = (
     "replaced or deleted; the same command and those that read the run must give the same results "
     "or name the place. Words: random command lines end with code 0 or 2 and no traceback. Disks: "
     "a disk of a random size fills up, and later has more room. Environments: closed streams, odd "
-    "variables, few file handles, signals, two commands at once."
+    "variables, few file handles, signals, two commands at once. After every trial no process and "
+    "nothing in /dev/shm may be left: processes of a pool speak through pipes, and the locks that "
+    "libraries make there have no name once they are made, so a kill leaves none."
 )
 
 
@@ -53,7 +55,7 @@ class Kind(Protocol):
         """What a trial does, in a few words."""
 
     def run(self, trial: int) -> list[str]:
-        """Do it; what is wrong, one line a fault."""
+        """Do it; what is wrong, one line per fault."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -78,7 +80,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=90.0, help="for all trials together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(SHARES), help="kinds, with commas between them")
-    parser.add_argument("--commands", default="", help="of campaign/cases.py, with commas; all")
+    parser.add_argument("--commands", default="", help="of trials/cases.py, with commas; all")
     parser.add_argument("--count", help="so many trials a kind, whatever the minutes; or 12,4,...")
     parser.add_argument("--trial", type=int, help="this trial alone")
     parser.add_argument("--write", type=Path, help="a page with the results")
@@ -95,12 +97,12 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _campaign(options: argparse.Namespace, work: Path, *, isolated: bool) -> list[Tally]:
-    from campaign.bench import Bench
-    from campaign.damages import Damages
-    from campaign.disks import Disks
-    from campaign.environments import Environments
-    from campaign.kills import Kills
-    from campaign.words import RandomWords
+    from trials.bench import Bench
+    from trials.damages import Damages
+    from trials.disks import Disks
+    from trials.environments import Environments
+    from trials.kills import Kills
+    from trials.words import RandomWords
 
     bench = Bench(work, isolated, options.defect, options.commands)
     known = (Kills, Damages, RandomWords, Disks, Environments)

@@ -27,7 +27,6 @@ from genkt.analysis.collect_outputs import (
 from genkt.analysis.probes import distances, evidence, num_compared, probed
 from genkt.analysis.weighted_features import read_aft, weighted_probe
 from genkt.config.analysis_settings import AnalyzeConfig
-from genkt.config.data_settings import title_of
 from genkt.io import contents, home_path
 from genkt.locks import LOCKS, at_work
 from genkt.metrics.agreement import linear_cka
@@ -88,7 +87,7 @@ def _require_free(out: Path, config: AnalyzeConfig) -> None:
     there = contents(out) - {LOCKS}
     if not there <= set(FILES):
         raise UserError(f"out={out}: the folder is not empty and holds no analysis of genkt")
-    if there and not config.overwrite:
+    if FILES[-1] in there and not config.overwrite:  # without it a killed command's: it goes on
         raise UserError(
             f"out={out}: holds an analysis; give another out= or overwrite=true to replace it"
         )
@@ -118,7 +117,7 @@ def _analysed(
     kl, top1 = agreement(classifiers)
     weighted, weighted_notes = _weighted(config, collector)
     return AnalyzeData(
-        title=title_of(config.data),
+        title=config.data.title,
         split=config.split,
         classes=parts.classes,
         class_sizes=np.bincount(parts.labels, minlength=len(parts.classes)).tolist(),

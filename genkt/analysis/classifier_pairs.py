@@ -100,7 +100,7 @@ def text_embeddings(config: AnalyzeConfig, classes: Sequence[str]) -> tuple[str,
         return None
     try:
         spec = EncoderSpec(by, settings.pretrained, settings.weights)
-        encoder = load_clip(spec, device_of(config.device))
+        encoder = load_clip(spec, device=device_of(config.device))
     except UserError as error:  # there the settings are called encoder.KEY
         raise UserError(f"similarity.by: {error}".replace("encoder.", "similarity.")) from error
     templates = config.text.templates

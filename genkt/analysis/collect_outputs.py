@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from genkt.config.analysis_settings import AnalyzeConfig
 from genkt.data.images import ImageSet, Skipped
@@ -26,6 +24,7 @@ from genkt.inference.load_classifier import (
     model_name,
 )
 from genkt.models.backbone import Backbone
+from genkt.progress import Reporter
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.training.predictions import outputs
 from genkt.transfer_set.composition import TransferSet
@@ -186,11 +185,10 @@ class Collector:
     def _run(self, model: Backbone, images: ImageSet) -> ModelOutput:
         dataset = ViewDataset(images, FIXED_VIEW, [model.transform], memory_bytes=0)
         device = device_of(self.device)
-        shown = sys.stderr.isatty()
-        with tqdm(total=len(images), unit="img", desc=model.name, disable=not shown) as bar:
+        with Reporter(len(images), model.name, announced=True) as reporter:
             found = outputs(
                 model.to(device), dataset, batch_size=self.batch_size, device=device,
-                progress=bar.update,
+                progress=reporter.advance,
             )  # fmt: skip
         broken = ~torch.isfinite(found.features).all(dim=1)
         if broken.any():
@@ -220,7 +218,7 @@ def check_models(names: Sequence[str]) -> None:
     """Refuse models that are not there, before any is built.
 
     Raises:
-        UserError: one line a model.
+        UserError: one line per model.
     """
     faults = []
     for name in names:

@@ -11,12 +11,13 @@ from torch import Tensor
 from genkt.analysis.collect_outputs import Collector, Features
 from genkt.analysis.probes import probed
 from genkt.config.transfer_settings import TeacherSettings
+from genkt.earlier import as_now
 from genkt.files import read_tensors
 from genkt.io import home_path, reading
 from genkt.models.load import ModelSpec, load_model
 from genkt.report.analyze.analyze_data import WeightedProbe
+from genkt.runs.model_factories import teacher_specs
 from genkt.runs.run_folder import CLAIM, read_claim
-from genkt.runs.session import teacher_specs
 from genkt.types import UserError
 
 _KEY = "weights."
@@ -46,7 +47,8 @@ def read_aft(name: str) -> AftRun | None:
     if not (folder / "run.json").is_file():
         return None
     run = read_claim(folder)
-    method = run["config"].get("method") or {}
+    config = as_now(run["config"])
+    method = config.get("method") or {}
     if method.get("name") != "aft":
         return None
     given = [key for key in run.get("inputs", {}) if key.startswith("teacher ")]
@@ -59,8 +61,8 @@ def read_aft(name: str) -> AftRun | None:
     if not found:
         raise UserError("its mu is no weight a feature (method.mu=diagonal)")
     with reading(folder / CLAIM, "the settings of a run"):
-        settings = TeacherSettings(**run["config"]["teacher"])
-        return AftRun(tuple(teacher_specs(settings)), run["config"]["seed"], tuple(found))
+        settings = TeacherSettings(**config["teacher"])
+        return AftRun(tuple(teacher_specs(settings)), config["seed"], tuple(found))
 
 
 def _weights(path: Path) -> Tensor | None:

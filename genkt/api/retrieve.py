@@ -25,7 +25,6 @@ from genkt.data.splits import Splits
 from genkt.execution.ranks import device_here
 from genkt.execution.tasks import HERE
 from genkt.retrieval.embed import Embedder
-from genkt.retrieval.encoder import EncoderSpec
 from genkt.retrieval.encoders import BackboneEncoder, load_encoder
 from genkt.retrieval.prepare_retrieval import (
     GivenImages,
@@ -125,7 +124,7 @@ def deduplicate(
     loaded = (
         BackboneEncoder(as_backbone(encoder), here)
         if isinstance(encoder, nn.Module)
-        else load_encoder(EncoderSpec(encoder), here)
+        else load_encoder(encoder, device=here)
     )
     embedder = Embedder([loaded], [None], str(store_home(store)), HERE, _SHARD, here, _THREADS)
     with tempfile.TemporaryDirectory(prefix="genkt-") as work:

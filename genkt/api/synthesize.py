@@ -14,7 +14,7 @@ from genkt.generative.completer import ImageCompleter
 from genkt.settings.objects import object_in
 from genkt.synthesis.prepare_synthesis import GivenModels, SynthesizeConfig
 from genkt.synthesis.prepare_synthesis import synthesize as run_synthesis
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.types import UserError
 
 

@@ -44,9 +44,9 @@ def run(words: list[str]) -> None:
 def _task(config: CacheConfig) -> None:
 
     from genkt.disk import cache_home
+    from genkt.runs.model_factories import teacher_specs
     from genkt.runs.pool import build_pool, load_splits, stored_views
-    from genkt.runs.session import teacher_specs
-    from genkt.stages.prepare_teachers import AUTOCAST
+    from genkt.stages.teacher_cache import AUTOCAST
     from genkt.training.teacher_shards import TeacherSource, cache_by_tasks
 
     speaks = processes_of(config.executor).rank == 0

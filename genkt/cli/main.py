@@ -55,7 +55,7 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (2: the user's mistake, told in one line a fault)."""
+    """Run one command; returns the exit code (2: the user's mistake, one line per fault)."""
     if words is None:
         streams.prefer_utf8()
         streams.open_streams()

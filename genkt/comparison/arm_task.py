@@ -11,14 +11,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from genkt.config.set_settings import DiggSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
-from genkt.files import number, read_or_forget, read_signed, write_signed
+from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
-from genkt.runs.run_folder import CLAIM, RunFolder, cell_folder, damaged_files, read_claim
+from genkt.runs.run_folder import CLAIM, RunFolder, read_claim, student_folder
 from genkt.runs.student_files import read_result
-from genkt.types import CellResult, Cost, DamagedError, UserError
+from genkt.types import Cost, DamagedError, StudentResult, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
 """Folders of a comparison: the arms' runs, how each ended, what each said."""
@@ -47,11 +46,8 @@ class ArmTask:
         """A rough measure of its work: images that students train on, and what else costs time."""
         config = self.config
         steps = (config.train.steps or 0) + config.finetune.steps
-        views = config.data.views.num_views
-        made = 0
-        if isinstance(config.transfer_set, DiggSet) and config.reads_transfer_set:
-            made = config.transfer_set.num_images or 0
-            views = config.transfer_set.num_views or views
+        views = config.transfer_set.stored_views or config.data.views.num_views
+        made = config.transfer_set.most_made if config.reads_transfer_set else 0
         a_draw = steps * config.train.batch_size
         return config.draws * (
             a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))
@@ -94,14 +90,14 @@ class ArmTask:
             return False
         return True
 
-    def results(self) -> list[tuple[CellResult, dict[str, Cost]]]:
+    def results(self) -> list[tuple[StudentResult, dict[str, Cost]]]:
         """The figures of its students and what their stages cost, draw after draw.
 
         Raises:
             DamagedError: they are not what was written.
         """
         out, arm = self.folder, self.config.main_arm
-        return [read_result(cell_folder(out, draw, arm)) for draw in range(self.config.draws)]
+        return [read_result(student_folder(out, draw, arm)) for draw in range(self.config.draws)]
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""

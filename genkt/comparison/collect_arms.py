@@ -8,10 +8,9 @@ from typing import Any
 
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
-from genkt.config.set_settings import LabelledSet, MixSet
 from genkt.io import fingerprint, read_json, reading
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
-from genkt.types import CellResult
+from genkt.types import StudentResult
 
 _TEACHER = "teacher_accuracy."
 _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
@@ -61,7 +60,7 @@ def _unequal(
     pairs: Sequence[tuple[ArmTask, ComparedArm]],
     what: str,
     settings: Callable[[ArmTask], dict[str, Any]],
-    value: Callable[[CellResult], str | None],
+    value: Callable[[StudentResult], str | None],
 ) -> list[str]:
     """A warning for the first draw in which arms of equal settings have unequal values."""
     groups: dict[tuple[str, int], dict[str, str]] = {}
@@ -87,7 +86,7 @@ def _teacher_settings(task: ArmTask) -> dict[str, Any]:
             "irf": asdict(config.irf), "how": config.adaptation}  # fmt: skip
 
 
-def _teacher_accuracy(cell: CellResult) -> str | None:
+def _teacher_accuracy(cell: StudentResult) -> str | None:
     found = {key: value for key, value in cell.extras.items() if key.startswith(_TEACHER)}
     return " and ".join(f"{100 * float(found[key]):.2f} %" for key in sorted(found)) or None
 
@@ -96,7 +95,7 @@ def _student_settings(task: ArmTask) -> dict[str, Any]:
     return asdict(task.config.student)
 
 
-def _first_weights(cell: CellResult) -> str | None:
+def _first_weights(cell: StudentResult) -> str | None:
     found = cell.extras.get("first_weights")
     return None if found is None else str(found)[:8]
 
@@ -112,6 +111,5 @@ def _head_untaught(task: ArmTask) -> bool:
     if len(config.methods) != 1 or "logits" in config.needs:
         return False
     method, transfer_set = config.methods[0].name, config.transfer_set
-    mixed_in = isinstance(transfer_set, MixSet) and "labelled" in transfer_set.parts
-    rows = isinstance(transfer_set, LabelledSet) or mixed_in or config.train.labelled_per_batch
-    return method in _NO_LABEL_LOSS or not rows
+    in_set = transfer_set.mixes_in_labelled or not transfer_set.has_images
+    return method in _NO_LABEL_LOSS or not (in_set or config.train.labelled_per_batch)

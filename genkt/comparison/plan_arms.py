@@ -62,7 +62,7 @@ def make_plan(study: StudySettings, settings: Sequence[ArmSettings], home: Path)
     """The transfers to run, arms of equal settings once.
 
     Raises:
-        UserError: arms that do not share label draws and data; one line a fault.
+        UserError: arms that do not share label draws and data; one line per fault.
     """
     by_name = {each.arm.name: each for each in settings}
     if faults := _not_comparable(by_name[study.baseline], settings):

@@ -10,14 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from genkt.comparison.arm_task import ArmTask, differences
-from genkt.comparison.progress import Watch
+from genkt.comparison.watch_arms import Watch
 from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings
 from genkt.files import discard, number, read_or_forget, read_signed, write_signed
 from genkt.generative.generator import load_generator
 from genkt.io import reading
 from genkt.report.compare.compare_data import Work
-from genkt.transfers.own_sets import needed_generators
 from genkt.types import UserError
 
 _WORK = "work.json"
@@ -32,7 +31,7 @@ def changed_tasks(tasks: Sequence[ArmTask], *, overwrite: bool) -> dict[str, lis
     known: dict[str, str] = {}
     found = {}
     for task in tasks:
-        used = needed_generators(task.config) if task.folder.is_dir() else []
+        used = task.config.generators if task.folder.is_dir() else []
         for name in used:
             if name not in known:
                 known[name] = load_generator(name).fingerprint()

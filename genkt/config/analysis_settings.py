@@ -77,7 +77,7 @@ class AnalyzeConfig:
         """Refuse models that are missing, come twice, or are named and not listed.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         faults = []
         if not self.names:

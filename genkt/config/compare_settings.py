@@ -81,7 +81,7 @@ class StudySettings:
         """Refuse arms that cannot be told apart or that are not there.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         refuse(_shape_faults(self) or [*_name_faults(self), *_tuning_faults(self)])
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.settings.faults import Fault
-from genkt.settings.objects import GivenObject, name_in
+from genkt.settings.objects import GivenObject, name_in, object_in
+
+if TYPE_CHECKING:
+    from genkt.data.splits import Splits
 
 Pair = tuple[Factor, Factor]
+
+HeldOut = Literal["test", "validation"]
+"""The parts of the data that nothing is trained on."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,59 @@ class ViewSettings:
 
 
 @dataclass(frozen=True)
-class LabelSettings:
+class LabelSettings(ABC):
     """What every ``data`` group has: which labels are used, and the views."""
 
     labels_per_class: Count | None
     label_fraction: Share | None
     label_list: str | None
     views: ViewSettings
+
+    @abstractmethod
+    def read(self, seed: int) -> Splits:
+        """The data, parts that are missing carved; pictures may still be in two parts.
+
+        Raises:
+            UserError: nothing there, a wrong shape, too many unreadable files.
+        """
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What a report calls the data."""
+
+    @property
+    def built_in(self) -> bool:
+        """Whether genkt draws them itself, in memory."""
+        return False
+
+    @property
+    def in_python(self) -> bool:
+        """Whether an object was given in their place."""
+        return False
+
+    @property
+    def given(self) -> Any:
+        """That object, or None."""
+        return None
+
+    def own_part(self, part: HeldOut) -> str:
+        """How a user gives a part that is there already."""
+        return {"test": "a test folder", "validation": "a val folder"}[part]
+
+    @property
+    def test_was_refused(self) -> bool:
+        """Whether a test part was to be carved, though data with a validation part have none."""
+        return False
+
+
+class Carving(TypedDict):
+    """How parts that are missing are made, and how many files may be left out."""
+
+    test_fraction: float
+    validation_fraction: float
+    seed: int
+    max_skipped: int | float
 
 
 @dataclass(frozen=True)
@@ -66,12 +119,60 @@ class CarvedData(LabelSettings):
     test_fraction: Share
     max_skipped: NotNegative
 
+    @property
+    def title(self) -> str:
+        return "images given in Python" if self.in_python else Path(self.place).resolve().name
+
+    @property
+    def place(self) -> str:
+        """Where the images are.
+
+        Raises:
+            UserError: they were given as an object.
+        """
+        return name_in(self.root)
+
+    @property
+    def in_python(self) -> bool:
+        return isinstance(self.root, GivenObject)
+
+    @property
+    def given(self) -> Any:
+        return object_in(self.root)
+
+    @property
+    def test_was_refused(self) -> bool:
+        return bool(self.test_fraction or not self.validation_fraction)
+
+    def carving(self, seed: int) -> Carving:
+        """What every reader of such data takes; files left out are a share of all, or a count."""
+        most = self.max_skipped if self.max_skipped < 1 else int(self.max_skipped)
+        return {
+            "test_fraction": self.test_fraction,
+            "validation_fraction": self.validation_fraction,
+            "seed": seed,
+            "max_skipped": most,
+        }
+
 
 @dataclass(frozen=True)
 class EmbeddedData(LabelSettings):
     """``data=digits`` and ``data=digits_on_photos``."""
 
     name: Literal["digits", "digits_on_photos"]
+
+    def read(self, seed: int) -> Splits:
+        from genkt.data.builtin.digits import digits, digits_on_photos
+
+        return digits() if self.name == "digits" else digits_on_photos()
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @property
+    def built_in(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -81,6 +182,11 @@ class FolderData(CarvedData):
     name: Literal["folder"]
     unlabelled: list[str]
 
+    def read(self, seed: int) -> Splits:
+        from genkt.readers.folders import read_folder
+
+        return read_folder(self.place, unlabelled=self.unlabelled, **self.carving(seed))
+
 
 @dataclass(frozen=True)
 class TorchvisionData(CarvedData):
@@ -89,6 +195,19 @@ class TorchvisionData(CarvedData):
     name: Literal["torchvision"]
     dataset: str
     download: bool
+
+    def read(self, seed: int) -> Splits:
+        from genkt.readers.torchvision_sets import read_torchvision
+
+        carving = self.carving(seed)
+        return read_torchvision(self.dataset, self.place, download=self.download, **carving)
+
+    @property
+    def title(self) -> str:
+        return self.dataset
+
+    def own_part(self, part: HeldOut) -> str:
+        return f"a data set with a {part} part"
 
 
 @dataclass(frozen=True)
@@ -101,18 +220,23 @@ class SplitListData(CarvedData):
     test: str | None
     unlabelled: list[str]
 
+    def read(self, seed: int) -> Splits:
+        from genkt.readers.split_list import read_split_list
+
+        return read_split_list(
+            self.place,
+            self.train,
+            validation=self.validation,
+            test=self.test,
+            unlabelled=self.unlabelled,
+            **self.carving(seed),
+        )
+
+    def own_part(self, part: HeldOut) -> str:
+        return f"data.{part}=LIST"
+
 
 DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
-
-
-def title_of(data: DataSettings) -> str:
-    """What reports call the data."""
-    if isinstance(data, TorchvisionData):
-        return data.dataset
-    if isinstance(data, EmbeddedData):
-        return data.name
-    given = isinstance(data.root, GivenObject)
-    return "images given in Python" if given else Path(name_in(data.root)).resolve().name
 
 
 def label_faults(data: DataSettings) -> list[Fault]:

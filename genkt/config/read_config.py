@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from genkt.config.world_faults import world_faults
+from genkt.earlier import new_key
 from genkt.io import did_you_mean
 from genkt.settings.assignments import Said
 from genkt.settings.compose import compose
-from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.faults import Fault, SettingsError, refuse, renamed
 from genkt.settings.objects import missing_objects
 from genkt.settings.schema import parse
 from genkt.settings.words import Words, sort_words
@@ -73,7 +74,8 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
             group = group.get(name) if isinstance(group.get(name), dict) else {}
         if last not in group:
             text = f"unknown setting.{did_you_mean(last, group)}"
-            raise SettingsError([Fault(key, text, "unknown")])
+            new = new_key(key)
+            raise SettingsError([renamed(key, new) if new else Fault(key, text, "unknown")])
         group[last] = value
     faults: list[Fault] = []
     changed = parse(type(config), plain, "", faults)

@@ -1,30 +1,22 @@
-"""Typed settings of recipes: lists of stages in YAML, ``configs/recipe``.
-
-Whatever a stage does not say is as the run says: ``train`` for distillation, ``finetune`` for
-stages on labels, ``method``, ``teacher.adapt``.
-"""
+"""Typed settings of recipes: ``configs/recipe``; what a run asks, each kind answers itself."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from genkt.methods.build import MethodChoice
-from genkt.settings.bounds import BatchSize, Count, CountOrNone, Factor, Rate, Repeats, Width
-from genkt.settings.faults import Fault, SettingsError, refuse
-from genkt.training.train_settings import OptimizerName, TrainSettings
+from genkt.config.irf_settings import BASELINE, IRF_SETTINGS, same_training
+from genkt.config.stage_settings import Adaptation, DistilStage, StageSettings, TrainingStage
+from genkt.settings.bounds import BatchSize, Count, Rate
+from genkt.settings.faults import Fault, refuse
+from genkt.training.train_settings import TrainSettings
 from genkt.types import Range
 
-BASELINE = "stl"
-"""The arm of plain fine-tuning."""
-
-Adaptation = Literal["auto", "none", "linear_probe", "fine_tune", "better", "irf"]
-"""What is done to a teacher on the few labels; "better": linear probe or fine-tuning, whichever
-has the higher validation accuracy; "auto": a linear probe where a method needs logits."""
-
 IrfArm = Literal["linear_probe", "lp_ft", "rec_rec", "rec_rec_on_rec", "mixed", "mixed_mixed"]
-"""See ``genkt.stages.irf.SETTINGS``."""
+"""See ``IRF_SETTINGS``."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _TAKEN_BY_RUN = re.compile(
@@ -35,165 +27,95 @@ _TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+")
 """What stands beside the students in the folder of a draw."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdaptStage:
-    """``do: adapt``: the teachers meet the labels.
+class Recipe(ABC):
+    """How the students of a run are trained; a recipe without teachers says so by what it lacks."""
 
-    Args:
-        how: None: as ``teacher.adapt``.
-    """
+    name: str
 
-    do: Literal["adapt"]
-    how: Adaptation | None = None
+    @abstractmethod
+    def main_arm(self, method: str) -> str:
+        """The arm whose student is exported.
 
+        Args:
+            method: name of the run's.
+        """
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingStage:
-    """What every stage that trains the student may say; None: as the run's settings."""
+    @abstractmethod
+    def batch_sizes(
+        self, train: TrainSettings, *, baseline: bool, stages: bool
+    ) -> list[tuple[str, int]]:
+        """The rows of a step of every training that batch norm learns in, by their settings.
 
-    steps: CountOrNone | None = None
-    epochs: Rate | None = None
-    batch_size: BatchSize | None = None
-    lr: Rate | None = None
-    optimizer: OptimizerName | None = None
-    weight_decay: Rate | None = None
+        Args:
+            baseline: the run trains one.  stages: it trains by the recipe's own stages.
+        """
 
-    def __post_init__(self) -> None:
-        """Refuse two lengths. Raises: UserError."""
-        if self.steps is not None and self.epochs is not None:
-            text = f"expected one of them, got {self.steps} and {self.epochs:g}"
-            raise SettingsError([Fault("steps", text, "together", also=("epochs",))])
+    @abstractmethod
+    def shortened(self, steps: int) -> Self:
+        """The same with at most so many steps of a student's training."""
 
-    def settings(self, base: TrainSettings) -> TrainSettings:
-        """``base`` with what the stage says; epochs take the place of steps."""
-        names = ("steps", "epochs", "batch_size", "lr", "optimizer", "weight_decay")
-        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.epochs is not None and self.steps is None:
-            changes["steps"] = None
-        return replace(base, **changes)
+    @abstractmethod
+    def in_small(self, batch_size: int, num_labelled: int) -> Self:
+        """The same in the fewest steps, on a handful of images.
 
+        Args:
+            num_labelled: labelled rows of a batch, at most.
+        """
 
-@dataclass(frozen=True, kw_only=True)
-class DistilStage(TrainingStage):
-    """``do: distil``: teachers teach the student.
+    @property
+    def other_arms(self) -> list[str]:
+        """What is trained beside the baseline and the main arm."""
+        return []
 
-    Args:
-        method: None: the run's.
-        images: ``all``, or the ``labelled`` ones alone.
-        teachers: all at once; ``in_turn``: one after the other, the student of one is the frozen
-            student of the next; or which ones, counted from 0.
-        labelled_per_batch: labelled rows of a step.
-    """
+    @property
+    def trained(self) -> Mapping[str, TrainingStage]:
+        """The stages that train the student, by name."""
+        return {}
 
-    do: Literal["distil"]
-    method: MethodChoice | None = None
-    images: Literal["all", "labelled"] = "all"
-    teachers: Literal["all", "in_turn"] | list[Annotated[int, Range(0, 1000)]] = "all"
-    labelled_per_batch: Annotated[int, Range(0, 2**20)] | None = None
+    @property
+    def distils(self) -> dict[str, DistilStage]:
+        """Those in which teachers teach."""
+        return {}
 
-    def settings(self, base: TrainSettings) -> TrainSettings:
-        """``base`` with what the stage says."""
-        found = super().settings(base)
-        if self.labelled_per_batch is None:
-            return found
-        return replace(found, labelled_per_batch=self.labelled_per_batch)
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """How its own stage adapts the teachers; None: as ``teacher.adapt``."""
+        return None
 
+    @property
+    def reads_transfer_set(self) -> bool:
+        """Whether a stage trains on transfer images."""
+        return False
 
-@dataclass(frozen=True, kw_only=True)
-class SoupStage(DistilStage):
-    """``do: soup``: a copy of the student learns from each teacher; their weights are averaged."""
+    @property
+    def upstream_images(self) -> str | None:
+        """Where images are that the student was pretrained on; None: nothing compares with them."""
+        return None
 
-    do: Literal["soup"]  # type: ignore[assignment]
+    @property
+    def most_compared(self) -> int:
+        """Images of each set that are compared, at most."""
+        return 0
 
+    def trained_as(self, arm: str) -> str:
+        """The arm whose student another one takes over; itself where it trains its own."""
+        return arm
 
-@dataclass(frozen=True, kw_only=True)
-class FinetuneStage(TrainingStage):
-    """``do: finetune``: everything learns from the labels.
+    def tests_on_reconstructions(self, arms: Sequence[str]) -> bool:
+        """Whether the student of one of these arms is tested on re-represented images."""
+        return False
 
-    Args:
-        how: None: as ``finetune.recipe``.
-    """
+    def re_represents(self, finetune_recipe: str) -> bool:
+        """Whether something trains on re-represented images.
 
-    do: Literal["finetune"]
-    how: Literal["fine_tune", "irf"] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearProbeStage(TrainingStage):
-    """``do: linear_probe``: the classifier alone learns from the labels."""
-
-    do: Literal["linear_probe"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PseudoLabelStage(TrainingStage):
-    """``do: pseudo_label``: the student's own sure answers on transfer images become labels.
-
-    Args:
-        rounds: how often they are answered anew; ``steps`` and ``epochs`` are those of one round.
-        threshold: least probability of an answer that counts.
-        restart: every round trains the student as it was before the stage; else the rounds go on
-            from one another.
-    """
-
-    do: Literal["pseudo_label"]
-    rounds: Repeats
-    threshold: Annotated[float, Range(0, 1)]
-    restart: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelfSupervisedStage(TrainingStage):
-    """``do: self_supervised``: the student's backbone learns from images without any label.
-
-    Other settings of the views are those of ``data.views``. ``batch_size`` counts views.
-
-    Args:
-        objective: simclr.
-        temperature: of the similarities.
-        projection: width of the vectors that are compared.
-        crop_scale: lowest and highest share of the picture's area that a view keeps; None: as
-            ``data.views``.
-        color_jitter: strength of random brightness, contrast, saturation and hue; 0: none.
-    """
-
-    do: Literal["self_supervised"]
-    objective: Literal["simclr"]
-    temperature: Annotated[float, Range(0.01, 1000)]
-    projection: Width
-    crop_scale: tuple[Factor, Factor] | None
-    color_jitter: Annotated[float, Range(0, 1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainStage(TrainingStage):
-    """``do: pretrain``: the student's backbone learns the classes of another labelled set.
-
-    Args:
-        source: ``glyphs`` (drawn, built in), a folder with one folder a class, or any other place
-            of labelled images.
-        num_images: of the source, at most.
-    """
-
-    do: Literal["pretrain"]
-    source: str
-    num_images: Count
-
-
-StageSettings = (
-    AdaptStage
-    | DistilStage
-    | SoupStage
-    | FinetuneStage
-    | LinearProbeStage
-    | PseudoLabelStage
-    | SelfSupervisedStage
-    | PretrainStage
-)
+        Args:
+            finetune_recipe: of the run, for stages that say nothing else.
+        """
+        return False
 
 
 @dataclass(frozen=True)
-class StagedRecipe:
+class StagedRecipe(Recipe):
     """A list of stages, in order.
 
     Args:
@@ -208,7 +130,7 @@ class StagedRecipe:
         """Refuse what cannot be a list of stages.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         faults = [
             Fault(
@@ -232,7 +154,7 @@ class StagedRecipe:
             faults.append(Fault("name", text))
         if not self.trained:
             faults.append(Fault("stages", "expected at least one stage that trains the student"))
-        adapted = [name for name, stage in self.stages.items() if isinstance(stage, AdaptStage)]
+        adapted = [name for name, stage in self.stages.items() if stage.adapts]
         if len(adapted) > 1:
             text = f"expected at most one that adapts, got {', '.join(adapted)}"
             faults.append(Fault("stages", text))
@@ -241,49 +163,54 @@ class StagedRecipe:
             faults.append(Fault("name", text))
         refuse(faults)
 
-    @property
-    def trained(self) -> dict[str, TrainingStage]:
-        """The stages that train the student."""
-        return {
-            name: stage for name, stage in self.stages.items() if isinstance(stage, TrainingStage)
-        }
+    def main_arm(self, method: str) -> str:
+        return method if self.name == "distil" else self.name
+
+    def batch_sizes(
+        self, train: TrainSettings, *, baseline: bool, stages: bool
+    ) -> list[tuple[str, int]]:
+        found = [("train.batch_size", train.batch_size)] if baseline else []
+        return found + [
+            (f"{stage.batch_key(name)}.batch_size", stage.settings(train).batch_size)
+            for name, stage in self.trained.items()
+            if stages and stage.moves_batch_norm
+        ]
+
+    def shortened(self, steps: int) -> Self:
+        return self._each(lambda stage: stage.shortened(steps))
+
+    def in_small(self, batch_size: int, num_labelled: int) -> Self:
+        return self._each(lambda stage: stage.shortened(1).in_small(batch_size, num_labelled))
+
+    def _each(self, change: Callable[[StageSettings], StageSettings]) -> Self:
+        stages = {name: change(stage) for name, stage in self.stages.items()}
+        return replace(self, stages=stages)
 
     @property
-    def adaptation(self) -> Adaptation | None:
-        """How its own stage adapts the teachers; None: as ``teacher.adapt``."""
-        own = [stage.how for stage in self.stages.values() if isinstance(stage, AdaptStage)]
-        return own[0] if own else None
+    def trained(self) -> dict[str, TrainingStage]:
+        each = ((name, stage.training) for name, stage in self.stages.items())
+        return {name: stage for name, stage in each if stage is not None}
 
     @property
     def distils(self) -> dict[str, DistilStage]:
-        """The stages in which teachers teach."""
-        return {
-            name: stage for name, stage in self.stages.items() if isinstance(stage, DistilStage)
-        }
+        each = ((name, stage.distillation) for name, stage in self.stages.items())
+        return {name: stage for name, stage in each if stage is not None}
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        own = (stage.adaptation for stage in self.stages.values())
+        return next((how for how in own if how is not None), None)
 
     @property
     def reads_transfer_set(self) -> bool:
-        """Whether a stage trains on transfer images."""
-        kinds = (PseudoLabelStage, SelfSupervisedStage)
-        return any(
-            isinstance(stage, kinds) or (isinstance(stage, DistilStage) and stage.images == "all")
-            for stage in self.stages.values()
-        )
+        return any(stage.reads_transfer_set for stage in self.stages.values())
 
-    def shortened(self, steps: int) -> StagedRecipe:
-        """The same with at most so many steps a stage."""
-
-        def short(stage: StageSettings) -> StageSettings:
-            if not isinstance(stage, TrainingStage) or (stage.steps is None and not stage.epochs):
-                return stage
-            fewer = steps if stage.steps is None else min(steps, stage.steps)
-            return replace(stage, steps=fewer, epochs=None)
-
-        return replace(self, stages={name: short(stage) for name, stage in self.stages.items()})
+    def re_represents(self, finetune_recipe: str) -> bool:
+        return any(stage.re_represents(finetune_recipe) for stage in self.stages.values())
 
 
 @dataclass(frozen=True)
-class IrfRecipe:
+class IrfRecipe(Recipe):
     """``recipe=irf``: a pretrained student is transferred by re-represented images.
 
     Args:
@@ -302,6 +229,42 @@ class IrfRecipe:
     batch_size: BatchSize
     upstream: str | None
     num_frechet: Annotated[int, Range(2, 10**9)]
+
+    def main_arm(self, method: str) -> str:
+        return self.name
+
+    def batch_sizes(
+        self, train: TrainSettings, *, baseline: bool, stages: bool
+    ) -> list[tuple[str, int]]:
+        return [("recipe.batch_size", self.batch_size)]
+
+    def shortened(self, steps: int) -> Self:
+        return replace(self, steps=min(steps, self.steps))
+
+    def in_small(self, batch_size: int, num_labelled: int) -> Self:
+        few = replace(self, batch_size=batch_size, upstream=None, num_frechet=batch_size)
+        return replace(few, steps=2)
+
+    @property
+    def other_arms(self) -> list[str]:
+        return list(self.arms)
+
+    @property
+    def upstream_images(self) -> str | None:
+        return self.upstream
+
+    @property
+    def most_compared(self) -> int:
+        return self.num_frechet
+
+    def trained_as(self, arm: str) -> str:
+        return same_training(arm)
+
+    def tests_on_reconstructions(self, arms: Sequence[str]) -> bool:
+        return any(IRF_SETTINGS[arm].test_on == "reconstructions" for arm in arms)
+
+    def re_represents(self, finetune_recipe: str) -> bool:
+        return True
 
 
 RecipeSettings = IrfRecipe | StagedRecipe

@@ -49,7 +49,7 @@ class EncoderSettings:
         """Refuse lists that do not fit.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         refuse_overlay(self.transform)
         names, faults = self.names, []
@@ -183,7 +183,7 @@ class SearchSettings:
         """Refuse settings that do not go together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         if (self.num_images is None) == (self.multiplier is None):
             text = "expected a number here or in multiplier, one of the two"

@@ -7,26 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from genkt.config.data_settings import DataSettings, label_faults
-from genkt.config.recipe_settings import (
-    BASELINE,
-    Adaptation,
-    DistilStage,
-    FinetuneStage,
-    IrfRecipe,
-    PseudoLabelStage,
-    RecipeSettings,
-    SoupStage,
-    StagedRecipe,
-    TrainingStage,
-)
+from genkt.config.irf_settings import BASELINE
+from genkt.config.recipe_settings import RecipeSettings
 from genkt.config.set_settings import LabelledSet, TransferSettings
+from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
 from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS, MethodChoice
 from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
-from genkt.settings.objects import GivenObject
+from genkt.settings.objects import GivenObject, places_in
 from genkt.training.train_settings import TrainSettings
 
 
@@ -80,6 +71,20 @@ class TeacherSettings:
         """Every teacher's name, or the module."""
         return list(self.model) if isinstance(self.model, list) else [self.model]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the models, one or several.
+
+        Raises:
+            UserError: modules were given.
+        """
+        return places_in(self.models)
+
+    @property
+    def weights_files(self) -> list[str | None]:
+        """The files of their weights: one for all, or one a model."""
+        return self.weights if isinstance(self.weights, list) else [self.weights]
+
     def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """The arguments of each of the named models.
 
@@ -88,7 +93,7 @@ class TeacherSettings:
         """
         given = self.args if isinstance(self.args, list) else [self.args] * len(names)
         if len(given) != len(names):
-            text = f"expected {len(names)} mappings, one a model, got {len(given)}"
+            text = f"expected {len(names)} mappings, one per model, got {len(given)}"
             raise SettingsError([Fault("teacher.args", text)])
         return given
 
@@ -155,7 +160,7 @@ class TransferConfig:
         """Refuse settings that are right one by one, but not together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         faults = label_faults(self.data) + _stage_faults(self)
         if self.executor.name == "ray":
@@ -166,21 +171,23 @@ class TransferConfig:
     @property
     def main_arm(self) -> str:
         """The arm whose student is exported: the method's name for ``recipe=distil``."""
-        return self.method.name if self.recipe.name == "distil" else self.recipe.name
+        return self.recipe.main_arm(self.method.name)
 
     @property
     def arms(self) -> list[str]:
         """All arms of the run: the baseline first, the one to export last."""
-        others = self.recipe.arms if isinstance(self.recipe, IrfRecipe) else []
         first = [BASELINE] if self.baseline else []
-        return list(dict.fromkeys([*first, *others, self.main_arm]))
+        return list(dict.fromkeys([*first, *self.recipe.other_arms, self.main_arm]))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain fine-tuning is the method, so that no stage of the recipe is run."""
+        return self.main_arm == BASELINE
 
     @property
     def distil_stages(self) -> dict[str, DistilStage]:
         """Where a method teaches: nowhere in plain fine-tuning and ``recipe=irf``."""
-        if isinstance(self.recipe, IrfRecipe) or self.main_arm == BASELINE:
-            return {}
-        return self.recipe.distils
+        return {} if self.is_plain else self.recipe.distils
 
     @property
     def methods(self) -> list[MethodOptions]:
@@ -195,34 +202,49 @@ class TransferConfig:
     @property
     def adaptation(self) -> Adaptation:
         """What is done to the teachers on the few labels; never "auto"."""
-        own = None if isinstance(self.recipe, IrfRecipe) else self.recipe.adaptation
-        how = own or self.teacher.adapt
+        how = self.recipe.adaptation or self.teacher.adapt
         if how != "auto":
             return how
         return "linear_probe" if "logits" in self.needs else "none"
 
     @property
+    def adapts_by_training(self) -> bool:
+        """Whether teachers are trained on the labels, and so differ from draw to draw."""
+        return self.adaptation in ("fine_tune", "better", "irf")
+
+    @property
     def reads_transfer_set(self) -> bool:
         """Whether some student is trained on transfer images."""
-        if isinstance(self.recipe, IrfRecipe) or self.main_arm == BASELINE:
-            return False
-        return self.recipe.reads_transfer_set
+        return not self.is_plain and self.recipe.reads_transfer_set
 
     @property
     def read_set(self) -> TransferSettings:
         """The transfer set that a run opens: none where no stage can read it."""
-        if isinstance(self.recipe, IrfRecipe) or not self.recipe.reads_transfer_set:
-            return LabelledSet("labelled")
-        return self.transfer_set
+        return self.transfer_set if self.recipe.reads_transfer_set else LabelledSet("labelled")
 
     @property
     def re_represents(self) -> bool:
         """Whether some stage trains on re-represented images."""
-        if isinstance(self.recipe, IrfRecipe):
-            return True
-        stages = [s for s in self.recipe.stages.values() if isinstance(s, FinetuneStage)]
-        tuned = [stage.how or self.finetune.recipe for stage in stages]
-        return self.adaptation == "irf" or "irf" in tuned
+        return self.adaptation == "irf" or self.recipe.re_represents(self.finetune.recipe)
+
+    @property
+    def batch_sizes(self) -> list[tuple[str, int]]:
+        """The rows of a step of every training of a student that batch norm learns in."""
+        return self.recipe.batch_sizes(
+            self.train, baseline=BASELINE in self.arms, stages=not self.is_plain
+        )
+
+    @property
+    def weights_files(self) -> list[str | None]:
+        """The files of weights that are named: the student's, then the teachers'."""
+        return [self.student.weights, *self.teacher.weights_files]
+
+    @property
+    def generators(self) -> list[str]:
+        """The generators of a run, each once."""
+        names = [self.irf.generator] if self.re_represents else []
+        names += self.transfer_set.generators if self.reads_transfer_set else []
+        return list(dict.fromkeys(names))
 
 
 def _stage_faults(config: TransferConfig) -> list[Fault]:
@@ -238,9 +260,8 @@ def _stage_faults(config: TransferConfig) -> list[Fault]:
             "train.steps=null counts in epochs, train.epochs=null in steps"
         )
         faults.append(Fault("train.steps", text, "together", also=("train.epochs",)))
-    if isinstance(config.recipe, StagedRecipe) and config.main_arm != BASELINE:
-        for name, stage in config.recipe.trained.items():
-            faults += _row_faults(config, name, stage)
+    for name, stage in config.recipe.trained.items() if not config.is_plain else ():
+        faults += _row_faults(config, name, stage)
     for name, stage in config.distil_stages.items():
         faults += _distil_faults(config, name, stage)
     return faults
@@ -251,47 +272,36 @@ def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list
     settings = stage.settings(config.train)
     count, size = settings.labelled_per_batch, settings.batch_size
     mixes = _mixes(config, stage)
-    if not _may_mix(stage) or count < size or (count == size and not mixes):
+    if not stage.mixes_in_labels or count < size or (count == size and not mixes):
         return []
-    own = f"recipe.stages.{name}"
-    count_key = own if getattr(stage, "labelled_per_batch", None) is not None else "train"
-    size_key = "train" if stage.batch_size is None else own
     room = "less than" if mixes else "at most"
     text = (
-        f"expected {room} {size_key}.batch_size ({size}), got {count}; the rest of a batch are "
-        "transfer images"
+        f"expected {room} {stage.batch_key(name)}.batch_size ({size}), got {count}; the rest of a "
+        "batch are transfer images"
     )
-    return [Fault(f"{count_key}.labelled_per_batch", text, "together")]
+    return [Fault(f"{stage.labelled_key(name)}.labelled_per_batch", text, "together")]
 
 
 def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
     """Whether labelled and transfer images share the batches of a stage."""
-    return _may_mix(stage) and not isinstance(config.transfer_set, LabelledSet)
-
-
-def _may_mix(stage: TrainingStage) -> bool:
-    """The same, were there transfer images."""
-    if isinstance(stage, DistilStage):
-        return stage.images == "all"
-    return isinstance(stage, PseudoLabelStage)
+    return stage.mixes_in_labels and config.transfer_set.has_images
 
 
 def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[Fault]:
     """What does not fit in one stage in which a method teaches."""
     method, settings, faults = stage.method or config.method, stage.settings(config.train), []
-    key = "train" if stage.labelled_per_batch is None else f"recipe.stages.{name}"
     unlabelled = _mixes(config, stage) and not settings.labelled_per_batch
     if unlabelled and (why := method.needs_labels):
         text = f"{why} reads labelled rows of every batch, got 0 of them"
-        faults.append(Fault(f"{key}.labelled_per_batch", text, "together"))
+        key = f"{stage.labelled_key(name)}.labelled_per_batch"
+        faults.append(Fault(key, text, "together"))
     if method.weight_rule is not None and config.train.ema is not None:
         text = (
             f"method {method.name} averages the weights by its own rule; expected null, "
             f"got {config.train.ema:g}"
         )
         faults.append(Fault("train.ema", text, "together"))
-    one_by_one = isinstance(stage, SoupStage) or stage.teachers == "in_turn"
-    if one_by_one and not METHODS[method.name].needs:
+    if stage.one_by_one and not METHODS[method.name].needs:
         text = (
             f"method {method.name} reads no teacher, so there is none to learn from one by one; "
             "take another method, or do=distil with teachers=all"

@@ -52,12 +52,12 @@ def class_name(value: Any) -> str:
             raise ValueError("a number with a fraction, expected a name or a whole number")
         value = int(value)
     if isinstance(value, (list, tuple)) and value:
-        raise ValueError("several classes, expected one an image")
+        raise ValueError("several classes, expected one per image")
     if not isinstance(value, (str, int)):
         raise ValueError(f"a {type(value).__name__}, expected a name or a whole number")
     name = class_of_text(str(value))
     if len(name.splitlines()) > 1:
-        raise ValueError("several lines, expected one class an image")
+        raise ValueError("several lines, expected one class per image")
     return "" if name == "-1" else name
 
 
@@ -124,7 +124,7 @@ def several_classes(names: Iterable[str]) -> dict[str, str]:
         for mark, enough in (("|", any), (";", all), (",", all)):
             parts = [part for each in name.split(mark) if (part := each.strip())]
             if len(parts) > 1 and enough(part in known for part in parts):
-                found[name] = f"'{name}' names {len(parts)} classes, expected one an image"
+                found[name] = f"'{name}' names {len(parts)} classes, expected one per image"
     return found
 
 

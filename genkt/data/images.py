@@ -109,15 +109,15 @@ class ImageSet:
         size = (len(self.ids),)
         if self.labels.shape != size or self.items.shape != size:
             raise UserError(
-                f"expected one label and one item for each of {len(self.ids)} ids, came labels of "
+                f"expected one label and one item for each of {len(self.ids)} ids, got labels of "
                 f"shape {self.labels.shape} and items of shape {self.items.shape}"
             )
         if len(set(self.classes)) < len(self.classes):
-            raise UserError(f"class names must differ, came {', '.join(self.classes)}")
+            raise UserError(f"class names must differ, got {', '.join(self.classes)}")
         wrong = (self.labels < UNLABELLED) | (self.labels >= len(self.classes))
         if wrong.any():
             raise UserError(
-                f"expected labels from {UNLABELLED} (unlabelled) to {len(self.classes) - 1}, came "
+                f"expected labels from {UNLABELLED} (unlabelled) to {len(self.classes) - 1}, got "
                 f"{self.labels[wrong][0]} for {self.ids[int(wrong.argmax())]}"
             )
 
@@ -177,12 +177,12 @@ class ImageSet:
         chosen = np.asarray(indices)
         if chosen.dtype == np.bool_:
             if chosen.shape != (len(self),):
-                raise IndexError(f"expected {len(self)} booleans, came shape {chosen.shape}")
+                raise IndexError(f"expected {len(self)} booleans, got shape {chosen.shape}")
             chosen = np.flatnonzero(chosen)
         elif not chosen.size:
             chosen = chosen.astype(np.int64)  # numpy takes [] for floats
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
-            raise IndexError(f"expected indices from 0 to {len(self) - 1}, came {chosen.tolist()}")
+            raise IndexError(f"expected indices from 0 to {len(self) - 1}, got {chosen.tolist()}")
         ids = [self.ids[index] for index in chosen.tolist()]
         return ImageSet(
             ids, self.labels[chosen], self.classes, self.items[chosen], self.open_item, self.skipped
@@ -213,7 +213,7 @@ def concat(*sets: ImageSet) -> ImageSet:
     for classes in named[1:]:
         if classes != named[0]:
             raise UserError(
-                "the sets to join must have the same classes in the same order, came "
+                "the sets to join must have the same classes in the same order, got "
                 f"{_shown(named[0])} and {_shown(classes)}"
             )
     openers = tuple({id(images.open_item): images.open_item for images in sets}.values())
@@ -261,7 +261,7 @@ def from_arrays(
     if images.dtype != np.uint8 or not (images.ndim == 3 or colour):
         raise UserError(
             f"{prefix}: expected uint8 images [N, H, W] or [N, H, W, 3], "
-            f"came {images.dtype} {list(images.shape)}"
+            f"got {images.dtype} {list(images.shape)}"
         )
     shape = str(images.shape[1:]).encode()
     ids = [

@@ -172,7 +172,7 @@ def draw_labels(
     if len(given) > 1:
         raise UserError(
             "choose labels by one of per_class, fraction and list_file, "
-            f"came per_class={per_class}, fraction={fraction}, list_file={list_file}"
+            f"got per_class={per_class}, fraction={fraction}, list_file={list_file}"
         )
     if list_file is not None:
         return _divide(images, _read_list(images, home_path(list_file)))

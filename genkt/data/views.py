@@ -298,7 +298,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
     Args:
         images: N samples.
         spec: the views.
-        transforms: one a model (student first, then each teacher).
+        transforms: one per model (student first, then each teacher).
         memory_bytes: pictures are kept up to this many bytes, all worker processes together, so
             that an epoch over a small set costs no decoding: rendered ones, or decoded ones where
             views are fresh. Each worker process keeps its own.

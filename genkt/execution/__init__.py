@@ -1,1 +1,5 @@
 """Work cut into shard tasks, and what runs them: this process, a pool, launched ranks, Ray."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ logger = logging.getLogger("genkt")
 MOST_DEATHS = 3
 """A task is not run again once so many processes have died of it."""
 
+_QUIET_SECONDS = 5.0  # whoever follows the progress hears from it at least so often
 _GRACE_SECONDS = 30.0  # a training ends its step and saves its state
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy locks, threads and GPU state
 
@@ -84,7 +86,10 @@ class _Pool:
             self.workers.append(self._started(number))
             self._give(number)
         while busy := {w.connection: n for n, w in enumerate(self.workers) if w.task is not None}:
-            for connection in wait(list(busy)):
+            heard = wait(list(busy), _QUIET_SECONDS)
+            if not heard:
+                self.progress(0)
+            for connection in heard:
                 assert isinstance(connection, Connection)
                 self._hear(busy[connection])
 
@@ -170,6 +175,7 @@ def _ended(workers: list[_Worker]) -> Iterator[None]:
 def _work(connection: Connection, number: int, num_threads: int, method: str) -> None:
     """A worker: run what comes, say how far it is, until the pool hangs up."""
     as_worker()
+    _end_with_parent()
     # It starts processes as the command does: the locks of spawned ones would outlive a kill.
     multiprocessing.set_start_method(method, force=True)
     os.environ["LOCAL_RANK"] = str(number)  # which GPU is this worker's
@@ -183,6 +189,21 @@ def _work(connection: Connection, number: int, num_threads: int, method: str) ->
                 _do(connection, connection.recv())
     except Stopped as stopped:  # the stack is unwound: temporary files are removed
         sys.exit(stopped.exit_code)
+
+
+def _end_with_parent() -> None:
+    """Have this process stop, as the pool stops it, once the pool's own process was killed.
+
+    Else it would go on until it has something to tell: a training at the end of its student.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _do(connection: Connection, task: ShardTask) -> None:

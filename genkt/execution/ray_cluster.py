@@ -19,6 +19,8 @@ MOST_DEATHS = 5
 
 _LEAST_AHEAD = 8
 _KNOCK_SECONDS = 10.0
+_QUIET_SECONDS = 5.0
+"""Whoever follows the progress hears from it at least so often."""
 
 
 def run_on_ray(
@@ -48,7 +50,8 @@ def run_on_ray(
                 while waiting and len(running) < most:
                     task = waiting.pop()
                     running[remote.remote(task, os.getcwd())] = task
-                for done in ray.wait(list(running))[0]:
+                progress(0)
+                for done in ray.wait(list(running), timeout=_QUIET_SECONDS)[0]:
                     _raise_from(ray, done, running[done])
                     progress(running.pop(done).size)
         finally:

@@ -6,8 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from genkt.execution.process_pool import run_in_pool
 from genkt.execution.ranks import Processes
 from genkt.execution.ray_cluster import run_on_ray
@@ -18,6 +16,7 @@ from genkt.execution.tasks import (
     processes_of,
     run_task,
 )
+from genkt.progress import Reporter
 from genkt.types import UserError
 
 logger = logging.getLogger("genkt")
@@ -41,12 +40,12 @@ def run_tasks(
     Args:
         tasks: the same list in every process of a launch, whatever is done of it.
         settings: who runs them.
-        description: of the bar.
+        description: what the work is called.
         processes: that share the tasks, rank r taking r, r + world_size, ...; None: as
             ``processes_of`` finds them.
         on_gpu: tasks compute on a GPU where there is one: a pool has a worker a GPU by default,
             Ray gives each task one.
-        progress: show a bar where standard error is a terminal.
+        progress: tell how far the work is.
 
     Raises:
         UserError: no Ray, or a task whose process died again and again.
@@ -54,17 +53,17 @@ def run_tasks(
     """
     processes = processes or processes_of(settings)
     mine = [task for task in tasks[processes.rank :: processes.world_size] if not task.is_done()]
-    with tqdm(
-        total=sum(task.size for task in mine), desc=description, unit="img",
-        disable=None if progress and processes.rank == 0 else True,
-    ) as bar:  # fmt: skip
+    with Reporter(
+        sum(task.size for task in mine), description, announced=True,
+        shown=progress and processes.rank == 0,
+    ) as reporter:  # fmt: skip
         if settings.name == "pool":
-            run_in_pool(mine, settings.num_workers, bar.update, on_gpu=on_gpu)
+            run_in_pool(mine, settings.num_workers, reporter.advance, on_gpu=on_gpu)
         elif settings.name == "ray":
-            run_on_ray(mine, settings, bar.update, on_gpu=on_gpu)
+            run_on_ray(mine, settings, reporter.advance, on_gpu=on_gpu)
         else:
             for task in mine:
-                run_task(task, bar.update)
+                run_task(task, reporter.advance)
     _wait(mine, _SEEN_SECONDS)
     _wait(tasks, None)
 

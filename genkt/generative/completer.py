@@ -13,7 +13,7 @@ from genkt.generative.decoding.sampling import Sampling
 from genkt.types import Range
 
 Seeds = Sequence[Sequence[int]]
-"""One seed a picture and sample: ``seeds[b][s]``; every picture has the same number."""
+"""One seed per picture and sample: ``seeds[b][s]``; every picture has the same number."""
 
 
 @dataclass(frozen=True)

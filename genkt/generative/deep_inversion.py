@@ -254,7 +254,7 @@ def _check(teacher: Backbone, labels: Tensor, seeds: Sequence[int]) -> None:
             f"labels: expected whole numbers [B], got {labels.dtype} {list(labels.shape)}"
         )
     if len(seeds) != len(labels):
-        raise UserError(f"seeds: expected {len(labels)}, one a label, got {len(seeds)}")
+        raise UserError(f"seeds: expected {len(labels)}, one per label, got {len(seeds)}")
     wrong = sorted(set(labels.tolist()) - set(range(teacher.num_classes)))
     if wrong:
         raise UserError(

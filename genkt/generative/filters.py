@@ -1,6 +1,6 @@
 """Which synthesized samples to keep, and how different they are from each other.
 
-Filters take one row a sample and return bool [N]. Nothing here runs a network: probabilities and
+Filters take one row per sample and return bool [N]. Nothing here runs a network: probabilities and
 features come from the foundation model, or from any other.
 """
 
@@ -117,7 +117,7 @@ def diversity(features: Tensor, sources: Sequence[str], tokens: Tensor | None = 
     counts = {"sources": len(sources), **({} if tokens is None else {"tokens": len(tokens)})}
     for name, count in counts.items():
         if count != len(rows):
-            raise UserError(f"diversity: expected {len(rows)} {name}, one a sample, got {count}")
+            raise UserError(f"diversity: expected {len(rows)} {name}, one per sample, got {count}")
     if not len(rows):
         raise UserError("diversity: expected at least one sample, got none")
     names = {name: index for index, name in enumerate(dict.fromkeys(sources))}

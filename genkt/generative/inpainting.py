@@ -122,7 +122,7 @@ class Inpainter:
         """
         check_masks(masks, images)
         if len(seeds) != len(images):
-            raise UserError(f"seeds: expected {len(images)}, one row a picture, got {len(seeds)}")
+            raise UserError(f"seeds: expected {len(images)}, one row per picture, got {len(seeds)}")
         images, masks = images.cpu(), masks.cpu()
         drawn = torch.stack([
             torch.stack([self._draw(image, mask, seed) for seed in row])

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genkt.files import require_sealed, sealed_folder
 from genkt.generative.completer import Seeds
 from genkt.generative.decoding.decoder import Decoder, Precision
 from genkt.generative.decoding.sampling import Sampling, complete_sequences, uniforms_for
-from genkt.io import atomic_folder, did_you_mean, fingerprint_tensors, read_json, write_json
+from genkt.io import did_you_mean, fingerprint_tensors, read_json, write_json
 from genkt.types import UserError
 
 SCANS = ("down", "up", "right", "left")
@@ -165,7 +166,7 @@ class LatentTransformer(nn.Module):
         count = self.config.num_conditions
         if (conditions is not None) != (count > 0):
             raise UserError(
-                f"conditions: expected {'one class an image' if count else 'none'}, got "
+                f"conditions: expected {'one class per image' if count else 'none'}, got "
                 f"{'none' if conditions is None else 'some'}"
             )
         if conditions is None:
@@ -239,8 +240,8 @@ class LatentTransformer(nn.Module):
         }
         if len(self.centres):
             weights[_CENTRES] = self.centres.detach().cpu()
-        with atomic_folder(directory) as temporary:
-            data = save(weights, {"format": "pt"})
+        data = save(weights, {"format": "pt"})
+        with sealed_folder(directory, len(data)) as temporary:
             (temporary / "model.safetensors").write_bytes(data)
             write_json(temporary / "config.json", asdict(self.config))
         return Path(directory)
@@ -257,6 +258,7 @@ class LatentTransformer(nn.Module):
         path = Path(directory)
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: expected a latent transformer (config.json), found none")
+        require_sealed(path)
         try:
             values = read_json(path / "config.json")
             values["grid"], values["scans"] = tuple(values["grid"]), tuple(values["scans"])

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from genkt.files import require_sealed, sealed_folder
 from genkt.generative.completer import Seeds
 from genkt.generative.decoding.sampling import Sampling, uniforms_for
 from genkt.generative.mask_steps import MaskSchedule, MaskStep
-from genkt.io import atomic_folder, fingerprint, fingerprint_tensors, read_json, write_json
+from genkt.io import fingerprint, fingerprint_tensors, read_json, write_json
 from genkt.precision import full_precision
 from genkt.types import UserError
 
@@ -204,7 +205,8 @@ class MaskedTransformer(nn.Module):
         """Write diffusers' files, ``schedule.json`` and ``conditioning.safetensors``."""
         from safetensors.torch import save
 
-        with atomic_folder(directory) as temporary:
+        num_bytes = sum(value.nbytes for value in self.model.state_dict().values())
+        with sealed_folder(directory, num_bytes) as temporary:
             self.model.save_pretrained(temporary, safe_serialization=True)
             write_json(temporary / "schedule.json", asdict(self.schedule))
             parts = {name: part.contiguous() for name, part in asdict(self.conditioning).items()}
@@ -227,6 +229,7 @@ class MaskedTransformer(nn.Module):
         path = Path(directory)
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: expected a masked transformer (config.json), found none")
+        require_sealed(path)
         try:
             named = read_json(path / "config.json").get("_class_name")
             if named != "UVit2DModel":
@@ -262,7 +265,7 @@ class MaskedTransformer(nn.Module):
         if len(wrong):
             raise UserError(f"tokens: expected 0 to {self.num_codes - 1}, got {int(wrong[0])}")
         if len(seeds) != len(tokens) or len({len(row) for row in seeds}) > 1:
-            raise UserError(f"seeds: expected {len(tokens)} rows of one length, one row a grid")
+            raise UserError(f"seeds: expected {len(tokens)} rows of one length, one row per grid")
         if conditions is not None:
             raise UserError("conditions: this masked transformer knows no classes; expected none")
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genkt.io import atomic_folder, fingerprint_tensors
+from genkt.files import require_sealed, sealed_folder
+from genkt.io import fingerprint_tensors
 from genkt.precision import full_precision, threads
 from genkt.types import UserError
 
@@ -138,8 +139,9 @@ class VQGAN(nn.Module):
 
     def save(self, directory: str | Path, *, half: bool = False) -> Path:
         """Write ``config.json`` and safetensors as diffusers does; ``half``: in float16."""
-        with atomic_folder(directory) as temporary:
-            model = copy.deepcopy(self.model).half() if half else self.model
+        model = copy.deepcopy(self.model).half() if half else self.model
+        num_bytes = sum(value.nbytes for value in model.state_dict().values())
+        with sealed_folder(directory, num_bytes) as temporary:
             model.save_pretrained(temporary, safe_serialization=True)
         return Path(directory)
 
@@ -154,6 +156,7 @@ class VQGAN(nn.Module):
 
         if not (Path(directory) / "config.json").is_file():
             raise UserError(f"{directory}: expected a VQGAN folder (config.json), found none")
+        require_sealed(Path(directory))
         try:
             loaded: Any = VQModel
             model = loaded.from_pretrained(

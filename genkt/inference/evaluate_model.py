@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from genkt.config.data_settings import DataSettings
 from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.splits import Splits
+from genkt.files import damaged_files
 from genkt.inference.load_classifier import aligned_labels, load_classifier, predict_images
 from genkt.io import read_json, reading
 from genkt.metrics.statistics import wilson_interval
 from genkt.runs.pool import load_splits
-from genkt.runs.run_folder import damaged_files
 from genkt.types import DamagedError, Prediction, UserError
 
 
@@ -113,7 +113,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     """
     splits = load_splits(settings.data, settings.seed)
     part = labelled_part(splits, settings.split)
-    classifier = load_classifier(settings.model, settings.weights)
+    classifier = load_classifier(settings.model, weights=settings.weights)
     images = aligned_labels(classifier, part)
     prediction = predict_images(
         classifier, images, device=settings.device, batch_size=settings.batch_size

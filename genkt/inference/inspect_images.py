@@ -23,8 +23,8 @@ from genkt.runs.set_card import (
     provenance_text,
     sheet_text,
 )
-from genkt.transfer_set.composition import TransferSet
-from genkt.transfer_set.read_set import is_transfer_set, read_header, read_transfer_set
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
+from genkt.transfer_set.read_set import is_transfer_set, read_header
 from genkt.transfer_set.set_files import HEADER, read_records, shard_facts, shard_name
 from genkt.types import UserError
 
@@ -254,15 +254,17 @@ def _write(
 ) -> tuple[Path, ...]:
     """Contact sheet and card; those that a set has already stay."""
     own = found.stored is not None and home == found.directory
-    sheet, card = home / SHEET, home / CARD
+    sheet, card, more, texts = home / SHEET, home / CARD, list[Path](), dict[Path, str]()
     if not (own and sheet.is_file()):
         title = Path(location).name or location
-        write_text(sheet, sheet_text(found, title, metadata.version("genkt")))
+        texts[sheet] = sheet_text(found, title, metadata.version("genkt"))
     if not (own and card.is_file()):
-        write_text(card, card_text(found, location, facts))
-    if own:
-        return sheet, card
-    return sheet, card, write_json(home / FACTS, {"location": location, **facts})
+        texts[card] = card_text(found, location, facts)
+    if not own:  # first: a folder with it is an inspection's, however far a killed one has come
+        more.append(write_json(home / FACTS, {"location": location, **facts}))
+    for path, text in texts.items():
+        write_text(path, text)
+    return sheet, card, *more
 
 
 def _plain(text: str) -> str:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
+from genkt.files import damaged_files
 from genkt.io import home_path, nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
-from genkt.runs.run_folder import damaged_files
 from genkt.training.predictions import predict
 from genkt.types import UNLABELLED, Prediction, UserError
 
@@ -137,8 +137,11 @@ def _student_of(folder: Path) -> str:
     raise UserError(f"run {folder}: {reason}")
 
 
-def load_classifier(name: str | Path, weights: str | None = None) -> Classifier:
+def load_classifier(name: str | Path, *, weights: str | None = None) -> Classifier:
     """A run folder, an exported model's folder, or a timm, ``local-dir:`` or ``genkt:`` name.
+
+    Args:
+        weights: a file to load in place of those that belong to the name.
 
     Raises:
         UserError: nothing of this name, or an unfinished run.
@@ -228,7 +231,7 @@ def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.i
 
 
 def top_classes(classifier: Classifier, prediction: Prediction, top: int) -> list[dict[str, Any]]:
-    """One row an image: path, label, probability, and the ``top`` most probable classes."""
+    """One row per image: path, label, probability, and the ``top`` most probable classes."""
     names = classifier.names
     top = min(top, len(names))
     rows = []

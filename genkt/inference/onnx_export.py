@@ -75,6 +75,7 @@ def export_onnx(
             external_data=False, verbose=False,
         )  # fmt: skip
         graph = onnx.load(str(temporary))
+        _forget_code(graph.graph, *graph.functions)
         _describe(graph, classifier)
         onnx.save(graph, str(temporary))
         written = max(each.version for each in graph.opset_import if not each.domain)
@@ -110,6 +111,19 @@ def _difference(file: str, model: nn.Module, images: Tensor, opset: int) -> floa
             expected = model(images[:count]).numpy()
         difference = max(difference, float(np.abs(found - expected).max()))
     return difference
+
+
+def _forget_code(*parts: Any) -> None:
+    """Remove what torch notes of the code behind each node: paths of this machine, class names."""
+    for part in parts:
+        part.ClearField("metadata_props")
+        for field in ("node", "value_info", "input", "output", "initializer"):
+            for item in getattr(part, field, ()):
+                if hasattr(item, "metadata_props"):  # a function's inputs are bare names
+                    item.ClearField("metadata_props")
+                    item.ClearField("doc_string")
+        for node in part.node:
+            _forget_code(*(each.g for each in node.attribute if each.HasField("g")))
 
 
 def _describe(graph: Any, classifier: Classifier) -> None:

@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from genkt.losses.numerics import (
+    Teachers,
+    in_one_type,
+    listed,
     no_autocast,
     require_map,
     require_matrix,
@@ -27,7 +30,7 @@ MIN_ROWS = 2
 """A row alone is like itself only: nothing to compare."""
 
 
-def similarity_distillation(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+def similarity_distillation(student_features: Tensor, teacher_features: Teachers) -> Tensor:
     """CD: KL(teacher || student) between softmaxes over each row's cosines with all rows, mean.
 
     1 / B sum_i KL(softmax(S^t_i) || softmax(S^s_i)) with S_ij the cosine of rows i and j of one
@@ -36,11 +39,13 @@ def similarity_distillation(student_features: Tensor, teacher_features: Tensor) 
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 6. Differs from the paper:
     the teacher comes first, as in ``kl_distillation``; Eq. 6 has the arguments the other way round.
+    It does not say what is averaged either: here a row's divergence is summed over its B entries
+    and the mean is over rows, while torch's default mean, over B^2 entries, is B times smaller.
     Smallest valid batch: 2 rows.
 
     Args:
         student_features: [B, D_s], B >= 2.
-        teacher_features: [B, D_t].
+        teacher_features: [B, D_t]; several teachers: a list, and the mean of their divergences.
 
     Returns:
         Scalar, nats.
@@ -53,6 +58,14 @@ def similarity_distillation(student_features: Tensor, teacher_features: Tensor) 
         >>> similarity_distillation(5 * rows.flip(1), rows).abs().item() < 1e-6
         True
     """
+    terms = [
+        _similarity_term(student_features, each)
+        for each in listed(teacher_features, "teacher features")
+    ]
+    return torch.stack(terms).mean()
+
+
+def _similarity_term(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     _check_features(student_features, teacher_features)
     with no_autocast(student_features):
         student, teacher = (
@@ -212,7 +225,7 @@ def patch_cosine_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def _units(*vectors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(unit_vectors(widen(each)) for each in vectors)
+    return tuple(unit_vectors(each) for each in in_one_type(*vectors))
 
 
 def _check_features(student_features: Tensor, teacher_features: Tensor) -> None:

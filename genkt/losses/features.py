@@ -9,16 +9,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from genkt.losses.numerics import (
+    Teachers,
+    in_one_type,
     no_autocast,
     require_matrix,
     require_same_rows,
     require_shape,
-    widen,
+    side_by_side,
 )
 
 
 def feature_regression(
-    student_features: Tensor, teacher_features: Tensor, *, weight: Tensor, bias: Tensor
+    student_features: Tensor, teacher_features: Teachers, *, weight: Tensor, bias: Tensor
 ) -> Tensor:
     """Teacher features predicted from student features: mean over B D_t of (phi V^T + b - psi)^2.
 
@@ -28,7 +30,7 @@ def feature_regression(
 
     Args:
         student_features: phi [B, D_s].
-        teacher_features: psi [B, D_t]; several teachers concatenated column-wise.
+        teacher_features: psi [B, D_t]; several teachers: a list, concatenated column-wise.
         weight: V [D_t, D_s].
         bias: b [D_t].
 
@@ -45,12 +47,12 @@ def feature_regression(
         >>> feature_regression(phi, 3 * phi, weight=weight, bias=bias).item()
         1.0
     """
-    _check(student_features, teacher_features)
-    return _mean_squared_residual(student_features, teacher_features, weight, bias)
+    psi = _side_by_side(student_features, teacher_features)
+    return _mean_squared_residual(student_features, psi, weight, bias)
 
 
 def reverse_feature_regression(
-    student_features: Tensor, teacher_features: Tensor, *, weight: Tensor, bias: Tensor
+    student_features: Tensor, teacher_features: Teachers, *, weight: Tensor, bias: Tensor
 ) -> Tensor:
     """Student features predicted from teacher features: mean over B D_s of (psi M^T + b - phi)^2.
 
@@ -60,7 +62,7 @@ def reverse_feature_regression(
 
     Args:
         student_features: phi [B, D_s].
-        teacher_features: psi [B, D_t]; several teachers concatenated column-wise.
+        teacher_features: psi [B, D_t]; several teachers: a list, concatenated column-wise.
         weight: mu [D_s, D_t].
         bias: b [D_s].
 
@@ -77,18 +79,21 @@ def reverse_feature_regression(
         >>> reverse_feature_regression(3 * psi, psi, weight=weight, bias=bias).item()
         0.0
     """
-    _check(student_features, teacher_features)
-    return _mean_squared_residual(teacher_features, student_features, weight, bias)
+    psi = _side_by_side(student_features, teacher_features)
+    return _mean_squared_residual(psi, student_features, weight, bias)
 
 
-def _check(student_features: Tensor, teacher_features: Tensor) -> None:
+def _side_by_side(student_features: Tensor, teacher_features: Teachers) -> Tensor:
+    psi = side_by_side(teacher_features, "teacher features")
     require_matrix(student_features, "student features")
-    require_matrix(teacher_features, "teacher features")
-    require_same_rows(student_features, teacher_features, "teacher features")
+    require_matrix(psi, "teacher features")
+    require_same_rows(student_features, psi, "teacher features")
+    return psi
 
 
 def _mean_squared_residual(source: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     require_shape(weight, (target.shape[1], source.shape[1]), "weight")
     require_shape(bias, (target.shape[1],), "bias")
     with no_autocast(source):
-        return functional.mse_loss(functional.linear(widen(source), weight, bias), widen(target))
+        source, target, weight, bias = in_one_type(source, target, weight, bias)
+        return functional.mse_loss(functional.linear(source, weight, bias), target)

@@ -18,10 +18,12 @@ import math
 from torch import Tensor
 
 from genkt.losses.numerics import (
+    Teachers,
     no_autocast,
     require_matrix,
     require_same_rows,
     require_shape,
+    side_by_side,
     widen,
 )
 
@@ -30,11 +32,11 @@ MIN_ROWS = 3
 """With two rows both centred rows are opposite: all kernels agree and nothing is learned."""
 
 
-def centred_unit_rows(features: Tensor) -> Tensor:
+def centred_unit_rows(features: Teachers) -> Tensor:
     """Subtract the batch mean and divide each row by its norm sqrt(|x|^2 + EPS).
 
     Args:
-        features: [B, D], B >= 3.
+        features: [B, D], B >= 3; several teachers: a list, concatenated column-wise.
 
     Returns:
         [B, D]; the norm of a row is 1 up to EPS / (2 |x|^2), 0 for a row equal to the mean.
@@ -42,21 +44,22 @@ def centred_unit_rows(features: Tensor) -> Tensor:
     Raises:
         UserError: not a matrix of floats, or B < 3.
     """
-    require_matrix(features, "features", min_rows=MIN_ROWS)
-    with no_autocast(features):
-        features = widen(features)
-        centred = features - features.mean(dim=0, keepdim=True)
+    joined = side_by_side(features)
+    require_matrix(joined, "features", min_rows=MIN_ROWS)
+    with no_autocast(joined):
+        joined = widen(joined)
+        centred = joined - joined.mean(dim=0, keepdim=True)
         return centred * (centred.square().sum(dim=1, keepdim=True) + EPS).rsqrt()
 
 
-def linear_kernel(features: Tensor) -> Tensor:
+def linear_kernel(features: Teachers) -> Tensor:
     """K = X X^T of the centred, normalised rows X.
 
     Invariant to translation and orthogonal transforms of the features, and to one positive
     factor on all of them (up to EPS); not to factors that differ from row to row.
 
     Args:
-        features: [B, D], B >= 3.
+        features: [B, D], B >= 3; several teachers: a list, concatenated column-wise.
 
     Returns:
         [B, B] entries in [-1, 1].
@@ -69,11 +72,11 @@ def linear_kernel(features: Tensor) -> Tensor:
         return rows @ rows.T
 
 
-def rbf_kernel(features: Tensor) -> Tensor:
+def rbf_kernel(features: Teachers) -> Tensor:
     """K_ij = exp(-|x_i - x_j|^2) of the centred, normalised rows x.
 
     Args:
-        features: [B, D], B >= 3.
+        features: [B, D], B >= 3; several teachers: a list, concatenated column-wise.
 
     Returns:
         [B, B] entries in [exp(-4), 1], exactly 1 on the diagonal.

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from genkt.losses.numerics import (
+    Teachers,
+    listed,
     no_autocast,
     require_matrix,
     require_same_rows,
@@ -66,77 +68,57 @@ def require_labels(logits: Tensor, labels: Tensor) -> None:
 
 
 def kl_distillation(
-    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float
+    student_logits: Tensor, teacher_logits: Teachers, *, temperature: float = 1.0
 ) -> Tensor:
     """KL-Dist: T^2 / B sum KL(softmax(z_t / T) || softmax(z_s / T)), the teacher first.
 
+    Several teachers: KL(mean_k softmax(z_k / T) || softmax(z_s / T)), against the mean of their
+    tempered probabilities. 0 at equality. Smallest valid batch: 1 row.
+
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network"; Roth et al., "Fantastic
     Gains and Where to Find Them", Eq. 1. Differs from the latter as printed: its arguments stand
-    the other way round there, its released code computes this. 0 at equality. Smallest valid
-    batch: 1 row.
+    the other way round there, its released code computes this.
 
     Args:
         student_logits: [B, C], C >= 2.
-        teacher_logits: [B, C].
-        temperature: T > 0.
-
-    Returns:
-        Scalar, nats times T^2.
-
-    Raises:
-        UserError: wrong shapes or types, fewer than two classes, T not a positive number.
-
-    Example:
-        >>> z = torch.tensor([[1.0, 2.0, 3.0]])
-        >>> kl_distillation(z, z + 5, temperature=2.0).abs().item() < 1e-6
-        True
-    """
-    return ensemble_kl_distillation(student_logits, [teacher_logits], temperature=temperature)
-
-
-def ensemble_kl_distillation(
-    student_logits: Tensor, teachers_logits: Sequence[Tensor], *, temperature: float
-) -> Tensor:
-    """KL-Dist against the mean of several teachers' tempered probabilities.
-
-    T^2 / B sum KL(mean_k softmax(z_k / T) || softmax(z_s / T)). Smallest valid batch: 1 row.
-
-    Args:
-        student_logits: [B, C], C >= 2.
-        teachers_logits: at least one tensor [B, C].
+        teacher_logits: [B, C]; several teachers: a list.
         temperature: T > 0, the same for all.
 
     Returns:
         Scalar, nats times T^2.
 
     Raises:
-        UserError: as in ``kl_distillation``, or no teacher.
+        UserError: wrong shapes or types, fewer than two classes, no teacher, T not a positive
+            number.
 
     Example:
-        >>> student = torch.zeros(1, 2)
-        >>> teachers = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
-        >>> round(ensemble_kl_distillation(student, teachers, temperature=1.0).item(), 6)
+        >>> z = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> kl_distillation(z, z + 5, temperature=2.0).abs().item() < 1e-6
+        True
+        >>> one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> round(kl_distillation(torch.zeros(1, 2), [one, other]).item(), 6)
         0.0
     """
-    _check_distillation(student_logits, teachers_logits, temperature)
+    teachers = _check_distillation(student_logits, teacher_logits, temperature)
     with no_autocast(student_logits):
         student = functional.log_softmax(widen(student_logits) / temperature, dim=1)
-        teacher = _log_mean_probabilities(teachers_logits, temperature)
+        teacher = _log_mean_probabilities(teachers, temperature)
         divergence = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return divergence * temperature**2
 
 
 def _check_distillation(
-    student_logits: Tensor, teachers_logits: Sequence[Tensor], temperature: float
-) -> None:
+    student_logits: Tensor, teacher_logits: Teachers, temperature: float
+) -> list[Tensor]:
+    """The teachers' logits as a list."""
     require_matrix(student_logits, "student logits", min_columns=MIN_CLASSES)
-    if not teachers_logits:
-        raise UserError("teacher logits: expected at least one teacher, got none")
-    for index, logits in enumerate(teachers_logits):
+    teachers = listed(teacher_logits, "teacher logits")
+    for index, logits in enumerate(teachers):
         require_matrix(logits, f"logits of teacher {index}")
         require_shape(logits, tuple(student_logits.shape), f"logits of teacher {index}")
     if not (math.isfinite(temperature) and temperature > 0):
         raise UserError(f"temperature: expected a number > 0, got {temperature}")
+    return teachers
 
 
 def _log_mean_probabilities(teachers_logits: Sequence[Tensor], temperature: float) -> Tensor:
@@ -150,7 +132,7 @@ def _log_mean_probabilities(teachers_logits: Sequence[Tensor], temperature: floa
 
 
 def soft_target_cross_entropy(
-    student_logits: Tensor, teachers_logits: Sequence[Tensor], *, temperature: float
+    student_logits: Tensor, teacher_logits: Teachers, *, temperature: float = 1.0
 ) -> Tensor:
     """Cross-entropy against the teachers' mean tempered probabilities.
 
@@ -162,40 +144,40 @@ def soft_target_cross_entropy(
 
     Args:
         student_logits: [B, C], C >= 2.
-        teachers_logits: at least one tensor [B, C].
+        teacher_logits: [B, C]; several teachers: a list.
         temperature: T > 0, the same for all.
 
     Returns:
         Scalar, nats times T^2.
 
     Raises:
-        UserError: as in ``ensemble_kl_distillation``.
+        UserError: as in ``kl_distillation``.
 
     Example:
         >>> even = torch.zeros(3, 4)
-        >>> round(soft_target_cross_entropy(even, [even], temperature=1.0).item(), 4)
+        >>> round(soft_target_cross_entropy(even, even).item(), 4)
         1.3863
     """
-    _check_distillation(student_logits, teachers_logits, temperature)
+    teachers = _check_distillation(student_logits, teacher_logits, temperature)
     with no_autocast(student_logits):
         student = functional.log_softmax(widen(student_logits) / temperature, dim=1)
-        teacher = _log_mean_probabilities(teachers_logits, temperature).exp()
+        teacher = _log_mean_probabilities(teachers, temperature).exp()
         return -(teacher * student).sum(dim=1).mean() * temperature**2
 
 
 def top_k_distillation(
-    student_logits: Tensor, teachers_logits: Sequence[Tensor], *, temperature: float, top_k: int
+    student_logits: Tensor, teacher_logits: Teachers, *, temperature: float = 1.0, top_k: int
 ) -> Tensor:
     """KL-Dist over the classes that the teachers find most probable, row by row.
 
     The student's and the teachers' probabilities are renormalised over these classes: nothing is
-    said about the others. 0 at equality; at top_k = C it is ``ensemble_kl_distillation``. Which of
+    said about the others. 0 at equality; at top_k = C it is ``kl_distillation``. Which of
     equally probable classes count is left open. Source: Roth et al., "Fantastic Gains and
     Where to Find Them", Appendix B.1 (top 10 and top 100 of ImageNet). Smallest valid batch: 1 row.
 
     Args:
         student_logits: [B, C], C >= 2.
-        teachers_logits: at least one tensor [B, C]; several: their mean tempered probabilities.
+        teacher_logits: [B, C]; several teachers: a list, and their mean tempered probabilities.
         temperature: T > 0, the same for all.
         top_k: how many classes of a row, 2..C.
 
@@ -203,19 +185,19 @@ def top_k_distillation(
         Scalar, nats times T^2.
 
     Raises:
-        UserError: as in ``ensemble_kl_distillation``, or ``top_k`` outside 2..C.
+        UserError: as in ``kl_distillation``, or ``top_k`` outside 2..C.
 
     Example:
         >>> student, teacher = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[5.0, 5.0, -5.0]])
-        >>> round(top_k_distillation(student, [teacher], temperature=1.0, top_k=2).item(), 6)
+        >>> round(top_k_distillation(student, teacher, top_k=2).item(), 6)
         0.0
     """
-    _check_distillation(student_logits, teachers_logits, temperature)
+    teachers = _check_distillation(student_logits, teacher_logits, temperature)
     num_classes = student_logits.shape[1]
     if not MIN_CLASSES <= top_k <= num_classes:
         raise UserError(f"top_k: expected {MIN_CLASSES}..{num_classes} classes, got {top_k}")
     with no_autocast(student_logits):
-        logs = _log_mean_probabilities(teachers_logits, temperature)
+        logs = _log_mean_probabilities(teachers, temperature)
         best, classes = logs.topk(top_k, dim=1)
         teacher = functional.log_softmax(best, dim=1)
         kept = (widen(student_logits) / temperature).gather(1, classes)

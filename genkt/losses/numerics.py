@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,43 @@ from genkt.types import UserError
 def widen(tensor: Tensor) -> Tensor:
     """``tensor`` itself, or its float32 copy where it holds 16-bit floats."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+Teachers = Tensor | Sequence[Tensor]
+"""What one teacher gave, or one tensor per teacher."""
+
+
+def listed(teachers: Teachers, name: str) -> list[Tensor]:
+    """One teacher's tensor, or several, as a list.
+
+    Raises:
+        UserError: an empty one.
+    """
+    several = [teachers] if isinstance(teachers, Tensor) else list(teachers)
+    if not several:
+        raise UserError(f"{name}: expected at least one teacher, got none")
+    return several
+
+
+def side_by_side(features: Teachers, name: str = "features") -> Tensor:
+    """Features [B, sum of D]: one teacher's as they are, several teachers' column-wise.
+
+    Raises:
+        UserError: none, no matrices of floats, or different numbers of rows.
+    """
+    several = listed(features, name)
+    for index, each in enumerate(several if len(several) > 1 else []):
+        require_matrix(each, f"{name} of teacher {index}")
+        require_same_rows(several[0], each, f"{name} of teacher {index}")
+    return several[0] if len(several) == 1 else torch.cat(several, dim=1)
+
+
+def in_one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the widest of their float types, float32 at least."""
+    widest = torch.float32
+    for tensor in tensors:
+        widest = torch.promote_types(widest, tensor.dtype)
+    return tuple(tensor.to(widest) for tensor in tensors)
 
 
 def no_autocast(tensor: Tensor) -> torch.autocast:

@@ -82,7 +82,7 @@ def winners(scores: Sequence[Tensor]) -> Tensor:
     Eq. 4. Source: Roth et al., Eq. 4 and Section 4.3.
 
     Args:
-        scores: one [B] a model, the frozen student's first.
+        scores: one [B] per model, the frozen student's first.
 
     Returns:
         [B] int64, index into ``scores``.
@@ -123,7 +123,11 @@ def merged_rows(models_logits: Sequence[Tensor], winner: Tensor) -> Tensor:
 
 
 def partitioned_distillation(
-    student_logits: Tensor, models_logits: Sequence[Tensor], winner: Tensor, *, temperature: float
+    student_logits: Tensor,
+    models_logits: Sequence[Tensor],
+    winner: Tensor,
+    *,
+    temperature: float = 1.0,
 ) -> Tensor:
     """KL+DP: T^2 / B sum KL over all rows, each against the model that won it.
 
@@ -133,7 +137,7 @@ def partitioned_distillation(
 
     Args:
         student_logits: [B, C], C >= 2.
-        models_logits: the frozen student's [B, C], then one a teacher.
+        models_logits: the frozen student's [B, C], then one per teacher.
         winner: [B] from ``winners``.
         temperature: T > 0.
 
@@ -148,7 +152,7 @@ def partitioned_distillation(
         >>> winner = winners([largest_probability(unsure), largest_probability(sure)])
         >>> winner.tolist()
         [1]
-        >>> partitioned_distillation(sure, [unsure, sure], winner, temperature=1.0).item()
+        >>> partitioned_distillation(sure, [unsure, sure], winner).item()
         0.0
     """
     return kl_distillation(
@@ -161,7 +165,7 @@ def partitioned_top_k_distillation(
     models_logits: Sequence[Tensor],
     winner: Tensor,
     *,
-    temperature: float,
+    temperature: float = 1.0,
     top_k: int,
 ) -> Tensor:
     """KL+DP over the classes that each row's winner finds most probable.
@@ -173,7 +177,7 @@ def partitioned_top_k_distillation(
 
     Args:
         student_logits: [B, C], C >= 2.
-        models_logits: the frozen student's [B, C], then one a teacher.
+        models_logits: the frozen student's [B, C], then one per teacher.
         winner: [B] from ``winners``.
         temperature: T > 0.
         top_k: how many classes of a row, 2..C.

@@ -22,7 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from genkt.losses.numerics import no_autocast, require_matrix, require_same_rows, widen
+from genkt.losses.numerics import (
+    Teachers,
+    in_one_type,
+    no_autocast,
+    require_matrix,
+    require_same_rows,
+    side_by_side,
+)
 
 MIN_ROWS = 3
 """Two rows have one distance, which is its own mean, and no angle: all pairs of rows agree."""
@@ -45,7 +52,7 @@ def unit_vectors(vectors: Tensor) -> Tensor:
     return vectors * torch.where(nonzero, inverse, 0.0)
 
 
-def rkd_distance(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+def rkd_distance(student_features: Tensor, teacher_features: Teachers) -> Tensor:
     """Smooth L1 (threshold 1) between the pairwise distances, mean over B^2.
 
     Euclidean distances, divided by the mean of the positive ones of their own batch; the gradient
@@ -58,7 +65,7 @@ def rkd_distance(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 
     Args:
         student_features: [B, D_s], B >= 3.
-        teacher_features: [B, D_t]; several teachers concatenated column-wise.
+        teacher_features: [B, D_t]; several teachers: a list, concatenated column-wise.
 
     Returns:
         Scalar without unit.
@@ -72,15 +79,13 @@ def rkd_distance(student_features: Tensor, teacher_features: Tensor) -> Tensor:
         >>> rkd_distance(2 * triangle + 1, triangle).item()
         0.0
     """
-    _check(student_features, teacher_features)
+    features = _checked(student_features, teacher_features)
     with no_autocast(student_features):
-        return functional.smooth_l1_loss(
-            _relative_distances(widen(student_features)),
-            _relative_distances(widen(teacher_features)),
-        )
+        student, teacher = map(_relative_distances, features)
+        return functional.smooth_l1_loss(student, teacher)
 
 
-def rkd_angle(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+def rkd_angle(student_features: Tensor, teacher_features: Teachers) -> Tensor:
     """Smooth L1 (threshold 1) between the cosines of all angles of three rows, mean over B^3.
 
     At row i the cosine between the directions to rows j and k; 0 where j or k coincides with i.
@@ -94,7 +99,7 @@ def rkd_angle(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 
     Args:
         student_features: [B, D_s], B >= 3.
-        teacher_features: [B, D_t]; several teachers concatenated column-wise.
+        teacher_features: [B, D_t]; several teachers: a list, concatenated column-wise.
 
     Returns:
         Scalar without unit, in [0, 1.5].
@@ -108,19 +113,21 @@ def rkd_angle(student_features: Tensor, teacher_features: Tensor) -> Tensor:
         >>> rkd_angle(2 * triangle + 1, triangle).item()
         0.0
     """
-    _check(student_features, teacher_features)
+    features = _checked(student_features, teacher_features)
     with no_autocast(student_features):
-        features = widen(student_features), widen(teacher_features)
         student, teacher = map(_coordinates, features)
         width = max(len(student), student.shape[1], teacher.shape[1])
         sums = _in_rounds(partial(_angle_difference, features[0].dtype), width, student, teacher)
         return torch.stack(sums).sum() / len(student) ** 3
 
 
-def _check(student_features: Tensor, teacher_features: Tensor) -> None:
+def _checked(student_features: Tensor, teacher_features: Teachers) -> tuple[Tensor, ...]:
+    """The student's features and all teachers', in one float type."""
+    joined = side_by_side(teacher_features, "teacher features")
     require_matrix(student_features, "student features", min_rows=MIN_ROWS)
-    require_matrix(teacher_features, "teacher features")
-    require_same_rows(student_features, teacher_features, "teacher features")
+    require_matrix(joined, "teacher features")
+    require_same_rows(student_features, joined, "teacher features")
+    return in_one_type(student_features, joined)
 
 
 def _coordinates(features: Tensor) -> Tensor:

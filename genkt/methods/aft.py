@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from genkt.io import derive_seed
 from genkt.losses.features import reverse_feature_regression
 from genkt.losses.kernels import MIN_ROWS, kernel_distance, linear_kernel, rbf_kernel
-from genkt.losses.numerics import no_autocast
+from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.methods.base import (
     BetaOptions,
     Objective,
-    Shapes,
     choice_fault,
     flag_fault,
     positive_fault,
 )
 from genkt.methods.kd import uniform_linear
-from genkt.settings.bounds import Rate
+from genkt.methods.shapes import Output, Shapes, as_output, as_outputs
+from genkt.settings.bounds import NotNegative, Rate
 from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
 class DiagonalMu(nn.Module):
-    """psi' = psi * sigmoid(s), s = 0 at start: one weight in 0..1 a feature."""
+    """psi' = psi * sigmoid(s), s = 0 at start: one weight in 0..1 per feature."""
 
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class DenseMu(nn.Module):
 
     def forward(self, psi: Tensor) -> Tensor:
         """Map psi [B, D_t] linearly."""
-        return psi @ self.matrix.T
+        psi, matrix = in_one_type(psi, self.matrix)
+        return psi @ matrix.T
 
     def learned(self) -> dict[str, Tensor]:
         """The matrix [D_t, D_t]."""
@@ -101,12 +102,14 @@ class AFTOptions(BetaOptions):
         kernel_rows: all | labelled; which rows of a batch the transfer term reads.
     """
 
-    mu_lr: Rate
-    kernel: str
-    mu: str
-    no_kernel: bool
-    bilevel: bool
-    kernel_rows: str
+    name: str = "aft"
+    beta_grid: tuple[NotNegative, ...] = (3, 10, 30)
+    mu_lr: Rate = 0.01
+    kernel: str = "linear"
+    mu: str = "diagonal"
+    no_kernel: bool = False
+    bilevel: bool = False
+    kernel_rows: str = "all"
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong, and every pair of values that exclude each other."""
@@ -134,17 +137,40 @@ class AFTOptions(BetaOptions):
         return "method.kernel_rows=labelled" if self.kernel_rows == "labelled" else ""
 
 
-class _Transfer(Objective):
-    """What AFT with and without kernel share: the rows it reads and mu's own Adam."""
+class AFT(Objective):
+    """Cross-entropy + beta * distance between the kernels of phi and of mu psi (``aft``).
+
+    The student and mu both follow the gradient of the total; psi is constant. Several teachers
+    are concatenated column-wise before mu. ``no_kernel=True`` gives a ``NoKernelAFT``,
+    ``bilevel=True`` a ``BilevelAFT``.
+
+    Example:
+        >>> aft = AFT(student_width=64, teacher_width=256, beta=10)
+        >>> student = torch.randn(8, 64, requires_grad=True), torch.randn(8, 5)
+        >>> losses = aft(student, torch.randn(8, 256), torch.randint(5, (8,)))
+        >>> sorted(losses)
+        ['cross_entropy', 'kernel_distance', 'total']
+    """
 
     needs = frozenset({"features"})
-    part: str
+    options_type = AFTOptions
+    sizes = ("student_width", "teacher_width")
+    min_batch = MIN_ROWS
+    part = "kernel_distance"
 
-    def __init__(self, options: AFTOptions, shapes: Shapes) -> None:
-        super().__init__(options, shapes)
+    @classmethod
+    def member(cls, options: AFTOptions) -> type[AFT]:
+        """By ``no_kernel`` and ``bilevel``."""
+        if options.no_kernel:
+            return NoKernelAFT
+        return BilevelAFT if options.bilevel else cls
+
+    def set_up(self, options: AFTOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.beta = options.chosen_beta
         self.mu_lr = float(options.mu_lr)
         self.labelled_only = options.kernel_rows == "labelled"
+        self._set_up_mu(options, shapes, seed)
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
@@ -165,8 +191,23 @@ class _Transfer(Objective):
             return None
         return torch.optim.Adam(parameters, lr=self.mu_lr, weight_decay=0.0)
 
+    def artifacts(self) -> dict[str, Tensor]:
+        """Diagonal mu: ``weights.K`` [D_t] of teacher K; dense: its columns ``mu.K``."""
+        artifacts: dict[str, Tensor] = {}
+        for name, values in self.mu.learned().items():
+            artifacts |= self._split_by_teacher(name, values)
+        return artifacts
+
+    def _set_up_mu(self, options: AFTOptions, shapes: Shapes, seed: int) -> None:
+        self.kernel = KERNELS[options.kernel]
+        self.mu = MUS[options.mu](shapes.teacher_width, seed)
+
     def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
-        raise NotImplementedError
+        return self._distance(phi, psi, self.mu)
+
+    def _distance(self, phi: Tensor, psi: Tensor, mu: Callable[[Tensor], Tensor]) -> Tensor:
+        with no_autocast(phi):  # mu too: its products are part of the kernel
+            return kernel_distance(self.kernel(phi), self.kernel(mu(psi)))
 
     def _features(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
@@ -185,44 +226,6 @@ class _Transfer(Objective):
         return phi[rows], psi[rows]
 
 
-class AFT(_Transfer):
-    """Cross-entropy + beta * distance between the kernels of phi and of mu psi (``aft``).
-
-    The student and mu both follow the gradient of the total; psi is constant. Several teachers
-    are concatenated column-wise before mu.
-
-    Args:
-        options: the method's options; beta is a number.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of a dense mu.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
-    """
-
-    min_batch = MIN_ROWS
-    part = "kernel_distance"
-
-    def __init__(self, options: AFTOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
-        self.kernel = KERNELS[options.kernel]
-        self.mu = MUS[options.mu](shapes.teacher_width, seed)
-
-    def artifacts(self) -> dict[str, Tensor]:
-        """Diagonal mu: ``weights.K`` [D_t] of teacher K; dense: its columns ``mu.K``."""
-        artifacts: dict[str, Tensor] = {}
-        for name, values in self.mu.learned().items():
-            artifacts |= self._split_by_teacher(name, values)
-        return artifacts
-
-    def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
-        return self._distance(phi, psi, self.mu)
-
-    def _distance(self, phi: Tensor, psi: Tensor, mu: Callable[[Tensor], Tensor]) -> Tensor:
-        with no_autocast(phi):  # mu too: its products are part of the kernel
-            return kernel_distance(self.kernel(phi), self.kernel(mu(psi)))
-
-
 class BilevelAFT(AFT):
     """AFT with five updates of mu on the distance alone before each update of the student.
 
@@ -233,10 +236,11 @@ class BilevelAFT(AFT):
     num_inner_steps = 5
 
     def inner_loss(
-        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
+        self, student: Output, teachers: Output | Sequence[Output], labels: Tensor
     ) -> Tensor:
         """The kernel distance as a function of mu alone."""
-        phi, psi = self._features(student, teachers, labels)
+        output = as_output(student, self.needs, "student")
+        phi, psi = self._features(output, as_outputs(teachers, self.needs), labels)
         return self._distance(phi.detach(), psi, self.mu)
 
     def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
@@ -249,24 +253,19 @@ class BilevelAFT(AFT):
         return constant
 
 
-class NoKernelAFT(_Transfer):
+class NoKernelAFT(AFT):
     """Cross-entropy + beta * regression of the student's features from the teachers' (Eq. 6).
 
-    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu.
-
-    Args:
-        options: the method's options; beta is a number.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of the affine map.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
+    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu: it stands for
+    the kernel and for the weights of the features both. Differs from Eq. 6: the mean over D_s
+    instead of the sum, as in the released code, so one beta weighs less here than in the paper;
+    and the map has an offset.
     """
 
+    min_batch = 1
     part = "feature_regression"
 
-    def __init__(self, options: AFTOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    def _set_up_mu(self, options: AFTOptions, shapes: Shapes, seed: int) -> None:
         generator = torch.Generator().manual_seed(derive_seed(seed, "aft no_kernel"))
         self.weight, self.bias = uniform_linear(
             shapes.student_width, shapes.teacher_width, generator
@@ -279,16 +278,3 @@ class NoKernelAFT(_Transfer):
 
     def _transfer(self, phi: Tensor, psi: Tensor) -> Tensor:
         return reverse_feature_regression(phi, psi, weight=self.weight, bias=self.bias)
-
-
-def build_aft(options: AFTOptions, shapes: Shapes, seed: int = 0) -> Objective:
-    """The member of the family that the options name.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
-    """
-    if options.no_kernel:
-        return NoKernelAFT(options, shapes, seed)
-    if options.bilevel:
-        return BilevelAFT(options, shapes, seed)
-    return AFT(options, shapes, seed)

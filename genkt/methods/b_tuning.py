@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 
 from genkt.losses.features import feature_regression
-from genkt.losses.numerics import no_autocast
-from genkt.methods.base import (
-    BetaOptions,
-    Objective,
-    Shapes,
-    TrainingRows,
-    choice_fault,
-    positive_fault,
-)
+from genkt.losses.numerics import in_one_type, no_autocast
+from genkt.methods.base import BetaOptions, Objective, choice_fault, positive_fault
+from genkt.methods.shapes import Shapes, TrainingRows
 from genkt.metrics.logme import LogME, logme, logme_released
 from genkt.settings.bounds import NotNegative
 from genkt.settings.faults import Fault
@@ -40,8 +34,10 @@ class BTuningOptions(BetaOptions):
             there are labelled images. The linear models are the same.
     """
 
-    temperature: NotNegative
-    solver: str
+    name: str = "b_tuning"
+    beta_grid: tuple[NotNegative, ...] = (1, 100, 1000, 10000)
+    temperature: NotNegative = 0.1
+    solver: str = "corrected"
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -61,25 +57,19 @@ class BTuning(Objective):
     of Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
     Models". Differs from the paper: the mean over B C instead of a sum (a factor on beta), as in
     its released code.
-
-    Args:
-        options: the method's options; beta is a number.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
     """
 
     needs = frozenset({"features"})
     prepares = frozenset({"labels", "teachers", "student"})
+    options_type = BTuningOptions
+    sizes = ("student_width", "teacher_width", "num_classes")
     teacher_mean: Tensor
     student_mean: Tensor
     shares: Tensor
     evidences: Tensor
 
-    def __init__(self, options: BTuningOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: BTuningOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.beta = options.chosen_beta
         self.temperature = float(options.temperature)
         self.solver = SOLVERS[options.solver]
@@ -127,7 +117,8 @@ class BTuning(Objective):
         task = self._task_loss(student, labels)
         psi = self._teacher_features(teachers)
         with no_autocast(psi):
-            target = psi @ self.teacher_mean
+            psi, teacher_mean = in_one_type(psi, self.teacher_mean)
+            target = psi @ teacher_mean
         regression = feature_regression(
             student.features,
             target,

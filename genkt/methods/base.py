@@ -4,74 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from inspect import Signature
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from genkt.io import did_you_mean
-from genkt.losses.logits import MIN_CLASSES, cross_entropy
-from genkt.losses.numerics import require_map, require_matrix, widen
+from genkt.losses.logits import cross_entropy
+from genkt.losses.numerics import side_by_side, widen
+from genkt.methods.keywords import options_of, signature_of
+from genkt.methods.shapes import (
+    Output,
+    Shapes,
+    TrainingRows,
+    as_output,
+    as_outputs,
+    check_output,
+    shape_faults,
+    shapes_of,
+)
 from genkt.settings.bounds import NotNegative
 from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, Range, UserError
 
 SEARCH = "search"
-
-
-@dataclass(frozen=True)
-class TeacherShape:
-    """What an objective must know of a teacher before it sees its outputs.
-
-    Args:
-        name: shown in messages.
-        width: D_t of its features.
-        num_classes: C of its logits, None where it gives none.
-        map_width: D of its feature maps [B, D, H', W'], None where it gives none.
-    """
-
-    name: str
-    width: int
-    num_classes: int | None = None
-    map_width: int | None = None
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """The sizes an objective is built for.
-
-    Args:
-        student_width: D_s.
-        num_classes: C of the task.
-        teachers: one entry a teacher, in the order of their outputs.
-        student_map_width: D of the student's feature maps, None where it gives none.
-    """
-
-    student_width: int
-    num_classes: int
-    teachers: tuple[TeacherShape, ...] = ()
-    student_map_width: int | None = None
-
-    @property
-    def teacher_width(self) -> int:
-        """Width of all teachers' features side by side."""
-        return sum(teacher.width for teacher in self.teachers)
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """What an objective may look at before training: one row an image, under one view.
-
-    Args:
-        labels: [N] int64, ``UNLABELLED`` where unknown: the training images of the stage.
-        teachers: one entry a teacher, N rows each; empty where ``prepares`` does not ask for them.
-        student: N rows of the student as it is before training; None where not asked for.
-    """
-
-    labels: Tensor
-    teachers: tuple[ModelOutput, ...] = ()
-    student: ModelOutput | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +47,7 @@ class WeightRule:
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Options of a method; defaults live in ``configs/method/NAME.yaml`` only.
+    """Options of a method, with their defaults: ``configs/method/NAME.yaml`` holds the same ones.
 
     Args:
         name: the method's short name.
@@ -100,6 +58,10 @@ class MethodOptions:
     def faults(self) -> list[Fault]:
         """Every value that is wrong; empty where all are right."""
         return []
+
+    def alone(self) -> Self:
+        """The options for one's own loop, where nothing searches."""
+        return self
 
     @property
     def needs_labels(self) -> str:
@@ -112,6 +74,9 @@ class MethodOptions:
         return None
 
 
+Beta = Annotated[float | int | str, Range(0, 10**9)]
+
+
 @dataclass(frozen=True)
 class BetaOptions(MethodOptions):
     """Options of a method that adds beta times a transfer term to the task loss.
@@ -121,8 +86,8 @@ class BetaOptions(MethodOptions):
         beta_grid: what ``search`` chooses from.
     """
 
-    beta: Annotated[float | int | str, Range(0, 10**9)]
-    beta_grid: tuple[NotNegative, ...]
+    beta: Beta = SEARCH
+    beta_grid: tuple[NotNegative, ...] = ()
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -151,6 +116,12 @@ class BetaOptions(MethodOptions):
             )
         return float(self.beta)
 
+    def alone(self) -> Self:
+        """A beta to be searched becomes the (lower) middle of its grid."""
+        if self.beta != SEARCH:
+            return self
+        return replace(self, beta=self.beta_grid[(len(self.beta_grid) - 1) // 2])
+
 
 class Objective(nn.Module):
     """A loss on one batch of student and teacher outputs, with its own parameters if any.
@@ -159,6 +130,21 @@ class Objective(nn.Module):
     the transfer term is over all rows, labelled and unlabelled. Without a transfer set all rows
     are labelled, which is the papers' setting. (Only AFT offers another choice, ``kernel_rows``.)
     Under several processes each computes its own rows.
+
+    In one's own loop an objective is made by keywords: options, each with its default; the sizes
+    it needs (``teacher_width`` takes a number, or a list of one per teacher) or more of them, to be
+    checked; a seed. A beta that a run would search is the (lower) middle of its grid there. Call
+    it on what the models give (``as_output``), in any float type; train ``parameter_groups()``
+    beside the student, and step ``own_optimizer()`` where there is one.
+
+    Args:
+        options: the method's options; beta is a number.
+        shapes: sizes of the student, the task and the teachers.
+        seed: of what is drawn at random, such as the objective's own parameters.
+        keywords: options and sizes, in place of the first two.
+
+    Raises:
+        UserError: an option or a size is wrong, missing or unknown; beta is to be searched.
 
     Attributes:
         needs: which outputs of the teachers (and, where it is more than features and logits, of
@@ -169,6 +155,8 @@ class Objective(nn.Module):
         min_batch: fewest rows of a batch (on one device).
         num_inner_steps: updates of ``own_optimizer`` on ``inner_loss`` before each update of the
             student; where positive, ``own_optimizer`` is stepped there and nowhere else.
+        options_type: the dataclass of its options, where it can be made by keywords.
+        sizes: those of ``SIZES`` that it cannot do without.
     """
 
     needs: frozenset[str] = frozenset()
@@ -176,14 +164,50 @@ class Objective(nn.Module):
     prepares: frozenset[str] = frozenset()
     min_batch: int = 1
     num_inner_steps: int = 0
+    options_type: type[MethodOptions] | None = None
+    sizes: tuple[str, ...] = ()
+    __signature__: ClassVar[Signature]
 
-    def __init__(self, options: MethodOptions, shapes: Shapes) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "options_type" in vars(cls):
+            cls.__signature__ = signature_of(cls.options_type, cls.sizes)
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        """A family's main class gives the member that the options name."""
+        options = args[0] if args else keywords.get("options")
+        if options is None and keywords and cls.options_type is not None:
+            options = options_of(cls.__name__, cls.options_type, keywords)
+        member = cls.member(options) if isinstance(options, MethodOptions) else cls
+        return super().__new__(member if issubclass(member, cls) else cls)
+
+    def __init__(
+        self,
+        options: MethodOptions | None = None,
+        shapes: Shapes | None = None,
+        seed: int = 0,
+        **keywords: Any,
+    ) -> None:
         super().__init__()
+        if options is None:
+            name = type(self).__name__
+            options = options_of(name, self.options_type, keywords)
+            shapes = shapes_of(name, keywords, self.sizes)
+        assert shapes is not None, "options and shapes are given together"
         faults = [str(fault.below("method")) for fault in options.faults()]
-        faults += _shape_faults(options.name, self.needs, shapes)
+        faults += shape_faults(options.name, self.needs, shapes)
         if faults:
             raise UserError("; ".join(faults))
         self.shapes = shapes
+        self.set_up(options, shapes, seed)
+
+    @classmethod
+    def member(cls, options: Any) -> type[Objective]:
+        """The class of the family that the options name; the class itself where there is one."""
+        return cls
+
+    def set_up(self, options: Any, shapes: Shapes, seed: int) -> None:
+        """Take over the options and draw the parameters; options and shapes are checked."""
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
@@ -192,25 +216,40 @@ class Objective(nn.Module):
 
         Args:
             student: features [B, D_s] and logits [B, C].
-            teachers: one entry a teacher, rows as the student's; constant, whatever their graph.
+            teachers: one entry per teacher, rows as the student's; constant, whatever their graph.
             labels: [B] int64, ``UNLABELLED`` where unknown; there may be no labelled row.
         """
         raise NotImplementedError
 
     def forward(
         self,
+        student: Output,
+        teachers: Output | Sequence[Output] = (),
+        labels: Tensor | None = None,
+        samples: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The same as ``loss``, on whatever models give.
+
+        Args:
+            student: see ``as_output``.
+            teachers: one such, or a list of one per teacher.
+            labels: None: no row has one.
+            samples: [B] int64, 0..N-1, which image of the training set each row is.
+        """
+        output = as_output(student, self.needs, "student")
+        if labels is None:
+            rows = len(output.features)
+            labels = torch.full((rows,), UNLABELLED, device=output.features.device)
+        return self.row_loss(output, as_outputs(teachers, self.needs), labels, samples)
+
+    def row_loss(
+        self,
         student: ModelOutput,
         teachers: Sequence[ModelOutput],
         labels: Tensor,
-        samples: Tensor | None = None,
+        samples: Tensor | None,
     ) -> dict[str, Tensor]:
-        """The same as ``loss``.
-
-        An objective that must know which image of the stage each row is overrides it.
-
-        Args:
-            samples: [B] int64, 0..N-1.
-        """
+        """``loss``; an objective that must know which image each row is overrides it."""
         return self.loss(student, teachers, labels)
 
     def prepare(self, rows: TrainingRows) -> None:
@@ -256,7 +295,7 @@ class Objective(nn.Module):
                 name = f'{what} of teacher "{shape.name}"'
                 if values is None:
                     raise UserError(f"{name}: this method needs them, none were computed")
-                _check_output(values, what, shape, name)
+                check_output(values, what, shape, name)
                 if not torch.isfinite(values).all():
                     raise UserError(
                         f"{name}: expected finite numbers, got NaN or infinity; "
@@ -269,6 +308,8 @@ class Objective(nn.Module):
         Raises:
             UserError: a label is neither ``UNLABELLED`` nor one of the classes.
         """
+        if self.shapes.partial and not self.shapes.num_classes:
+            return
         wrong = labels[
             (labels != UNLABELLED) & ((labels < 0) | (labels >= self.shapes.num_classes))
         ]
@@ -279,15 +320,17 @@ class Objective(nn.Module):
             )
 
     def _check_count(self, teachers: Sequence[ModelOutput]) -> None:
-        if self.needs and len(teachers) != len(self.shapes.teachers):
-            raise UserError(
-                f"teachers: expected the outputs of {len(self.shapes.teachers)}, "
-                f"got {len(teachers)}"
-            )
+        known = len(self.shapes.teachers)
+        unknown = self.shapes.partial and not known
+        if self.needs and (not teachers if unknown else len(teachers) != known):
+            expected = "at least one" if unknown else str(known)
+            raise UserError(f"teachers: expected the outputs of {expected}, got {len(teachers)}")
 
     def _task_loss(self, student: ModelOutput, labels: Tensor) -> Tensor:
         if student.logits is None:
-            raise UserError("student: expected logits beside its features, got none")
+            raise UserError(
+                "student: expected logits beside its features, got none; give (features, logits)"
+            )
         return cross_entropy(student.logits, labels)
 
     def _without_task(self, transfer: Tensor, student: ModelOutput) -> Tensor:
@@ -300,11 +343,10 @@ class Objective(nn.Module):
     def _teacher_features(self, teachers: Sequence[ModelOutput]) -> Tensor:
         """All teachers' features [B, sum of D_t], side by side: constants in float32 or wider."""
         self._check_count(teachers)
-        features = [widen(teacher.features.detach()) for teacher in teachers]
-        return features[0] if len(features) == 1 else torch.cat(features, dim=1)
+        return side_by_side([widen(teacher.features.detach()) for teacher in teachers])
 
     def _split_by_teacher(self, name: str, columns: Tensor) -> dict[str, Tensor]:
-        """Cut the last dimension into one tensor a teacher: NAME.0, NAME.1, ..."""
+        """Cut the last dimension into one tensor per teacher: NAME.0, NAME.1, ..."""
         widths = [teacher.width for teacher in self.shapes.teachers]
         parts = torch.split(columns.detach(), widths, dim=-1)
         return {f"{name}.{index}": part.clone() for index, part in enumerate(parts)}
@@ -342,45 +384,3 @@ def count_fault(key: str, value: object, *, least: int) -> list[Fault]:
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return []
     return [Fault(key, f'expected a whole number >= {least}, got "{value}"')]
-
-
-def _check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> None:
-    if what == "feature_map":
-        require_map(values, name)
-    else:
-        require_matrix(values, name)
-    widths = {"features": shape.width, "logits": shape.num_classes, "feature_map": shape.map_width}
-    if values.shape[1] != widths[what]:
-        columns = "channels" if what == "feature_map" else "columns"
-        raise UserError(f"{name}: expected {widths[what]} {columns}, got {values.shape[1]}")
-
-
-def _shape_faults(name: str, needs: frozenset[str], shapes: Shapes) -> list[str]:
-    faults = []
-    if shapes.num_classes < MIN_CLASSES:
-        faults.append(f"classes: expected at least {MIN_CLASSES}, got {shapes.num_classes}")
-    if needs and not shapes.teachers:
-        faults.append(f"teacher: method {name} needs at least one teacher, got none")
-    if "feature_map" in needs:
-        givers = [("student", shapes.student_map_width)]
-        givers += [(f'teacher "{each.name}"', each.map_width) for each in shapes.teachers]
-        faults += [
-            f"{giver}: method {name} needs a feature map [B, D, H, W], it gives none; take a "
-            "convolutional network or a vision transformer of timm"
-            for giver, width in givers
-            if width is None
-        ]
-    if "logits" not in needs:
-        return faults
-    advice = "train its head on the task first, or use aft or feature_kd, which need features only"
-    for teacher in shapes.teachers:
-        if teacher.num_classes is None:
-            faults.append(
-                f'teacher "{teacher.name}": method {name} needs logits, it has none; {advice}'
-            )
-        elif teacher.num_classes != shapes.num_classes:
-            faults.append(
-                f'teacher "{teacher.name}": method {name} needs logits for the '
-                f"{shapes.num_classes} classes of the task, it has {teacher.num_classes}; {advice}"
-            )
-    return faults

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from genkt.io import did_you_mean
-from genkt.methods.aft import AFT, AFTOptions, build_aft
+from genkt.methods.aft import AFT, AFTOptions
 from genkt.methods.b_tuning import BTuning, BTuningOptions
-from genkt.methods.base import SEARCH, BetaOptions, MethodOptions, Objective, Shapes, TeacherShape
+from genkt.methods.base import SEARCH, BetaOptions, MethodOptions, Objective
 from genkt.methods.contrastive_distillation import CD, CRD, CDOptions, CRDOptions
 from genkt.methods.factor_transfer import FactorTransfer, FactorTransferOptions
 from genkt.methods.kd import (
@@ -21,9 +21,10 @@ from genkt.methods.kd import (
     LogitKD,
     LogitKDOptions,
 )
-from genkt.methods.kl_dp import KLDP, KLDPOptions, build_kl_dp
+from genkt.methods.kl_dp import KLDP, KLDPOptions
 from genkt.methods.mcl import MCLOptions
 from genkt.methods.rkd import RKD, RKDOptions
+from genkt.methods.shapes import Shapes, TeacherShape
 from genkt.methods.soft_labels import SoftTarget, SoftTargetOptions, TopKKD, TopKOptions
 from genkt.methods.supervised import Supervised, SupervisedOptions
 from genkt.methods.task_agnostic import (
@@ -31,7 +32,6 @@ from genkt.methods.task_agnostic import (
     CosinePatch,
     CosinePatchOptions,
     StudentContrastive,
-    build_contrastive,
 )
 from genkt.settings.faults import Fault, refuse
 from genkt.settings.schema import OneOf, parse
@@ -43,13 +43,12 @@ class Method:
     """A method's options class and its objective's.
 
     Args:
-        options, objective: the classes; what the objective reads is an attribute of its class.
-        build: takes (options, shapes, seed); None: the objective's class does.
+        options, objective: the classes; what the objective reads is an attribute of its class,
+            which takes (options, shapes, seed).
     """
 
     options: type[MethodOptions]
     objective: type[Objective]
-    build: Callable[[Any, Shapes, int], Objective] | None = None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -65,14 +64,14 @@ METHODS: dict[str, Method] = {
     "top_k_kd": Method(TopKOptions, TopKKD),
     "soft_target": Method(SoftTargetOptions, SoftTarget),
     "mcl": Method(MCLOptions, LogitKD),
-    "kl_dp": Method(KLDPOptions, KLDP, build_kl_dp),
-    "aft": Method(AFTOptions, AFT, build_aft),
+    "kl_dp": Method(KLDPOptions, KLDP),
+    "aft": Method(AFTOptions, AFT),
     "rkd": Method(RKDOptions, RKD),
     "factor_transfer": Method(FactorTransferOptions, FactorTransfer),
     "b_tuning": Method(BTuningOptions, BTuning),
     "cd": Method(CDOptions, CD),
     "crd": Method(CRDOptions, CRD),
-    "contrastive": Method(ContrastiveOptions, StudentContrastive, build_contrastive),
+    "contrastive": Method(ContrastiveOptions, StudentContrastive),
     "cosine_patch": Method(CosinePatchOptions, CosinePatch),
 }
 
@@ -116,7 +115,7 @@ def build_objective(
         options: of the method; a searched beta has been replaced by a number.
         student_width: D_s of the student's features.
         num_classes: C of the task.
-        teachers: one entry a teacher, in the order of their outputs.
+        teachers: one entry per teacher, in the order of their outputs.
         student_map_width: D of the student's feature maps; None where it gives none.
         seed: of the objective's own parameters.
 
@@ -136,9 +135,8 @@ def build_objective(
         0.0
     """
     shapes = Shapes(student_width, num_classes, tuple(teachers), student_map_width)
-    method = _method(options.name)
-    build: Callable[[Any, Shapes, int], Objective] = method.build or method.objective
-    return build(options, shapes, seed)
+    objective = _method(options.name).objective
+    return objective(options, shapes, seed)
 
 
 def beta_candidates(options: MethodOptions) -> tuple[float, ...]:

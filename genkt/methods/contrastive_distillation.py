@@ -16,18 +16,11 @@ from genkt.losses.contrastive import (
     memory_nce,
     similarity_distillation,
 )
-from genkt.losses.numerics import no_autocast, widen
+from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.losses.relational import unit_vectors
-from genkt.methods.base import (
-    MethodOptions,
-    Objective,
-    Shapes,
-    TrainingRows,
-    count_fault,
-    is_number,
-    positive_fault,
-)
+from genkt.methods.base import MethodOptions, Objective, count_fault, is_number, positive_fault
 from genkt.methods.kd import uniform_linear
+from genkt.methods.shapes import Output, Shapes, TrainingRows
 from genkt.settings.bounds import Count, NotNegative, Share, Width
 from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
@@ -41,7 +34,8 @@ class CDOptions(MethodOptions):
         cd_weight: lambda of lambda * CD + (1 - lambda) * cross-entropy.
     """
 
-    cd_weight: Share
+    name: str = "cd"
+    cd_weight: Share = 0.5
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -68,11 +62,12 @@ class CRDOptions(MethodOptions):
         dim: width of the space that student and teacher are projected to.
     """
 
-    beta: NotNegative
-    num_negatives: Count
-    momentum: Share
-    temperature: NotNegative
-    dim: Width
+    name: str = "crd"
+    beta: NotNegative = 0.8
+    num_negatives: Count = 16384
+    momentum: Share = 0.5
+    temperature: NotNegative = 0.07
+    dim: Width = 128
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -93,21 +88,14 @@ class CD(Objective):
     cosines of concatenated features would be ruled by the teacher of the largest numbers.
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Appendix A.2.
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option or a shape is wrong.
     """
 
     needs = frozenset({"features"})
     min_batch = MIN_ROWS
+    options_type = CDOptions
 
-    def __init__(self, options: CDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: CDOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.weight = float(options.cd_weight)
 
     def loss(
@@ -116,11 +104,8 @@ class CD(Objective):
         """Parts: cross_entropy (labelled rows), similarity_kl (all rows)."""
         self._check_count(teachers)
         task = self._task_loss(student, labels)
-        divergences = [
-            similarity_distillation(student.features, teacher.features.detach())
-            for teacher in teachers
-        ]
-        divergence = torch.stack(divergences).mean()
+        features = [teacher.features.detach() for teacher in teachers]
+        divergence = similarity_distillation(student.features, features)
         return {
             "total": self.weight * divergence + (1 - self.weight) * task,
             "cross_entropy": task.detach(),
@@ -235,12 +220,12 @@ class Memory(nn.Module):
         return term
 
     def _projected(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return unit_vectors(functional.linear(widen(features), weight, bias))
+        return unit_vectors(functional.linear(*in_one_type(features, weight, bias)))
 
     def _estimation(self, side: int, anchors: Tensor, bank: Tensor, compared: Tensor) -> Tensor:
         # A copy: the gradient needs the entries as they are now, and is computed after the update.
         # All B N cosines take less memory than B K gathered vectors where N < K dim.
-        cosines = (anchors @ bank.clone().T).gather(1, compared)
+        cosines = (anchors @ bank.clone().to(anchors.dtype).T).gather(1, compared)
         known = self.log_normalizers[side].clone()
         estimate = estimate_log_normalizer(
             cosines.detach(), temperature=self.temperature, num_samples=len(bank)
@@ -259,7 +244,7 @@ class Memory(nn.Module):
         # An image that is in the batch twice: its last row counts, whoever writes last.
         places = torch.arange(len(samples), device=samples.device)
         last = torch.where(samples[:, None] == samples, places, -1).amax(dim=1)
-        bank[samples] = mixed[last]
+        bank[samples] = mixed[last].to(bank.dtype)
 
 
 class CRD(Objective):
@@ -278,21 +263,15 @@ class CRD(Objective):
     "Fantastic Gains and Where to Find Them", Appendix A.2. Differs from the paper: the mean over
     teachers instead of the sum (a factor on beta); negatives are always drawn with replacement,
     and unlabelled images are among them (``Negatives``).
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of the projections, the banks and the negatives.
-
-    Raises:
-        UserError: an option or a shape is wrong.
     """
 
     needs = frozenset({"features"})
     prepares = frozenset({"labels"})
+    options_type = CRDOptions
+    sizes = ("student_width", "teacher_width")
 
-    def __init__(self, options: CRDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: CRDOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.beta, self.num_negatives = float(options.beta), options.num_negatives
         self.seed = seed
         generator = torch.Generator().manual_seed(derive_seed(seed, "crd projections"))
@@ -322,10 +301,20 @@ class CRD(Objective):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
+        student: Output,
+        teachers: Output | Sequence[Output] = (),
+        labels: Tensor | None = None,
+        samples: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """See ``Objective``; ``samples`` are needed here."""
+        return super().forward(student, teachers, labels, samples)
+
+    def row_loss(
+        self,
         student: ModelOutput,
         teachers: Sequence[ModelOutput],
         labels: Tensor,
-        samples: Tensor | None = None,
+        samples: Tensor | None,
     ) -> dict[str, Tensor]:
         """See ``loss``."""
         return self.loss(student, teachers, labels, samples)
@@ -338,7 +327,11 @@ class CRD(Objective):
         samples: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Parts: cross_entropy (labelled rows), contrastive_nce (all rows); moves the banks on."""
-        assert samples is not None and self.negatives is not None, "prepare and samples come first"
+        if samples is None or self.negatives is None:
+            raise UserError(
+                "method crd: call prepare(TrainingRows(labels)) once before training, and give the "
+                "samples of each batch: which training images its rows are"
+            )
         self._check_count(teachers)
         task = self._task_loss(student, labels)
         count = min(self.num_negatives, len(self.negatives.order) - 1)

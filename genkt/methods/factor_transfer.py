@@ -13,17 +13,11 @@ from torch.nn import functional
 
 from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
-from genkt.losses.numerics import no_autocast, widen
-from genkt.methods.base import (
-    BetaOptions,
-    Objective,
-    Shapes,
-    TrainingRows,
-    count_fault,
-    positive_fault,
-)
+from genkt.losses.numerics import in_one_type, no_autocast, widen
+from genkt.methods.base import BetaOptions, Objective, count_fault, positive_fault
 from genkt.methods.kd import uniform_linear
-from genkt.settings.bounds import BatchSize, Count, Rate
+from genkt.methods.shapes import Shapes, TrainingRows
+from genkt.settings.bounds import BatchSize, Count, NotNegative, Rate
 from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
@@ -47,10 +41,12 @@ class FactorTransferOptions(BetaOptions):
         paraphraser_lr: learning rate of its Adam.
     """
 
-    paraphraser_steps: Count
-    paraphraser_patience: Count
-    paraphraser_batch_size: BatchSize
-    paraphraser_lr: Rate
+    name: str = "factor_transfer"
+    beta_grid: tuple[NotNegative, ...] = (0.1, 1, 10, 100)
+    paraphraser_steps: Count = 500
+    paraphraser_patience: Count = 5
+    paraphraser_batch_size: BatchSize = 128
+    paraphraser_lr: Rate = 1e-3
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -74,24 +70,18 @@ class FactorTransfer(Objective):
     ReLU stands between layers only, so that factors are signed; teacher features are centred and
     divided by one common scale first; the paraphraser stops early on held-out training rows
     (the released code of Qiu et al. looks at test features).
-
-    Args:
-        options: the method's options; beta is a number.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of both networks, the held-out rows and the paraphraser's batches.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
     """
 
     needs = frozenset({"features"})
     prepares = frozenset({"teachers"})
+    options_type = FactorTransferOptions
+    sizes = ("student_width", "teacher_width")
     mean: Tensor
     scale: Tensor
     explained: Tensor
 
-    def __init__(self, options: FactorTransferOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: FactorTransferOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.beta = options.chosen_beta
         self.options, self.seed = options, seed
         self.widths = factor_widths(shapes.teacher_width)
@@ -192,7 +182,7 @@ def apply_layers(rows: Tensor, layers: Layers) -> Tensor:
         [B, outputs of the last layer].
     """
     for index, (weight, bias) in enumerate(layers):
-        rows = functional.linear(rows.relu() if index else rows, weight, bias)
+        rows = functional.linear(*in_one_type(rows.relu() if index else rows, weight, bias))
     return rows
 
 

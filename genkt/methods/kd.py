@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
-from genkt.losses.logits import ensemble_kl_distillation
+from genkt.losses.logits import kl_distillation
+from genkt.losses.numerics import in_one_type
 from genkt.methods.base import (
+    Beta,
     BetaOptions,
     MethodOptions,
     Objective,
-    Shapes,
     is_number,
     positive_fault,
 )
+from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import NotNegative, Share
 from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
@@ -28,10 +32,16 @@ from genkt.types import ModelOutput, UserError
 class FeatureKDOptions(BetaOptions):
     """Options of ``feature_kd``: beta weighs the regression."""
 
+    name: str = "feature_kd"
+    beta: Beta = 1
+    beta_grid: tuple[NotNegative, ...] = (0.1, 1, 10, 100)
+
 
 @dataclass(frozen=True)
 class L2FeatureOptions(MethodOptions):
     """``l2_feature`` has no options."""
+
+    name: str = "l2_feature"
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,9 @@ class LogitKDOptions(MethodOptions):
         kl_weight: lambda of lambda * KL + (1 - lambda) * CE; 1 is KL-Dist, below it XE-KL.
     """
 
-    temperature: NotNegative
-    kl_weight: Share
+    name: str = "logit_kd"
+    temperature: NotNegative = 1.0
+    kl_weight: Share = 1.0
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -70,6 +81,13 @@ def uniform_linear(
     return nn.Parameter(weight), nn.Parameter(bias)
 
 
+def affine(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """rows W^T + b; in the wider float type where theirs differ."""
+    if rows.dtype != weight.dtype and not torch.is_autocast_enabled(rows.device.type):
+        rows, weight, bias = in_one_type(rows, weight, bias)
+    return functional.linear(rows, weight, bias)
+
+
 class _FeatureRegression(Objective):
     """What learns an affine map V, b from the student's features to the teachers'.
 
@@ -77,9 +95,10 @@ class _FeatureRegression(Objective):
     """
 
     needs = frozenset({"features"})
+    sizes = ("student_width", "teacher_width")
 
-    def __init__(self, options: MethodOptions, shapes: Shapes, seed: int) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: Any, shapes: Shapes, seed: int) -> None:
+        """Draw V and b."""
         generator = torch.Generator().manual_seed(derive_seed(seed, options.name))
         self.weight, self.bias = uniform_linear(
             shapes.teacher_width, shapes.student_width, generator
@@ -103,18 +122,13 @@ class FeatureKD(_FeatureRegression):
 
     The affine map V, b is trained by the student's optimizer. Several teachers are concatenated
     column-wise.
-
-    Args:
-        options: the method's options; beta is a number.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of V and b.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
     """
 
-    def __init__(self, options: FeatureKDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, seed)
+    options_type = FeatureKDOptions
+
+    def set_up(self, options: FeatureKDOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
+        super().set_up(options, shapes, seed)
         self.beta = options.chosen_beta
 
     def loss(
@@ -139,18 +153,9 @@ class L2Feature(_FeatureRegression):
     of width 2048, nor whether it sums or averages: here V, b is a learned affine map, trained by
     the student's optimizer, whatever the widths, and the mean is taken. Several teachers are
     concatenated column-wise.
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of V and b.
-
-    Raises:
-        UserError: a shape is wrong.
     """
 
-    def __init__(self, options: L2FeatureOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, seed)
+    options_type = L2FeatureOptions
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
@@ -166,29 +171,18 @@ class LogitTransfer(Objective):
 
     total = weight * transfer + (1 - weight) * cross-entropy (labelled rows).
 
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        temperature: T of the transfer term.
-        weight: above 0, at most 1.
-
     Attributes:
         part: name of the transfer term.
-
-    Raises:
-        UserError: an option is wrong, or a teacher's classes are not the task's.
     """
 
     needs = frozenset({"logits"})
     part = "kl"
 
-    def __init__(
-        self, options: MethodOptions, shapes: Shapes, *, temperature: float, weight: float = 1.0
-    ) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: Any, shapes: Shapes, seed: int) -> None:
+        """The weight is 1 where a method does not set another."""
         self.name = options.name
-        self.temperature = float(temperature)
-        self.weight = float(weight)
+        self.temperature = float(options.temperature)
+        self.weight = 1.0
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor
@@ -223,27 +217,24 @@ class LogitTransfer(Objective):
 class LogitKD(LogitTransfer):
     """lambda * KL(teacher || student) at temperature T + (1 - lambda) * cross-entropy.
 
-    lambda = 1 is KL-Dist, below it XE-KL; cross-entropy is on the logits. The target of several
-    teachers is the mean of their tempered probabilities. Source: Roth et al., "Fantastic Gains and
-    Where to Find Them", Eq. 1 and 2.
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option is wrong, or a teacher's classes are not the task's.
+    lambda = 1 is KL-Dist, below it XE-KL. The target of several teachers is the mean of their
+    tempered probabilities. Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 1
+    and 2. Differs from the released code: that gives the cross-entropy of XE-KL probabilities,
+    which go through a second softmax there; here it gets logits, as in the paper.
     """
 
-    def __init__(self, options: LogitKDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, temperature=options.temperature, weight=options.kl_weight)
+    options_type = LogitKDOptions
+
+    def set_up(self, options: LogitKDOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
+        super().set_up(options, shapes, seed)
+        self.weight = float(options.kl_weight)
 
     def _transfer(
         self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
         return {
-            self.part: ensemble_kl_distillation(
+            self.part: kl_distillation(
                 student_logits, teachers_logits, temperature=self.temperature
             )
         }

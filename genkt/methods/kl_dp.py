@@ -13,8 +13,9 @@ from genkt.losses.partition import (
     partitioned_top_k_distillation,
     winners,
 )
-from genkt.methods.base import MethodOptions, Objective, Shapes, choice_fault, positive_fault
+from genkt.methods.base import MethodOptions, choice_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
+from genkt.methods.shapes import Shapes
 from genkt.methods.soft_labels import require_classes, top_k_fault
 from genkt.settings.bounds import Count, NotNegative
 from genkt.settings.faults import Fault
@@ -34,9 +35,10 @@ class KLDPOptions(MethodOptions):
         top_k: classes of a row that the divergence reads, None for all.
     """
 
-    selection: str
-    temperature: NotNegative
-    top_k: Count | None
+    name: str = "kl_dp"
+    selection: str = "unsupervised"
+    temperature: NotNegative = 1.0
+    top_k: Count | None = None
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -55,37 +57,41 @@ class KLDP(LogitTransfer):
 
     A teacher wins a row only where its score is strictly higher than the frozen student's; of
     several teachers the highest score wins, the first of equal ones. What the student knows better
-    it is reminded of, so there is no cross-entropy. Source: Roth et al., "Fantastic Gains and Where
-    to Find Them", Eq. 4 and 5, Section 4.3 (parallel).
-
-    Args:
-        options: the method's options.
-        shapes: sizes; the first teacher is the frozen student.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option is wrong, there is no teacher beside the frozen student, or a teacher's
-            classes are not the task's.
+    it is reminded of, so there is no cross-entropy. Rows are chosen at temperature 1, whatever that
+    of the divergence is. Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 4 and
+    5, Section 4.3 (parallel). ``top_k=5`` gives a ``TopKKLDP``.
     """
 
+    options_type = KLDPOptions
     needs_frozen = True
 
-    def __init__(self, options: KLDPOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, temperature=options.temperature)
-        if len(shapes.teachers) < 2:
-            raise UserError(
-                f"teacher: method {options.name} needs at least one teacher beside the student as "
-                "it was before, got none"
-            )
+    @classmethod
+    def member(cls, options: KLDPOptions) -> type[KLDP]:
+        """By ``top_k``."""
+        return cls if options.top_k is None else TopKKLDP
+
+    def set_up(self, options: KLDPOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
+        super().set_up(options, shapes, seed)
+        if shapes.teachers or not shapes.partial:
+            self._require_teacher(len(shapes.teachers))
         self.supervised = options.selection == "supervised"
 
     def _transfer(
         self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
         """``kl``, and ``taught``: the share of rows that a teacher won."""
+        self._require_teacher(len(teachers_logits))
         winner = winners([self._score(logits, labels) for logits in teachers_logits])
         divergence = self._divergence(student_logits, teachers_logits, winner)
         return {self.part: divergence, "taught": (winner > 0).to(divergence.dtype).mean()}
+
+    def _require_teacher(self, count: int) -> None:
+        if count < 2:
+            raise UserError(
+                f"teacher: method {self.name} needs at least one teacher beside the student as "
+                "it was before, got none"
+            )
 
     def _score(self, logits: Tensor, labels: Tensor) -> Tensor:
         return label_probability(logits, labels) if self.supervised else largest_probability(logits)
@@ -101,18 +107,16 @@ class KLDP(LogitTransfer):
 class TopKKLDP(KLDP):
     """``KLDP`` with each row's divergence over its winner's most probable classes alone.
 
-    Args:
-        options: the method's options; ``top_k`` is a number.
-        shapes: sizes; the first teacher is the frozen student.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: as in ``KLDP``, or the task has fewer than ``top_k`` classes.
+    Differs from the authors: they restrict KL-Dist alone (Appendix B.1), so how it meets data
+    partitioning is genkt's choice. The winner is found among all classes; then it and the student
+    are both renormalised over the winner's ``top_k``, the frozen student's where that won.
     """
 
-    def __init__(self, options: KLDPOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, seed)
-        assert options.top_k is not None
+    def set_up(self, options: KLDPOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
+        super().set_up(options, shapes, seed)
+        if options.top_k is None:
+            raise UserError("top_k: expected a number of classes for TopKKLDP, got None")
         self.top_k = require_classes(options.top_k, shapes)
 
     def _divergence(
@@ -121,12 +125,3 @@ class TopKKLDP(KLDP):
         return partitioned_top_k_distillation(
             student_logits, models_logits, winner, temperature=self.temperature, top_k=self.top_k
         )
-
-
-def build_kl_dp(options: KLDPOptions, shapes: Shapes, seed: int = 0) -> Objective:
-    """The member of the family that the options name.
-
-    Raises:
-        UserError: an option or a shape is wrong.
-    """
-    return (KLDP if options.top_k is None else TopKKLDP)(options, shapes, seed)

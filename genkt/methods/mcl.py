@@ -16,14 +16,17 @@ class MCLOptions(LogitKDOptions):
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 2 and 3; Stojanovski et al.,
     "Momentum-based weight interpolation of strong zero-shot models for continual learning".
+    See ``genkt.training.MomentumWeights`` for when they are updated.
 
     Args:
         decay: tau of slow = tau * slow + (1 - tau) * fast.
         every: optimizer steps from one such update to the next.
     """
 
-    decay: Share
-    every: Count
+    name: str = "mcl"
+    kl_weight: Share = 0.7
+    decay: Share = 0.9999
+    every: Count = 2
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""

@@ -11,9 +11,9 @@ from genkt.losses.relational import MIN_ROWS, rkd_angle, rkd_distance
 from genkt.methods.base import (
     BetaOptions,
     Objective,
-    Shapes,
     is_number,
 )
+from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import NotNegative
 from genkt.settings.faults import Fault
 from genkt.types import ModelOutput
@@ -32,8 +32,10 @@ class RKDOptions(BetaOptions):
         distance_weight, angle_weight: their shares; one that is 0 is not computed.
     """
 
-    distance_weight: NotNegative
-    angle_weight: NotNegative
+    name: str = "rkd"
+    beta_grid: tuple[NotNegative, ...] = (0.1, 1, 10, 100)
+    distance_weight: NotNegative = 1
+    angle_weight: NotNegative = 2
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -54,24 +56,21 @@ class RKD(Objective):
     """Cross-entropy + beta * (w_d * distance + w_a * angle) between relations of features.
 
     Relations are those of the rows of one batch. Several teachers are concatenated column-wise.
+    The total is a weighted sum: with the default weights, 1 and 2, beta multiplies distance + 2 *
+    angle, not a mean of the two. The paper gives the ratio alone, and each term is a mean over all
+    pairs or triples of rows, where Park et al. print a sum.
     Source: Park et al., "Relational Knowledge Distillation", as the baseline of Qiu et al.,
     "Transferring Knowledge from Large Foundation Models to Small Downstream Models", which weighs
     distance and angle 1 : 2.
-
-    Args:
-        options: the method's options; beta is a number.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option or a shape is wrong, or beta is still to be searched.
     """
 
     needs = frozenset({"features"})
     min_batch = MIN_ROWS
 
-    def __init__(self, options: RKDOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    options_type = RKDOptions
+
+    def set_up(self, options: RKDOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.beta = options.chosen_beta
         self.distance_weight = float(options.distance_weight)
         self.angle_weight = float(options.angle_weight)

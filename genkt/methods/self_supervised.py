@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,25 @@ from torch import Tensor, nn
 
 from genkt.io import derive_seed
 from genkt.losses.numerics import no_autocast, widen
-from genkt.methods.base import MethodOptions, Objective, Shapes
-from genkt.methods.kd import uniform_linear
+from genkt.methods.base import MethodOptions, Objective
+from genkt.methods.kd import affine, uniform_linear
+from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import Positive, Width
 from genkt.types import ModelOutput, UserError
+
+
+@dataclass(frozen=True)
+class SimCLROptions(MethodOptions):
+    """Options of SimCLR.
+
+    Args:
+        temperature: of the similarities, above 0.
+        projection: width of z.
+    """
+
+    name: str = "simclr"
+    temperature: Positive = 0.1
+    projection: Width = 128
 
 
 class SimCLR(Objective):
@@ -23,29 +40,20 @@ class SimCLR(Objective):
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
     Eq. 1; the loss is ``lightly.loss.NTXentLoss``. Differs from the paper: an image that a batch
     holds twice (where an epoch ends within it, or of fewer images than it has pairs) is a
-    negative of itself.
-
-    Args:
-        shapes: sizes of the student and the task; there are no teachers.
-        temperature: of the similarities, above 0.
-        projection: width of z.
-        seed: of the projection.
-
-    Raises:
-        UserError: lightly is not installed.
+    negative of itself. Needs lightly.
     """
 
+    options_type = SimCLROptions
+    sizes = ("student_width",)
     min_batch = 4
 
-    def __init__(
-        self, shapes: Shapes, *, temperature: float, projection: int, seed: int = 0
-    ) -> None:
-        super().__init__(MethodOptions("simclr"), shapes)
+    def set_up(self, options: SimCLROptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         width = shapes.student_width
         generator = torch.Generator().manual_seed(derive_seed(seed, "projection"))
         self.hidden_weight, self.hidden_bias = uniform_linear(width, width, generator)
-        self.weight, self.bias = uniform_linear(projection, width, generator)
-        self.contrast = nt_xent(temperature)
+        self.weight, self.bias = uniform_linear(options.projection, width, generator)
+        self.contrast = nt_xent(options.temperature)
 
     def parameter_groups(self) -> list[nn.Parameter]:
         """W1, b1, W2 and b2."""
@@ -69,8 +77,8 @@ class SimCLR(Objective):
                 f"{rows} rows; make batch_size a multiple of 4 times the micro-batches "
                 "(train.accumulate)"
             )
-        hidden = F.relu(F.linear(student.features, self.hidden_weight, self.hidden_bias))
-        views = F.linear(hidden, self.weight, self.bias)
+        hidden = F.relu(affine(student.features, self.hidden_weight, self.hidden_bias))
+        views = affine(hidden, self.weight, self.bias)
         with no_autocast(views):
             views = widen(views)
             contrast: Tensor = self.contrast(views[0::2], views[1::2])

@@ -8,8 +8,9 @@ from typing import Annotated
 from torch import Tensor
 
 from genkt.losses.logits import MIN_CLASSES, soft_target_cross_entropy, top_k_distillation
-from genkt.methods.base import MethodOptions, Shapes, count_fault, positive_fault
+from genkt.methods.base import MethodOptions, count_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
+from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import NotNegative
 from genkt.settings.faults import Fault
 from genkt.types import Range, UserError
@@ -26,7 +27,8 @@ class SoftTargetOptions(MethodOptions):
         temperature: T of both predictions.
     """
 
-    temperature: NotNegative
+    name: str = "soft_target"
+    temperature: NotNegative = 1.0
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -42,8 +44,9 @@ class TopKOptions(MethodOptions):
         top_k: how many classes of a row; ``auto``: the paper's 10, or all where there are fewer.
     """
 
-    temperature: NotNegative
-    top_k: Annotated[int | str, Range(0, 10**9)]
+    name: str = "top_k_kd"
+    temperature: NotNegative = 1.0
+    top_k: Annotated[int | str, Range(0, 10**9)] = AUTO
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -65,7 +68,8 @@ def require_classes(top_k: int, shapes: Shapes) -> int:
     Raises:
         UserError: the task has fewer classes.
     """
-    if top_k > shapes.num_classes:
+    known = shapes.num_classes or not shapes.partial
+    if known and top_k > shapes.num_classes:
         raise UserError(
             f"method.top_k: expected at most {shapes.num_classes}, the classes of the task, "
             f"got {top_k}"
@@ -78,20 +82,10 @@ class SoftTarget(LogitTransfer):
 
     Its gradient is that of ``logit_kd`` with ``kl_weight=1``: the two losses differ by the
     teachers' entropy. Source: Hinton et al., "Distilling the Knowledge in a Neural Network".
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option is wrong, or a teacher's classes are not the task's.
     """
 
+    options_type = SoftTargetOptions
     part = "soft_target"
-
-    def __init__(self, options: SoftTargetOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, temperature=options.temperature)
 
     def _transfer(
         self, student_logits: Tensor, teachers_logits: list[Tensor], labels: Tensor
@@ -107,19 +101,14 @@ class TopKKD(LogitTransfer):
     """KL over the classes that the teachers find most probable, and no others (``top_k_kd``).
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Appendix B.1.
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
-
-    Raises:
-        UserError: an option is wrong, the task has fewer than ``top_k`` classes, or a teacher's
-            classes are not the task's.
     """
 
-    def __init__(self, options: TopKOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, temperature=options.temperature)
+    options_type = TopKOptions
+    sizes = ("num_classes",)
+
+    def set_up(self, options: TopKOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
+        super().set_up(options, shapes, seed)
         if isinstance(options.top_k, str):
             self.top_k = min(PAPERS_TOP_K, shapes.num_classes)
         else:

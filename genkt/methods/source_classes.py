@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genkt.io import derive_seed
 from genkt.losses.logits import cross_entropy
-from genkt.methods.base import MethodOptions, Objective, Shapes
-from genkt.methods.kd import uniform_linear
+from genkt.methods.base import MethodOptions, Objective
+from genkt.methods.kd import affine, uniform_linear
+from genkt.methods.shapes import Shapes
 from genkt.types import ModelOutput
+
+
+@dataclass(frozen=True)
+class SourceClassesOptions(MethodOptions):
+    """There are no options."""
+
+    name: str = "pretrain"
 
 
 class SourceClasses(Objective):
     """Cross-entropy of a linear head of its own on the student's features.
 
     The head is trained by the student's optimizer; the student's own classifier is not read.
-
-    Args:
-        shapes: width of the student, and the classes of the source.
-        seed: of the head.
-
-    Raises:
-        UserError: fewer than two classes.
+    ``num_classes`` are the source's.
     """
 
-    def __init__(self, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(MethodOptions("pretrain"), shapes)
+    options_type = SourceClassesOptions
+    sizes = ("student_width", "num_classes")
+
+    def set_up(self, options: SourceClassesOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "source head"))
         self.weight, self.bias = uniform_linear(shapes.num_classes, shapes.student_width, generator)
 
@@ -45,5 +50,5 @@ class SourceClasses(Objective):
         Args:
             labels: [B] classes of the source.
         """
-        task = cross_entropy(F.linear(student.features, self.weight, self.bias), labels)
+        task = cross_entropy(affine(student.features, self.weight, self.bias), labels)
         return {"total": task, "cross_entropy": task.detach()}

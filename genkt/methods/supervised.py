@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genkt.methods.base import MethodOptions, Objective, Shapes
+from genkt.methods.base import MethodOptions, Objective
 from genkt.types import ModelOutput
 
 
@@ -15,18 +15,16 @@ from genkt.types import ModelOutput
 class SupervisedOptions(MethodOptions):
     """Plain fine-tuning has no options."""
 
+    name: str = "stl"
+
 
 class Supervised(Objective):
     """Cross-entropy on the labelled rows (``stl``); teachers, if any, are not read.
 
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: unused, as nothing is drawn.
+    A tensor alone is the student's logits.
     """
 
-    def __init__(self, options: SupervisedOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    options_type = SupervisedOptions
 
     def loss(
         self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor

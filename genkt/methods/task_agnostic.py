@@ -16,18 +16,18 @@ from torch.nn import functional
 
 from genkt.io import derive_seed
 from genkt.losses.contrastive import MIN_ROWS, info_nce, patch_cosine_distance
-from genkt.losses.numerics import no_autocast, widen
+from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.methods.base import (
     MethodOptions,
     Objective,
-    Shapes,
     choice_fault,
     count_fault,
     positive_fault,
 )
 from genkt.methods.kd import uniform_linear
+from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import NotNegative, Width
-from genkt.settings.faults import Fault, refuse
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 
@@ -41,9 +41,10 @@ class ContrastiveOptions(MethodOptions):
         temperature: cosines are divided by it.
     """
 
-    project: str
-    dim: Width
-    temperature: NotNegative
+    name: str = "contrastive"
+    project: str = "student"
+    dim: Width = 768
+    temperature: NotNegative = 0.07
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -55,6 +56,8 @@ class ContrastiveOptions(MethodOptions):
 @dataclass(frozen=True)
 class CosinePatchOptions(MethodOptions):
     """``cosine_patch`` has no options."""
+
+    name: str = "cosine_patch"
 
 
 class FeatureMatching(Objective):
@@ -97,7 +100,7 @@ class Projection(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
         with no_autocast(vectors):
-            return functional.linear(widen(vectors), self.weight, self.bias)
+            return functional.linear(*in_one_type(vectors, self.weight, self.bias))
 
 
 class StudentContrastive(FeatureMatching):
@@ -109,22 +112,21 @@ class StudentContrastive(FeatureMatching):
     Differs from the paper: it names the contrastive loss of Tian et al. (CRD) and prints no
     formula. Here negatives are the other images of the batch, as for CLIP itself, so that no
     memory of a large transfer set is needed.
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers.
-        seed: of the projections.
-
-    Raises:
-        UserError: an option or a shape is wrong.
     """
 
     needs = frozenset({"features"})
     min_batch = MIN_ROWS
+    options_type = ContrastiveOptions
+    sizes = ("student_width", "teacher_width")
     part = "info_nce"
 
-    def __init__(self, options: ContrastiveOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    @classmethod
+    def member(cls, options: ContrastiveOptions) -> type[StudentContrastive]:
+        """By ``project``."""
+        return PROJECTIONS.get(options.project, cls)
+
+    def set_up(self, options: ContrastiveOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         self.temperature = float(options.temperature)
         self.student_projections = _projections(
             [self._width(teacher.width, options) for teacher in shapes.teachers],
@@ -155,8 +157,9 @@ class BothContrastive(StudentContrastive):
     itself is constant; its projection is learned, one for each teacher.
     """
 
-    def __init__(self, options: ContrastiveOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes, seed)
+    def set_up(self, options: ContrastiveOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
+        super().set_up(options, shapes, seed)
         self.teacher_projections = _projections(
             [options.dim] * len(shapes.teachers),
             [teacher.width for teacher in shapes.teachers],
@@ -177,37 +180,21 @@ PROJECTIONS: dict[str, type[StudentContrastive]] = {
 }
 
 
-def build_contrastive(options: ContrastiveOptions, shapes: Shapes, seed: int = 0) -> Objective:
-    """The member of the family that the options name.
-
-    Raises:
-        UserError: an option or a shape is wrong.
-    """
-    refuse(fault.below("method") for fault in options.faults())
-    return PROJECTIONS[options.project](options, shapes, seed)
-
-
 class CosinePatch(FeatureMatching):
     """1 - cosine between the vectors of student and teacher at each place of the student's map.
 
     The student's map is projected to the teacher's width by a learned affine map of each place (a
     1x1 convolution), one for each teacher; the teacher's map is resized to the student's height
     and width.
-
-    Args:
-        options: the method's options.
-        shapes: sizes of the student, the task and the teachers, those of their maps among them.
-        seed: of the projections.
-
-    Raises:
-        UserError: a shape is wrong, or a model gives no feature map.
     """
 
     needs = frozenset({"feature_map"})
+    options_type = CosinePatchOptions
+    sizes = ("student_map_width", "teacher_map_width")
     part = "patch_cosine_distance"
 
-    def __init__(self, options: CosinePatchOptions, shapes: Shapes, seed: int = 0) -> None:
-        super().__init__(options, shapes)
+    def set_up(self, options: CosinePatchOptions, shapes: Shapes, seed: int) -> None:
+        """See ``Objective``."""
         assert shapes.student_map_width is not None, "checked above"
         self.projections = _projections(
             [teacher.map_width or 0 for teacher in shapes.teachers],

@@ -135,8 +135,11 @@ def mean_cosine(embeddings: NDArray[np.floating]) -> float:
 class TransferChange:
     """What a student gained and lost by a transfer, and what of it the teacher had to give.
 
-    Source: Roth et al., Sec. 5.1. The rates are shares of counts; the released script of Fig. 5a,
-    whose value is near 100 for the first classes whatever was transferred, is not followed.
+    Source: Roth et al., Sec. 5.1. The rates are strict: what counts is a sample that the student
+    had wrong, the teacher has right, and the student has right afterwards. What the student learns
+    beside its teacher raises no rate, and unlearning something else lowers none (see ``change``).
+    Differs from the released script of Fig. 5a, whose value is near 100 for the first classes
+    whatever was transferred.
 
     Args:
         change: the flips from the student before to the student after.

@@ -143,7 +143,7 @@ class _Fit:
     """The end of the iteration.
 
     Args:
-        solution: one entry a class.
+        solution: one entry per class.
         sigma: [k] squared singular values of the features, k = min(N, D).
         mean: m [D, C].
         num_samples: N.

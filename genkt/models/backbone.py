@@ -171,7 +171,7 @@ class Backbone(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> the float input this model was trained on, on the same device."""
-        pixels = self.transform.normalize(images)
+        pixels = self.transform.normalize(images).to(next(self.model.parameters()).dtype)
         return (
             pixels.contiguous(memory_format=torch.channels_last) if self.channels_last else pixels
         )
@@ -326,7 +326,10 @@ def _last_linear(model: nn.Module, name: str) -> nn.Module:
 
 def fingerprint_model(model: nn.Module, *more: str) -> str:
     """Hash of what a model computes: architecture, every weight and buffer, and what is given."""
-    described = f"{type(model).__module__}.{type(model).__qualname__}|{model}"
+    kind = type(model)
+    # A class of genkt's own is the same wherever in the package it stands.
+    module = "genkt" if kind.__module__.startswith("genkt.") else kind.__module__
+    described = f"{module}.{kind.__qualname__}|{model}"
     described = re.sub(r" at 0x[0-9a-f]+", "", described)  # a function's place in memory
     return fingerprint(described, *more, fingerprint_tensors(model.state_dict()))
 

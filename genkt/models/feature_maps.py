@@ -18,7 +18,7 @@ def spatial_map(
 
     Maps [B, H', W', D] are told by timm's ``output_fmt``. Of tokens [B, T, D] the first
     ``num_prefix_tokens`` (class, registers) are left out; the others are the places of a grid, row
-    by row, of as many rows a column as the input has.
+    by row, of as many rows per column as the input has.
 
     Args:
         feature_map: [B, D, H', W'], [B, H', W', D] or [B, T, D]; anything else is refused.

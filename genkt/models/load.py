@@ -50,10 +50,17 @@ class ModelSpec:
     channels_last: bool = False
 
 
-def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
+def load_model(
+    name: str | ModelSpec,
+    *,
+    num_classes: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Backbone:
     """Build the model, its weights loaded, its head replaced when ``num_classes`` differs.
 
     Args:
+        name: what ``ModelSpec`` takes as its name, or all that it takes.
         num_classes: classes of the task, or None to keep the head the weights came with.
         seed: of every weight that is not loaded (a new head, a student from scratch).
 
@@ -61,10 +68,11 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
         UserError: unknown name, weights that cannot be found, read, downloaded or fitted.
 
     Example:
-        >>> model = load_model(ModelSpec("genkt:digits_teacher"), num_classes=10)
+        >>> model = load_model("genkt:digits_teacher", num_classes=10)
         >>> model.num_classes
         10
     """
+    spec = ModelSpec(name) if isinstance(name, str) else name
     fault = name_fault(spec.name)
     if fault:
         raise UserError(fault)
@@ -88,7 +96,7 @@ def load_model(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0
             )  # fmt: skip
     backbone = Backbone(model, _declared_transform(model, spec.name), spec.name)
     backbone.channels_last = spec.channels_last
-    return backbone
+    return backbone.to(device)
 
 
 def shipped_path(name: str) -> str:

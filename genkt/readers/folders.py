@@ -19,7 +19,7 @@ from genkt.readers.listing import (
     holds_images,
     scan,
 )
-from genkt.readers.scan import check_skipped
+from genkt.readers.scan import as_list, check_skipped
 from genkt.readers.system_files import SystemFiles
 from genkt.readers.unlabelled import UnlabelledPlaces
 from genkt.types import UNLABELLED, UserError
@@ -79,7 +79,7 @@ def read_folder(
         seed: of that carving.
         max_skipped: images that may be unusable: a number, or a share (float, rounded up).
         num_threads: decoding threads, by default up to 8.
-        progress: show a bar; None for only on a terminal.
+        progress: False tells nothing of how far the reading is.
 
     Raises:
         UserError: a folder that is not there or has another shape, classes that disagree between
@@ -140,9 +140,9 @@ def read_unlabelled(
         UserError: no folder, one that is not there, holds no image or lies inside another one, or
             more unusable images than allowed.
     """
-    given = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    given = as_list(folders)
     if not given:
-        raise UserError("expected at least one folder of unlabelled images, came an empty list")
+        raise UserError("expected at least one folder of unlabelled images, got an empty list")
     roots = [existing_folder(folder) for folder in given]
     for number, one in enumerate(roots):
         for other in roots[:number]:
@@ -238,7 +238,7 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
     shape = f"{folder}: expected one folder of images for each class"
     if not folders and loose:
         raise UserError(
-            f"{shape}, came {len(loose)} images directly in it; "
+            f"{shape}, got {len(loose)} images directly in it; "
             "images without classes can only be an unlabelled pool"
         )
     if not folders:
@@ -248,7 +248,7 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
         spellings.setdefault(canonical(class_folder.name), []).append(class_folder)
     if len(spellings) == 1 and part == "train":
         only = f"{folders[0].name}/{_inside(folders[0])}"
-        raise UserError(f"{shape}, at least two, came only {only}{_aside(listing)}")
+        raise UserError(f"{shape}, at least two, got only {only}{_aside(listing)}")
     listing.classes = tuple(sorted(spellings))
     listing.skipped += [Skipped(path, "not inside a class folder") for path in loose]
     counts = []

@@ -144,7 +144,7 @@ def _load(name: str, split: str | None) -> Any:
         raise UserError(f"hf:{name}: cannot be loaded: {reason}") from error
     if not isinstance(found, dict):
         if saved and split:
-            raise UserError(f"hf:{name}: one split without a name is saved there, came '{split}'")
+            raise UserError(f"hf:{name}: one split without a name is saved there, got '{split}'")
         return found
     if split is None and len(found) == 1:
         return next(iter(found.values()))
@@ -162,7 +162,7 @@ def _picture_column(name: str, features: Any) -> str:
     if len(columns) == 1 or named:
         return str((named or columns)[0])
     raise UserError(
-        f"hf:{name}: expected a picture column (type Image), or one of several named image, came "
+        f"hf:{name}: expected a picture column (type Image), or one of several named image, got "
         f"{', '.join(f'{each} ({type(kind).__name__})' for each, kind in features.items())}"
     )
 

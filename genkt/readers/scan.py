@@ -1,4 +1,4 @@
-"""Reading many image files: a thread pool with a progress bar, and the limit of unusable ones."""
+"""Reading many image files: a thread pool, and the limit of unusable ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from genkt.data.images import Skipped, left_out_text, reasons_text
+from genkt.progress import Reporter
 from genkt.types import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """One path, or several, as a list."""
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
 def map_in_threads(
@@ -23,21 +30,18 @@ def map_in_threads(
     description: str,
     num_threads: int | None = None,
     progress: bool | None = None,
-    unit: str = "img",
+    unit: str = "images",
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, with a progress bar (None: only on a terminal)."""
-    from tqdm import tqdm
-
+    """Yield ``function(item)`` in order, telling how far it is unless ``progress`` is False."""
     threads = num_threads or min(8, os.cpu_count() or 1)
-    disable = None if progress is None else not progress
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(items), desc=description, unit=unit, disable=disable) as bar,
+        Reporter(len(items), description, unit=unit, shown=progress is not False) as reporter,
     ):
         rest = iter(items)
         while chunk := list(islice(rest, 64 * threads)):  # a few in flight: flat memory
             for result in pool.map(function, chunk):
-                bar.update()
+                reporter.advance()
                 yield result
 
 

@@ -13,7 +13,7 @@ from genkt.data.images import ImageSet, Skipped, decode, reasons_text
 from genkt.io import nearby, shown
 from genkt.readers.file_index import examine_file
 from genkt.readers.listing import walk
-from genkt.readers.scan import map_in_threads
+from genkt.readers.scan import as_list, map_in_threads
 from genkt.readers.system_files import SystemFiles
 from genkt.types import UNLABELLED, UserError
 
@@ -24,7 +24,7 @@ class _PathOpener:
         return decode(Path(sample_id.rpartition("#")[0]))
 
 
-def read_files(paths: Sequence[str | Path]) -> ImageSet:
+def read_files(paths: str | Path | Sequence[str | Path]) -> ImageSet:
     """Every named image, and every image below a named folder; ids start with the path as given.
 
     Files that cannot be decoded, and counts of system files in the folders, are in ``skipped``.
@@ -32,6 +32,7 @@ def read_files(paths: Sequence[str | Path]) -> ImageSet:
     Raises:
         UserError: a path that is not there (all of them named), or nothing that decodes.
     """
+    paths = as_list(paths)
     missing = [str(path) for path in paths if not Path(path).exists()]
     if missing:
         names, more = ", ".join(map(shown, missing[:5])), len(missing) - 5

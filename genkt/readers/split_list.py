@@ -173,7 +173,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
         raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
     if barred := with_bars(row.class_name for row in rows.values()):
         told = (_WHAT, file, len(barred), barred[0])
-        logger.warning("%s %s: one class an image is expected; %d are like '%s'", *told)
+        logger.warning("%s %s: one class per image is expected; %d are like '%s'", *told)
     if completed:
         lacking = (_WHAT, file, len(completed), completed[0])
         logger.warning("%s %s: names without the file's ending: %d, the first is %s", *lacking)

@@ -128,7 +128,7 @@ class SystemFiles:
         return self.add_file(f"{place}/{path}", name)
 
     def entries(self) -> list[Skipped]:
-        """One entry a kind, in the order in which they were met, and one a link."""
+        """One entry per kind, in the order in which they were met, and one a link."""
         return self._links + [
             Skipped(tally.first, _text(kind, is_folder, tally), is_damage=False)
             for (kind, is_folder), tally in self._tallies.items()

@@ -19,7 +19,7 @@ from genkt.data.class_names import several_classes, sorted_classes, with_bars
 from genkt.data.images import ImageSet, Skipped, content_hash, decode
 from genkt.data.openers import BLOCK_ROWS
 from genkt.readers.file_index import examine_bytes, forget, index_of
-from genkt.readers.scan import check_skipped, map_in_threads
+from genkt.readers.scan import as_list, check_skipped, map_in_threads
 from genkt.readers.system_files import SystemFiles
 from genkt.readers.tar_listing import BESIDE, TarListing, list_tar, write_listing
 from genkt.types import UNLABELLED, UserError
@@ -30,7 +30,7 @@ _OPEN_TARS = 64
 
 
 def read_tars(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     *,
     max_skipped: int | float = 0.05,
     num_threads: int | None = None,
@@ -58,10 +58,10 @@ def read_tars(
     (ImageSet(1 images, 1 classes, 1 labelled), 'toy.tar/7.png')
 
     Args:
-        paths: the tars; ids are relative to the innermost folder that holds all of them.
+        paths: the tars, or one; ids are relative to the innermost folder that holds all of them.
         max_skipped: members that may be unusable: a number, or a share (float, rounded up).
         num_threads: reading threads, by default up to 8.
-        progress: show a bar; None for only on a terminal.
+        progress: False tells nothing of how far the reading is.
 
     Returns:
         The images in the order of the tars. Classes are sorted, by value where all are numbers.
@@ -70,13 +70,14 @@ def read_tars(
         UserError: a tar that is missing, given twice, compressed, damaged or cut off (with the
             byte), no image at all, or more unusable members than allowed.
     """
+    paths = as_list(paths)
     files = [os.path.abspath(path) for path in paths]
     if not files or len({os.path.realpath(file) for file in files}) < len(files):
-        raise UserError(f"expected tars, each once, came {', '.join(map(str, paths)) or 'none'}")
+        raise UserError(f"expected tars, each once, got {', '.join(map(str, paths)) or 'none'}")
     listings = list(
         map_in_threads(
             list_tar, files, description="listing tars", num_threads=num_threads,
-            progress=progress, unit="tar",
+            progress=progress, unit="tars",
         )
     )  # fmt: skip
     _opened.cache_clear()  # a path that was opened before may be another file now
@@ -190,7 +191,7 @@ def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: Ima
     several = sorted({*several_classes(images.classes), *with_bars(images.classes)})
     if several:
         logger.warning(
-            "%s: expected one class an image; taken for one of their own: %d like '%s'",
+            "%s: expected one class per image; taken for one of their own: %d like '%s'",
             place, len(several), several[0],
         )  # fmt: skip
 

@@ -94,13 +94,14 @@ def encode_texts(
     return tuple(found)
 
 
-def load_clip(spec: EncoderSpec, device: torch.device | str = "cpu") -> ClipEncoder:
+def load_clip(name: str | EncoderSpec, *, device: torch.device | str = "cpu") -> ClipEncoder:
     """The model of ``open_clip:NAME``; ``weights`` is a file or one of its tags.
 
     Raises:
         UserError: no open_clip, no such model, or weights that are not there.
     """
     open_clip = _library()
+    spec = EncoderSpec(name) if isinstance(name, str) else name
     name = spec.name.removeprefix(OPEN_CLIP)
     known = open_clip.list_models()
     if name not in known:

@@ -89,16 +89,17 @@ def encoder_fault(name: str) -> str | None:
     return name_fault(name)
 
 
-def load_encoder(spec: EncoderSpec, device: torch.device | str = "cpu") -> Encoder:
-    """Build an encoder.
+def load_encoder(name: str | EncoderSpec, *, device: torch.device | str = "cpu") -> Encoder:
+    """Build an encoder: ``pixels``, ``open_clip:NAME``, or a model by any name of ``load_model``.
 
     Raises:
         UserError: no such model, or weights that are not there.
     """
+    spec = EncoderSpec(name) if isinstance(name, str) else name
     if spec.name == PIXELS:
         return PixelsEncoder()
     if spec.name.startswith(OPEN_CLIP):
-        clip: Encoder = load_clip(spec, device)
+        clip: Encoder = load_clip(spec, device=device)
         return clip
     model = ModelSpec(
         spec.name, spec.pretrained, spec.weights, spec.args or {}, spec.transform or {},
@@ -133,7 +134,7 @@ def loaded(spec: EncoderSpec, device: str, expected: str) -> Encoder:
 
 @lru_cache(maxsize=2)
 def _loaded(described: str, device: str) -> tuple[Encoder, str]:
-    encoder = load_encoder(EncoderSpec(**json.loads(described)), device)
+    encoder = load_encoder(EncoderSpec(**json.loads(described)), device=device)
     return encoder, encoder.fingerprint()
 
 

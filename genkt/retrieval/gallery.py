@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.data.crops import crop_id
-from genkt.files import read_signed, write_signed
-from genkt.io import atomic_path, fingerprint, fingerprint_ids
+from genkt.files import read_signed, write_array, write_signed
+from genkt.io import fingerprint, fingerprint_ids
 from genkt.stores.embeddings import EmbeddingStore
 from genkt.types import UserError
 
@@ -133,7 +133,7 @@ def open_gallery(
 
     Args:
         ids: N images, each once.
-        stores: one an encoder, all of the same crops.
+        stores: one per encoder, all of the same crops.
         where: a folder of the run. What is written there goes by a name of its content: another
             process may find the same rows in other shards, and neither reads half of each.
 
@@ -159,8 +159,7 @@ def open_gallery(
     kept_ids = fingerprint_ids(each for each, here in zip(ids, there.tolist(), strict=True) if here)
     where = where / fingerprint(kept_ids, names, arrays["locations"].tobytes())
     for name, array in arrays.items():
-        with atomic_path(where / f"{name}.npy") as temporary, open(temporary, "wb") as stream:
-            np.save(stream, array)
+        write_array(where / f"{name}.npy", array)
     identities = [json.loads(json.dumps(dict(store.identity))) for store in stores]
     facts = {
         "rows_per_image": stores[0].rows_per_image,

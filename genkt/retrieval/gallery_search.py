@@ -69,7 +69,8 @@ class SearchTask:
         found = nearest(
             self.gallery, queries, self.k, weights=self.weights, start=self.start, stop=self.stop
         )
-        with atomic_path(self.out) as temporary, open(temporary, "wb") as stream:
+        num_bytes = found.rows.nbytes + found.scores.nbytes
+        with atomic_path(self.out, num_bytes) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, rows=found.rows, scores=found.scores)
 
     def result(self) -> Ranked:
@@ -143,7 +144,8 @@ class Search:
         path = self.work / f"queries-{about}.npz"
         if not _holds(path, queries):
             discard(path)
-            with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+            num_bytes = sum(array.nbytes for array in queries)
+            with atomic_path(path, num_bytes) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, *queries)
         step = _SHARDS_A_TASK * self.shard_size * gallery.rows_per_image
         tasks = [

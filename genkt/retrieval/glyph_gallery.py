@@ -57,7 +57,7 @@ def glyph_gallery(settings: GlyphSettings, home: Path) -> ImageSet:
     with FileLock(path.with_suffix(".lock")):
         clear_dead_temporaries(home)
         if not path.is_file():
-            with atomic_path(path) as temporary:
+            with atomic_path(path, settings.num_images * SIDE * SIDE * 3) as temporary:
                 _draw(settings, temporary)
     ids = [
         f"{GLYPHS}/{place}#{content_hash(picture.tobytes())}"
@@ -69,11 +69,11 @@ def glyph_gallery(settings: GlyphSettings, home: Path) -> ImageSet:
 
 def _draw(settings: GlyphSettings, path: Path) -> None:
     shape = (settings.num_images, SIDE, SIDE, 3)
-    array = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=shape)
     upstream = GlyphUpstream(_BATCH, derive_seed(settings.seed, "gallery"), SIDE)
     steps = -(-settings.num_images // _BATCH)
-    for step, (pictures, _) in enumerate(upstream.iterate(0, steps)):
-        start = step * _BATCH
-        stop = min(start + _BATCH, settings.num_images)
-        array[start:stop] = pictures.permute(0, 2, 3, 1).numpy()[: stop - start]
-    array.flush()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with open(path, "wb") as stream:  # not a writable map: a full disk would kill the process
+        np.lib.format.write_array_header_1_0(stream, header)
+        for step, (pictures, _) in enumerate(upstream.iterate(0, steps)):
+            rest = settings.num_images - step * _BATCH
+            stream.write(pictures.permute(0, 2, 3, 1).numpy()[:rest].tobytes())

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +23,7 @@ from genkt.config.retrieval_settings import (
 )
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
-from genkt.disk import cache_home, require_writable, size_text
+from genkt.disk import cache_home
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
 from genkt.generative.generator import SHIPPED
@@ -37,13 +34,14 @@ from genkt.retrieval.encoder import Encoder
 from genkt.retrieval.encoders import encoder_specs, load_encoder
 from genkt.retrieval.glyph_gallery import glyph_gallery
 from genkt.retrieval.retrieve_set import reference_of, run_retrieval
+from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, timed
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
 from genkt.settings.bounds import CountOrNone
 from genkt.settings.objects import places_in
 from genkt.training.fabric import make_fabric, peak_memory
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.open_images import open_images
-from genkt.transfer_set.read_set import TransferSet
 from genkt.transfer_set.set_files import HEADER
 
 logger = logging.getLogger("genkt")
@@ -202,7 +200,7 @@ def embedder_of(
             given, [None] * len(given), str(home), executor, shard_size, here, num_threads
         )
     specs = encoder_specs(settings)
-    encoders = [load_encoder(spec, here) for spec in specs]
+    encoders = [load_encoder(spec, device=here) for spec in specs]
     return Embedder(encoders, specs, str(home), executor, shard_size, device, num_threads)
 
 
@@ -248,25 +246,22 @@ def estimate(config: RetrieveConfig, given: GivenImages | None = None) -> str:
         embedder = make_embedder(replace(config, executor=HERE), given)
         few = inputs.gallery.select(np.arange(min(_TRIED, len(inputs.gallery))))
         crops = config.crops if config.crops.per_image else None
-        for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
-            trial = replace(embedder, home=str(Path(temporary, attempt)))
-            started = time.perf_counter()
-            trial.embed(few, Path(temporary, attempt, "gallery"), "dry run", crops)
-            seconds = time.perf_counter() - started
+
+        def embed(attempt: str) -> None:
+            home = Path(temporary, attempt)
+            replace(embedder, home=str(home)).embed(few, home / "gallery", "dry run", crops)
+
+        _, seconds = timed(embed)
     rows = len(inputs.gallery) * max(1, config.crops.per_image)
     total = seconds / len(few) * len(inputs.gallery) / processes_of(config.executor).world_size
     size = 2 * rows * sum(encoder.width for encoder in embedder.encoders)
-    free = require_writable(config.out, size, "the embeddings")
-    device, time_needed = device_here(config.device), timedelta(seconds=math.ceil(total))
-    return "\n".join(
-        [
-            "dry run: everything fits; nothing was written",
-            f"  queries    {len(inputs.queries)}",
-            f"  gallery    {len(inputs.gallery)} images"
-            + (f", {rows} crops" if crops is not None else ""),
-            f"  embedding  about {time_needed} on {device} where none is stored yet, "
-            f"{len(few) / seconds:.1f} images/s by {' + '.join(config.encoder.names)}",
-            f"  memory     about {peak_memory(torch.device(device)) / 1e9:.1f} GB",
-            f"  disk       about {size_text(size)} of embeddings ({size_text(free)} free)",
-        ]
-    )
+    device, names = device_here(config.device), " + ".join(config.encoder.names)
+    pace = f"{len(few) / seconds:.1f} images/s by {names}"
+    cut = f", {rows} crops" if crops is not None else ""
+    return estimate_text([
+        ("queries", f"{len(inputs.queries)}"),
+        ("gallery", f"{len(inputs.gallery)} images{cut}"),
+        time_row(total, f"on {device} to embed what is not stored yet, {pace}"),
+        memory_row(peak_memory(torch.device(device))),
+        disk_row(config.out, size, "the embeddings"),
+    ])  # fmt: skip

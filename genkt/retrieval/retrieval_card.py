@@ -33,7 +33,7 @@ import genkt
 images = genkt.TransferSet.open({out!r})
 images.images.load(0)   # a Pillow image; images.record(0) tells where it comes from
 ```
-`manifest/*.jsonl` has one line an image: `id`, `file`, `parent` (the id of the query) and `detail`
+`manifest/*.jsonl` has one line per image: `id`, `file`, `parent` (the id of the query) and `detail`
 (`image`: its id in the gallery, `score`, `rank` with its query{crop}). {container}
 `contact_sheet.html` shows queries and what they found. To train a student on it:
 `genkt transfer transfer_set=saved transfer_set.root={out}`.

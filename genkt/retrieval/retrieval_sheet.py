@@ -40,7 +40,7 @@ def sheet_text(
             families=families,
             command=command,
             version=header["genkt"],
-            footer="Where each image comes from: manifest/, one line an image.",
+            footer="Where each image comes from: manifest/, one line per image.",
         )
     )
 

@@ -35,7 +35,8 @@ from genkt.retrieval.review_pictures import review_rows
 from genkt.retrieval.write_set import Taken, WriteTask, remove_shards
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import log_to_file
-from genkt.transfer_set.read_set import TransferSet, open_shards, read_transfer_set, write_header
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
+from genkt.transfer_set.read_set import open_shards, write_header
 from genkt.transfer_set.set_files import HEADER, remove_leftovers
 from genkt.types import UserError
 
@@ -231,7 +232,7 @@ class Retrieval:
         rows = len(self.inputs.gallery) * max(1, settings.crops.per_image)
         if rows < wanted and settings.on_shortage == "error":
             raise UserError(
-                f"num_images: expected at most {rows}, as many as the gallery has, came {wanted}; "
+                f"num_images: expected at most {rows}, as many as the gallery has, got {wanted}; "
                 "ask for fewer, or for on_shortage=all"
             )
 
@@ -280,7 +281,7 @@ class Retrieval:
         remove_leftovers(self.out)
         remove_shards(self.out, shards)
         header = self._header(chosen, places, dropped, shards)
-        found = open_shards(self.out, header)
+        found = TransferSet.of_rows(open_shards(self.out, header))
         page = sheet_text(header, found, self.inputs.queries, self.command)
         write_text(self.out / "contact_sheet.html", page)
         write_text(self.out / "README.md", card_text(header, self.command, str(self.out)))

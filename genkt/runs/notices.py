@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-import sys
 
-from tqdm import tqdm
-
-from genkt.runs.session import Session
+from genkt.progress import say
+from genkt.runs.run_log import StageLog
+from genkt.training.lightning import Fabric
 
 logger = logging.getLogger("genkt")
 
 
-def announce(session: Session, text: str) -> None:
+def announce(fabric: Fabric, text: str) -> None:
     """Something that holds for the whole run: in its log, and on standard error."""
-    if session.fabric.is_global_zero:
+    if fabric.is_global_zero:
         logger.warning(text)
-        tqdm.write(text, file=sys.stderr)
+        say(text)
 
 
-def warn(session: Session, draw: int, stage: str, text: str) -> None:
+def warn(log: StageLog, stage: str, text: str) -> None:
     """A warning in the run's log, and above the progress bars on standard error.
 
     A dry run trains on a handful of images: what it would warn of says nothing.
+
+    Args:
+        log: of the student that it is about.
     """
-    if session.config.dry_run or not session.fabric.is_global_zero:
+    if not log.log.enabled:
         return
-    logger.warning("draw %d, %s: %s", draw, stage, text)
-    tqdm.write(f"draw {draw}, {stage}: {text}", file=sys.stderr)
+    logger.warning("draw %d, %s: %s", log.draw, stage, text)
+    say(f"draw {log.draw}, {stage}: {text}")

@@ -5,35 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.config.data_settings import (
-    CarvedData,
-    DataSettings,
-    EmbeddedData,
-    SplitListData,
-    TorchvisionData,
-)
-from genkt.config.set_settings import DiggSet, MixSet, RetrievedSet, SavedSet, TransferSettings
+from genkt.config.data_settings import DataSettings
+from genkt.config.set_settings import TransferSettings
 from genkt.data.images import ImageSet, Skipped, concat, content_of
 from genkt.data.separation import separated
 from genkt.data.splits import Splits, draw_labels
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
-from genkt.readers.folders import read_folder
 from genkt.readers.scan import left_out_notes
-from genkt.readers.split_list import read_split_list
-from genkt.readers.torchvision_sets import read_torchvision
 from genkt.runs.transfer_rows import (
     TransferImages,
     copies_in,
     has_origins,
     read_transfer_images,
 )
-from genkt.settings.objects import name_in, object_in
 from genkt.training.batches import TransferPart
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.parts import without_classes
@@ -76,6 +66,10 @@ class Draw:
     transfer: np.ndarray
     parts: tuple[TransferPart, ...] = ()
 
+    def seed_for(self, purpose: str) -> int:
+        """A seed for one purpose; the same for every arm that shares the purpose."""
+        return derive_seed(self.seed, purpose)
+
     def without_transfer(self, rows: np.ndarray) -> Draw:
         """The same draw without some rows among its transfer images."""
         kept = [replace(part, rows=part.rows[~np.isin(part.rows, rows)]) for part in self.parts]
@@ -95,29 +89,47 @@ class Pool:
         draws: the run's label draws, rows of these images.
         splits: the data they come from.
         notes: what the user should know, e.g. copies of test images that were left out.
-        found: the transfer images that are no training images, with their provenance.
+        from_elsewhere: the transfer images that are no training images, with their provenance.
         first: the row of ``images`` where they start.
+        own: the set that each draw made or retrieved, whose images come last in the draw.
     """
 
     images: ImageSet
     draws: tuple[Draw, ...]
     splits: Splits
     notes: tuple[str, ...] = ()
-    found: TransferSet | None = None
+    from_elsewhere: TransferSet | None = None
     first: int = 0
+    own: tuple[TransferSet, ...] = ()
 
     def elsewhere(self, rows: np.ndarray) -> TransferSet | None:
-        """Those of some rows that are in ``found``, in their order; None: there are none."""
-        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
-        return self.found.select(inside - self.first) if self.found and len(inside) else None
+        """Those of some rows that are from elsewhere, in their order; None: there are none."""
+        inside = self._outside_training(rows)
+        if self.from_elsewhere is None or not len(inside):
+            return None
+        return self.from_elsewhere.select(inside - self.first)
+
+    def _outside_training(self, rows: np.ndarray) -> np.ndarray:
+        """Those of some rows that are in ``from_elsewhere``."""
+        return rows[(rows >= self.first) & (rows < self.first + len(self.from_elsewhere or ()))]
+
+    def without(self, draw: Draw, rows: np.ndarray) -> Draw:
+        """A draw without some labelled rows as transfer images, and without what comes of them."""
+        hidden = {draw.images.ids[row] for row in rows}
+        if self.own and len(draw.transfer):
+            records = self.own[draw.index].records()
+            made = draw.transfer[[record.parent in hidden for record in records]]
+        else:
+            made = self.made_of(draw.transfer, hidden)
+        return draw.without_transfer(np.concatenate([rows, made]))
 
     def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
         """Those of some rows whose images from elsewhere come of some images, by content."""
-        inside = rows[(rows >= self.first) & (rows < self.first + len(self.found or ()))]
-        if self.found is None or not len(inside) or not has_origins(self.found):
+        inside = self._outside_training(rows)
+        if self.from_elsewhere is None or not len(inside) or not has_origins(self.from_elsewhere):
             return inside[:0]
         contents = set(map(content_of, ids))
-        records = self.found.read(inside - self.first)
+        records = self.from_elsewhere.read(inside - self.first)
         return inside[[not contents.isdisjoint(_origins(record)) for record in records]]
 
     @property
@@ -125,9 +137,9 @@ class Pool:
         """Every file left out of the data or the transfer images, once."""
         return tuple(dict.fromkeys([*self.splits.skipped, *self.images.skipped]))
 
-    def with_sets(self, sets: Sequence[ImageSet]) -> Pool:
-        """The pool with a set of transfer images more for each draw, their labels left behind."""
-        own = [without_classes(images) for images in sets]
+    def with_sets(self, sets: Sequence[TransferSet]) -> Pool:
+        """The pool with a transfer set more for each draw, its labels left behind."""
+        own = [without_classes(found.images) for found in sets]
         images = concat(self.images, *own)
         starts = np.cumsum([len(self.images), *map(len, own)])
         draws = tuple(
@@ -141,54 +153,20 @@ class Pool:
             )
             for draw, (start, stop) in zip(self.draws, pairwise(starts.tolist()), strict=True)
         )
-        return replace(self, images=images, draws=draws)
-
-
-class _Carving(TypedDict):
-    """What every reader of ``CarvedData`` takes."""
-
-    test_fraction: float
-    validation_fraction: float
-    seed: int
-    max_skipped: int | float
+        return replace(self, images=images, draws=draws, own=tuple(sets))
 
 
 def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> Splits:
     """Read the data the settings name; no picture is in two parts.
 
     Args:
-        given: parts that are read already, in place of the settings.
+        given: parts that are read already.
 
     Raises:
         UserError: nothing there, a wrong shape, too many unreadable files.
     """
-    if given is None and isinstance(data, CarvedData):
-        given = object_in(data.root)
-    if given is not None:
-        return separated(given)
-    if isinstance(data, EmbeddedData):
-        from genkt.data.builtin.digits import digits, digits_on_photos
-
-        return digits() if data.name == "digits" else digits_on_photos()
-    limit = _limit(data.max_skipped)
-    carving: _Carving = {
-        "test_fraction": data.test_fraction,
-        "validation_fraction": data.validation_fraction,
-        "seed": seed,
-        "max_skipped": limit,
-    }
-    if isinstance(data, TorchvisionData):
-        return read_torchvision(data.dataset, name_in(data.root), download=data.download, **carving)
-    if isinstance(data, SplitListData):
-        return read_split_list(
-            name_in(data.root),
-            data.train,
-            validation=data.validation,
-            test=data.test,
-            unlabelled=data.unlabelled,
-            **carving,
-        )
-    return read_folder(name_in(data.root), unlabelled=data.unlabelled, **carving)
+    given = data.given if given is None else given
+    return separated(given) if given is not None else data.read(seed)
 
 
 def chosen_images(
@@ -239,11 +217,6 @@ def _check_training(splits: Splits) -> None:
         raise UserError(f"no training image is left: {' '.join(splits.notes)}")
 
 
-def _limit(max_skipped: float) -> int | float:
-    """A share below 1, else a count."""
-    return max_skipped if max_skipped < 1 else int(max_skipped)
-
-
 def stored_views(settings: PoolSettings) -> ViewSpec:
     """The views that are stored of every image of the pool: each is a pass of every teacher.
 
@@ -251,11 +224,8 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
     sets bring a number of views of their own.
     """
     views = settings.data.views.spec(derive_seed(settings.seed, "views"))
-    transfer_set = settings.transfer_set
-    varied = (DiggSet, RetrievedSet, SavedSet, MixSet)
-    if views.is_random and isinstance(transfer_set, varied):
-        return replace(views, num_views=transfer_set.num_views or views.num_views)
-    return views
+    own = settings.transfer_set.stored_views
+    return replace(views, num_views=own) if own and views.is_random else views
 
 
 def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
@@ -273,20 +243,20 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
     draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
     kept = transfer.images.select(needed)
-    found = transfer.found
+    found = transfer.from_elsewhere
     if found is not None:
         found = found.select(needed[needed >= transfer.first] - transfer.first)
     pool = Pool(
         kept,
         tuple(_renumbered(draw, kept, needed) for draw in draws),
         splits,
-        found=found,
+        from_elsewhere=found,
         first=int(np.searchsorted(needed, transfer.first)),
     )
     notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn)]
     notes += left_out_notes(pool.skipped, "; the report lists them")
-    if transfer.found is not None:
-        notes += _made_of_test_images(transfer.found, splits)
+    if transfer.from_elsewhere is not None:
+        notes += _made_of_test_images(transfer.from_elsewhere, splits)
     return replace(pool, notes=tuple(notes))
 
 

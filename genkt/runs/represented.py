@@ -6,27 +6,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from genkt.config.irf_settings import Pictures
 from genkt.data.images import ImageSet, concat
 from genkt.execution.ranks import Processes
 from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.runs.pool import Draw
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.parts import without_classes
-from genkt.transfer_set.read_set import TransferSet
 from genkt.types import UNLABELLED
-
-Pictures = Literal["originals", "reconstructions", "both"]
 
 
 @dataclass(frozen=True)
 class OwnSet:
     """A draw's own transfer set and what making or retrieving it took."""
 
-    found: TransferSet
+    transfer_set: TransferSet
     seconds: float
 
 

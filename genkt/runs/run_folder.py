@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from genkt.disk import writing_fault
+from genkt.earlier import as_now
 from genkt.execution.ranks import Processes
-from genkt.files import broken_seals, discard, read_signed, seals_of, write_signed
+from genkt.files import damaged_files, discard, read_signed, seal, write_signed
 from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.runs.run_log import METRICS_LOCK
@@ -33,9 +34,6 @@ RESULT = "result.json"
 
 CLAIM = "run.json"
 """The file of a run that says what it is."""
-
-SEALS = "digests.json"
-"""The digests of what a finished run gives to others."""
 
 _QUIET_SECONDS = 10.0
 """How long a process waits for another before it says so."""
@@ -164,7 +162,7 @@ class RunFolder:
 
     def seal(self, names: Sequence[str]) -> None:
         """Write the digests of files that others read, or take ready-made from a finished run."""
-        write_signed(self.path / SEALS, seals_of(self.path, names))
+        seal(self.path, names)
 
     def remove_damaged(self) -> None:
         """Remove sealed files that are not what was written: they are made again, and told."""
@@ -181,9 +179,20 @@ class RunFolder:
         """Something of a finished run is made again: it has not ended before that is there."""
         discard(self._last)
 
-    def cell(self, draw: int, arm: str) -> Path:
+    def student(self, draw: int, arm: str) -> Path:
         """Where one student of the run keeps its state and results."""
-        return cell_folder(self.path, draw, arm)
+        return student_folder(self.path, draw, arm)
+
+    def alone(self, name: str, *, first: bool) -> AbstractContextManager[float]:
+        """Hold others off a part of the run; the processes of one launch make it together.
+
+        Args:
+            first: whether this is the first process of its launch, which holds it for all.
+
+        Returns:
+            What gives the seconds waited for another.
+        """
+        return self.lock(name) if first else nullcontext(0.0)
 
     def lock(self, name: str) -> AbstractContextManager[float]:
         """Held while one part of the run is made; several processes may make parts of it.
@@ -229,7 +238,9 @@ class RunFolder:
         """The settings that the run there has otherwise, one line each."""
         return [
             f"{key}: was {_shown(old)}, now {_shown(new)}"
-            for key, old, new in _differences(self._earlier()["config"], self.config)
+            for key, old, new in _differences(
+                as_now(self._earlier()["config"], like=self.config), self.config
+            )
             if key not in _FREE
         ]
 
@@ -263,21 +274,6 @@ def teacher_folder(index: int) -> str:
     return f"teacher{index}"
 
 
-def damaged_files(folder: Path, names: Collection[str] = ()) -> list[str]:
-    """Sealed files of a run that are not what was written; of an old run, without digests, none.
-
-    Args:
-        names: look at these alone; (): at all.
-    """
-    if not (folder / SEALS).exists():
-        return []
-    try:
-        seals = read_signed(folder / SEALS, "digests of a run's files")
-        return broken_seals(folder, {k: v for k, v in seals.items() if not names or k in names})
-    except DamagedError:
-        return [SEALS]
-
-
 def read_claim(folder: Path) -> dict[str, Any]:
     """What a run's folder says it is: "config", "inputs" (of old runs: none) and "command".
 
@@ -294,7 +290,7 @@ def read_claim(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def cell_folder(out: str | Path, draw: int, arm: str) -> Path:
+def student_folder(out: str | Path, draw: int, arm: str) -> Path:
     """Where the run in ``out`` keeps one student."""
     return Path(out) / "draws" / str(draw) / arm
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from filelock import FileLock
 from genkt.disk import naming_place
 from genkt.io import write_text
 from genkt.training.stage import Record
+
+Key = tuple[int, str, str]
+"""Whose a line is: draw, arm, stage."""
 
 METRICS_LOCK = ".metrics.lock"
 
@@ -35,45 +39,104 @@ class RunLog:
         """The log of one student's stages."""
         return StageLog(self, draw, arm)
 
+    def put_right(self, known: Mapping[Key, Sequence[str]]) -> None:
+        """Give stages the lines that they must have; what is no line of any record is dropped.
+
+        Lines that were lost or altered are written again, and that is told.
+
+        Args:
+            known: all lines of stages, by (draw, arm, stage); other stages stay as they are.
+        """
+        if not self.enabled or not (self.path.is_file() or any(known.values())):
+            return
+        expected = {key: set(lines) for key, lines in known.items()}
+        with self.lock:
+            lines = self.lines()
+            kept = [
+                line
+                for line in lines
+                if (key := _key_of(line)) and line in expected.get(key, (line,))
+            ]
+            there = set(kept)
+            lost = [line for own in known.values() for line in own if line not in there]
+            if lost:
+                logger.warning(
+                    "%s: %d records were missing or altered; they are written again",
+                    self.path, len(lost),
+                )  # fmt: skip
+            if lost or len(kept) < len(lines):
+                write_text(self.path, "".join(line + "\n" for line in [*kept, *lost]))
+
+    def lines(self) -> list[str]:
+        """The lines of the file, as it is now."""
+        if not self.path.is_file():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+
 
 class StageLog:
     """Records of one student, stage after stage."""
 
     def __init__(self, log: RunLog, draw: int, arm: str) -> None:
         self.log, self.draw, self.arm = log, draw, arm
+        self.known: dict[Key, list[str]] = {}
+        """All lines of the stages that began here, where they are known from the first step on."""
         self._writer: Any = None
-        self._offset = 0
+        self._begun: tuple[str, int] | None = None
 
-    def begin(self, stage: str, step: int) -> None:
-        """A stage starts or resumes at ``step``: records it will write again are dropped."""
+    @property
+    def place(self) -> str:
+        """Which student it is."""
+        return f"draw {self.draw}, {self.arm}"
+
+    def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
+        """A stage starts, resumes or has ended at ``step``; what it will write again is dropped.
+
+        Args:
+            known: its records up to there, which the log must have; None: nobody knows them.
+        """
         if not self.log.enabled:
             return
-        key = {"draw": self.draw, "arm": self.arm, "stage": stage}
-        if self.log.path.is_file():
-            with self.log.lock:
-                text = self.log.path.read_text(encoding="utf-8", errors="backslashreplace")
-                lines = text.splitlines()
-                kept = [line for line in lines if not _again(line, key, step)]
-                if len(kept) < len(lines):
-                    write_text(self.log.path, "".join(line + "\n" for line in kept))
-        from torch.utils.tensorboard import SummaryWriter
-
+        key = (self.draw, self.arm, stage)
+        self.known[key] = [self._line(record) for record in known or ()]
+        if known is None and step:
+            del self.known[key]
+            there = [line for line in self.log.lines() if _key_of(line) == key]
+            self.log.put_right({key: [line for line in there if _step(line) <= step]})
+        else:
+            self.log.put_right({key: self.known[key]})
         self.close()
-        folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
-        self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+        self._begun = stage, step
 
     def record(self, record: Record) -> None:
         """Append one record to both logs."""
         if not self.log.enabled:
             return
-        line = json.dumps({"draw": self.draw, "arm": self.arm, **record})
+        line = self._line(record)
         self.log.path.parent.mkdir(parents=True, exist_ok=True)
         path = self.log.path
-        with self.log.lock, naming_place(path), open(path, "a", encoding="utf-8") as stream:
+        room = naming_place(path, num_bytes=len(line))
+        with self.log.lock, room, open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+        if (own := _key_of(line)) in self.known:
+            self.known[own].append(line)
+        writer = self._events()
         for name, value in record.items():
-            if isinstance(value, float) and self._writer is not None:
-                self._writer.add_scalar(name, value, int(record["step"]))
+            if isinstance(value, float) and writer is not None:
+                writer.add_scalar(name, value, int(record["step"]))
+
+    def _events(self) -> Any:
+        """The events of the stage that has begun; None: none has."""
+        if self._writer is None and self._begun is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            stage, step = self._begun
+            folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
+            self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+        return self._writer
+
+    def _line(self, record: Record) -> str:
+        return json.dumps({"draw": self.draw, "arm": self.arm, **record})
 
     def close(self) -> None:
         """Flush the events of the current stage."""
@@ -82,13 +145,28 @@ class StageLog:
             self._writer = None
 
 
-def _again(line: str, key: dict[str, Any], step: int) -> bool:
+def _key_of(line: str) -> Key | None:
+    """(draw, arm, stage) of a line; None: a line torn by a kill, or damage."""
     try:
         record = json.loads(line)
-        same = all(record.get(k) == v for k, v in key.items())
-        return same and int(record.get("step", 0)) > step
-    except (ValueError, AttributeError, TypeError):  # the last line of a killed process, or damage
-        return True
+        key = record["draw"], record["arm"], record["stage"]
+        hash((*key, record["step"] + 0))
+    except (ValueError, TypeError, KeyError):
+        return None
+    return key
+
+
+def lines_by_stage(lines: Iterable[str]) -> dict[Key, list[str]]:
+    """Lines of a log by whose they are."""
+    found: dict[Key, list[str]] = {}
+    for line in lines:
+        if key := _key_of(line):
+            found.setdefault(key, []).append(line)
+    return found
+
+
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
 
 
 class _LogFile(logging.FileHandler):

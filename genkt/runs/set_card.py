@@ -112,7 +112,7 @@ def sheet_text(
             families=families,
             command=str(header.get("command", "")),
             version=version,
-            footer="Where each image comes from: manifest/, one line an image."
+            footer="Where each image comes from: manifest/, one line per image."
             if found.stored
             else "The images stayed where they are.",
         )
@@ -143,7 +143,7 @@ found.images.load(0)   # a Pillow image; found.record(0) tells where it comes fr
 The licences of the images are those of where they come from; genkt grants none.
 """
 
-_LAYOUT = """`manifest/*.jsonl` has one line an image: `id`, `file`, `label` (-1: none), `source`
+_LAYOUT = """`manifest/*.jsonl` has one line per image: `id`, `file`, `label` (-1: none), `source`
 (real, retrieved, synthesized), `parent` (what it was made from, or the query that found it) and
 `detail` (score, crop, mask, seed; `original`: the id it had first).
 """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +20,48 @@ from genkt.files import (
     read_signed,
     read_tensors,
     seals_of,
+    write_array,
     write_signed,
 )
-from genkt.io import atomic_path, damaged, reading
+from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
+from genkt.runs.run_log import Key, lines_by_stage
 from genkt.training.checkpoint import save_weights
-from genkt.types import CellResult, Cost, DamagedError, Prediction
+from genkt.types import Cost, DamagedError, Prediction, StudentResult
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
 PROBABILITIES = "probabilities.npy"
 
-_FILES = "files"
+_FILES, _LOG = "files", "log"
 _REMEDY = "the run's own command trains this student again"
 
 logger = logging.getLogger("genkt")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A finished student: its figures, test predictions, weights, and what the method learned."""
+class TrainedStudent:
+    """A finished student: its figures, test predictions, weights, and what the method learned.
 
-    result: CellResult
+    Args:
+        log: the lines of its stages in the run's log, as far as they are known.
+    """
+
+    result: StudentResult
     prediction: Prediction
     weights: dict[str, Tensor]
     artifacts: dict[str, Tensor]
     stages: dict[str, Cost]
+    log: Mapping[Key, Sequence[str]] = field(default_factory=dict)
 
 
-def save_cell(cell: Cell, directory: Path) -> None:
+def save_student(student: TrainedStudent, directory: Path) -> None:
     """Everything of a finished student; ``result.json``, with the digests of all, comes last."""
-    save_weights(directory / WEIGHTS, cell.weights)
-    if cell.artifacts:
-        save_weights(directory / ARTIFACTS, cell.artifacts)
-    with atomic_path(directory / PROBABILITIES) as path, open(path, "wb") as stream:
-        np.save(stream, cell.prediction.probabilities.numpy())
-    stages = {name: asdict(cost) for name, cost in cell.stages.items()}
-    names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if cell.artifacts else [])]
+    save_weights(directory / WEIGHTS, student.weights)
+    if student.artifacts:
+        save_weights(directory / ARTIFACTS, student.artifacts)
+    write_array(directory / PROBABILITIES, student.prediction.probabilities.numpy())
+    stages = {name: asdict(cost) for name, cost in student.stages.items()}
+    names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if student.artifacts else [])]
     names += [
         f"{stage}/{name}.safetensors"
         for stage in stages
@@ -63,11 +69,12 @@ def save_cell(cell: Cell, directory: Path) -> None:
         if (directory / stage / f"{name}.safetensors").is_file()
     ]
     seals = seals_of(directory, names)
-    facts = {"result": asdict(cell.result), "stages": stages, _FILES: seals}
+    log = [line for lines in student.log.values() for line in lines]
+    facts = {"result": asdict(student.result), "stages": stages, _LOG: log, _FILES: seals}
     write_signed(directory / RESULT, facts)
 
 
-def read_result(directory: Path) -> tuple[CellResult, dict[str, Cost]]:
+def read_result(directory: Path) -> tuple[StudentResult, dict[str, Cost]]:
     """The figures of a finished student and what its stages cost, without its other files.
 
     Raises:
@@ -76,7 +83,9 @@ def read_result(directory: Path) -> tuple[CellResult, dict[str, Cost]]:
     return _parsed(directory, _saved(directory))
 
 
-def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes: int) -> Cell:
+def read_student(
+    directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes: int
+) -> TrainedStudent:
     """Read a finished student back, every file compared with its digest.
 
     Args:
@@ -91,7 +100,7 @@ def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes
         raise damaged(directory / name, "what its result.json says", "other content", _REMEDY)
     probabilities = directory / PROBABILITIES
     artifacts = directory / ARTIFACTS
-    return Cell(
+    return TrainedStudent(
         result=result,
         prediction=Prediction(
             ids,
@@ -103,6 +112,7 @@ def read_cell(directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes
         weights=read_tensors(directory / WEIGHTS, _REMEDY),
         artifacts=read_tensors(artifacts, _REMEDY) if artifacts.exists() else {},
         stages=stages,
+        log=lines_by_stage(saved.get(_LOG, ())),
     )
 
 
@@ -137,10 +147,10 @@ def _saved(directory: Path) -> dict[str, Any]:
     return read_signed(path, expected, _REMEDY, unsigned=("result", "stages"))
 
 
-def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[CellResult, dict[str, Cost]]:
+def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[StudentResult, dict[str, Cost]]:
     with reading(directory / RESULT, "the result of a student", _REMEDY):
         values = dict(saved["result"])
-        result = CellResult(**{**values, "cost": _cost(values["cost"])})
+        result = StudentResult(**{**values, "cost": _cost(values["cost"])})
         number(result.accuracy)
         where = (str(result.draw), result.arm)
         if where != (directory.parent.name, directory.name):

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from genkt.config.set_settings import (
-    OWN_PARTS,
-    FolderSet,
-    MixSet,
-    SavedSet,
-    TransferSettings,
-    UnlabelledSet,
-)
+from genkt.config.set_settings import OWN_PARTS, Opener, SetPart, TransferSettings, places_text
 from genkt.data.images import ImageSet, concat, content_of
 from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.io import did_you_mean
-from genkt.settings.objects import GivenObject, object_in, places_in
+from genkt.settings.objects import object_in, places_in
 from genkt.training.batches import TransferPart
-from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.parts import (
     PlainRecords,
@@ -31,7 +24,6 @@ from genkt.transfer_set.parts import (
     nested_parts,
     without_classes,
 )
-from genkt.transfer_set.read_set import read_transfer_set
 from genkt.transfer_set.set_files import Record
 from genkt.types import UserError
 
@@ -59,14 +51,14 @@ class TransferImages:
 
     Args:
         images: training images, then those from elsewhere, without their labels.
-        found: the latter, with their provenance.
+        from_elsewhere: the latter, with their provenance.
         kinds: what a draw transfers on.
         most: transfer images of a draw, whatever their kind.
         notes: what was left out of them.
     """
 
     images: ImageSet
-    found: TransferSet | None
+    from_elsewhere: TransferSet | None
     kinds: tuple[_Kind, ...]
     most: int | None = None
     notes: tuple[str, ...] = ()
@@ -74,7 +66,7 @@ class TransferImages:
     @property
     def first(self) -> int:
         """The row where images from elsewhere start."""
-        return len(self.images) - len(self.found or ())
+        return len(self.images) - len(self.from_elsewhere or ())
 
     def choose(
         self, labelled: np.ndarray, others: np.ndarray, seed: int
@@ -147,19 +139,24 @@ def read_transfer_images(
     Raises:
         UserError: nothing there, or nothing to transfer on.
     """
-    if isinstance(settings, MixSet):
-        return _mixed(settings, splits)
-    if isinstance(settings, UnlabelledSet):
-        extra = None if splits.unlabelled is None else TransferSet.of(splits.unlabelled)
-        return _joined(splits, [("unlabelled", extra, None, None)], settings.max_images)
-    if isinstance(settings, FolderSet):
-        found = TransferSet.of(open_images(settings.root))
-    elif isinstance(settings, SavedSet):
-        found = given or object_in(settings.root) or _saved(places_in(settings.root))
-    else:  # the labelled images alone, or a set that each draw makes of its own
+    parts = settings.set_parts
+    if not parts:  # the labelled images alone, or a set that each draw makes of its own
         return TransferImages(splits.train, None, ())
-    name = f"root={_name(settings.root)}"  # a folder called "labelled" is none of ``OWN_PARTS``
-    return _joined(splits, [(name, found, None, None)], settings.max_images)
+    members: list[_Member] = []
+    for part in parts:
+        if part.places is not None:
+            own = (given if part.opened == "saved" else None) or object_in(part.places)
+            found: TransferSet | None = own or _OPENERS[part.opened](places_in(part.places))
+        elif part.name == "unlabelled" and splits.unlabelled is not None:
+            found = TransferSet.of(splits.unlabelled)
+        else:
+            found = None
+        members.append((part, found))
+    return _joined(splits, members, settings.most_images)
+
+
+_Member = tuple[SetPart, TransferSet | None]
+"""A part, and its images from elsewhere."""
 
 
 def _saved(roots: list[str]) -> TransferSet:
@@ -170,37 +167,24 @@ def _saved(roots: list[str]) -> TransferSet:
     return first.concat(*others)
 
 
-def _name(root: str | GivenObject | list[str]) -> str:
-    if isinstance(root, GivenObject):
-        return "images given in Python"
-    return root if isinstance(root, str) else ", ".join(root)
+def _pictures(places: list[str]) -> TransferSet:
+    return TransferSet.of(open_images(places))
 
 
-_Member = tuple[str, TransferSet | None, float | None, int | None]
-"""Name, images from elsewhere, share, most images in a draw."""
-
-
-def _mixed(settings: MixSet, splits: Splits) -> TransferImages:
-    members: list[_Member] = []
-    shares: Sequence[float | None] = settings.shares or [None] * len(settings.parts)
-    for name, share, most in zip(settings.parts, shares, settings.limits, strict=True):
-        if name not in OWN_PARTS:
-            found: TransferSet | None = _opened(name)
-        elif name == "unlabelled" and splits.unlabelled is not None:
-            found = TransferSet.of(splits.unlabelled)
-        else:
-            found = None
-        members.append((name, found, share, most))
-    return _joined(splits, members, None)
-
-
-def _opened(place: str) -> TransferSet:
+def _any(places: list[str]) -> TransferSet:
     """A part without its labels: parts may well have classes of their own."""
     try:
-        return TransferSet.open(place).without_labels()
+        return TransferSet.open(places).without_labels()
     except UserError as error:
-        hint = did_you_mean(place, OWN_PARTS, most=1)
+        hint = did_you_mean(places_text(places), OWN_PARTS, most=1)
         raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error
+
+
+_OPENERS: Mapping[Opener, Callable[[list[str]], TransferSet]] = {
+    "pictures": _pictures,
+    "saved": _saved,
+    "any": _any,
+}
 
 
 def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> TransferImages:
@@ -210,7 +194,8 @@ def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> Tra
     sets: list[TransferSet] = []
     notes: list[str] = []
     start = len(train)
-    for name, given, share, cap in members:
+    for part, given in members:
+        name, share, cap = part.name, part.share, part.most
         found = _without_held_out(name, given, splits, notes)
         rows = np.arange(start, start + len(found or ()))
         if found is None or not found.parts:
@@ -218,8 +203,8 @@ def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> Tra
         else:
             if share is None and len(members) > 1:
                 raise UserError(f"transfer_set.parts: {name} is a mix: give transfer_set.shares")
-            for number, part in enumerate(nested_parts(name, found.parts, share or 1.0)):
-                kinds.append(_Kind(part.name, rows[found.part_of == number], part.share, cap))
+            for number, inner in enumerate(nested_parts(name, found.parts, share or 1.0)):
+                kinds.append(_Kind(inner.name, rows[found.part_of == number], inner.share, cap))
         if found is not None:
             sets.append(found.flat())
             start += len(found)

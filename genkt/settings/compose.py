@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from genkt.earlier import new_key
 from genkt.io import did_you_mean, shown
 from genkt.settings.assignments import Assignment
-from genkt.settings.faults import Fault, SettingsError, faults_of
+from genkt.settings.faults import Fault, SettingsError, faults_of, renamed
 from genkt.settings.key_faults import choice_fault, choice_of, is_choice, key_fault
 from genkt.settings.kinds import kinds_of
 from genkt.settings.values import quote
@@ -175,10 +176,17 @@ def _resolved(config: Any, faults: list[Fault]) -> dict[str, Any]:
 def _described(error: Exception) -> Fault:
     """What hydra or OmegaConf say of a file of the user's that no check here knows."""
     from hydra.errors import MissingConfigException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     if isinstance(error, MissingConfigException):
         name = shown(str(error.missing_cfg_file))
         text = f"expected a file of settings {name}.yaml{did_you_mean(name, error.options or [])}"
         return Fault("defaults", text)
+    known = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    key = str(getattr(known, "full_key", None) or "")
+    if key and (new := new_key(key)) is not None:
+        return renamed(key, new)
+    if key and isinstance(known, (ConfigKeyError, ConfigAttributeError)):
+        return Fault(key, "unknown setting.", "unknown")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return Fault(getattr(error, "full_key", None) or "", (lines or [type(error).__name__])[0])
+    return Fault(key, (lines or [type(error).__name__])[0])

@@ -8,9 +8,9 @@ from typing import Literal
 
 from genkt.types import UserError
 
-FaultKind = Literal["value", "unknown", "missing", "together", "form"]
-"""A value of its own; a key that there is not; one that must be given; values that do not go
-together; a word that is no setting at all."""
+FaultKind = Literal["value", "unknown", "renamed", "missing", "together", "form"]
+"""A value of its own; a key that there is not, or not any more; one that must be given; values that
+do not go together; a word that is no setting at all."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ def joined(path: str, key: str) -> str:
     if not path or not key:
         return path or key
     return f"{path}{key}" if key.startswith("[") else f"{path}.{key}"
+
+
+def renamed(key: str, new: str) -> Fault:
+    """The fault of a key that an earlier version had."""
+    return Fault(key, f"is now {new}", "renamed")
 
 
 def refuse(faults: Iterable[Fault]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from genkt.earlier import new_key
 from genkt.io import did_you_mean, shown
 from genkt.settings.assignments import Assignment
-from genkt.settings.faults import Fault
+from genkt.settings.faults import Fault, renamed
 from genkt.settings.kinds import is_open
 from genkt.settings.words import MODEL_GROUPS, Words
 from genkt.settings.written import as_texts, kept
@@ -30,6 +31,8 @@ def choice_of(each: Assignment) -> str:
 
 def choice_fault(each: Assignment, groups: dict[str, Any], words: Words) -> Fault | None:
     """What is wrong with a choice, if anything."""
+    if (new := new_key(each.key)) is not None:
+        return renamed(each.key, new)
     group, known = each.key, words.choices(each.key)
     if each.prefix:
         return Fault(
@@ -79,6 +82,8 @@ def key_fault(each: Assignment, config: Any, groups: list[str], kind: Any) -> Fa
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
     key, typed = each.key, shown(str(each))
+    if (new := new_key(key)) is not None:
+        return renamed(key, new)
     parent, _, last = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if isinstance(node, ListConfig):

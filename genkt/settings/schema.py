@@ -9,8 +9,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
 
+from genkt.earlier import new_key
 from genkt.io import did_you_mean, shown
-from genkt.settings.faults import Fault, SettingsError, joined
+from genkt.settings.faults import Fault, SettingsError, joined, renamed
 from genkt.settings.objects import GivenObject
 from genkt.settings.written import Written, as_texts, as_values
 from genkt.types import Range
@@ -74,18 +75,21 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[Fault]) -> A
     hints = typing.get_type_hints(kind, include_extras=True)
     known = [field.name for field in dataclasses.fields(kind)]
     optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    old = {key: new for key in value if key not in known and (new := new_key(joined(path, key)))}
     for key in value:
-        if key not in known:
+        if key in old:
+            faults.append(renamed(joined(path, key), old[key]))
+        elif key not in known:
             hint = did_you_mean(str(key), known) or f" Known here: {', '.join(known)}."
             faults.append(Fault(joined(path, shown(key)), f"unknown setting.{hint}", "unknown"))
-    before = len(faults)
+    before, gone = len(faults), set(old.values())
     values = {}
     for name in known:
         if name in value:
             values[name] = parse(hints[name], value[name], joined(path, name), faults)
-        elif name not in optional:
+        elif name not in optional and joined(path, name) not in gone:
             faults.append(Fault(joined(path, name), "missing", "missing"))
-    if len(faults) > before:
+    if len(faults) > before or gone:
         return None
     try:
         made = kind(**values)

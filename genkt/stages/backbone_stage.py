@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from genkt.methods.base import Objective
 from genkt.models.backbone import Backbone
 from genkt.runs.notices import warn
-from genkt.runs.session import draw_seed
-from genkt.stages.course import Course
+from genkt.stages.student_training import StudentTraining
 from genkt.training.batches import Batches
 from genkt.training.loop import train
 from genkt.training.stage import Stage
@@ -17,7 +16,11 @@ from genkt.training.train_settings import TrainSettings
 
 
 def train_body(
-    course: Course, name: str, objective: Objective, batches: Batches, settings: TrainSettings
+    training: StudentTraining,
+    name: str,
+    objective: Objective,
+    batches: Batches,
+    settings: TrainSettings,
 ) -> None:
     """Train the student's backbone; an interrupted stage is continued.
 
@@ -26,22 +29,22 @@ def train_body(
     """
     if settings.select == "best":
         warn(
-            course.session, course.draw.index, name,
+            training.log, name,
             "trains no classifier, so it is not validated: its last weights count, not the best",
         )  # fmt: skip
     stage = Stage(
         name=name,
-        student=course.student,
+        student=training.student,
         objective=objective,
         batches=batches,
         settings=settings,
-        directory=course.directory / name,
-        seed=draw_seed(course.draw, name),
-        log=course.log,
+        directory=training.directory / name,
+        seed=training.draw.seed_for(name),
+        log=training.log,
     )
-    with _still_classifier(course.student):
-        cost, records = train(course.session.fabric, stage)
-    course.add(name, cost, records)
+    with _still_classifier(training.student):
+        cost, records = train(training.images.fabric, stage)
+    training.add(name, cost, records)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from genkt.data.images import ImageSet
 from genkt.data.splits import holdout
@@ -15,8 +16,8 @@ from genkt.losses.logits import cross_entropy
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
-from genkt.runs.pool import Draw
-from genkt.runs.session import Session
+from genkt.runs.pool import Draw, Pool
+from genkt.runs.run_images import RunImages
 from genkt.training.predictions import predict
 from genkt.types import UNLABELLED, Cost
 
@@ -28,8 +29,9 @@ FOLDER = "search"
 
 
 def searched(
-    session: Session, draw: Draw, student: Backbone, options: MethodOptions, trial: Trial, name: str
-) -> tuple[MethodOptions, Cost]:
+    images: RunImages, pool: Pool, draw: Draw, student: Backbone, options: MethodOptions,
+    trial: Trial, name: str,
+) -> tuple[MethodOptions, Cost]:  # fmt: skip
     """Replace ``beta=search`` by the candidate that does best on a held-out tenth of the labels.
 
     Every candidate trains a copy of the student on the other labels, without what was synthesized
@@ -46,32 +48,24 @@ def searched(
     labels = np.full_like(draw.labels, UNLABELLED)
     labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
     part = replace(
-        _without(session, draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
+        pool.without(draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
     )
     prefix = FOLDER if name == "distil" else f"{FOLDER}-{name}"
     total, scores = Cost(), []
     for beta in candidates:
         learner = copy.deepcopy(student)
         total += trial(part, learner, with_beta(options, beta), f"{prefix}-{beta:g}")
-        accuracy, loss = _held_out_score(session, learner, draw.images.select(draw.labelled[held]))
+        unseen = draw.images.select(draw.labelled[held])
+        accuracy, loss = _held_out_score(learner, unseen, images.fabric.device)
         scores.append((-accuracy, loss, beta))
     return with_beta(options, min(scores)[2]), total
 
 
-def _without(session: Session, draw: Draw, rows: np.ndarray) -> Draw:
-    """The draw without some labelled rows as transfer images, and what was made of them."""
-    hidden = {draw.images.ids[row] for row in rows}
-    if session.sets and len(draw.transfer):
-        records = session.sets[draw.index].found.records()
-        made = draw.transfer[[record.parent in hidden for record in records]]
-    else:
-        made = session.pool.made_of(draw.transfer, hidden)
-    return draw.without_transfer(np.concatenate([rows, made]))
-
-
-def _held_out_score(session: Session, student: Backbone, images: ImageSet) -> tuple[float, float]:
+def _held_out_score(
+    student: Backbone, images: ImageSet, device: torch.device
+) -> tuple[float, float]:
     """(accuracy, cross-entropy) on training images, under the fixed view."""
     dataset = ViewDataset(images, FIXED_VIEW, [student.transform])
-    prediction = predict(student, dataset, device=session.fabric.device)
+    prediction = predict(student, dataset, device=device)
     log_probabilities = prediction.probabilities.clamp_min(1e-12).log()
     return prediction.accuracy, cross_entropy(log_probabilities, prediction.labels).item()

@@ -2,61 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from genkt.config.recipe_settings import FinetuneStage, LinearProbeStage
-from genkt.runs.session import Session
-from genkt.stages.course import Course
-from genkt.stages.irf import SETTINGS, train_setting
+from genkt.config.irf_settings import IRF_SETTINGS
+from genkt.runs.pool import Draw
+from genkt.stages.irf import train_setting
+from genkt.stages.recipe_stage import RecipeStage
+from genkt.stages.student_training import StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.train_settings import TrainSettings
 
 
-def finetune_stage(course: Course, name: str, stage: FinetuneStage) -> None:
-    """Fine-tune the student on the labels, or (IRF) its head first on re-represented images."""
-    session = course.session
-    settings = finetune_settings(session, stage)
-    settings = replace(settings, steps=settings.num_steps(len(course.draw.labelled)))
-    if not settings.steps:
-        return
-    if (stage.how or session.config.finetune.recipe) == "irf":
-        prefix = "" if name == "finetune" else f"{name}-"
-        costs, records = train_setting(
-            session, course.draw, course.student, SETTINGS["irf"], settings, course.directory,
-            course.log, prefix=prefix,
+@dataclass(frozen=True)
+class LabelStage(RecipeStage):
+    """Training on the labels.
+
+    Args:
+        settings: as ``train``, with what ``finetune`` and the stage say.
+    """
+
+    settings: TrainSettings
+
+    @property
+    def on_labels(self) -> bool:
+        return True
+
+    def num_images(self, draw: Draw) -> int:
+        return self._num_steps(draw) * self.settings.batch_size
+
+    def _num_steps(self, draw: Draw) -> int:
+        return self.settings.num_steps(len(draw.labelled))
+
+    def _train(
+        self, training: StudentTraining, settings: TrainSettings, *, head_only: bool
+    ) -> None:
+        cost, records = train_supervised(
+            training.images, training.draw, self.name, training.student, settings,
+            training.directory / self.name, training.log, head_only=head_only,
         )  # fmt: skip
-        first, *others = costs.items()
-        course.add(*first, records)
-        for other, cost in others:
-            course.add(other, cost, [])
-        return
-    _train(course, name, settings, head_only=False)
+        training.add(self.name, cost, records)
 
 
-def linear_probe_stage(course: Course, name: str, stage: LinearProbeStage) -> None:
+@dataclass(frozen=True)
+class Finetuning(LabelStage):
+    """Fine-tune the student on the labels, or (IRF) its head first on re-represented images.
+
+    Args:
+        head_lr: learning rate of the head alone (IRF).
+    """
+
+    how: Literal["fine_tune", "irf"]
+    head_lr: float
+
+    def run(self, training: StudentTraining) -> None:
+        settings = replace(self.settings, steps=self._num_steps(training.draw))
+        if not settings.steps:
+            return
+        if self.how == "irf":
+            assert training.represented is not None
+            costs, records = train_setting(
+                training.images, training.represented, training.draw, training.student,
+                IRF_SETTINGS["irf"], settings, training.directory, training.log,
+                head_lr=self.head_lr, prefix="" if self.name == "finetune" else f"{self.name}-",
+            )  # fmt: skip
+            training.add_parts(costs, records)
+        else:
+            self._train(training, settings, head_only=False)
+
+
+@dataclass(frozen=True)
+class HeadTraining(LabelStage):
     """Train the classifier alone; the backbone stands still."""
-    settings = probe_settings(course.session, stage)
-    if settings.num_steps(len(course.draw.labelled)):
-        _train(course, name, settings, head_only=True)
 
-
-def finetune_settings(session: Session, stage: FinetuneStage) -> TrainSettings:
-    """As ``train``, with the steps and the learning rate of ``finetune``."""
-    config = session.config
-    base = replace(config.train, steps=config.finetune.steps, lr=config.finetune.lr)
-    return stage.settings(base)
-
-
-def probe_settings(session: Session, stage: LinearProbeStage) -> TrainSettings:
-    """As ``train``, with the steps of ``finetune`` and the head's learning rate of ``irf``."""
-    config = session.config
-    base = replace(config.train, steps=config.finetune.steps, lr=config.irf.head_lr)
-    return stage.settings(base)
-
-
-def _train(course: Course, name: str, settings: TrainSettings, *, head_only: bool) -> None:
-    cost, records = train_supervised(
-        course.session, course.draw, name, course.student, settings, course.directory / name,
-        course.log, head_only=head_only,
-    )  # fmt: skip
-    course.add(name, cost, records)
+    def run(self, training: StudentTraining) -> None:
+        if self._num_steps(training.draw):
+            self._train(training, self.settings, head_only=True)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from genkt.config.recipe_settings import PretrainStage
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.separation import without_held_out
+from genkt.data.splits import Splits
 from genkt.io import derive_seed, home_path
-from genkt.methods.base import Shapes
-from genkt.methods.source_classes import SourceClasses
+from genkt.methods.shapes import Shapes
+from genkt.methods.source_classes import SourceClasses, SourceClassesOptions
 from genkt.readers.folders import read_classes
 from genkt.readers.scan import left_out_notes
 from genkt.runs.notices import warn
 from genkt.runs.pool import Draw
-from genkt.runs.session import Session, draw_seed
 from genkt.stages.backbone_stage import train_body
-from genkt.stages.course import Course
+from genkt.stages.recipe_stage import RecipeStage
+from genkt.stages.student_training import StudentTraining
+from genkt.training.train_settings import TrainSettings
 from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.set_files import HEADER
 from genkt.types import UNLABELLED, UserError
@@ -29,43 +31,59 @@ from genkt.upstream.upstream_pictures import GLYPHS, GlyphUpstream
 _GLYPH_SIZE, _GLYPHS_AT_ONCE = 32, 500
 
 
-def pretrain_stage(course: Course, name: str, stage: PretrainStage) -> None:
+@dataclass(frozen=True)
+class Pretraining(RecipeStage):
     """Train the backbone on a labelled source; the head that knows its classes is left behind.
 
     Source: the supervised ImageNet pretraining that Vemulapalli et al., "Knowledge Transfer from
     Vision Foundation Models for Efficient Training of Small Task-specific Models", compare with.
+
+    Args:
+        settings: as ``train``, with what the stage says.
+        source, most_images, seed: see ``source_images``.
+        splits: the data, whose test and validation images keep out.
     """
-    session, draw = course.session, course.draw
-    source, notes = _source(session, stage)
-    settings = stage.settings(session.config.train)
-    if not settings.num_steps(len(source)):
-        return
-    for note in notes:
-        warn(session, draw.index, name, note)
-    rows = Draw(
-        draw.index, draw.seed, source, source.labels,
-        labelled=np.arange(len(source)), transfer=np.empty(0, dtype=np.int64),
-    )  # fmt: skip
-    objective = SourceClasses(
-        Shapes(course.student.width, len(source.classes)), draw_seed(draw, f"{name} head")
-    )
-    batches = session.batches(rows, settings, [course.student.transform], labelled_only=True)
-    train_body(course, name, objective, batches, settings)
 
+    settings: TrainSettings
+    source: str
+    most_images: int
+    seed: int
+    splits: Splits
 
-def pretrain_images(session: Session, draw: Draw, stage: PretrainStage) -> int:
-    """Images that the student sees in the stage."""
-    source, _ = _source(session, stage)
-    settings = stage.settings(session.config.train)
-    return settings.num_steps(len(source)) * settings.batch_size
+    @property
+    def trains_classifier(self) -> bool:
+        return False
 
+    def run(self, training: StudentTraining) -> None:
+        draw, settings = training.draw, self.settings
+        images, notes = self._images()
+        if not settings.num_steps(len(images)):
+            return
+        for note in notes:
+            warn(training.log, self.name, note)
+        rows = Draw(
+            draw.index, draw.seed, images, images.labels,
+            labelled=np.arange(len(images)), transfer=np.empty(0, dtype=np.int64),
+        )  # fmt: skip
+        objective = SourceClasses(
+            SourceClassesOptions(),
+            Shapes(training.student.width, len(images.classes)),
+            draw.seed_for(f"{self.name} head"),
+        )
+        transforms = [training.student.transform]
+        batches = training.images.batches(rows, settings, transforms, labelled_only=True)
+        train_body(training, self.name, objective, batches, settings)
 
-def _source(session: Session, stage: PretrainStage) -> tuple[ImageSet, tuple[str, ...]]:
-    """The stage's images without those of test and validation, and notes on what is left out."""
-    images = source_images(stage.source, stage.num_images, session.config.seed)
-    rows, notes = without_held_out(images, session.pool.splits, stage.source)
-    left_out = tuple(f"{stage.source}: {note}" for note in left_out_notes(images.skipped))
-    return images.select(rows) if notes else images, (*left_out, *notes)
+    def num_images(self, draw: Draw) -> int:
+        images, _ = self._images()
+        return self.settings.num_steps(len(images)) * self.settings.batch_size
+
+    def _images(self) -> tuple[ImageSet, tuple[str, ...]]:
+        """The images without those of test and validation, and notes on what is left out."""
+        images = source_images(self.source, self.most_images, self.seed)
+        rows, notes = without_held_out(images, self.splits, self.source)
+        left_out = tuple(f"{self.source}: {note}" for note in left_out_notes(images.skipped))
+        return images.select(rows) if notes else images, (*left_out, *notes)
 
 
 def source_images(source: str, num_images: int, seed: int) -> ImageSet:

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from genkt.config.recipe_settings import PseudoLabelStage
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.io import write_text
-from genkt.methods.base import Shapes
+from genkt.methods.shapes import Shapes
 from genkt.methods.supervised import Supervised, SupervisedOptions
 from genkt.models.backbone import Backbone
 from genkt.runs.notices import warn
 from genkt.runs.pool import Draw
-from genkt.runs.session import Session
-from genkt.stages.course import Course
+from genkt.runs.run_images import RunImages
+from genkt.runs.run_log import StageLog
 from genkt.stages.distil import distil_steps
+from genkt.stages.recipe_stage import RecipeStage
+from genkt.stages.student_training import StudentTraining
 from genkt.stages.train_stage import train_stage
 from genkt.training.predictions import predict
 from genkt.training.train_settings import TrainSettings
@@ -61,64 +62,76 @@ class StudentAnswers:
         return replace(draw.without_transfer(self.rows[~sure]), labels=labels)
 
 
-def pseudo_label_stage(course: Course, name: str, stage: PseudoLabelStage) -> None:
+@dataclass(frozen=True)
+class PseudoLabelling(RecipeStage):
     """Answer, label and train, round after round.
 
     Source: Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep
     Neural Networks". Differs from the paper: labels are renewed from round to round, not from
     step to step; answers below the threshold do not count; and what labelled and pseudo-labelled
     rows weigh follows from ``train.labelled_per_batch``.
+
+    Args:
+        settings: as ``train``, with what the stage says; of one round.
+        rounds, threshold, restart: see ``PseudoLabelStage``.
     """
-    session, student = course.session, course.student.to(course.session.fabric.device)
-    settings = _round_settings(session, course.draw, stage)
-    if not settings.steps:
-        return
-    before = copy.deepcopy(student.model.state_dict())
-    for number in range(stage.rounds):
-        own = f"{name}-{number}"
-        answers = _answers(session, course.draw, student, course.directory / own / ANSWERS)
-        draw = answers.label(course.draw, stage.threshold)
-        course.extras[f"labelled.{own}"] = _tell(session, draw.index, own, answers, stage.threshold)
-        if stage.restart:
-            student.model.load_state_dict(before)
-        # No teacher has seen these images, so their views are as fresh as those of a fine-tuning.
-        batches = replace(session, views=session.label_views).batches(
-            draw, settings, [student.transform], labelled_only=False
-        )
-        objective = Supervised(SupervisedOptions("stl"), Shapes(student.width, session.num_classes))
-        cost, records = train_stage(
-            session, draw, own, student, objective, batches, settings, course.directory / own,
-            course.log,
-        )  # fmt: skip
-        course.add(own, cost, records)
+
+    settings: TrainSettings
+    rounds: int
+    threshold: float
+    restart: bool
+
+    def run(self, training: StudentTraining) -> None:
+        images = training.images
+        student = training.student.to(images.fabric.device)
+        settings = self._round_settings(training.draw)
+        if not settings.steps:
+            return
+        before = copy.deepcopy(student.model.state_dict())
+        for number in range(self.rounds):
+            own = f"{self.name}-{number}"
+            path = training.directory / own / ANSWERS
+            answers = _answers(images, training.draw, student, path)
+            draw = answers.label(training.draw, self.threshold)
+            training.extras[f"labelled.{own}"] = _tell(training.log, own, answers, self.threshold)
+            if self.restart:
+                student.model.load_state_dict(before)
+            # As no teacher has seen these images, their views are fresh, as in a fine-tuning.
+            batches = images.batches(
+                draw, settings, [student.transform], labelled_only=False, fresh_views=True
+            )
+            shapes = Shapes(student.width, images.num_classes)
+            objective = Supervised(SupervisedOptions("stl"), shapes)
+            cost, records = train_stage(
+                images, draw, own, student, objective, batches, settings,
+                training.directory / own, training.log,
+            )  # fmt: skip
+            training.add(own, cost, records)
+
+    def num_images(self, draw: Draw) -> int:
+        settings = self._round_settings(draw)
+        assert settings.steps is not None
+        return self.rounds * settings.steps * settings.batch_size
+
+    def _round_settings(self, draw: Draw) -> TrainSettings:
+        """Of one round; epochs are over all transfer images, however many get a label."""
+        return replace(self.settings, steps=distil_steps(draw, self.settings))
 
 
-def pseudo_label_images(session: Session, draw: Draw, stage: PseudoLabelStage) -> int:
-    """Images that the student sees in all rounds."""
-    settings = _round_settings(session, draw, stage)
-    assert settings.steps is not None
-    return stage.rounds * settings.steps * settings.batch_size
-
-
-def _round_settings(session: Session, draw: Draw, stage: PseudoLabelStage) -> TrainSettings:
-    """Of one round; epochs are over all transfer images, however many get a label."""
-    settings = stage.settings(session.config.train)
-    return replace(settings, steps=distil_steps(draw, settings))
-
-
-def _answers(session: Session, draw: Draw, student: Backbone, path: Path) -> StudentAnswers:
+def _answers(images: RunImages, draw: Draw, student: Backbone, path: Path) -> StudentAnswers:
     """The student's answers on all transfer images without a label, under their fixed view.
 
     They are kept in a file: a round that is continued, and every process, reads the same.
     """
     rows = np.unique(draw.transfer[draw.labels[draw.transfer] == UNLABELLED])
+    fabric, names = images.fabric, images.splits.classes
     if not path.is_file():
         dataset = ViewDataset(draw.images.select(rows), FIXED_VIEW, [student.transform])
-        found = predict(student, dataset, device=session.fabric.device, num_workers=session.workers)
-        if session.fabric.is_global_zero:
-            _write(path, found, session.pool.splits.classes)
-    session.fabric.barrier()
-    return _read(path, rows, session.pool.splits.classes)
+        found = predict(student, dataset, device=fabric.device, num_workers=images.num_workers)
+        if fabric.is_global_zero:
+            _write(path, found, names)
+    fabric.barrier()
+    return _read(path, rows, names)
 
 
 def _write(path: Path, found: Prediction, names: tuple[str, ...]) -> None:
@@ -144,7 +157,7 @@ def _read(path: Path, rows: np.ndarray, names: tuple[str, ...]) -> StudentAnswer
     )
 
 
-def _tell(session: Session, draw: int, name: str, answers: StudentAnswers, threshold: float) -> int:
+def _tell(log: StageLog, name: str, answers: StudentAnswers, threshold: float) -> int:
     """Say how many images get a label; that none does is no error.
 
     Returns:
@@ -153,11 +166,11 @@ def _tell(session: Session, draw: int, name: str, answers: StudentAnswers, thres
     count = int((answers.probabilities >= threshold).sum())
     logger.info(
         "draw %d, %s: %d of %d transfer images labelled (probability >= %g)",
-        draw, name, count, len(answers.rows), threshold,
+        log.draw, name, count, len(answers.rows), threshold,
     )  # fmt: skip
     if not count:
         warn(
-            session, draw, name,
+            log, name,
             f"none of {len(answers.rows)} transfer images has an answer of probability >= "
             f"{threshold:g}, so this round trains on the labelled images alone; a lower threshold "
             "or a student that learned longer would help",

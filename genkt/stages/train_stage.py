@@ -9,8 +9,8 @@ from genkt.methods.base import Objective, WeightRule
 from genkt.methods.build import build_objective, parse_options
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
+from genkt.runs.run_images import RunImages
 from genkt.runs.run_log import StageLog
-from genkt.runs.session import Session, draw_seed
 from genkt.training.batches import Batches
 from genkt.training.loop import train
 from genkt.training.stage import Record, Stage
@@ -19,7 +19,7 @@ from genkt.types import Cost
 
 
 def train_stage(
-    session: Session, draw: Draw, name: str, student: Backbone, objective: Objective,
+    images: RunImages, draw: Draw, name: str, student: Backbone, objective: Objective,
     batches: Batches, settings: TrainSettings, directory: Path, log: StageLog,
     *, online: Sequence[Backbone] = (), head_only: bool = False, validate: bool = True,
     momentum: WeightRule | None = None,
@@ -31,10 +31,9 @@ def train_stage(
         validate: measure it on the validation images, where there are such.
         momentum: the slow weights that the method itself returns.
     """
-    has_validation = validate and "validation" in session.pool.splits.parts
 
     def accuracy(model: Backbone) -> float:
-        return session.predictions(model, "validation").accuracy
+        return images.predictions(model, "validation").accuracy
 
     stage = Stage(
         name=name,
@@ -43,29 +42,26 @@ def train_stage(
         batches=batches,
         settings=settings,
         directory=directory,
-        seed=draw_seed(draw, name),
+        seed=draw.seed_for(name),
         online=online,
-        evaluate=accuracy if has_validation else None,
+        evaluate=accuracy if validate and images.has_validation else None,
         log=log,
         head_only=head_only,
         momentum=momentum,
     )
-    return train(session.fabric, stage)
+    return train(images.fabric, stage)
 
 
 def train_supervised(
-    session: Session, draw: Draw, name: str, student: Backbone, settings: TrainSettings,
+    images: RunImages, draw: Draw, name: str, student: Backbone, settings: TrainSettings,
     directory: Path, log: StageLog, *, head_only: bool = False, validate: bool = True,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Training on the draw's labels: all of the model, or its head alone."""
+    objective = build_objective(
+        parse_options({"name": "stl"}), student_width=student.width, num_classes=images.num_classes
+    )
     return train_stage(
-        session, draw, name, student, _supervised(session, student),
-        session.batches(draw, settings, [student.transform], labelled_only=True),
+        images, draw, name, student, objective,
+        images.batches(draw, settings, [student.transform], labelled_only=True),
         settings, directory, log, head_only=head_only, validate=validate,
     )  # fmt: skip
-
-
-def _supervised(session: Session, model: Backbone) -> Objective:
-    return build_objective(
-        parse_options({"name": "stl"}), student_width=model.width, num_classes=session.num_classes
-    )

@@ -4,7 +4,7 @@ A store holds what one encoder makes of images, or of seeded crops of them. It i
 by the fingerprint of its identity (the encoder's weights, its transform, the crops)::
 
     <home>/<fingerprint>/store.json            the identity
-    <home>/<fingerprint>/shards/<name>.npy     [images x K, D] float16, K rows an image
+    <home>/<fingerprint>/shards/<name>.npy     [images x K, D] float16, K rows per image
     <home>/<fingerprint>/shards/<name>.json    its images' ids, a digest, what could not be read
     <home>/<fingerprint>/plans/<name>.json     which images of a gallery were missing, and are made
 
@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 
 from genkt.data.crops import CropSpec
 from genkt.disk import make_folder
-from genkt.files import discard, read_or_forget, read_signed, write_signed
+from genkt.files import discard, read_or_forget, read_signed, write_shard
 from genkt.io import (
-    atomic_path,
     clear_dead_temporaries,
     fingerprint,
     fingerprint_ids,
@@ -115,7 +114,7 @@ class EmbeddingStore:
 
     @property
     def rows_per_image(self) -> int:
-        """K: one row an image, or one a crop."""
+        """K: one row per image, or one a crop."""
         crops = self.identity["crops"]
         return int(crops["per_image"]) if crops else 1
 
@@ -196,10 +195,9 @@ class EmbeddingStore:
             raise UserError(f"embedding of {wrong}: NaN or infinite; check the encoder's weights")
         array = unit_rows(rows)
         path = self.path / "shards" / f"{name}.npy"
-        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, array)
         facts = {"ids": list(ids), "skipped": dict(skipped or {}), "rows": _digest(array)}
-        write_signed(path.with_suffix(".json"), facts | {"identity": fingerprint(self.identity)})
+        facts |= {"identity": fingerprint(self.identity)}
+        write_shard(path.with_suffix(".json"), {path: array}, facts)
 
     def locate(self, ids: Sequence[str]) -> tuple[list[str], NDArray[np.int64], dict[str, str]]:
         """Where the rows of images are.

@@ -272,12 +272,17 @@ class StoreWriter:
             # Plain writes, not a writable map: a full disk is an error here, not a killed process.
             position = self._offsets[name] + start_row * self.layout.row_bytes(name)
             self._files[name].seek(position)
-            with naming_place(self.partial / f"{name}.npy"):
+            with naming_place(self.partial / f"{name}.npy", num_bytes=self._rest(start_row)):
                 write_all(self._files[name].write, array.data.cast("B"))
             self._digests[name].update(array)
         self.num_done += num_rows.pop()
         if time.monotonic() >= self._next_commit:
             self.commit()
+
+    def _rest(self, start_row: int) -> int:
+        """Bytes of all rows from one on: so much room is needed until the store is whole."""
+        rows = self.layout.num_rows - start_row
+        return rows * sum(self.layout.row_bytes(name) for name in self.layout.widths)
 
     def commit(self) -> None:
         """Make the rows written so far durable, then record that they are."""

@@ -20,8 +20,14 @@ from genkt.io import read_json, write_json
 from genkt.models.backbone import Backbone
 from genkt.retrieval.search.duplicates import near_duplicates
 from genkt.retrieval.search.scoring import unit_rows
-from genkt.transfer_set.read_set import TransferSet, read_records, read_tokens
-from genkt.transfer_set.set_files import ShardWriter, read_image_file, shard_facts
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfer_set.set_files import (
+    ShardWriter,
+    read_image_file,
+    read_records,
+    read_tokens,
+    shard_facts,
+)
 
 MOST_MEASURED = 4096
 """Images whose diversity is measured."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,6 @@ from genkt.config.synthesis_settings import DiggSettings, InversionSettings, Syn
 from genkt.config.transfer_settings import TeacherSettings
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
-from genkt.disk import require_writable, size_text
 from genkt.execution.ranks import ALONE, Processes, device_here
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.generative.completer import ImageCompleter
@@ -25,9 +23,10 @@ from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.readers.folders import read_unlabelled
+from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, timed
+from genkt.runs.model_factories import teacher_factories, teacher_specs
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
-from genkt.runs.session import teacher_factories, teacher_specs
 from genkt.settings.bounds import Count, CountOrNone
 from genkt.settings.faults import Fault, SettingsError
 from genkt.settings.objects import GivenObject, name_in
@@ -36,7 +35,7 @@ from genkt.synthesis.shard import ModelNames, Models, load_completer
 from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis
 from genkt.training.fabric import keep_freed_memory, make_fabric, peak_memory
 from genkt.training.teacher_shards import TeacherSource
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import HEADER
 from genkt.types import UserError
 
@@ -66,7 +65,7 @@ class SynthesizeConfig(SynthesisSettings):
         """Refuse settings that do not go together.
 
         Raises:
-            UserError: one line a fault.
+            UserError: one line per fault.
         """
         super().__post_init__()
         if self.num_images is not None and not hasattr(self.synthesis, "num_images"):
@@ -227,31 +226,31 @@ def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
     models = load_models(config, given, device)
     settings, few = config.settings, _few(config.settings)
     plan = Synthesis(settings, ordered_sources(sources, settings), Path(), models).plan
+    ordered = ordered_sources(sources, few)
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
-        for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
-            work = Synthesis(few, ordered_sources(sources, few), Path(temporary, attempt), models)
-            started = time.perf_counter()
+
+        def make(attempt: str) -> Synthesis:
+            work = Synthesis(few, ordered, Path(temporary, attempt), models)
             work.make_shards(ALONE, progress=False)
-            seconds = time.perf_counter() - started
+            return work
+
+        work, seconds = timed(make)
         tried = work.plan.num_images
-        size = sum(p.stat().st_size for p in Path(temporary, attempt).rglob("*") if p.is_file())
+        size = sum(p.stat().st_size for p in Path(temporary, "timed").rglob("*") if p.is_file())
     if isinstance(settings.synthesis, InversionSettings):
         seconds *= settings.synthesis.inversion.steps / _TRIED_STEPS
     total = seconds / tried * plan.num_images / processes.world_size
     disk = size / tried * plan.num_images
-    free = require_writable(config.out, disk, "the set")
-    return "\n".join(
-        [
-            "dry run: everything fits; nothing was written",
-            f"  images     {plan.num_images} of {plan.num_sources} "
-            + ("classes" if models.generator is None else "sources"),
-            f"  shards     {plan.num_shards} of {plan.shard_size}",
-            f"  time       about {_duration(total)} on {device} x {processes.world_size}, "
-            f"{tried / seconds:.1f} images/s each",
-            f"  memory     about {peak_memory(device) / 1e9:.1f} GB",
-            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
-        ]
-    )
+    what = "classes" if models.generator is None else "sources"
+    return estimate_text([
+        ("images", f"{plan.num_images} of {plan.num_sources} {what}"),
+        ("shards", f"{plan.num_shards} of {plan.shard_size}"),
+        time_row(
+            total, f"on {device} x {processes.world_size}, {tried / seconds:.1f} images/s each"
+        ),
+        memory_row(peak_memory(device)),
+        disk_row(config.out, disk, "the set"),
+    ])  # fmt: skip
 
 
 def _few(settings: SynthesisSettings) -> SynthesisSettings:
@@ -266,9 +265,3 @@ def _few(settings: SynthesisSettings) -> SynthesisSettings:
     most = min(settings.max_sources or count, count)
     filters = replace(settings.filters, max_similarity=None)
     return replace(settings, synthesis=method, max_sources=most, filters=filters)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

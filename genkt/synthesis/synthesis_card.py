@@ -41,7 +41,7 @@ import genkt
 images = genkt.TransferSet.open({out!r})
 images.images.load(0)   # a Pillow image; images.record(0) tells where it comes from
 ```
-`manifest/*.jsonl` has one line an image: `id`, `file`, `label` (-1: none), `parent` (the source's
+`manifest/*.jsonl` has one line per image: `id`, `file`, `label` (-1: none), `parent` (the source's
 id) and `detail` (mask, seed, sample). {container}
 `contact_sheet.html` shows the first rows. To train a student on it:
 `genkt transfer transfer_set=saved transfer_set.root={out}`.
@@ -62,10 +62,9 @@ _FROM_TOKENS = """`tokens/*.safetensors` holds what each image was decoded from 
 them were drawn: `hidden`, and `seeds`). The same images, byte for byte:
 
 ```python
-from genkt.generative.generator import load_generator
-from genkt.synthesis.tokens import redecode
+import genkt
 
-for record, data in redecode({out!r}, load_generator({name!r})):
+for record, data in genkt.redecode({out!r}, genkt.load_generator({name!r})):
     ...  # data is the file of the image
 ```"""
 

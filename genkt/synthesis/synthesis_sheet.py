@@ -17,7 +17,7 @@ from genkt.generative.masks import to_pixels
 from genkt.report.kit.families import Family, SheetPage
 from genkt.report.kit.families import sheet_page as page_of
 from genkt.synthesis.make_images import mask_grid, source_mask
-from genkt.transfer_set.read_set import TransferSet
+from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import Record
 
 ROWS, COMPLETIONS = 36, 6

@@ -35,12 +35,8 @@ from genkt.synthesis.plan_images import ImagePlan, ordered_sources, plan_of
 from genkt.synthesis.shard import ModelNames, Models, SynthesisTask
 from genkt.synthesis.synthesis_card import card_text
 from genkt.synthesis.synthesis_sheet import sheet_page, sheet_rows
-from genkt.transfer_set.read_set import (
-    TransferSet,
-    open_shards,
-    read_transfer_set,
-    write_header,
-)
+from genkt.transfer_set.composition import TransferSet, read_transfer_set
+from genkt.transfer_set.read_set import open_shards, write_header
 from genkt.transfer_set.set_files import HEADER, remove_leftovers, shard_facts
 from genkt.types import UserError
 
@@ -254,12 +250,12 @@ class Synthesis:
                 f"filters: none of {header['funnel']['made']} images is left ({dropped}); loosen "
                 "them and give overwrite=true or another out="
             )
-        found = open_shards(self.out, header)
+        found = TransferSet.of_rows(open_shards(self.out, header))
         header["diversity"] = measure_diversity(found) if header["has_features"] else {}
         rows = sheet_rows(found, self.sources, self.settings, self.models.generator)
         write_text(self.out / "contact_sheet.html", sheet_page(header, rows, command))
         write_text(self.out / "README.md", card_text(header, command, str(self.out)))
-        return write_header(self.out, header)
+        return TransferSet.of_rows(write_header(self.out, header))
 
     def _header(self, plan: ImagePlan) -> dict[str, Any]:
         made, dropped, tokens = 0, Counter[str](), 0

@@ -14,7 +14,8 @@ from genkt.data.images import ImageSet
 from genkt.generative.generator import Generator, fit_picture
 from genkt.generative.masks import MaskSettings, to_pixels
 from genkt.synthesis.make_images import source_mask
-from genkt.transfer_set.read_set import image_files, read_transfer_set
+from genkt.transfer_set.composition import read_transfer_set
+from genkt.transfer_set.read_set import image_files
 from genkt.transfer_set.set_files import Record
 from genkt.types import UserError
 

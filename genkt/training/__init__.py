@@ -1,1 +1,5 @@
 """Training: one visible loop for every objective, optimizers, and teachers' cached outputs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -116,7 +116,16 @@ class MomentumWeights(SlowWeights):
 
     After n updates decay^n of the start is left (``start_left``). Source: Roth et al., "Fantastic
     Gains and Where to Find Them", Eq. 3, after Stojanovski et al., "Momentum-based weight
-    interpolation of strong zero-shot models for continual learning".
+    interpolation of strong zero-shot models for continual learning". Eq. 3 leaves open when an
+    update is due: here after the optimizer's steps ``every``, 2 ``every``, ... of a stage, never
+    before the first one; micro-batches of one step count once. Batch-norm statistics follow like
+    weights, and counters are copied.
+
+    Example:
+        >>> from genkt.models.load import ModelSpec, load_model
+        >>> student = load_model(ModelSpec("genkt:digits_teacher_small"))
+        >>> slow = MomentumWeights(student, decay=0.9999, every=2)
+        >>> slow.update(student)  # after each step of the optimizer; slow.model is what counts
     """
 
     def share(self) -> float | None:

@@ -67,8 +67,8 @@ class BatchPlan:
 
     Args:
         labelled, transfer: sample indices into one image set; either may be empty, not both.
-        batch_size: rows a step.
-        labelled_per_batch: labelled rows a step where both kinds are there.
+        batch_size: rows per step.
+        labelled_per_batch: labelled rows per step where both kinds are there.
         seed: of the shuffles.
         parts: what ``transfer`` is made of where parts of it have shares; empty: all its rows
             come equally often.
@@ -98,7 +98,7 @@ class BatchPlan:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """(labelled, transfer) rows a step."""
+        """(labelled, transfer) rows per step."""
         if not len(self.transfer):
             return self.batch_size, 0
         if not len(self.labelled):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genkt.files import SEAL, read_tensors
-from genkt.io import atomic_path, fingerprint_tensors
+from genkt.io import atomic_path, fingerprint_tensors, write_bytes
 from genkt.types import DamagedError, UserError
 
 logger = logging.getLogger("genkt")
@@ -25,8 +25,16 @@ STATE = "state.pt"
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values atomically; SIGKILL leaves the old file whole."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, _num_bytes(state)) as temporary:
         torch.save(state, temporary)
+
+
+def _num_bytes(value: Any) -> int:
+    """What the tensors in a state take."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    inside = value.values() if isinstance(value, dict) else value
+    return sum(map(_num_bytes, inside)) if isinstance(value, (dict, list, tuple)) else 0
 
 
 def load_state(path: Path, identity: str) -> dict[str, Any] | None:
@@ -88,5 +96,4 @@ def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(own, {SEAL: fingerprint_tensors(own)}))
+    write_bytes(path, save(own, {SEAL: fingerprint_tensors(own)}))

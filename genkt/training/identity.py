@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from genkt.earlier import without_added
 from genkt.io import fingerprint, fingerprint_ids, fingerprint_tensors
 from genkt.stores.chunk_files import decoding_key
 from genkt.training.averages import AVERAGE_RULE
@@ -23,10 +24,11 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
     """Hash of weights at the start, rows, views, teachers, objective, settings and versions."""
     batches, plan = stage.batches, stage.batches.plan
     dataset = batches.dataset
+    settings = without_added(asdict(stage.settings), "train")
     return fingerprint(
         {
             "stage": [stage.name, stage.seed, num_steps, stage.head_only, torch.__version__],
-            "settings": {k: v for k, v in asdict(stage.settings).items() if k not in _FREE},
+            "settings": {k: v for k, v in settings.items() if k not in _FREE},
             "student": stage.student.fingerprint(),
             "objective": _objective_identity(stage.objective),
             "teachers": [_sampled(store, _rows(stage)) for store in batches.stores]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from genkt.files import read_tensors
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
+from genkt.progress import Reporter, say
 from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
 from genkt.training.batches import split_batch, to_device
@@ -106,24 +104,24 @@ class _Run:
         progress, settings = self.progress, self.settings
         if self.fabric.is_global_zero:
             remove_leftovers(self.stage.directory)
-            if self.stage.log and progress.step < self.num_steps:
-                self.stage.log.begin(self.stage.name, progress.step)
+            if self.stage.log:
+                self.stage.log.begin(self.stage.name, progress.step, progress.curve)
         started = saved = time.perf_counter()
         before = progress.seconds
         pin_memory = self.fabric.device.type == "cuda"
         batches = self.stage.batches.iterate(progress.step, self.num_steps, pin_memory=pin_memory)
         self.module.train()
-        with self._bar() as bar, deferring():
+        with self._reporter() as reporter, deferring():
             while progress.step < self.num_steps:
                 asked = time.perf_counter()
                 batch = next(batches)
                 progress.wait_seconds += time.perf_counter() - asked
                 self._step(batch)
                 progress.step += 1
-                bar.update()
+                reporter.advance()
                 last = progress.step == self.num_steps
                 if last or _due(progress.step, settings.log_every):
-                    self._log(bar)
+                    self._log(reporter)
                 if self.stage.evaluate and (last or _due(progress.step, settings.eval_every)):
                     self._evaluate()
                 now = time.perf_counter()
@@ -233,10 +231,9 @@ class _Run:
         self.progress.accumulate = accumulate
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        tqdm.write(
+        say(
             f"{self.stage.name}: out of memory; continuing with micro-batches of "
-            f"{num_rows // accumulate} images",
-            file=sys.stderr,
+            f"{num_rows // accumulate} images"
         )
 
     def _check(self) -> None:
@@ -271,7 +268,7 @@ class _Run:
             "Try a smaller train.lr, train.clip_grad=1 or train.precision=fp32."
         )
 
-    def _log(self, bar: tqdm[Any]) -> None:
+    def _log(self, reporter: Reporter) -> None:
         """Record the mean losses of the steps since the last record."""
         self._check()
         progress = self.progress
@@ -280,7 +277,7 @@ class _Run:
         lr = self.optimizers[0].param_groups[0]["lr"]
         self._record({"step": progress.step, "stage": self.stage.name, "lr": lr, **means})
         waited = progress.wait_seconds / max(progress.seconds, 1e-9)
-        bar.set_postfix(loss=f"{means['total']:.3f}", waited=f"{waited:.0%}", refresh=False)
+        reporter.show(loss=f"{means['total']:.3f}", waited=f"{waited:.0%}")
 
     def _evaluate(self) -> None:
         assert self.stage.evaluate is not None
@@ -349,14 +346,13 @@ class _Run:
             self.stage.student.model.load_state_dict(best)
         self.stage.student.eval()
 
-    def _bar(self) -> tqdm[Any]:
-        return tqdm(
-            total=self.num_steps,
-            initial=self.progress.step,
-            desc=self.stage.name,
-            disable=None if self.fabric.is_global_zero else True,
-            leave=False,
-        )
+    def _reporter(self) -> Reporter:
+        log = self.stage.log
+        return Reporter(
+            self.num_steps, self.stage.name, done=self.progress.step, unit="steps",
+            where=log.place if log else "", announced=True, leave=False,
+            shown=self.fabric.is_global_zero,
+        )  # fmt: skip
 
     def _cost(self) -> Cost:
         return Cost(

@@ -14,7 +14,7 @@ from genkt.training.train_settings import TrainSettings
 
 @torch.no_grad()
 def rows_for_batch_norm(model: Backbone) -> int:
-    """2 where a batch norm would see a single value a channel of one picture, else 1.
+    """2 where a batch norm would see a single value per channel of one picture, else 1.
 
     Batch norm cannot train on one value. Maps of more than a pixel give it several, so this depends
     on the size of the model's input. Costs a forward pass of two blank pictures; nothing of the

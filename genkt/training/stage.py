@@ -16,10 +16,17 @@ Record = dict[str, float | int | str]
 
 
 class Log(Protocol):
-    """Where a stage's records go."""
+    """Where a stage's records go.
 
-    def begin(self, stage: str, step: int) -> None:
-        """The stage starts, or resumes, at a step."""
+    Attributes:
+        place: whose stage it is, such as "draw 0, aft".
+    """
+
+    @property
+    def place(self) -> str: ...
+
+    def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
+        """The stage starts, resumes or has ended at a step; ``known``: its records up to there."""
 
     def record(self, record: Record) -> None:
         """One record: step, stage, and what was measured."""

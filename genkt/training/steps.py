@@ -5,15 +5,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from genkt.stopping import deferring, stop, stop_asked
 from genkt.training.checkpoint import load_state, remove_leftovers, save_state
+from genkt.training.stage import Record
 from genkt.types import UserError
 
 StepReport = Callable[[int, dict[str, float]], None]
 """Told the steps done and what the last one measured."""
+
+
+@dataclass
+class Records:
+    """What a training has logged so far; its states hold it, as a log on disk may be damaged.
+
+    Args:
+        whole: from the first step on; not where an older genkt, which kept none, began.
+    """
+
+    kept: list[Record] = field(default_factory=list)
+    whole: bool = True
 
 
 class Steps(Protocol):
@@ -44,6 +58,7 @@ def run_steps(
     *,
     save_seconds: float,
     report: StepReport | None = None,
+    records: Records | None = None,
     stop_after: int | None = None,
 ) -> None:
     """Train to ``num_steps``; the same call continues an interrupted one from ``path``.
@@ -51,6 +66,7 @@ def run_steps(
     Args:
         identity: fingerprint of all that decides the training; a state of another is refused.
         save_seconds: least time between two states; the last step always writes one.
+        records: what ``report`` logs; those of a state are put there.
         stop_after: leave after so many steps of this call, the state saved.
 
     Raises:
@@ -60,6 +76,9 @@ def run_steps(
     if state is not None:
         training.step, training.seconds = state["step"], state["seconds"]
         training.restore(state["training"])
+        if records is not None:
+            records.kept[:] = state.get("records", [])
+            records.whole = "records" in state
     remove_leftovers(path.parent)
     begun = saved = time.monotonic()
     before, last = training.seconds, num_steps
@@ -78,8 +97,10 @@ def run_steps(
                 report(training.step, figures)
             stops = stop_asked()
             if training.step == last or stops or now - saved > save_seconds:
-                kept = {"step": training.step, "seconds": training.seconds}
-                save_state(path, {"identity": identity, **kept, "training": training.state()})
+                kept = {"identity": identity, "step": training.step, "seconds": training.seconds}
+                if records is not None and records.whole:
+                    kept["records"] = records.kept
+                save_state(path, {**kept, "training": training.state()})
                 saved = now
             if stops and training.step < last:
                 raise stop(f"at step {training.step} of {path.parent.name}, state saved")

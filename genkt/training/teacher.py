@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from genkt.data.images import ImageSet
-from genkt.data.views import ViewDataset, ViewSpec
+from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
+from genkt.disk import cache_home
 from genkt.execution.tasks import Progress
 from genkt.files import discard
 from genkt.io import did_you_mean
 from genkt.models.backbone import Backbone
+from genkt.models.foreign import as_backbone
+from genkt.progress import Reporter
 from genkt.stores.chunk_files import OUTPUTS, tell_outdated
 from genkt.stores.teacher_outputs import (
     NonFiniteError,
@@ -46,20 +47,30 @@ def _silent(count: int) -> None:
     """Progress that nobody asked for."""
 
 
+@overload
+def cache_outputs(teacher: nn.Module, *args: Any, **options: Any) -> OutputStore: ...
+
+
+@overload
 def cache_outputs(
-    teacher: Backbone,
+    teacher: Sequence[nn.Module], *args: Any, **options: Any
+) -> tuple[OutputStore, ...]: ...
+
+
+def cache_outputs(
+    teacher: nn.Module | Sequence[nn.Module],
     images: ImageSet,
-    views: ViewSpec,
-    home: str | Path,
+    views: ViewSpec = FIXED_VIEW,
+    home: str | Path | None = None,
     *,
-    outputs: Sequence[OutputName] = ("features", "logits"),
+    outputs: Sequence[OutputName] | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     num_workers: int = 0,
     precision: Precision = "float32",
     progress: bool = True,
-) -> OutputStore:
+) -> OutputStore | tuple[OutputStore, ...]:
     """The teacher's outputs on every view of every image, computed once and then reused.
 
     A store under ``home`` that matches in weights, input transform, views, dtype, outputs,
@@ -68,22 +79,22 @@ def cache_outputs(
     store waits for the first. The teacher runs in evaluation mode and is left on ``device``.
 
     Args:
-        teacher: the model; its own transform makes its input.
+        teacher: the model, or several of them; its own transform makes its input. A ``Backbone``,
+            a timm model, or what ``genkt.models.as_backbone`` makes of any other.
         images: N samples.
-        views: K >= 1 stored views.
-        home: folder of stores.
-        outputs: what to keep. A feature map [D, H', W'] is kept whole, so it takes H' W' times the
-            disk of the features.
+        views: K >= 1 stored views; by default the one that the model is evaluated on.
+        home: folder of stores; None: that of all runs (``genkt.disk.cache_home``).
+        outputs: what to keep; None: features, and logits of a model that has classes. A feature
+            map [D, H', W'] is kept whole, so it takes H' W' times the disk of the features.
         dtype: of the stored values; they must stay finite in it.
         batch_size: rows a forward pass; does not name the store.
         device: where the teacher runs.
         num_workers: processes that decode and render; 0: threads of this process.
         precision: what the forward pass computes in (autocast unless "float32").
-        progress: show a bar with rate, time left and the share of time spent waiting for
-            pictures, where standard error is a terminal.
+        progress: tell rate, time left and the share of time spent waiting for pictures.
 
     Returns:
-        The finished store; row = sample index * K + view index.
+        The finished store, one per teacher; row = sample index * K + view index.
 
     Raises:
         UserError: fresh views every epoch (``num_views=0``), an empty set, an unknown option, a
@@ -103,12 +114,18 @@ def cache_outputs(
         >>> len(store), tuple(output.features.shape), tuple(output.logits.shape)
         (6, (2, 256), (2, 47))
     """
-    caching = Caching(
-        checked_outputs(images, views, outputs, precision, batch_size), dtype, precision,
-        batch_size, num_workers,
-    )  # fmt: skip
-    job = StoreJob(teacher, teacher.fingerprint(), images, views, caching)
-    return job.stored(Path(home), torch.device(device), shown=progress)
+    folder, place = cache_home() if home is None else Path(home), torch.device(device)
+
+    def stored(module: nn.Module) -> OutputStore:
+        backbone = as_backbone(module)
+        usual: list[OutputName] = ["features", "logits"] if backbone.num_classes else ["features"]
+        wanted = usual if outputs is None else outputs
+        kept = checked_outputs(images, views, wanted, precision, batch_size)
+        caching = Caching(kept, dtype, precision, batch_size, num_workers)
+        job = StoreJob(backbone, backbone.fingerprint(), images, views, caching)
+        return job.stored(folder, place, shown=progress)
+
+    return stored(teacher) if isinstance(teacher, nn.Module) else tuple(map(stored, teacher))
 
 
 @dataclass(frozen=True)
@@ -183,7 +200,7 @@ class StoreJob:
         """The store, found or computed under its lock.
 
         Args:
-            shown: a bar where standard error is a terminal.  progress: told of rows as well.
+            shown: tell how far it is.  progress: told of rows as well.
         """
         identity, layout = self.identity, self.layout  # refused before anything is written
         with store_lock(home, identity):
@@ -200,13 +217,16 @@ class StoreJob:
         dataset = ViewDataset(self.images, views, [self.teacher.transform], 0)
         rows = RowPictures(dataset, caching.batch_size)
         try:
-            with _bar(writer.layout.num_rows, writer.num_done, self.teacher.name, shown) as bar:
+            with Reporter(
+                writer.layout.num_rows, f"teacher {self.teacher.name}", done=writer.num_done,
+                announced=True, shown=shown,
+            ) as reporter:  # fmt: skip
 
                 def tell(count: int) -> None:
-                    bar.update(count)
+                    reporter.advance(count)
                     progress(count)
 
-                pictures = _timed(row_pictures(rows, starts, caching.num_workers, device), bar)
+                pictures = _timed(row_pictures(rows, starts, caching.num_workers, device), reporter)
                 _compute(self.teacher, pictures, writer, device, caching.precision, tell)
             return writer.finish()
         except NonFiniteError as error:
@@ -334,18 +354,8 @@ def _evaluating(teacher: Backbone) -> Iterator[None]:
         teacher.train(was_training)
 
 
-def _bar(total: int, done: int, name: str, shown: bool) -> tqdm[None]:
-    return tqdm(
-        total=total,
-        initial=done,
-        unit="img",
-        desc=f"teacher {name}",
-        disable=not (shown and sys.stderr.isatty()),
-    )
-
-
-def _timed(pictures: Iterator[Tensor], bar: tqdm[None]) -> Iterator[Tensor]:
-    """The same batches; the bar tells which share of the time went into waiting for them."""
+def _timed(pictures: Iterator[Tensor], reporter: Reporter) -> Iterator[Tensor]:
+    """The same batches; the reporter is told which share of the time went into waiting for them."""
     started, waited = time.monotonic(), 0.0
     while True:
         asked = time.monotonic()
@@ -354,5 +364,5 @@ def _timed(pictures: Iterator[Tensor], bar: tqdm[None]) -> Iterator[Tensor]:
         waited += now - asked
         if batch is None:
             return
-        bar.set_postfix_str(f"waiting for data {waited / (now - started):.0%}", refresh=False)
+        reporter.show(**{"waiting for data": f"{waited / (now - started):.0%}"})
         yield batch

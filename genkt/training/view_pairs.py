@@ -17,7 +17,7 @@ class PairPlan(BatchPlan):
     Epoch e shows the views 2e and 2e + 1, so the data set draws fresh views (``num_views=0``).
 
     Args:
-        batch_size: rows a step, two an image.
+        batch_size: rows per step, two per image.
 
     Raises:
         UserError: an odd number of rows.
@@ -33,7 +33,7 @@ class PairPlan(BatchPlan):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """(labelled, transfer) images a step, each of them two rows; of one kind only."""
+        """(labelled, transfer) images per step, each of them two rows; of one kind only."""
         assert not (len(self.labelled) and len(self.transfer)), "pairs are of one kind of images"
         half = self.batch_size // 2
         return (half, 0) if len(self.labelled) else (0, half)

@@ -1,1 +1,5 @@
 """Transfer sets on disk and in Python: read, composed, saved."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

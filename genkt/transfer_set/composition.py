@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from genkt.data.images import ImageSet, concat
 from genkt.io import home_path
+from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.parts import (
     NO_PARTS,
     SOURCES,
@@ -25,30 +26,15 @@ from genkt.transfer_set.parts import (
     split_rows,
     without_classes,
 )
+from genkt.transfer_set.read_set import is_transfer_set, read_rows
+from genkt.transfer_set.save_set import save_set
 from genkt.transfer_set.set_files import ImageFiles, Record, Source, read_tokens
+from genkt.transfer_set.set_rows import SetRows, Stored
 from genkt.types import UserError
-
-_TOGETHER = 1024
-"""Records in memory while all are read."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where a set lies on disk.
-
-    Args:
-        directory: its folder.
-        header: what ``transfer_set.json`` holds.
-        starts: [shards + 1] the row that each shard starts at.
-    """
-
-    directory: Path
-    header: Mapping[str, Any]
-    starts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class TransferSet:
+class TransferSet(SetRows):
     """Images to distil on, with what is known of each: saved ones, or composed of others.
 
     Every method gives another set and leaves this one as it is; no image is opened or copied
@@ -69,20 +55,7 @@ class TransferSet:
         >>> saved = mixed.save(tempfile.mkdtemp() + "/set")
         >>> len(TransferSet.open(saved.directory)), saved.record(33).detail["original"][:6]
         (34, 'few/3#')
-
-    Args:
-        images: N images, opened lazily.
-        provenance: where each of them comes from.
-        parts: of a mix, each with its share of every batch; empty: all rows come equally often.
-        part_of: [N] the part of each row; empty where there are none.
-        stored: where the set lies, None for one that was composed.
     """
-
-    images: ImageSet
-    provenance: Provenance
-    parts: tuple[Part, ...] = ()
-    part_of: NDArray[np.int64] = field(default_factory=NO_PARTS.copy)
-    stored: Stored | None = None
 
     @classmethod
     def open(cls, location: str | Path | Sequence[str]) -> TransferSet:
@@ -93,16 +66,17 @@ class TransferSet:
         """
         if not isinstance(location, (str, Path)):
             if not location:
-                raise UserError("expected at least one place to read images from, came none")
+                raise UserError("expected at least one place to read images from, got none")
             first, *others = [cls.open(each) for each in location]
             return first.concat(*others)
-        from genkt.transfer_set.read_set import is_transfer_set, read_transfer_set
-
         if is_transfer_set(location):
-            return read_transfer_set(location)
-        from genkt.transfer_set.open_images import open_images
-
+            return cls.of_rows(read_rows(location))
         return cls.of(open_images(location))
+
+    @classmethod
+    def of_rows(cls, rows: SetRows) -> TransferSet:
+        """A set of rows that were read."""
+        return cls(rows.images, rows.provenance, rows.parts, rows.part_of, rows.stored)
 
     @classmethod
     def of(
@@ -137,7 +111,7 @@ class TransferSet:
         part_of = []
         for name, given in members.items():
             if not isinstance(given, tuple):
-                raise UserError(f"mix: expected (set, share) for {name}, came {given!r}")
+                raise UserError(f"mix: expected (set, share) for {name}, got {given!r}")
             member, share = given
             if not len(member):
                 raise UserError(f"mix: {name} has no images")
@@ -145,7 +119,7 @@ class TransferSet:
             part_of.append(own + len(parts))
             parts += nested_parts(name, member.parts, share)
         if not parts:
-            raise UserError("mix: expected at least one set, came none")
+            raise UserError("mix: expected at least one set, got none")
         plain = [member.flat() for member, _ in members.values()]
         joined = plain[0].concat(*plain[1:])
         return replace(joined, parts=tuple(parts), part_of=np.concatenate(part_of), stored=None)
@@ -183,7 +157,7 @@ class TransferSet:
         if share is None:
             return self.without_labels().concat(few)
         if not 0 < share < 1:
-            raise UserError(f"with_labelled: expected a share above 0 and below 1, came {share}")
+            raise UserError(f"with_labelled: expected a share above 0 and below 1, got {share}")
         members = {"set": (self.without_labels(), 1 - share), "labelled": (few, share)}
         return TransferSet.mix(members)
 
@@ -206,7 +180,7 @@ class TransferSet:
             UserError: a number below 0.
         """
         if most < 0:
-            raise UserError(f"cap: expected a number of images, at least 0, came {most}")
+            raise UserError(f"cap: expected a number of images, at least 0, got {most}")
         return self.select(capped_rows(self.images.ids, most, seed))
 
     def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:
@@ -245,9 +219,9 @@ class TransferSet:
         Args:
             path: the folder.
             files: how images are stored; None: ``ImageFiles()``.
-            shard_size: images a shard.
+            shard_size: images per shard.
             header: more facts for ``transfer_set.json``, e.g. ``funnel``.
-            progress: show a bar; None: on a terminal.
+            progress: False tells nothing of how far it is.
 
         Returns:
             The set as saved.
@@ -255,13 +229,10 @@ class TransferSet:
         Raises:
             UserError: a folder that holds something else, or an image that cannot be read.
         """
-        from genkt.transfer_set.save_set import save_set
-
-        return save_set(self, home_path(path), files or ImageFiles(), shard_size,
-                        header or {}, progress)  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.images)
+        saved = save_set(
+            self, home_path(path), files or ImageFiles(), shard_size, header or {}, progress
+        )
+        return TransferSet.of_rows(saved)
 
     def __repr__(self) -> str:
         counts = self.counts()
@@ -270,48 +241,6 @@ class TransferSet:
         text += f" in {self.stored.directory}" if self.stored else ""
         text += f"; {shares_text(self.parts, self.part_counts())}" if self.parts else ""
         return f"TransferSet({text if counts else 'no images'})"
-
-    def counts(self) -> dict[str, int]:
-        """Images by source: real, retrieved, synthesized."""
-        return self.provenance.counts()
-
-    def part_counts(self) -> dict[str, int]:
-        """Images of every part of a mix, by name."""
-        numbers = np.bincount(self.part_of, minlength=len(self.parts)).tolist()
-        return {part.name: n for part, n in zip(self.parts, numbers, strict=True)}
-
-    def record(self, index: int) -> Record:
-        """Provenance of the image at ``index``."""
-        return self.read([index])[0]
-
-    def records(self) -> Iterator[Record]:
-        """Provenance of every image, in order; few records are in memory at a time."""
-        for start in range(0, len(self), _TOGETHER):
-            yield from self.read(range(start, min(start + _TOGETHER, len(self))))
-
-    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Record]:
-        """Provenance of the images at some rows.
-
-        Raises:
-            IndexError: a row that is not there.
-            UserError: a manifest that was damaged or changed since the set was opened.
-        """
-        chosen = np.asarray(rows, dtype=np.int64)
-        outside = (chosen < 0) | (chosen >= len(self))
-        if outside.any():
-            raise IndexError(
-                f"expected an index from 0 to {len(self) - 1}, came {chosen[outside][0]}"
-            )
-        records = self.provenance.read(chosen)
-        for place, row in enumerate(chosen.tolist()):
-            if records[place].id != self.images.ids[row]:
-                raise UserError(
-                    f"{self.images.ids[row]}: its record is another's ({records[place].id}); the "
-                    "set changed since it was opened"
-                )
-            if records[place].label != (label := int(self.images.labels[row])):
-                records[place] = replace(records[place], label=label)
-        return records
 
     @property
     def directory(self) -> Path:
@@ -344,7 +273,7 @@ class TransferSet:
         return self.stored
 
     def tokens(self, shard: int) -> dict[str, NDArray[Any]]:
-        """A shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds`` [n].
+        """A shard's arrays, one row per image: ``tokens`` [n, h, w], ``hidden``, ``seeds`` [n].
 
         Raises:
             UserError: a set that was not made from tokens, or a damaged file.
@@ -358,3 +287,8 @@ class _EachRecord:
 
     def __call__(self, rows: NDArray[np.int64]) -> list[Record]:
         return [self.record(row) for row in rows.tolist()]
+
+
+def read_transfer_set(directory: str | Path) -> TransferSet:
+    """Open a saved set; see ``read_rows``."""
+    return TransferSet.of_rows(read_rows(directory))

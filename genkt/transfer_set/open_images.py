@@ -17,10 +17,11 @@ from genkt.io import did_you_mean, nearby, shown
 from genkt.readers.folders import read_unlabelled
 from genkt.readers.huggingface import read_huggingface
 from genkt.readers.listing import holds_images
+from genkt.readers.scan import as_list
 from genkt.readers.system_files import file_kind, folder_kind
 from genkt.readers.tars import read_tars
 from genkt.readers.torchvision_sets import read_torchvision_part
-from genkt.transfer_set.read_set import read_transfer_set
+from genkt.transfer_set.read_set import read_rows
 from genkt.transfer_set.set_files import HEADER
 from genkt.types import UNLABELLED, UserError
 
@@ -77,15 +78,15 @@ def open_images(
             in ``skipped``), so that no two ids are the same.
         max_skipped: images of each source that may be unusable: a number, or a share (float).
         num_threads: decoding threads, by default up to 8.
-        progress: show a bar; None for only on a terminal.
+        progress: False tells nothing of how far the reading is.
 
     Raises:
         UserError: a location of no known form, one that is not there, holds no image or comes
             twice, or more unusable images than allowed.
     """
-    given = [location] if isinstance(location, (str, Path)) else list(location)
+    given = as_list(location)
     if not given:
-        raise UserError(f"came an empty list of locations. Expected {FORMS}")
+        raise UserError(f"expected a place of images, got an empty list. Expected {FORMS}")
     names = [name for each in given for name in _expand(str(each))]
     _refuse_repeats(names)
     reading = _Reading(max_skipped=max_skipped, num_threads=num_threads, progress=progress)
@@ -182,7 +183,7 @@ def _open_all(names: Sequence[str], reading: _Reading) -> Iterator[ImageSet]:
         elif os.path.isfile(name):
             tars.append(_tar(name))
         elif _is_saved(Path(name)):
-            others.append(read_transfer_set(name).images)
+            others.append(read_rows(name).images)
         elif inside := _tars_alone(Path(name)):
             tars += inside
         else:

@@ -2,7 +2,7 @@
 
 transfer_set.json      header: format, source, counts, settings, classes, parts
 shards/00000.json      one a finished shard: counts, digests and sizes of its files
-manifest/00000.jsonl   one line an image (``Record``)
+manifest/00000.jsonl   one line per image (``Record``)
 images/00000/000000.webp, or images/00000.tar (WebDataset)
 tokens/00000.safetensors   what images are decoded from, where a generator made them
 """
@@ -22,7 +22,6 @@ from PIL import Image
 from genkt.data.images import ImageSet, content_hash, decode
 from genkt.files import SEAL, write_signed
 from genkt.io import fingerprint, home_path, read_json, reading
-from genkt.transfer_set.composition import Stored, TransferSet
 from genkt.transfer_set.parts import NO_PARTS, SOURCES, Part, Provenance
 from genkt.transfer_set.set_files import (
     HEADER,
@@ -31,24 +30,10 @@ from genkt.transfer_set.set_files import (
     manifest_lines,
     part_path,
     read_image_file,
-    read_records,
-    read_tokens,
     shard_facts,
 )
+from genkt.transfer_set.set_rows import SetRows, Stored
 from genkt.types import UserError
-
-__all__ = [
-    "FORMAT",
-    "TransferSet",
-    "image_files",
-    "is_transfer_set",
-    "open_shards",
-    "read_header",
-    "read_records",
-    "read_tokens",
-    "read_transfer_set",
-    "write_header",
-]
 
 FORMAT = 1
 _NO_OFFSET = -1
@@ -110,7 +95,7 @@ def is_transfer_set(location: str | Path) -> bool:
     return (root / HEADER).is_file() or (root / "shards").is_dir()
 
 
-def read_transfer_set(directory: str | Path) -> TransferSet:
+def read_rows(directory: str | Path) -> SetRows:
     """Open a set; manifests and sizes are checked now, each image when it is loaded.
 
     Raises:
@@ -155,7 +140,7 @@ def read_header(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def open_shards(root: Path, header: Mapping[str, Any]) -> TransferSet:
+def open_shards(root: Path, header: Mapping[str, Any]) -> SetRows:
     """The set that finished shards make up, whether its header is written or not.
 
     Args:
@@ -184,10 +169,10 @@ def open_shards(root: Path, header: Mapping[str, Any]) -> TransferSet:
     stored = Stored(root, header, np.array(starts, dtype=np.int64))
     reader = _SavedRecords(root, stored.starts, np.concatenate(lines))
     provenance = Provenance.of(reader, sources)
-    return TransferSet(images, provenance, parts, part_of if parts else NO_PARTS, stored)
+    return SetRows(images, provenance, parts, part_of if parts else NO_PARTS, stored)
 
 
-def write_header(directory: Path, header: Mapping[str, Any]) -> TransferSet:
+def write_header(directory: Path, header: Mapping[str, Any]) -> SetRows:
     """Declare a set finished: count its shards and write ``transfer_set.json``.
 
     Args:
@@ -200,7 +185,7 @@ def write_header(directory: Path, header: Mapping[str, Any]) -> TransferSet:
     found = open_shards(directory, full)
     full["num_images"] = len(found)
     write_signed(directory / HEADER, full)
-    return read_transfer_set(directory)
+    return read_rows(directory)
 
 
 def _check_tar(root: Path, shard: int) -> None:

@@ -15,8 +15,7 @@ import numpy as np
 from genkt.disk import make_folder
 from genkt.io import contents, fingerprint, held, read_json, reading, write_json
 from genkt.readers.scan import map_in_threads
-from genkt.transfer_set.composition import TransferSet
-from genkt.transfer_set.read_set import read_transfer_set, write_header
+from genkt.transfer_set.read_set import read_rows, write_header
 from genkt.transfer_set.set_files import (
     HEADER,
     ImageFiles,
@@ -26,6 +25,7 @@ from genkt.transfer_set.set_files import (
     remove_leftovers,
     shard_facts,
 )
+from genkt.transfer_set.set_rows import SetRows
 from genkt.types import UserError
 
 _CLAIM = "run.json"
@@ -33,12 +33,12 @@ _LOCK = ".lock"
 
 
 def save_set(
-    found: TransferSet, root: Path, files: ImageFiles, shard_size: int, header: Mapping[str, Any],
+    found: SetRows, root: Path, files: ImageFiles, shard_size: int, header: Mapping[str, Any],
     progress: bool | None = None,
-) -> TransferSet:  # fmt: skip
+) -> SetRows:  # fmt: skip
     """Write a set, continue one that was interrupted, or open a finished one; see ``save``."""
     if shard_size < 1:
-        raise UserError(f"shard_size: expected at least 1 image, came {shard_size}")
+        raise UserError(f"shard_size: expected at least 1 image, got {shard_size}")
     if not len(found):
         raise UserError(f"{root}: a transfer set needs an image, this one has none")
     if found.stored is not None and root.resolve() == found.stored.directory.resolve():
@@ -54,7 +54,7 @@ def save_set(
     with held(root / _LOCK, f"another process is writing {root}; waiting for it"):
         _refuse_others(root, claim)
         if (root / HEADER).is_file():
-            return read_transfer_set(root)
+            return read_rows(root)
         write_json(root / _CLAIM, claim)
         remove_leftovers(root)
         for shard in range(full["num_shards"]):
@@ -65,7 +65,7 @@ def save_set(
 
 
 def _header(
-    found: TransferSet, files: ImageFiles, shard_size: int, more: Mapping[str, Any]
+    found: SetRows, files: ImageFiles, shard_size: int, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     sources = list(found.counts())
     own = {
@@ -79,7 +79,7 @@ def _header(
     return {**own, **json.loads(json.dumps(more)), **own}
 
 
-def _fingerprint(found: TransferSet, header: Mapping[str, Any]) -> str:
+def _fingerprint(found: SetRows, header: Mapping[str, Any]) -> str:
     """Of all that is written: the provenance of every image, and the header."""
     digest = hashlib.blake2b(digest_size=16)
     for record in found.records():
@@ -109,7 +109,7 @@ def _refuse_others(root: Path, claim: Mapping[str, Any]) -> None:
 
 
 def _write_shard(
-    found: TransferSet, root: Path, shard: int, rows: range, files: ImageFiles,
+    found: SetRows, root: Path, shard: int, rows: range, files: ImageFiles,
     progress: bool | None,
 ) -> None:  # fmt: skip
     def encoded(row: int) -> bytes:
@@ -127,7 +127,7 @@ def _write_shard(
         writer.finish({})
 
 
-def _detail(found: TransferSet, row: int, record: Record) -> dict[str, Any]:
+def _detail(found: SetRows, row: int, record: Record) -> dict[str, Any]:
     """What is known of an image, the id it had first, and its part of this mix."""
     known = {key: value for key, value in (record.detail or {}).items() if key != "part"}
     part = {"part": found.parts[found.part_of[row]].name} if found.parts else {}

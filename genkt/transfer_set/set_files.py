@@ -22,8 +22,8 @@ from PIL import Image
 
 from genkt.data.images import content_hash
 from genkt.disk import make_folder, naming_place
-from genkt.files import SEAL, write_signed
-from genkt.io import atomic_path, fingerprint, read_json, reading, temporary_prefix, write_text
+from genkt.files import SEAL, write_shard
+from genkt.io import fingerprint, read_json, reading, temporary_prefix
 from genkt.types import UNLABELLED, Range, UserError
 
 HEADER = "transfer_set.json"
@@ -169,7 +169,7 @@ def manifest_lines(root: Path, shard: int) -> list[bytes]:
 
 
 def read_tokens(root: Path, shard: int) -> dict[str, NDArray[Any]]:
-    """A finished shard's arrays, one row an image: ``tokens`` [n, h, w], ``hidden``, ``seeds``.
+    """A finished shard's arrays, one row per image: ``tokens`` [n, h, w], ``hidden``, ``seeds``.
 
     Raises:
         UserError: a set that was not made from tokens, or a damaged file.
@@ -287,7 +287,7 @@ class ShardWriter:
             f"images/{self._home.name}/{name}#{content_hash(data)}",
             label, source, parent, offset, detail,
         )  # fmt: skip
-        with naming_place(self._home):
+        with naming_place(self._home, num_bytes=len(data)):
             self._write(key, name, data, record)
         self._lines.append(record.line())
         return record
@@ -316,7 +316,7 @@ class ShardWriter:
 
         Args:
             facts: plain values that the marker keeps, such as how many images were dropped.
-            tokens: arrays with one row an image, in the order of ``add``.
+            tokens: arrays with one row per image, in the order of ``add``.
 
         Returns:
             The marker's content: the facts, ``num_images``, digests and sizes of the files.
@@ -327,23 +327,23 @@ class ShardWriter:
                 self._tar.close()
                 self._tar.fileobj.close()
         checks: dict[str, Any] = {}
-        part_path(self.root, "shards", self.shard).unlink(missing_ok=True)
+        marker = part_path(self.root, "shards", self.shard)
+        marker.unlink(missing_ok=True)
         self._publish_images()
         if self.files.container == "tar":
             checks["tar_bytes"] = self._home.stat().st_size
+        files: dict[Path, bytes | NDArray[Any]] = {}
         if tokens:
             from safetensors.numpy import save
 
-            path = part_path(self.root, "tokens", self.shard)
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(save(dict(tokens)))
-            checks["tokens"] = digest_of(path.read_bytes())
-        text = "".join(self._lines)
-        write_text(part_path(self.root, "manifest", self.shard), text)
-        checks["manifest"] = digest_of(text.encode())
-        marker = {**facts, "num_images": len(self._lines), "files": checks}
-        write_signed(part_path(self.root, "shards", self.shard), marker)
-        return marker
+            files[part_path(self.root, "tokens", self.shard)] = data = save(dict(tokens))
+            checks["tokens"] = digest_of(data)
+        manifest = "".join(self._lines).encode()
+        files[part_path(self.root, "manifest", self.shard)] = manifest
+        checks["manifest"] = digest_of(manifest)
+        told = {**facts, "num_images": len(self._lines), "files": checks}
+        write_shard(marker, files, told)
+        return told
 
     def _publish_images(self) -> None:
         if self.files.container == "tar":

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genkt.config.data_settings import EmbeddedData
 from genkt.config.evidence import contrast, share_of_gains
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.models.load import load_model
+from genkt.runs.model_factories import student_spec, teacher_specs
 from genkt.runs.pool import drawn_labels
-from genkt.runs.session import student_spec, teacher_specs
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def facts_of(
         student_pretrained=loaded,
         student_knows=student is not None and _knows(student, splits.classes),
         teachers_know=all(_knows(teacher, splits.classes) for teacher in teachers),
-        built_in=isinstance(config.data, EmbeddedData),
+        built_in=config.data.built_in,
     )
 
 

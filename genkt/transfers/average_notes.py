@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from genkt.config.recipe_settings import BASELINE, IrfRecipe
-from genkt.runs.session import Session
-from genkt.stages.distil import distil_steps, stage_rows
-from genkt.stages.stage_kinds import baseline_steps
+from collections.abc import Mapping
+
+from genkt.config.transfer_settings import TransferConfig
 from genkt.training.averages import newest_share, start_left
-from genkt.transfers.own_sets import planned_draw
+from genkt.training.train_settings import TrainSettings
 
 _MOST_LEFT = 0.01
 """Share of the first weights that does no harm in momentum's slow copy."""
 
 
-def average_notes(session: Session) -> list[str]:
-    """One line for each thing that averages of this run's weights cannot do; often none."""
-    lengths = _lengths(session)
-    return [*_momentum_notes(session, lengths), *_window_notes(session, lengths)]
+def average_notes(config: TransferConfig, lengths: Mapping[str, int]) -> list[str]:
+    """One line for each thing that averages of this run's weights cannot do; often none.
+
+    Args:
+        lengths: steps of every training, by name.
+    """
+    return [*_momentum_notes(config, lengths), *_window_notes(config.train, lengths)]
 
 
-def _lengths(session: Session) -> dict[str, int]:
-    """Steps of every distillation, and of the baseline; on the first draw."""
-    config, draw = session.config, planned_draw(session)
-    if isinstance(config.recipe, IrfRecipe):
-        return {arm: config.recipe.steps for arm in config.arms}
-    found = {
-        name: distil_steps(*stage_rows(session, draw, stage))
-        for name, stage in config.distil_stages.items()
-    }
-    if BASELINE in config.arms:
-        found["plain fine-tuning"] = baseline_steps(session, draw, config.recipe)
-    return {name: steps for name, steps in found.items() if steps}
-
-
-def _momentum_notes(session: Session, lengths: dict[str, int]) -> list[str]:
+def _momentum_notes(config: TransferConfig, lengths: Mapping[str, int]) -> list[str]:
     """Where a method's slow weights stay close to the student's first ones."""
     notes = []
-    for name, stage in session.config.distil_stages.items():
-        rule = (stage.method or session.config.method).weight_rule
+    for name, stage in config.distil_stages.items():
+        rule = (stage.method or config.method).weight_rule
         if rule is None or name not in lengths:
             continue
         left = start_left(rule.decay, rule.every, lengths[name])
@@ -53,9 +41,8 @@ def _momentum_notes(session: Session, lengths: dict[str, int]) -> list[str]:
     return notes
 
 
-def _window_notes(session: Session, lengths: dict[str, int]) -> list[str]:
+def _window_notes(train: TrainSettings, lengths: Mapping[str, int]) -> list[str]:
     """Where training is too short for the average that ``train.ema`` asks for."""
-    train = session.config.train
     if train.ema is None:
         return []
     every, notes = train.ema_every, []

@@ -11,28 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from genkt.config.recipe_settings import IrfRecipe, StagedRecipe
-from genkt.config.set_settings import DiggSet, RetrievedSet
 from genkt.config.transfer_settings import TransferConfig
-from genkt.disk import require_writable, size_text
-from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
-from genkt.models.backbone import Backbone
 from genkt.precision import threads
+from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
-from genkt.runs.run_log import StageLog
-from genkt.runs.session import Session
-from genkt.stages.course import Course
-from genkt.stages.distil import distil_steps
-from genkt.stages.irf import SETTINGS, train_setting
-from genkt.stages.prepare_teachers import prepare_teachers
-from genkt.stages.stage_kinds import baseline_steps, run_stages
+from genkt.stages.build_stages import StageBuilder
+from genkt.stages.recipe_plan import plan_of
 from genkt.transfers.average_notes import average_notes
-from genkt.transfers.open_run import Given, open_session
-from genkt.transfers.own_sets import HOME, make_images, num_made, planned_draw
+from genkt.transfers.make_sets import with_sets
+from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.phases import OpenedRun
+from genkt.transfers.set_maker import HOME
 from genkt.transfers.side_by_side import num_worth, threads_each
-from genkt.types import Cost
 
 _STEPS = 4
 _CACHED_IMAGES = 8
@@ -62,79 +54,56 @@ def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None 
     RunFolder(config.out, plain, overwrite=config.overwrite)  # says now when it is taken
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
         folder = RunFolder(Path(temporary) / "run", plain, overwrite=False)
-        session = open_session(config, folder, given or Given())
-        session.cache_home = Path(temporary) / "cache"
+        opened = open_run(config, folder, given or Given())
+        opened = replace(opened, cache_home=Path(temporary) / "cache")
         shared = (given or Given()).found_by_name(config)
         with threads(threads_each(config) if shared else None):
-            measured = _measure(session)
-    return _text(session, measured, shared=shared)
+            measured = _measure(opened)
+    return _text(opened, measured, shared=shared)
 
 
-def _measure(session: Session) -> _Measured:
-    small = _few_images(session)
-    make_images(small)
-    draw, log = small.pool.draws[0], session.log.stage(0, "dry_run")
+def _measure(opened: OpenedRun) -> _Measured:
+    run = with_sets(_few_images(opened))
+    config, draw, arm = run.config, run.pool.draws[0], run.config.main_arm
     started = time.perf_counter()
-    teachers, adapt = prepare_teachers(small, draw, log)
+    teachers, adapt = run.teachers.prepare(draw, opened.log.stage(0, "dry_run"))
     cached = max(0.0, time.perf_counter() - started - adapt.seconds)
-    student = session.student(session.num_classes, 0)
+    student = opened.fresh_student()
     for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
-        cost = _few_steps(small, draw, student, small.folder.path / attempt, log)
-    num_views = max(1, session.views.num_views)
-    num_cached = len(small.pool.images) * num_views
-    if session.config.adaptation in ("linear_probe", "better"):
-        num_cached += len(small.pool.splits.parts["test"])
-    bytes_each = 2 if session.config.cache_dtype == "float16" else 4
+        training = run.training(draw, arm, run.folder.path / attempt, student)
+        run.arm(arm).train(training)
+        student, cost = training.student, training.trained
+    num_views = max(1, opened.views.num_views)
+    num_cached = len(run.pool.images) * num_views
+    if config.adaptation in ("linear_probe", "better"):
+        num_cached += len(run.pool.splits.parts["test"])
+    bytes_each = 2 if config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
-    if "feature_map" in session.config.needs:
+    if "feature_map" in config.needs:
         columns += sum(math.prod(model.map_shape) for model in teachers.models)
     row_bytes = bytes_each * columns if teachers.stores else 0
-    few_made = sum(len(own.found) for own in small.sets)
-    represented, retrieves = small.represented, small.retriever is not None
+    few_made, represented = sum(len(own.transfer_set) for own in run.sets), run.represented
+    tells = opened.maker is not None and opened.maker.is_linear
     return _Measured(
-        per_step=cost.seconds / cost.steps,
+        per_step=cost.seconds / max(1, cost.steps),
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
         per_view=cached / num_cached if teachers.stores else 0.0,
-        per_made=0.0 if retrieves else sum(own.seconds for own in small.sets) / max(1, few_made),
+        per_made=sum(own.seconds for own in run.sets) / max(1, few_made) if tells else 0.0,
         per_represented=represented.seconds / len(represented.rows) if represented else 0.0,
-        cache_bytes=round(row_bytes * _num_images(session) * num_views),
-        made_bytes=_size(small.folder.path / HOME) // _CACHED_IMAGES * num_made(session),
+        cache_bytes=round(row_bytes * _num_images(opened) * num_views),
+        made_bytes=_size(run.folder.path / HOME) // _CACHED_IMAGES * opened.num_made,
         student_bytes=4 * student.num_parameters,
         peak_bytes=cost.peak_memory_bytes,
     )
 
 
-def _few_steps(small: Session, draw: Draw, student: Backbone, home: Path, log: StageLog) -> Cost:
-    """A few steps of every stage that trains the student."""
-    recipe = small.config.recipe
-    if isinstance(recipe, IrfRecipe):
-        settings = replace(small.config.train, batch_size=recipe.batch_size)
-        costs, _ = train_setting(small, draw, student, SETTINGS["irf"], settings, home, log)
-        return sum(costs.values(), Cost())
-    course = Course(small, draw, home, log, student)
-    run_stages(course, recipe)
-    return course.trained
-
-
-def _few_images(session: Session) -> Session:
+def _few_images(opened: OpenedRun) -> OpenedRun:
     """The same run on one draw, a handful of images and steps."""
-    draw = session.pool.draws[0]
+    draw, splits = opened.pool.draws[0], opened.pool.splits
     keep = np.concatenate([draw.labelled[:_CACHED_IMAGES], draw.transfer[:_CACHED_IMAGES]])
     num_labelled = min(_CACHED_IMAGES, len(draw.labelled))
-    train = replace(session.config.train, steps=_STEPS, eval_every=0, log_every=1)
-    short = replace(session.config.adapt, steps=_STEPS if session.config.adapt.steps else 0)
-    finetune = replace(session.config.finetune, steps=_STEPS)
-    config = replace(session.config, train=train, adapt=short, finetune=finetune, draws=1)
-    config = replace(config, method=_first_beta(config.method))
-    if isinstance(config.recipe, StagedRecipe):
-        config = replace(config, recipe=config.recipe.shortened(_STEPS))
-    if isinstance(config.transfer_set, DiggSet):
-        few = replace(config.transfer_set, num_images=_CACHED_IMAGES)
-        config = replace(config, transfer_set=few)
-    if isinstance(config.transfer_set, RetrievedSet):
-        own = replace(config.transfer_set, num_images=_CACHED_IMAGES, multiplier=None)
-        config = replace(config, transfer_set=replace(own, on_shortage="all"))
-    images = session.pool.images.select(keep)
+    config = _few_steps(opened.config)
+    images = opened.pool.images.select(keep)
     rows = Draw(
         index=0,
         seed=draw.seed,
@@ -143,42 +112,53 @@ def _few_images(session: Session) -> Session:
         labelled=np.arange(num_labelled),
         transfer=np.arange(num_labelled, len(keep)),
     )
-    parts = session.pool.splits.parts
     few_of = {
-        name: part.select(np.arange(min(_CACHED_IMAGES, len(part)))) for name, part in parts.items()
+        name: part.select(np.arange(min(_CACHED_IMAGES, len(part))))
+        for name, part in splits.parts.items()
     }
     splits = replace(
-        session.pool.splits,
+        splits,
         train=few_of["train"],
         # No stage is to be slowed by looking at them, but a choice between teachers needs some.
         validation=few_of.get("validation") if config.adaptation == "better" else None,
         test=few_of["test"],
     )
-    pool = Pool(images, (rows,), splits)
-    return replace(session, config=config, pool=pool, _datasets={})
+    maker = opened.maker
+    return replace(
+        opened,
+        config=config,
+        pool=Pool(images, (rows,), splits),
+        plan=plan_of(StageBuilder(config, splits, opened.views, len(opened.teachers))),
+        maker=maker.shortened(_CACHED_IMAGES) if maker is not None else None,
+    )
 
 
-def _first_beta(options: MethodOptions) -> MethodOptions:
-    """The first value of a search: which one it is costs nothing."""
-    candidates = beta_candidates(options)
-    return with_beta(options, candidates[0]) if candidates else options
+def _few_steps(config: TransferConfig) -> TransferConfig:
+    """The same settings with a few steps of every stage; the first value of a search."""
+    candidates = beta_candidates(config.method)
+    return replace(
+        config,
+        train=replace(config.train, steps=_STEPS, eval_every=0, log_every=1),
+        adapt=replace(config.adapt, steps=_STEPS if config.adapt.steps else 0),
+        finetune=replace(config.finetune, steps=_STEPS),
+        draws=1,
+        method=with_beta(config.method, candidates[0]) if candidates else config.method,
+        recipe=config.recipe.shortened(_STEPS),
+        transfer_set=config.transfer_set.shortened(_CACHED_IMAGES),
+    )
 
 
-def _num_images(session: Session) -> int:
+def _num_images(opened: OpenedRun) -> int:
     """Images of the pool once every draw has made its own."""
-    return len(session.pool.images) + session.config.draws * num_made(session)
+    return len(opened.pool.images) + opened.config.draws * opened.num_made
 
 
-def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
-    config, draw, made = session.config, planned_draw(session), num_made(session)
-    if isinstance(config.recipe, IrfRecipe):
-        steps, searched = config.recipe.steps, 0
-    else:
-        steps = baseline_steps(session, draw, config.recipe)
-        searched = len(beta_candidates(config.method)) * distil_steps(draw, config.train)
+def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
+    config, draw, plan, made = opened.config, opened.planned_draw, opened.plan, opened.num_made
+    steps, searched = plan.num_steps(draw), plan.searched_steps(draw)
     arms = len(config.arms)
-    adapted = config.adaptation in ("fine_tune", "better", "irf") and bool(session.teachers)
-    views = _num_images(session) * max(1, session.views.num_views)
+    adapted = config.adapts_by_training and bool(opened.teachers)
+    views = _num_images(opened) * max(1, opened.views.num_views)
     num_caches = config.draws if adapted else 1
     a_draw = (arms * steps + searched) * measured.per_step
     processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
@@ -191,27 +171,23 @@ def _text(session: Session, measured: _Measured, *, shared: bool) -> str:
     disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
     disk += config.draws * measured.made_bytes
     draws = _count(config.draws, "draw")
-    how = "synthesized"
-    if session.retriever is not None:
-        how = "retrieved (genkt retrieve dry_run=true tells how long the gallery takes)"
-    free = require_writable(config.out, disk, "the run and its teacher cache")
-    return "\n".join(
-        [
-            "dry run: everything fits; nothing was written",
-            f"  students   {draws} x {_count(arms, 'arm')}, {steps} steps each"
-            + (f", and {searched} steps a draw to search beta" if searched else ""),
-            f"  images     {len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw"
-            + (f", {made} of them {how}" if made else ""),
-            f"  teachers   {views} views to cache" + (", every draw" if adapted else "")
-            if session.teachers and config.teacher.outputs == "cached"
-            else "  teachers   " + ("online" if session.teachers else "none"),
-            f"  time       about {_duration(seconds)} on {session.fabric.device}",
-            f"  memory     about {measured.peak_bytes / 1e9:.1f} GB"
-            + (f" in each of {processes} processes" if processes > 1 else ""),
-            f"  disk       about {size_text(disk)} ({size_text(free)} free)",
-            *(f"  note       {note}" for note in average_notes(session)),
-        ]
-    )
+    how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
+    teachers = "online" if opened.teachers else "none"
+    if opened.teachers and config.teacher.outputs == "cached":
+        teachers = f"{views} views to cache" + (", every draw" if adapted else "")
+    search = f", and {searched} steps a draw to search beta" if searched else ""
+    each = f" in each of {processes} processes" if processes > 1 else ""
+    images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw{how}"
+    rows = [
+        ("students", f"{draws} x {_count(arms, 'arm')}, {steps} steps each{search}"),
+        ("images", images),
+        ("teachers", teachers),
+        time_row(seconds, f"on {opened.fabric.device}"),
+        memory_row(measured.peak_bytes, each),
+        disk_row(config.out, disk, "the run and its teacher cache"),
+    ]
+    notes = average_notes(config, plan.lengths(draw))
+    return estimate_text([*rows, *(("note", note) for note in notes)])
 
 
 def _size(folder: Path) -> int:
@@ -220,11 +196,3 @@ def _size(folder: Path) -> int:
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

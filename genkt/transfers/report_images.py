@@ -2,79 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
-from genkt.config.set_settings import UnlabelledSet
 from genkt.data.images import ImageSet
+from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.report.kit.sheets import COLUMNS
 from genkt.report.transfer.report_data import TransferSample
 from genkt.runs.pool import Draw
-from genkt.runs.session import Session
+from genkt.runs.represented import Represented
 from genkt.runs.set_card import provenance_text
-from genkt.transfer_set.read_set import TransferSet
-from genkt.transfers.own_sets import HOME
+from genkt.transfer_set.composition import TransferSet
+from genkt.transfers.phases import RunWithSets
+from genkt.transfers.set_maker import HOME
 
 SHEET = 3 * COLUMNS
 """Pictures shown."""
 
 
-def transfer_samples(session: Session, draw: Draw) -> list[TransferSample]:
+def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
     """Sources beside what was made of them; or a few labelled, then transfer images."""
-    if session.sets:
-        return _completions(session, draw, session.sets[draw.index].found)
-    if session.represented is not None and not len(draw.transfer):
-        return _reconstructions(session, draw)
-    labelled = [_real(session, draw, int(row)) for row in draw.labelled[: SHEET // 3]]
+    splits, represented = run.pool.splits, run.represented
+    if run.sets:
+        return _completions(splits, draw, run.sets[draw.index].transfer_set)
+    if represented is not None and not len(draw.transfer):
+        return _reconstructions(splits.classes, draw, represented)
+    labelled = [_real(splits.classes, draw, int(row)) for row in draw.labelled[: SHEET // 3]]
     rows = _spread(draw.transfer.tolist(), draw.images, SHEET * 2 // 3)
-    found = session.pool.elsewhere(np.array(rows, dtype=np.int64))
+    found = run.pool.elsewhere(np.array(rows, dtype=np.int64))
     records = {} if found is None else {record.id: record for record in found.records()}
     made = [records.get(draw.images.ids[row]) for row in rows]
     return labelled + [
-        _real(session, draw, row)
+        _real(splits.classes, draw, row)
         if record is None or record.source == "real"
         else TransferSample(draw.images.load(row), record.source, detail=provenance_text(record))
         for row, record in zip(rows, made, strict=True)
     ]
 
 
-def composition(session: Session, draw: Draw) -> dict[str, int]:
+def composition(run: RunWithSets, draw: Draw) -> dict[str, int]:
     """What a draw's students see -> how many images."""
-    if session.sets:
-        kind = "synthesized (DIGG)" if session.retriever is None else "retrieved"
-        kinds = {kind: len(draw.transfer)}
+    if run.opened.maker is not None:
+        kinds = {run.opened.maker.images_text: len(draw.transfer)}
     else:
         rows = np.setdiff1d(draw.transfer, draw.labelled)
-        found = session.pool.elsewhere(rows)
-        unlabelled = isinstance(session.config.read_set, UnlabelledSet)
+        found = run.pool.elsewhere(rows)
+        real = run.config.read_set.real_images
         kinds = {"real, unlabelled": len(rows) - len(found or ())}
         for source, count in found.counts().items() if found is not None else ():
-            real = "real, unlabelled" if unlabelled else "real, elsewhere"
             name = real if source == "real" else f"{source} (saved)"
             kinds[name] = kinds.get(name, 0) + count
     parts = {"real, labelled": len(draw.labelled), **kinds}
-    if session.represented is not None:
+    if run.represented is not None:
         parts["re-represented (IRF)"] = len(draw.labelled)
     return {name: count for name, count in parts.items() if count}
 
 
-def sheet_link(session: Session, draw: Draw) -> str:
+def sheet_link(run: RunWithSets, draw: Draw) -> str:
     """The page of a draw's own set, relative to the report; "" where there is none."""
-    name = str(draw.index) if session.sets else "irf"
-    pages = sorted((session.folder.path / HOME / name).glob("*.html"))
-    return pages[0].relative_to(session.folder.path).as_posix() if pages else ""
+    name, folder = str(draw.index) if run.sets else "irf", run.folder.path
+    pages = sorted((folder / HOME / name).glob("*.html"))
+    return pages[0].relative_to(folder).as_posix() if pages else ""
 
 
-def _completions(session: Session, draw: Draw, found: TransferSet) -> list[TransferSample]:
+def _completions(splits: Splits, draw: Draw, found: TransferSet) -> list[TransferSample]:
     """Rows of one source and what was made of it."""
     made: dict[str, list[int]] = {}
     for row, record in enumerate(found.records()):
         made.setdefault(record.parent or "", []).append(row)
-    known = dict(_sources(session, draw, made.keys()))
+    known = dict(_sources(splits, draw, made.keys()))
     order = sorted(known, key=lambda each: derive_seed(0, each, "sheet"))
     shown: list[TransferSample] = []
     for place, parent in enumerate(order[: SHEET // COLUMNS]):
@@ -86,15 +86,14 @@ def _completions(session: Session, draw: Draw, found: TransferSet) -> list[Trans
 
 
 def _sources(
-    session: Session, draw: Draw, parents: Iterable[str]
+    splits: Splits, draw: Draw, parents: Iterable[str]
 ) -> Iterator[tuple[str, TransferSample]]:
     """The pictures that something was made of, labelled ones with their label."""
     wanted = set(parents)
     for row in draw.labelled.tolist():
         if (each := draw.images.ids[row]) in wanted:
             wanted.remove(each)
-            yield each, _real(session, draw, row)
-    splits = session.pool.splits
+            yield each, _real(splits.classes, draw, row)
     for images in (splits.train, splits.unlabelled):
         for row, each in enumerate(images.ids if images is not None else ()):
             if each in wanted and images is not None:
@@ -102,17 +101,18 @@ def _sources(
                 yield each, _picture(images, row)
 
 
-def _reconstructions(session: Session, draw: Draw) -> list[TransferSample]:
+def _reconstructions(
+    classes: Sequence[str], draw: Draw, represented: Represented
+) -> list[TransferSample]:
     """Labelled images, each with its reconstruction on its right."""
-    assert session.represented is not None
-    pairs = session.represented.draw(draw, "both")
+    pairs = represented.draw(draw, "both")
     half = len(pairs.labelled) // 2
     chosen = _spread(list(range(half)), draw.images.select(draw.labelled), SHEET // 2)
     images = pairs.images
     return list(
         chain.from_iterable(
             (
-                _real(session, draw, int(draw.labelled[place])),
+                _real(classes, draw, int(draw.labelled[place])),
                 TransferSample(
                     images.load(int(pairs.labelled[half + place])),
                     "re-represented",
@@ -124,9 +124,9 @@ def _reconstructions(session: Session, draw: Draw) -> list[TransferSample]:
     )
 
 
-def _real(session: Session, draw: Draw, row: int) -> TransferSample:
+def _real(classes: Sequence[str], draw: Draw, row: int) -> TransferSample:
     label = draw.labels[row]
-    name = session.pool.splits.classes[label] if label >= 0 else None
+    name = classes[label] if label >= 0 else None
     return _picture(draw.images, row, name)
 
 

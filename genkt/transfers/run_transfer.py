@@ -5,30 +5,32 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from genkt.config.transfer_settings import TransferConfig
+from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.precision import threads
+from genkt.progress import Reporter, duration
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
-from genkt.runs.run_folder import SEALS, RunFolder
+from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import log_to_file
-from genkt.runs.session import Session, weights_files
-from genkt.runs.student_files import Cell
+from genkt.runs.student_files import TrainedStudent
 from genkt.transfers.average_notes import average_notes
-from genkt.transfers.open_run import Given, open_session
-from genkt.transfers.own_sets import make_sets, needed_generators, represent
+from genkt.transfers.make_sets import represent, with_sets
+from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.phases import OpenedRun, RunWithSets, TrainedRun
 from genkt.transfers.report_run import report_data
-from genkt.transfers.side_by_side import num_finished, threads_each, work_ahead
-from genkt.transfers.train_student import heal, run_cell
+from genkt.transfers.side_by_side import num_finished, sets_are_tasks, threads_each, work_ahead
+from genkt.transfers.train_student import heal, train_student
 from genkt.transfers.upstream_distance import upstream_distance
 
 logger = logging.getLogger("genkt")
@@ -71,77 +73,104 @@ def run_transfer(
     Raises:
         UserError: every mistake in settings, data or models, before anything is trained.
     """
-    started = time.perf_counter()
+    started, given = time.perf_counter(), given or Given()
     folder = RunFolder(config.out, plain, overwrite=config.overwrite)
-    session = open_session(config, folder, given or Given())
-    if session.fabric.is_global_zero:
-        folder.claim(command, _inputs(session, given or Given()))
-    session.fabric.barrier()
-    with folder.at_work():
-        return _run(session, plain, command, given or Given(), started)
-
-
-def _run(
-    session: Session, plain: dict[str, Any], command: str, given: Given, started: float
-) -> TransferResult:
-    """The run in a folder that is its own."""
-    config, folder = session.config, session.folder
-    handler = log_to_file(folder.path / "train.log" if session.fabric.is_global_zero else None)
-    try:
-        finished = _whole(session)
-        for note in () if finished else average_notes(session):
-            announce(session, note)
-        for note in weights_notes(weights_files(config)):  # said when the run was opened
-            logger.info(note)
-        shared = _shared(config, given)
-        represent(session)
-        upstream_distance(session)
-        if shared:
-            work_ahead(session, plain)
-        make_sets(session)
-        session.release_generators()
-        with threads(threads_each(config) if shared else None):
-            cells = _run_cells(session)
-        chosen = _chosen_draw(session, cells)
-        student = _restored(session, cells[config.main_arm][chosen])
-        if session.fabric.is_global_zero and not finished:
-            _export(session, student, cells[config.main_arm][chosen])
-        data = report_data(session, cells, chosen, command)
-        if session.fabric.is_global_zero and not finished:
-            write_text(folder.path / "student" / "README.md", _card(session, data, student))
-            build_report(data, folder.path)  # last: the run has ended where the report is
+    opened = open_run(config, folder, given)
+    if opened.is_first:
+        folder.claim(command, _inputs(opened, given))
+    opened.fabric.barrier()
+    with folder.at_work(), _log_of(opened):
+        finished = _whole(opened)
+        trained = _trained(opened, plain, is_new=not finished, shared=_shared(config, given))
+        result = _reported(trained, command, finished=finished)
         sealed = finished and (folder.path / SEALS).is_file()  # not where killed just before it
-        if session.fabric.is_global_zero and not sealed:
+        if opened.is_first and not sealed:
             folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
             folder.end()
-            logger.info("finished in %.0f s", time.perf_counter() - started)
-        session.fabric.barrier()
+            logger.info("finished in %s", duration(time.perf_counter() - started))
+        opened.fabric.barrier()
+    return result
+
+
+@contextmanager
+def _log_of(opened: OpenedRun) -> Iterator[None]:
+    """What is logged meanwhile goes to the run's log as well."""
+    handler = log_to_file(opened.folder.path / "train.log" if opened.is_first else None)
+    try:
+        yield
     finally:
         logger.removeHandler(handler)
         handler.close()
-    accuracies = [cell.result.accuracy for cell in cells[config.main_arm]]
-    return TransferResult(student, data, folder.path, sum(accuracies) / len(accuracies))
 
 
-def _whole(session: Session) -> bool:
+def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: bool) -> TrainedRun:
+    """All students, and before them what they are trained on.
+
+    Args:
+        is_new: the run has not ended before.
+        shared: other processes may do a part of the work.
+    """
+    config = opened.config
+    lengths = opened.plan.lengths(opened.planned_draw)
+    for note in average_notes(config, lengths) if is_new else ():
+        announce(opened.fabric, note)
+    for note in weights_notes(config.weights_files):  # said when the run was opened
+        logger.info(note)
+    represented = represent(opened)
+    upstream_distance(opened)
+    ahead = shared and sets_are_tasks(opened)
+    if ahead:
+        work_ahead(opened, plain)
+    run = with_sets(opened, represented)
+    if shared and not ahead:
+        work_ahead(opened, plain)
+    opened.generators.release()
+    with threads(threads_each(config) if shared else None):
+        students = _students(run)
+    return TrainedRun(run, students, _chosen_draw(students[config.main_arm]))
+
+
+def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferResult:
+    """The report, and the exported student.
+
+    Args:
+        finished: they are there already.
+    """
+    run, opened = trained.run, trained.run.opened
+    student = opened.fresh_student()
+    student.model.load_state_dict(trained.exported.weights)
+    student.eval()
+    folder = opened.folder.path
+    if opened.is_first and not finished:
+        _export(opened, student, trained.exported)
+    data = report_data(trained, command)
+    if opened.is_first and not finished:
+        teachers = [run.teachers.base(index) for index in range(len(run.teachers))]
+        write_text(folder / "student" / "README.md", student_card(data, student, teachers))
+        build_report(data, folder)  # last: the run has ended where the report is
+    accuracies = [each.result.accuracy for each in trained.main]
+    return TransferResult(student, data, folder, sum(accuracies) / len(accuracies))
+
+
+def _whole(opened: OpenedRun) -> bool:
     """Whether the run has ended; what is damaged of it counts as not there."""
-    folder = session.folder
-    if session.fabric.is_global_zero:
+    folder = opened.folder
+    if opened.is_first:
         folder.remove_damaged()
-    if heal(session) and session.fabric.is_global_zero:
+    if heal(opened) and opened.is_first:
         folder.reopen()
-    return session.fabric.broadcast(folder.finished)
+    return opened.fabric.broadcast(folder.finished)
 
 
-def _inputs(session: Session, given: Given) -> dict[str, str]:
+def _inputs(opened: OpenedRun, given: Given) -> dict[str, str]:
     """Fingerprints of the images, and of models given in Python: the settings only name them."""
-    pool, parts = session.pool, session.pool.splits.parts
+    pool, parts = opened.pool, opened.pool.splits.parts
     found = {"images": fingerprint_ids(pool.images.ids)}
     for name in sorted(parts.keys() & {"train", "validation", "test"}):
         labels = map(str, parts[name].labels.tolist())
         found[f"{name} images"] = fingerprint_ids([*parts[name].ids, *parts[name].classes, *labels])
-    for name in needed_generators(session.config):
-        found[f"generator {name}"] = session.generator(name).fingerprint()
+    for name in opened.config.generators:
+        found[f"generator {name}"] = opened.generators.load(name).fingerprint()
     if given.student is not None:
         found["student"] = given.student.fingerprint()
     for index, teacher in enumerate(given.teachers or ()):
@@ -164,54 +193,47 @@ def _shared(config: TransferConfig, given: Given) -> bool:
     return False
 
 
-def _run_cells(session: Session) -> dict[str, list[Cell]]:
+def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
     """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
-    cells: dict[str, list[Cell]] = {arm: [] for arm in session.config.arms}
-    total = len(cells) * session.config.draws
-    done = num_finished(session.config)
-    show = None if session.fabric.is_global_zero and done < total else True
-    with tqdm(total=total, desc="students", disable=show) as bar:
-        for draw in session.pool.draws:
-            for arm, found in cells.items():
-                found.append(run_cell(session, draw, arm))
-                bar.update()
-    return cells
+    students: dict[str, list[TrainedStudent]] = {arm: [] for arm in run.config.arms}
+    total = len(students) * run.config.draws
+    done = num_finished(run.config)
+    shown = run.opened.is_first and done < total
+    with Reporter(total, "students", unit="students", shown=shown) as reporter:
+        for draw in run.pool.draws:
+            for arm, found in students.items():
+                found.append(train_student(run, draw, arm))
+                reporter.advance()
+    if not run.folder.finished:
+        every = [student.log for found in students.values() for student in found]
+        run.opened.log.put_right({key: lines for log in every for key, lines in log.items()})
+    return {arm: tuple(found) for arm, found in students.items()}
 
 
-def _chosen_draw(session: Session, cells: dict[str, list[Cell]]) -> int:
+def _chosen_draw(students: Sequence[TrainedStudent]) -> int:
     """The draw whose student is exported: best on validation where there is such a part."""
-    results = [cell.result for cell in cells[session.config.main_arm]]
+    results = [student.result for student in students]
     return max(
         range(len(results)),
         key=lambda i: (float(results[i].extras.get("validation_accuracy", 0.0)), -i),
     )
 
 
-def _restored(session: Session, cell: Cell) -> Backbone:
-    student = session.student(session.num_classes, 0)
-    student.model.load_state_dict(cell.weights)
-    return student.eval()
-
-
-def _export(session: Session, student: Backbone, cell: Cell) -> None:
+def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> None:
     """The student as timm loads it, and its checkpoints at the top of the run folder."""
-    student.export(session.folder.path / "student", session.pool.splits.classes)
-    source = session.folder.cell(cell.result.draw, cell.result.arm)
-    ended = [stage for stage in cell.stages if (source / stage / "last.safetensors").is_file()]
+    folder = opened.folder
+    student.export(folder.path / "student", opened.pool.splits.classes)
+    source = folder.student(trained.result.draw, trained.result.arm)
+    ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
     if not ended:
         return
     stage = ended[-1]
     for name in ("last", "best"):
         path = source / stage / f"{name}.safetensors"
         if path.is_file():
-            target = session.folder.path / "checkpoints" / f"{name}.safetensors"
-            with atomic_path(target) as temporary:
+            target = folder.path / "checkpoints" / f"{name}.safetensors"
+            with atomic_path(target, path.stat().st_size) as temporary:
                 shutil.copyfile(path, temporary)
-
-
-def _card(session: Session, data: ReportData, student: Backbone) -> str:
-    teachers = [session.teacher(index) for index in range(len(session.teachers))]
-    return student_card(data, student, teachers)
 
 
 def describe(result: TransferResult) -> str:

@@ -21,30 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from genkt.config.recipe_settings import BASELINE, IrfRecipe
+from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.process_pool import num_places
 from genkt.execution.ranks import launched
 from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
 from genkt.precision import threads
-from genkt.runs.run_folder import RESULT, cell_folder
+from genkt.progress import Reporter, log_alone
+from genkt.runs.run_folder import RESULT, student_folder
 from genkt.runs.run_log import log_to_file
-from genkt.runs.session import Session
-from genkt.stages.irf import same_training
-from genkt.stages.stage_kinds import baseline_steps
+from genkt.transfers.make_sets import own_set, set_is_made, with_sets
 from genkt.transfers.open_run import reopened
-from genkt.transfers.own_sets import (
-    make_images,
-    make_sets,
-    own_set,
-    planned_draw,
-    set_is_made,
-    synthesizes,
-)
-from genkt.transfers.train_student import run_cell
+from genkt.transfers.phases import OpenedRun, RunWithSets
+from genkt.transfers.train_student import train_student
 from genkt.types import UserError
 
 WORTH_SECONDS = 20.0
@@ -81,24 +72,25 @@ class RunTask(ABC):
             open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
             contextlib.redirect_stdout(stream),
             contextlib.redirect_stderr(stream),
+            log_alone(),
             threads(threads_each(self.config)),
         ):
-            session = _session(self.config, self.plain)
+            opened = _opened(self.config, self.plain)
             handler = log_to_file(log)
             try:
-                self.make(session)
+                self.make(opened)
             finally:
                 logger.removeHandler(handler)
                 handler.close()
 
     @abstractmethod
-    def make(self, session: Session) -> None:
+    def make(self, opened: OpenedRun) -> None:
         """What is to be done, in an open run."""
 
 
 @dataclass(frozen=True)
 class SetTask(RunTask):
-    """Synthesize a draw's transfer set."""
+    """Make a draw's transfer set."""
 
     @property
     def name(self) -> str:
@@ -109,9 +101,9 @@ class SetTask(RunTask):
         """Whether the set is there."""
         return set_is_made(self.config, self.draw)
 
-    def make(self, session: Session) -> None:
+    def make(self, opened: OpenedRun) -> None:
         """Make it from what its draw may know."""
-        own_set(session, session.pool.draws[self.draw])
+        own_set(opened, opened.pool.draws[self.draw])
 
 
 @dataclass(frozen=True)
@@ -127,23 +119,32 @@ class StudentTask(RunTask):
 
     def is_done(self) -> bool:
         """Whether the student is there."""
-        return (cell_folder(self.config.out, self.draw, self.arm) / RESULT).is_file()
+        return (student_folder(self.config.out, self.draw, self.arm) / RESULT).is_file()
 
-    def make(self, session: Session) -> None:
+    def make(self, opened: OpenedRun) -> None:
         """Wait for sets that other processes are at, then train."""
-        make_images(session)
-        session.release_generators()
-        run_cell(session, session.pool.draws[self.draw], self.arm)
+        run = _with_sets(opened)
+        opened.generators.release()
+        train_student(run, run.pool.draws[self.draw], self.arm)
 
 
-_opened: dict[str, Session] = {}
+_runs: dict[str, OpenedRun] = {}
 """The run that this process works for, by its folder: opened once for all its parts."""
+_runs_with_sets: dict[str, RunWithSets] = {}
+"""The same with its sets."""
 
 
-def _session(config: TransferConfig, plain: dict[str, Any]) -> Session:
-    if config.out not in _opened:
-        _opened[config.out] = reopened(beside_others(config), plain)
-    return _opened[config.out]
+def _opened(config: TransferConfig, plain: dict[str, Any]) -> OpenedRun:
+    if config.out not in _runs:
+        _runs[config.out] = reopened(beside_others(config), plain)
+    return _runs[config.out]
+
+
+def _with_sets(opened: OpenedRun) -> RunWithSets:
+    out = opened.config.out
+    if out not in _runs_with_sets:
+        _runs_with_sets[out] = with_sets(opened)
+    return _runs_with_sets[out]
 
 
 def num_finished(config: TransferConfig) -> int:
@@ -151,10 +152,17 @@ def num_finished(config: TransferConfig) -> int:
     return sum(task.is_done() for task in student_tasks(config, {}))
 
 
-def set_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[SetTask]:
-    """The sets that a run synthesizes."""
-    draws = range(config.draws) if synthesizes(config) else ()
-    return [SetTask(config, plain, draw) for draw in draws]
+def set_tasks(opened: OpenedRun, plain: dict[str, Any]) -> list[SetTask]:
+    """The sets that other processes may make."""
+    if not sets_are_tasks(opened):
+        return []
+    config = replace(opened.config, overwrite=False)
+    return [SetTask(config, plain, draw) for draw in range(config.draws)]
+
+
+def sets_are_tasks(opened: OpenedRun) -> bool:
+    """Whether other processes may make the draws' own sets, each that of a draw."""
+    return opened.maker is not None and opened.maker.by_draw
 
 
 def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[StudentTask]:
@@ -167,7 +175,7 @@ def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[Student
     def order(task: StudentTask) -> tuple[bool, ...]:
         return (
             (task.draw, task.arm) != (0, config.main_arm),
-            isinstance(config.recipe, IrfRecipe) and same_training(task.arm) != task.arm,
+            config.recipe.trained_as(task.arm) != task.arm,
             task.arm != BASELINE,
         )
 
@@ -225,21 +233,19 @@ def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:
     return 1 if config.executor.name == "auto" and saved < WORTH_SECONDS else processes
 
 
-def _seconds_a_student(session: Session) -> float:
+def _seconds_a_student(opened: OpenedRun) -> float:
     """An estimate from two steps of a few blank images, of which the second counts."""
-    recipe, train = session.config.recipe, session.config.train
-    if isinstance(recipe, IrfRecipe):
-        num_images = recipe.steps * recipe.batch_size
-    else:
-        num_images = baseline_steps(session, planned_draw(session), recipe) * train.batch_size
-    device = session.fabric.device
+    num_images = opened.plan.num_images(opened.planned_draw)
+    device = opened.fabric.device
     cuda = [device] if device.type == "cuda" else []
-    student = session.student(session.num_classes, 0).to(device)
+    student = opened.fresh_student().to(device)
     student.train()
-    number = train.batch_size if cuda else _TIMED_IMAGES  # a GPU takes as long for a few
+    number = (
+        opened.config.train.batch_size if cuda else _TIMED_IMAGES
+    )  # a GPU takes as long for a few
     blank = torch.zeros(number, 3, *student.transform.input_size, device=device)
     seconds = 0.0
-    with torch.random.fork_rng(devices=cuda), threads(threads_each(session.config)):
+    with torch.random.fork_rng(devices=cuda), threads(threads_each(opened.config)):
         for _ in range(2):
             started = time.perf_counter()
             student(blank).features.sum().backward()
@@ -248,29 +254,29 @@ def _seconds_a_student(session: Session) -> float:
     return num_images / number * seconds
 
 
-def work_ahead(session: Session, plain: dict[str, Any]) -> None:
+def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
     """Have other processes do what is missing, where that is asked for or saves time.
+
+    Sets that are no tasks (``sets_are_tasks``) must be there.
 
     Raises:
         UserError: as a task says; with executor=auto the run goes on by itself.
     """
-    config = session.config
+    config = opened.config
     if num_processes(config) == 1:
         return
     there = replace(config, overwrite=False)
     students = student_tasks(there, plain)
     missing = [task for task in students if not task.is_done()]
-    measured = _seconds_a_student(session) if config.executor.name == "auto" and missing else 0.0
+    measured = _seconds_a_student(opened) if config.executor.name == "auto" and missing else 0.0
     processes = num_worth(config, len(missing), measured)
     if processes == 1:
         return
-    sets = set_tasks(there, plain)
-    if not sets:
-        make_sets(session)  # a gallery is searched for all draws by one process
-    session.release_generators()
+    sets = set_tasks(opened, plain)
+    opened.generators.release()
     logger.info("%d processes do the work", processes)
     try:
-        with _bars(("transfer sets", sets), ("students", students)):
+        with _followed(("transfer sets", sets), ("students", students)):
             run_tasks(
                 [*sets, *students], ExecutorSettings("pool", processes, None),
                 description="parts", on_gpu=_on_gpu(config), progress=False,
@@ -282,18 +288,18 @@ def work_ahead(session: Session, plain: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _bars(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
-    """Bars that follow what other processes do, one after the other."""
+def _followed(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
+    """Tell what other processes do, one kind of task after the other."""
     stop = threading.Event()
 
     def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:
         done = sum(task.is_done() for task in tasks)
         if done == len(tasks) or stop.is_set():
             return
-        with tqdm(total=len(tasks), initial=done, desc=title, disable=None) as bar:
-            while bar.n < len(tasks) and not stop.is_set():
+        with Reporter(len(tasks), title, done=done, unit=title, announced=True) as reporter:
+            while reporter.done < len(tasks) and not stop.is_set():
                 stop.wait(_POLL_SECONDS)
-                bar.update(sum(task.is_done() for task in tasks) - bar.n)
+                reporter.reach(sum(task.is_done() for task in tasks))
 
     def watch() -> None:
         for title, tasks in parts:

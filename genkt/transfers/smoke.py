@@ -13,20 +13,11 @@ import numpy as np
 from PIL import Image
 
 from genkt.config.data_settings import DataSettings, FolderData
-from genkt.config.recipe_settings import (
-    IrfRecipe,
-    PretrainStage,
-    PseudoLabelStage,
-    RecipeSettings,
-    StagedRecipe,
-    StageSettings,
-    TrainingStage,
-)
-from genkt.config.set_settings import DiggSet, LabelledSet, TransferSettings, UnlabelledSet
 from genkt.config.transfer_settings import StudentSettings, TeacherSettings, TransferConfig
-from genkt.methods.base import BetaOptions, MethodOptions
+from genkt.methods.base import MethodOptions
+from genkt.methods.build import beta_candidates
 from genkt.models.load import SHIPPED_PREFIX
-from genkt.settings.objects import name_in, places_in
+from genkt.settings.objects import name_in
 from genkt.types import UserError
 
 CLASSES = ("first", "second", "third")
@@ -88,17 +79,19 @@ def _in_small(config: TransferConfig, home: Path) -> Smoke:
     ]
     student = _small_student(config.student, told)
     teacher = _small_teacher(config.teacher, told)
-    small_set = _small_set(config.transfer_set, told)
+    small_set, changed = config.transfer_set.in_small(BATCH, _GENERATOR)
+    if changed:
+        told.append(f"  {changed}")
     out = f"{config.out.rstrip('/')}-smoke"
     told.append(f"  out={out}, in place of an earlier smoke run")
     small = replace(
         config,
         smoke=False,
-        data=_made_up(config.data, home / "images", isinstance(small_set, UnlabelledSet)),
+        data=_made_up(config.data, home / "images", small_set.name == "unlabelled"),
         student=student,
         teacher=teacher,
         transfer_set=small_set,
-        recipe=_small_recipe(config.recipe),
+        recipe=config.recipe.in_small(BATCH, _LABELLED),
         method=_first_beta(config.method),
         out=out,
         draws=1,
@@ -119,9 +112,8 @@ def _in_small(config: TransferConfig, home: Path) -> Smoke:
 
 def _first_beta(method: MethodOptions) -> MethodOptions:
     """A search goes on with one value alone."""
-    if isinstance(method, BetaOptions):
-        return replace(method, beta_grid=method.beta_grid[:1])
-    return method
+    tried: dict[str, Any] = {"beta_grid": beta_candidates(method)[:1]}
+    return replace(method, **tried) if tried["beta_grid"] else method
 
 
 def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
@@ -146,38 +138,6 @@ def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
     )
 
 
-def _small_set(settings: TransferSettings, told: list[str]) -> TransferSettings:
-    """A transfer set that needs nothing but the made-up images."""
-    if isinstance(settings, LabelledSet):
-        return settings
-    if isinstance(settings, DiggSet):
-        told.append(f"  transfer_set=digg: {BATCH} images, drawn by {_GENERATOR}")
-        return replace(settings, generator=_GENERATOR, num_images=BATCH)
-    if settings.name != "unlabelled":
-        told.append(f"  transfer_set=unlabelled in place of {settings.name}")
-    return UnlabelledSet("unlabelled", None)
-
-
-def _small_recipe(recipe: RecipeSettings) -> RecipeSettings:
-    if isinstance(recipe, IrfRecipe):
-        return replace(recipe, steps=2, batch_size=BATCH, upstream=None, num_frechet=BATCH)
-    stages = recipe.shortened(1).stages
-    return StagedRecipe(recipe.name, {name: _small_stage(stages[name]) for name in stages})
-
-
-def _small_stage(stage: StageSettings) -> StageSettings:
-    if isinstance(stage, PretrainStage):
-        stage = replace(stage, source="glyphs", num_images=4 * BATCH)
-    if isinstance(stage, PseudoLabelStage):
-        stage = replace(stage, rounds=1)
-    if not isinstance(stage, TrainingStage):
-        return stage
-    labelled = getattr(stage, "labelled_per_batch", None)
-    if labelled is not None:
-        stage = replace(stage, labelled_per_batch=min(_LABELLED, labelled))  # type: ignore[call-arg]
-    return replace(stage, batch_size=None if stage.batch_size is None else BATCH)
-
-
 def _small_student(settings: StudentSettings, told: list[str]) -> StudentSettings:
     name = name_in(settings.model)
     if name.startswith(_HERE):
@@ -188,7 +148,7 @@ def _small_student(settings: StudentSettings, told: list[str]) -> StudentSetting
 
 
 def _small_teacher(settings: TeacherSettings, told: list[str]) -> TeacherSettings:
-    names = places_in(settings.model)
+    names = settings.names
     here = [name.startswith(_HERE) for name in names]
     if all(here):
         return settings

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genkt.config.recipe_settings import IrfRecipe
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.files import number, read_or_forget, read_signed, write_signed
@@ -18,38 +18,38 @@ from genkt.io import derive_seed, reading
 from genkt.metrics.frechet import frechet_distance
 from genkt.models.backbone import Backbone
 from genkt.report.transfer.report_data import DistanceSummary
-from genkt.runs.session import Session
+from genkt.transfers.phases import OpenedRun
 from genkt.types import UNLABELLED
 from genkt.upstream.upstream_pictures import GLYPHS, open_upstream
 
 _BATCH = 64
 
 
-def upstream_distance(session: Session) -> DistanceSummary | None:
+def upstream_distance(opened: OpenedRun) -> DistanceSummary | None:
     """Measured once a run, with the features of the model before it is transferred.
 
     All pictures are fitted to the generator's size first, so that re-representation is the only
     difference. None where the settings name no upstream images, or too few images are there.
     """
-    path = session.folder.path / "frechet.json"
-    if session.fabric.broadcast(session.fabric.is_global_zero and _is_measured(path)):
+    path = opened.folder.path / "frechet.json"
+    if opened.fabric.broadcast(opened.is_first and _is_measured(path)):
         return _read(path)
-    upstream, recipe = upstream_of(session), session.config.recipe
+    config, device = opened.config, opened.fabric.device
+    upstream = upstream_of(config)
     if upstream is None:
         return None
-    assert isinstance(recipe, IrfRecipe)
-    generator, train = session.generator(session.config.irf.generator), session.pool.splits.train
-    seed = derive_seed(session.config.seed, "frechet")
-    wanted = min(recipe.num_frechet, len(train))
-    source = open_upstream(upstream, _BATCH, seed, generator.size, device=session.fabric.device)
+    generator, train = opened.generators.load(config.irf.generator), opened.pool.splits.train
+    seed = derive_seed(config.seed, "frechet")
+    wanted = min(config.recipe.most_compared, len(train))
+    source = open_upstream(upstream, _BATCH, seed, generator.size, device=device)
     theirs = source.sample(wanted, seed)
     rows = np.random.default_rng(seed).permutation(len(train))[: len(theirs)]
     if len(rows) < 2:
         return None
     ours = generator.as_images([train.load(int(row)) for row in np.sort(rows)])
-    model = session.student(session.num_classes, 0).freeze().to(session.fabric.device)
+    model = opened.fresh_student().freeze().to(device)
     features = [
-        _features(model, pictures, session.fabric.device)
+        _features(model, pictures, device)
         for pictures in (theirs, ours, generator.reconstruct(ours))
     ]
     found = DistanceSummary(
@@ -59,7 +59,7 @@ def upstream_distance(session: Session) -> DistanceSummary | None:
         upstream="drawn glyphs" if upstream == GLYPHS else upstream,
         model=model.name,
     )
-    if session.fabric.is_global_zero:
+    if opened.is_first:
         write_signed(path, asdict(found))
     return found
 
@@ -79,12 +79,12 @@ def _read(path: Path) -> DistanceSummary:
     return found
 
 
-def upstream_of(session: Session) -> str | None:
+def upstream_of(config: TransferConfig) -> str | None:
     """The folder of upstream images, ``GLYPHS``, or None where there are none to compare with."""
-    recipe = session.config.recipe
-    if not isinstance(recipe, IrfRecipe) or recipe.upstream != "auto":
-        return recipe.upstream if isinstance(recipe, IrfRecipe) else None
-    return GLYPHS if session.config.irf.generator.startswith(SHIPPED) else None
+    named = config.recipe.upstream_images
+    if named != "auto":
+        return named
+    return GLYPHS if config.irf.generator.startswith(SHIPPED) else None
 
 
 @torch.inference_mode()

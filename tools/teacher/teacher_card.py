@@ -76,7 +76,7 @@ def fine_tune(
 ) -> Backbone:
     """A copy of the teacher fine-tuned whole on a few labelled images, slightly moved each step.
 
-    AdamW, cosine to zero, 1e-4 (a new head: 3e-3), batch-norm statistics kept, all images a step.
+    AdamW, cosine to zero, 1e-4 (a new head: 3e-3), batch-norm statistics kept, all images per step.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "head"))

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from genkt.data.builtin.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
 from genkt.data.builtin.photos import UPSTREAM_PHOTOS, photo_crops
 from genkt.data.transform import ImageTransform
-from genkt.io import atomic_path, derive_seed, fingerprint, read_json, write_json
+from genkt.io import derive_seed, fingerprint, read_json, write_bytes, write_json
 from genkt.models.backbone import Backbone
 from genkt.settings.bounds import (
     Count,
@@ -218,6 +218,5 @@ def save_teacher(teacher: Backbone, directory: Path) -> Path:
         name: value.half() if value.is_floating_point() else value
         for name, value in load_file(weights).items()
     }
-    with atomic_path(weights) as temporary:
-        temporary.write_bytes(save(half, {"format": "pt"}))
+    write_bytes(weights, save(half, {"format": "pt"}))
     return directory

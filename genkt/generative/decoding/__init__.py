@@ -1,1 +1,5 @@
 """Sampling of latent transformers: which tokens, with which caches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

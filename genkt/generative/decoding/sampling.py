@@ -2,7 +2,7 @@
 
 A token is drawn by the Gumbel-max rule: the code with the largest logit + temperature * noise,
 noise = -log(-log v), among those that top-k and top-p allow. The noise of all codes expands from
-one uniform number a token, so a sample is its seed and nothing else; temperature 0 is greedy by
+one uniform number per token, so a sample is its seed and nothing else; temperature 0 is greedy by
 the same formula.
 
 In float32 the token is *defined* as the one that float64 arithmetic gives. A decision counts only
@@ -74,7 +74,7 @@ def _fault(name: str, text: str) -> SettingsError:
 
 
 def uniforms_for(seeds: Sequence[Sequence[int]], length: int) -> Tensor:
-    """One uniform number a token from the seed of each (image, sample) alone.
+    """One uniform number per token from the seed of each (image, sample) alone.
 
     Args:
         seeds: B lists of S seeds.
@@ -314,7 +314,7 @@ def _check(
                 f"{list(tensor.shape)} {tensor.dtype}"
             )
     if uniforms.shape[1] < 1:
-        raise UserError("uniforms: expected at least one sample an image, got [B, 0, T]")
+        raise UserError("uniforms: expected at least one sample per image, got [B, 0, T]")
     if decoder.precision != sampling.precision:
         raise UserError(
             f"precision: the sampling asks for {sampling.precision}, the decoder has "

@@ -106,7 +106,7 @@ class WeightedProbe:
 
     Args:
         run: its title.  teachers: their names, features side by side.
-        plain: of psi.  weighted: of psi * sigmoid(s), one a label draw.
+        plain: of psi.  weighted: of psi * sigmoid(s), one per label draw.
     """
 
     run: str

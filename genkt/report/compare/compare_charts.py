@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
 
 from genkt.metrics.statistics import PairedDifference
 from genkt.report.compare.compare_data import AFTER, BEFORE, CompareData, Comparison, Sweep
-from genkt.report.kit import svg
+from genkt.report.kit import axes, svg
+from genkt.report.kit.axes import Scale
 from genkt.report.kit.charts import ACCENT, BASE, LOSS, PALETTE
+from genkt.report.kit.templates import shorten
 from genkt.report.transfer.summary import signed, span
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 860, 46, 26, 40
@@ -22,20 +25,20 @@ def color_of(difference: PairedDifference) -> str:
     return ACCENT if difference.mean > 0 else LOSS
 
 
-def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> str:
+def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> Markup:
     """One row a comparison: rings are distilled only, dots after fine-tuning, with 95 % intervals.
 
     Args:
         rows: (label, comparison), top to bottom.
     """
-    names = 20 + 8 * max(len(svg.shorten(label, 44)) for label, _ in rows)
+    names = 20 + 8 * max(len(shorten(label, 44)) for label, _ in rows)
     scale = _difference_scale([comparison for _, comparison in rows], names)
     bottom = _TOP + _ROW * len(rows)
     parts = [_difference_axis(scale, bottom)]
     for index, (label, comparison) in enumerate(rows):
         y = _TOP + _ROW * (index + 0.5)
         tip = f"{comparison.a.title} minus {comparison.b.title}"
-        parts.append(svg.text(names - 16, y + 4, svg.shorten(label, 44), anchor="end", css="label"))
+        parts.append(svg.text(names - 16, y + 4, shorten(label, 44), anchor="end", css="label"))
         two = comparison.a.is_distilled or comparison.b.is_distilled
         if two:
             marks = _mark(scale, y - 9, comparison.before, comparison.by_draw[BEFORE], tip, True)
@@ -43,31 +46,27 @@ def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> str
         low = y + 9 if two else y
         marks = _mark(scale, low, comparison.after, comparison.by_draw[AFTER], tip, False)
         parts.append(marks + _value(low + 4, comparison.after, strong=True))
-    middle = (scale.left + scale.right) / 2
-    parts.append(svg.text(middle, bottom + 36, "points", anchor="middle", css="small"))
-    chart = svg.svg(_WIDTH, bottom + _BOTTOM, title, "".join(parts))
-    return f'<div class="scroll">{chart}</div>'
+    parts.append(svg.text(scale.middle, bottom + 36, "points", anchor="middle", css="small"))
+    return svg.svg(_WIDTH, bottom + _BOTTOM, title, "".join(parts))
 
 
-def _difference_scale(comparisons: Sequence[Comparison], names: float) -> svg.Scale:
+def _difference_scale(comparisons: Sequence[Comparison], names: float) -> Scale:
     values = [0.0]
     for comparison in comparisons:
         for difference in (comparison.before, comparison.after):
             values += [difference.mean]
             values += [difference.low, difference.high] if difference.has_interval else []
         values += [v for column in comparison.by_draw.values() for v in column.values()]
-    low, high = min(values), max(values)
-    margin = max(0.05 * (high - low), 0.5)
-    return svg.Scale(low - margin, high + margin, names, _WIDTH - _VALUES)
+    return Scale(*axes.padded(values, 0.05, 0.5), names, _WIDTH - _VALUES)
 
 
-def _difference_axis(scale: svg.Scale, bottom: float) -> str:
-    parts = []
-    for value in svg.ticks(scale.low, scale.high, 7):
-        x = scale(value)
-        parts.append(svg.line(x, _TOP - 6, x, bottom, css="grid"))
-        label = "0" if value == 0 else signed(value).removesuffix(".0")
-        parts.append(svg.text(x, bottom + 17, label, anchor="middle", css="small"))
+def _difference_label(value: float) -> str:
+    return "0" if value == 0 else signed(value).removesuffix(".0")
+
+
+def _difference_axis(scale: Scale, bottom: float) -> str:
+    values = axes.ticks(scale.low, scale.high, 7)
+    parts = [axes.horizontal(scale, values, bottom, label=_difference_label, top=_TOP - 6)]
     zero = scale(0.0)
     parts.append(svg.line(zero, _TOP - 6, zero, bottom, css="reference"))
     if zero - scale.left > 60:
@@ -78,7 +77,7 @@ def _difference_axis(scale: svg.Scale, bottom: float) -> str:
 
 
 def _mark(
-    scale: svg.Scale, y: float, difference: PairedDifference, by_draw: Mapping[int, float],
+    scale: Scale, y: float, difference: PairedDifference, by_draw: Mapping[int, float],
     tip: str, hollow: bool,
 ) -> str:  # fmt: skip
     """Draws as small dots, the interval as a bar, the mean as a dot or a ring."""
@@ -109,7 +108,7 @@ def _value(y: float, difference: PairedDifference, *, strong: bool) -> str:
 _PANEL, _HEIGHT, _LEFT, _UP, _DOWN = 460, 300, 40, 20, 40
 
 
-def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, str]:
+def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, Markup]:
     """Accuracy over the swept values, a line a sweep with 95 % intervals, the baseline dashed.
 
     Args:
@@ -127,7 +126,7 @@ def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, str]:
         return {}
     baseline = data.arm(data.baseline)
     level = (baseline.title, baseline.interval(AFTER).mean) if baseline is not None else None
-    names = 6.6 * max(len(svg.shorten(sweep.name, 18)) for sweep in sweeps)
+    names = 6.6 * max(len(shorten(sweep.name, 18)) for sweep in sweeps)
     scales = _sweep_scales(every, level[1] if level else None, _PANEL - 22 - names)
     return {
         column: _sweeps_chart(found, scales, level, column)
@@ -138,24 +137,24 @@ def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, str]:
 
 def _sweeps_chart(
     lines: Sequence[tuple[Sweep, Sequence[_Point]]],
-    scales: tuple[svg.Scale, svg.Scale],
+    scales: tuple[Scale, Scale],
     level: tuple[str, float] | None,
     column: str,
-) -> str:
+) -> Markup:
     x, y = scales
     parts = [_sweep_axes(x, y, [points for _, points in lines], lines[0][0].setting)]
     if level is not None:
         at = y(level[1])
-        label = f"{svg.shorten(level[0], 30)} {level[1]:.1f}"
+        label = f"{shorten(level[0], 30)} {level[1]:.1f}"
         parts.append(svg.line(_LEFT, at, x.right, at, css="reference"))
         parts.append(svg.text(x.right, at - 6, label, anchor="end", css="small halo"))
     colors = [PALETTE[index % len(PALETTE)] for index in range(len(lines))]
     for (sweep, points), color in zip(lines, colors, strict=True):
         parts.append(_sweep_line(sweep, points, color, x, y))
     ends = [y(points[-1][1]) for _, points in lines]
-    placed = svg.spread(ends, 15, _UP + 4, _HEIGHT - _DOWN - 2)
+    placed = axes.spread(ends, 15, _UP + 4, _HEIGHT - _DOWN - 2)
     for (sweep, _), color, place in zip(lines, colors, placed, strict=True):
-        name = svg.shorten(sweep.name, 18)
+        name = shorten(sweep.name, 18)
         parts.append(svg.text(x.right + 12, place + 4, name, css="label", fill=color))
     return svg.svg(_PANEL, _HEIGHT, f"Accuracy {column} over the swept values", "".join(parts))
 
@@ -177,42 +176,30 @@ def _points(data: CompareData, sweep: Sweep, column: str) -> list[_Point]:
 
 def _sweep_scales(
     lines: Sequence[Sequence[_Point]], level: float | None, right: float
-) -> tuple[svg.Scale, svg.Scale]:
+) -> tuple[Scale, Scale]:
     values = [value for points in lines for value, *_ in points]
     edges = [m + s * h for points in lines for _, m, h in points for s in (-1, 1)]
     edges += [level] if level is not None else []
-    low, high = max(min(edges), 0.0), min(max(edges), 100.0)
-    margin = max(0.06 * (high - low), 0.5)
+    low, high = axes.padded([min(max(edge, 0.0), 100.0) for edge in edges], 0.06, 0.5)
     start, end = min(values), max(values)
     logarithmic = start > 0 and end >= 4 * start
     if end == start:
         start, end = start - 0.5, end + 0.5
-    x = svg.Scale(start, end, _LEFT + 10, right, logarithmic)
-    return x, svg.Scale(low - margin, high + margin, _HEIGHT - _DOWN, _UP)
+    x = Scale(start, end, _LEFT + 10, right, logarithmic)
+    return x, Scale(low, high, _HEIGHT - _DOWN, _UP)
 
 
-def _sweep_axes(x: svg.Scale, y: svg.Scale, lines: Sequence[Sequence[_Point]], setting: str) -> str:
-    parts = []
-    for value in svg.ticks(y.low, y.high):
-        parts.append(svg.line(_LEFT, y(value), x.right, y(value), css="grid"))
-        label = svg.tick_label(value)
-        parts.append(svg.text(_LEFT - 6, y(value) + 4, label, anchor="end", css="small"))
-    last = -math.inf
-    for value in sorted({value for points in lines for value, *_ in points}):
-        if x(value) - last >= 30:
-            last = x(value)
-            label = f"{value:,g}"
-            parts.append(svg.text(last, _HEIGHT - _DOWN + 16, label, anchor="middle", css="small"))
+def _sweep_axes(x: Scale, y: Scale, lines: Sequence[Sequence[_Point]], setting: str) -> str:
     bottom = _HEIGHT - _DOWN
-    parts.append(svg.line(_LEFT, bottom, x.right, bottom, css="axis"))
-    middle = (_LEFT + x.right) / 2
-    parts.append(svg.text(middle, _HEIGHT - 5, setting, anchor="middle", css="small"))
-    return "".join(parts)
+    values = sorted({value for points in lines for value, *_ in points})
+    return (
+        axes.vertical(y, axes.ticks(y.low, y.high), _LEFT, x.right)
+        + axes.horizontal(x, values, bottom, label="{:,g}".format, below=16, gap=30)
+        + axes.floor(_LEFT, x.right, bottom, setting, _HEIGHT - 5)
+    )
 
 
-def _sweep_line(
-    sweep: Sweep, points: Sequence[_Point], color: str, x: svg.Scale, y: svg.Scale
-) -> str:
+def _sweep_line(sweep: Sweep, points: Sequence[_Point], color: str, x: Scale, y: Scale) -> str:
     xs, ys = [x(value) for value, *_ in points], [y(mean) for _, mean, _ in points]
     parts = [svg.polyline(xs, ys, stroke=color, css="curve")]
     for (value, mean, half_width), at, level in zip(points, xs, ys, strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genkt.metrics.statistics import PairedDifference, holm, mean_interval, paired_by_draw
-from genkt.types import CellResult, Cost, Interval, UserError
+from genkt.types import Cost, Interval, StudentResult, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
 """The two columns: a student before and after its last stage, fine-tuning on the labels."""
@@ -17,7 +17,7 @@ BEFORE, AFTER = "distilled only", "after fine-tuning"
 class ComparedCell:
     """One student, and the cost of each of its stages."""
 
-    result: CellResult
+    result: StudentResult
     stages: Mapping[str, Cost]
 
 

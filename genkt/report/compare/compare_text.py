@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from genkt.metrics.statistics import PairedDifference
+from genkt.progress import duration
 from genkt.report.compare.compare_cost import worth
 from genkt.report.compare.compare_data import (
     AFTER,
@@ -21,7 +22,6 @@ from genkt.report.compare.compare_data import (
     together,
 )
 from genkt.report.compare.compare_grid import grid
-from genkt.report.kit.html_tables import duration
 from genkt.report.transfer.summary import aligned, signed, span
 
 Column = Callable[[Comparison], PairedDifference]

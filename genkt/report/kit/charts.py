@@ -1,151 +1,21 @@
-"""Charts of arms, classes and flips, as inline SVG."""
+"""Colours of all charts; charts of classes and flips, as inline SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from genkt.metrics.flips import Flips
 from genkt.report.kit import svg
-from genkt.report.transfer.summary import ArmSummary
+from genkt.report.kit.templates import shorten
 
 WIDTH = 460
 ACCENT, BASE, LOSS = "var(--c1)", "var(--base)", "var(--c2)"
 PALETTE = (ACCENT, LOSS, "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)")
 MOST_CLASSES = 26
-Scale = Callable[[float], float]
-
-
-def arm_colors(arms: Sequence[str], baseline: str, method: str) -> dict[str, str]:
-    """Arm -> colour: the method stands out, the baseline is grey."""
-    others = [arm for arm in arms if arm not in (baseline, method)]
-    colors = {arm: PALETTE[1 + index % (len(PALETTE) - 1)] for index, arm in enumerate(others)}
-    return {**colors, baseline: BASE, method: ACCENT}
-
-
-def arms_chart(
-    summaries: Sequence[ArmSummary], colors: dict[str, str], teachers: Sequence[tuple[str, float]]
-) -> str:
-    """Mean, interval and every draw of each arm; draws of two arms are joined pair by pair.
-
-    Args:
-        teachers: (name, accuracy in percent) of dashed reference lines.
-    """
-    rows, top = 68, 12 + 15 * len(teachers)
-    height = top + rows * len(summaries) + 34
-    low, high = _range(summaries, [accuracy for _, accuracy in teachers])
-
-    def x(value: float) -> float:
-        return 14 + (value - low) / (high - low) * (WIDTH - 28)
-
-    parts = [_percent_axis(low, high, top, height - 30, x(low), x(high))]
-    for index, (name, accuracy) in enumerate(teachers):
-        left = x(accuracy) > WIDTH / 2
-        label = f"teacher {accuracy:.1f} %"
-        if len(teachers) > 1:
-            label = f"{svg.shorten(name, 30)} {accuracy:.1f} %"
-        y = 12 + 15 * index
-        parts.append(svg.line(x(accuracy), y - 8, x(accuracy), height - 30, css="reference"))
-        anchor = "end" if left else "start"
-        shift = -4 if left else 4
-        parts.append(svg.text(x(accuracy) + shift, y, label, anchor=anchor, css="small"))
-    centres = [top + rows * index + 32 for index in range(len(summaries))]
-    if len(summaries) == 2:
-        first, second = ({c.draw: 100 * c.accuracy for c in s.cells} for s in summaries)
-        for draw in first.keys() & second.keys():
-            ends = (x(first[draw]), centres[0] + 12, x(second[draw]), centres[1] + 12)
-            parts.append(svg.line(*ends, css="pair"))
-    for summary, y in zip(summaries, centres, strict=True):
-        parts.append(_arm_row(summary, y, colors[summary.arm], x(summary.accuracy.mean), x))
-    return svg.svg(WIDTH, height, "Test accuracy of every arm over the label draws", "".join(parts))
-
-
-def _arm_row(summary: ArmSummary, y: float, color: str, mean: float, x: Scale) -> str:
-    interval = summary.accuracy
-    parts = [
-        f'<text x="14" y="{y - 15}" class="halo"><tspan class="label" style="fill:{color}">'
-        f"{svg.esc(svg.shorten(summary.name, 30))}</tspan>"
-        f'<tspan dx="9" class="value">{interval} %</tspan></text>'
-    ]
-    if interval.n >= 2:
-        left, right = x(interval.mean - interval.half_width), x(interval.mean + interval.half_width)
-        parts.append(svg.line(left, y, right, y, css="interval", stroke=color))
-    for cell in summary.cells:
-        title = f"{summary.name}, draw {cell.draw}: {100 * cell.accuracy:.1f} %"
-        parts.append(svg.dot(x(100 * cell.accuracy), y + 12, 3, fill=color, title=title))
-    title = f"{summary.name}: {interval} % over {interval.n} label draws"
-    parts.append(svg.dot(mean, y, 6.5, fill=color, css="mean", title=title))
-    return "".join(parts)
-
-
-def _range(summaries: Sequence[ArmSummary], others: Sequence[float]) -> tuple[float, float]:
-    values = list(others)
-    for summary in summaries:
-        reach = summary.accuracy.half_width if summary.accuracy.n >= 2 else 0.0
-        values += [summary.accuracy.mean - reach, summary.accuracy.mean + reach]
-        values += [100 * cell.accuracy for cell in summary.cells]
-    low, high = max(min(values), 0.0), min(max(values), 100.0)
-    margin = max(0.06 * (high - low), 1.0)
-    return max(low - margin, 0.0), min(high + margin, 100.0)
-
-
-def _percent_axis(
-    low: float, high: float, top: float, bottom: float, left: float, right: float
-) -> str:
-    parts = []
-    for value in svg.ticks(low, high):
-        x = left + (value - low) / (high - low) * (right - left)
-        parts.append(svg.line(x, top - 4, x, bottom, css="grid"))
-        label = svg.tick_label(value) + " %"
-        anchor = "end" if x > right - 14 else "start" if x < left + 10 else "middle"
-        parts.append(svg.text(x, bottom + 17, label, anchor=anchor, css="small"))
-    return "".join(parts)
-
-
-def before_after_chart(summaries: Sequence[ArmSummary], colors: dict[str, str]) -> str:
-    """Accuracy before and after the final fine-tuning: a line a draw, a strong one for the mean."""
-    shown = [summary for summary in summaries if summary.distilled is not None]
-    pairs = {
-        summary.arm: [
-            (100 * cell.accuracy_distilled, 100 * cell.accuracy, cell.draw)
-            for cell in summary.cells
-            if cell.accuracy_distilled is not None
-        ]
-        for summary in shown
-    }
-    values = [value for arm in pairs.values() for pair in arm for value in pair[:2]]
-    margin = max(0.08 * (max(values) - min(values)), 1.0)
-    low, high = max(min(values) - margin, 0.0), min(max(values) + margin, 100.0)
-    height, left, right, top, bottom = 250, 120, 330, 12, 210
-
-    def y(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - top)
-
-    parts = [svg.line(x, top - 4, x, bottom + 6, css="axis") for x in (left, right)]
-    for x, label in ((left, "distilled only"), (right, "after fine-tuning")):
-        parts.append(svg.text(x, bottom + 24, label, anchor="middle", css="small"))
-    ends = []
-    for summary in shown:
-        color = colors[summary.arm]
-        for before, after, draw in pairs[summary.arm]:
-            title = f"{summary.name}, draw {draw}: {before:.1f} % to {after:.1f} %"
-            parts.append(svg.line(left, y(before), right, y(after), css="thin", stroke=color))
-            parts.append(svg.dot(left, y(before), 3, fill=color, title=title))
-            parts.append(svg.dot(right, y(after), 3, fill=color, title=title))
-        before, after = (float(np.mean([pair[k] for pair in pairs[summary.arm]])) for k in (0, 1))
-        parts.append(svg.line(left, y(before), right, y(after), css="curve", stroke=color))
-        ends.append((summary.name, color, before, after))
-    for side, x, anchor in ((2, left - 10, "end"), (3, right + 10, "start")):
-        placed = svg.spread([y(float(end[side])) for end in ends], 16, top, bottom)
-        for end, position in zip(ends, placed, strict=True):
-            value = f"{end[side]:.1f} %" + (
-                f"  {svg.shorten(end[0], 12)}" if len(ends) > 1 and side == 3 else ""
-            )
-            parts.append(svg.text(x, position + 4, value, anchor=anchor, css="label", fill=end[1]))
-    title = "Accuracy before and after the final fine-tuning"
-    return svg.svg(WIDTH, height, title, "".join(parts))
 
 
 def most_confused(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -158,9 +28,9 @@ def most_confused(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def confusion_chart(
     matrix: NDArray[np.int64], shown: NDArray[np.int64], classes: Sequence[str], title: str
-) -> str:
+) -> Markup:
     """Heat map of counts: row the true class, column the predicted one, errors in another hue."""
-    names = [svg.shorten(classes[index], 12) for index in shown]
+    names = [shorten(classes[index], 12) for index in shown]
     longest = max(len(name) for name in names)
     left, top = 26 + 6.4 * longest, 20 + (7 * longest if longest > 2 else 12)
     cell = (WIDTH - left - 2) / len(shown)
@@ -211,14 +81,14 @@ def _heat_cell(
     return body
 
 
-def flips_chart(flips: Flips, classes: Sequence[str]) -> str:
+def flips_chart(flips: Flips, classes: Sequence[str]) -> Markup:
     """Per class: samples lost to the left, gained to the right, the classes with most flips."""
     total = flips.gained_by_class + flips.lost_by_class
     shown = np.arange(len(classes))
     if len(shown) > MOST_CLASSES:
         shown = np.argsort(-total, kind="stable")[:MOST_CLASSES]
     rows = [int(index) for index in shown]
-    name_width = 12 + 6.4 * max(len(svg.shorten(classes[index], 14)) for index in rows)
+    name_width = 12 + 6.4 * max(len(shorten(classes[index], 14)) for index in rows)
     most_lost = int(flips.lost_by_class[shown].max())
     most_gained = int(flips.gained_by_class[shown].max())
     unit = (WIDTH - name_width - 64) / max(most_lost + most_gained, 1)
@@ -232,7 +102,7 @@ def flips_chart(flips: Flips, classes: Sequence[str]) -> str:
         gained, lost = int(flips.gained_by_class[entry]), int(flips.lost_by_class[entry])
         y = 26 + index * row
         tip = f"{classes[entry]}: {gained} gained, {lost} lost"
-        name = svg.shorten(classes[entry], 14)
+        name = shorten(classes[entry], 14)
         parts.append(svg.text(name_width - 8, y + 13, name, anchor="end", css="small"))
         parts.append(
             svg.rect(zero - lost * unit, y + 2, lost * unit, row - 6, fill=LOSS, title=tip)

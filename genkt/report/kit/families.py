@@ -9,27 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from genkt.report.kit.style import CSS
-from genkt.report.kit.svg import esc
-from genkt.report.transfer.report_page import POLICY
+from genkt.report.kit.templates import fragment, page
 
 _PIXEL_ART, _LARGEST, _HEIGHT = 64, 128, 72
-
-_STYLE = f"""
-.rows{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--wide)),1fr));
-gap:18px 30px;margin:14px 0 26px}}
-.rows figure{{margin:0;min-width:0}}
-.rows img{{display:block;height:auto;width:100%;max-height:{_HEIGHT}px;object-fit:contain;
-object-position:left}}
-.rows .art{{image-rendering:pixelated}}
-.rows figcaption{{font-size:12.5px;line-height:1.4;padding-top:5px;overflow-wrap:anywhere}}
-.rows figcaption b{{color:var(--ink);font-weight:600}}
-.bar{{display:flex;height:10px;border-radius:5px;overflow:hidden;background:var(--grid);
-margin:16px 0 6px}}.bar i{{background:var(--c1)}}
-"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,7 @@ class SheetPage:
     families: Sequence[Family]
     command: str
     version: str
-    footer: str = "What each image was made from and how: manifest/, one line an image."
+    footer: str = "What each image was made from and how: manifest/, one line per image."
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
@@ -107,7 +93,7 @@ def strip(family: Family) -> tuple[str, int, bool]:
     return uri, round(width * _HEIGHT / side), small
 
 
-def families_html(families: Sequence[Family]) -> str:
+def families_html(families: Sequence[Family]) -> Markup:
     """The strips as markup that brings its own style.
 
     >>> red = np.full((4, 4, 3), (255, 0, 0), np.uint8)
@@ -118,18 +104,8 @@ def families_html(families: Sequence[Family]) -> str:
     """
     strips = [strip(family) for family in families]
     widest = max((width for _, width, _ in strips), default=_HEIGHT)
-    figures = "".join(
-        f'<figure><img class="{"art" if small else ""}" src="{uri}" '
-        f'style="max-width:{width}px" alt="{esc(_alt(family))}" loading="lazy">'
-        f"<figcaption>{_caption(family)}</figcaption></figure>"
-        for family, (uri, width, small) in zip(families, strips, strict=True)
-    )
-    return f'<style>{_STYLE}</style><div class="rows" style="--wide:{widest}px">{figures}</div>'
-
-
-def _caption(family: Family) -> str:
-    lines = [f"<b>{esc(family.title)}</b>", esc(family.detail), esc(" · ".join(family.captions))]
-    return "<br>".join(line for line in lines if line)
+    figures = [(family, _alt(family), *made) for family, made in zip(families, strips, strict=True)]
+    return fragment("rows.html", figures=figures, widest=widest, height=_HEIGHT)
 
 
 def _alt(family: Family) -> str:
@@ -152,38 +128,18 @@ def funnel_text(funnel: Mapping[str, Any]) -> str:
     return ", ".join(stages) + (f" (left out: {dropped})" if dropped else "")
 
 
-def sheet_page(page: SheetPage) -> str:
+def sheet_page(shown: SheetPage) -> str:
     """The sheet as one HTML document that needs nothing else; light and dark."""
-    facts = "".join(
-        f'<div class="fact"><b>{esc(value)}</b><span>{esc(what)}</span></div>'
-        for value, what in page.facts
-    )
-    again = f"<section><h2>Make it again</h2><pre>{esc(page.command)}</pre></section>"
-    strong, rest = page.headline
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{esc(page.kind)} · genkt transfer set</title>"
-        f"<style>{CSS}</style></head><body>"
-        f'<header><p class="eyebrow"><b>{esc(page.kind)}</b> · genkt transfer set</p>'
-        f'<h1><b>{esc(strong)}</b>{esc(rest)}</h1><div class="facts">{facts}</div>'
-        f"{_bar(page.funnel)}</header>"
-        f"<main><section><h2>{esc(page.section)}</h2>"
-        f'<p class="dim">{esc(page.note)}</p>{families_html(page.families)}</section>'
-        f"{again if page.command else ''}</main>"
-        f"<footer>Written by genkt {esc(page.version)}. {esc(page.footer)}</footer></body></html>\n"
+    return page(
+        "sheet.html",
+        shown=shown,
+        families=families_html(shown.families),
+        funnel=funnel_text(shown.funnel) if shown.funnel else "",
+        kept=_percent_kept(shown.funnel) if shown.funnel else 0.0,
     )
 
 
-def _bar(funnel: Mapping[str, Any]) -> str:
-    """How much was kept of what was made or found, and the funnel in words."""
-    if not funnel:
-        return ""
+def _percent_kept(funnel: Mapping[str, Any]) -> float:
+    """Of what was made or found."""
     total = funnel.get("made") or funnel.get("found") or funnel.get("asked") or 1
-    kept = min(100.0, 100 * funnel["kept"] / total)
-    return (
-        f'<div class="bar" role="img" aria-label="{kept:.0f} % kept">'
-        f'<i style="width:{kept:.2f}%"></i></div><p class="dim">{esc(funnel_text(funnel))}</p>'
-    )
+    return min(100.0, float(100 * funnel["kept"] / total))

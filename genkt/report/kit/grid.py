@@ -20,7 +20,7 @@ def picture_grid(
 
     Args:
         rows: pictures, any sizes; rows may differ in length.
-        captions: one a column, "" for none; drawn over the first columns.
+        captions: one per column, "" for none; drawn over the first columns.
     """
     columns = max(len(row) for row in rows)
     top = _MARGIN + (_TEXT + 6 if any(captions) else 0)

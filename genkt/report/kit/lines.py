@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from genkt.report.kit import svg
-from genkt.types import CellResult
+from genkt.report.kit import axes, svg
+from genkt.report.kit.axes import Scale
+from genkt.report.kit.templates import shorten
+from genkt.types import StudentResult
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT = 460, 270
@@ -33,22 +36,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Frame:
-    """The plot area and its two scales."""
+    """The plot area by its two scales."""
 
-    x0: float
-    x1: float
-    y0: float
-    y1: float
-    right: float
-
-    def x(self, value: Array) -> Array:
-        """Pixels of x values."""
-        return LEFT + (value - self.x0) / (self.x1 - self.x0) * (self.right - LEFT)
-
-    def y(self, value: Array) -> Array:
-        """Pixels of y values."""
-        share = (value - self.y0) / (self.y1 - self.y0)
-        return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+    x: Scale
+    y: Scale
 
 
 def line_chart(
@@ -61,7 +52,7 @@ def line_chart(
     reference: float | None = None,
     marks: Sequence[tuple[float, str, str]] = (),
     names_in_corner: bool = False,
-) -> str:
+) -> Markup:
     """Lines with direct labels at their right ends, or at the upper right where ends coincide.
 
     Args:
@@ -71,20 +62,20 @@ def line_chart(
     frame = _frame(series, y_limits, names_in_corner)
     parts = [_grid(frame, x_label, percent_x)]
     if reference is not None:
-        level = float(frame.y(np.array([reference]))[0])
-        parts.append(svg.line(LEFT, level, frame.right, level, css="reference"))
+        level = frame.y(reference)
+        parts.append(svg.line(LEFT, level, frame.x.right, level, css="reference"))
     for position, before, after in marks:
-        at = float(frame.x(np.array([position]))[0])
+        at = frame.x(position)
         parts.append(svg.line(at, TOP, at, HEIGHT - BOTTOM, css="reference"))
         parts.append(svg.text(at - 5, TOP - 9, f"{before} ←", css="small", anchor="end"))
         if len(marks) == 1:
             parts.append(svg.text(at + 5, TOP - 9, f"→ {after}", css="small"))
     for one in series:
         if np.any(one.high > one.low):
-            edges = (list(frame.x(one.x)), list(frame.y(one.low)), list(frame.y(one.high)))
+            edges = (frame.x.all(one.x), frame.y.all(one.low), frame.y.all(one.high))
             parts.append(svg.band(*edges, fill=one.color))
     for one in series:
-        xs, ys = list(frame.x(one.x)), list(frame.y(one.mean))
+        xs, ys = frame.x.all(one.x), frame.y.all(one.mean)
         parts.append(svg.polyline(xs, ys, stroke=one.color, css="curve"))
         parts.append(_hovers(one, xs, ys, percent_x))
     parts.append(_names_in_corner(series) if names_in_corner else _end_labels(series, frame))
@@ -105,25 +96,20 @@ def _frame(
         low, high = (0.0 if 0 <= low < 0.3 * high else low - margin), high + margin
     start = min(float(one.x.min()) for one in series)
     end = max(float(one.x.max()) for one in series)
-    longest = max(len(svg.shorten(one.name, 18)) for one in series)
+    longest = max(len(shorten(one.name, 18)) for one in series)
     right = WIDTH - 14 - (0 if names_in_corner else 6.4 * longest)
-    return Frame(start, max(end, start + 1), low, high, right)
+    x = Scale(start, max(end, start + 1), LEFT, right)
+    return Frame(x, Scale(low, high, HEIGHT - BOTTOM, TOP))
 
 
 def _grid(frame: Frame, x_label: str, percent_x: bool) -> str:
-    parts = []
-    for value in svg.ticks(frame.y0, frame.y1):
-        y = float(frame.y(np.array([value]))[0])
-        parts.append(svg.line(LEFT, y, frame.right, y, css="grid"))
-        parts.append(svg.text(LEFT - 6, y + 4, svg.tick_label(value), anchor="end", css="small"))
-    for value in svg.ticks(frame.x0, frame.x1, 4):
-        x = float(frame.x(np.array([value]))[0])
-        label = svg.tick_label(value) + (" %" if percent_x else "")
-        parts.append(svg.text(x, HEIGHT - BOTTOM + 16, label, anchor="middle", css="small"))
-    middle = (LEFT + frame.right) / 2
-    parts.append(svg.line(LEFT, HEIGHT - BOTTOM, frame.right, HEIGHT - BOTTOM, css="axis"))
-    parts.append(svg.text(middle, HEIGHT - 4, x_label, anchor="middle", css="small"))
-    return "".join(parts)
+    x, y, bottom = frame.x, frame.y, HEIGHT - BOTTOM
+    label = axes.percent_label if percent_x else axes.tick_label
+    return (
+        axes.vertical(y, axes.ticks(y.low, y.high), LEFT, x.right)
+        + axes.horizontal(x, axes.ticks(x.low, x.high, 4), bottom, label=label, below=16)
+        + axes.floor(LEFT, x.right, bottom, x_label, HEIGHT - 4)
+    )
 
 
 def _hovers(one: Series, xs: Sequence[float], ys: Sequence[float], percent_x: bool) -> str:
@@ -140,12 +126,12 @@ def _hovers(one: Series, xs: Sequence[float], ys: Sequence[float], percent_x: bo
 
 
 def _end_labels(series: Sequence[Series], frame: Frame) -> str:
-    wanted = [float(frame.y(one.mean[-1:])[0]) for one in series]
-    placed = svg.spread(wanted, 15, TOP + 4, HEIGHT - BOTTOM - 2)
+    wanted = [frame.y(float(one.mean[-1])) for one in series]
+    placed = axes.spread(wanted, 15, TOP + 4, HEIGHT - BOTTOM - 2)
     parts = []
     for one, y in zip(series, placed, strict=True):
-        name = svg.shorten(one.name, 18)
-        parts.append(svg.text(frame.right + 7, y + 4, name, css="label", fill=one.color))
+        name = shorten(one.name, 18)
+        parts.append(svg.text(frame.x.right + 7, y + 4, name, css="label", fill=one.color))
     return "".join(parts)
 
 
@@ -153,7 +139,7 @@ def _names_in_corner(series: Sequence[Series]) -> str:
     """The names in the colours of their lines, one below the other at the upper right."""
     parts = []
     for index, one in enumerate(series):
-        name, y = svg.shorten(one.name, 44), TOP + 12 + 17 * index
+        name, y = shorten(one.name, 44), TOP + 12 + 17 * index
         parts.append(svg.text(WIDTH - 14, y, name, anchor="end", css="label halo", fill=one.color))
     return "".join(parts)
 
@@ -172,7 +158,7 @@ def unroll(curve: Sequence[Mapping[str, float | int | str]]) -> list[tuple[float
 
 
 def over_draws(
-    cells: Sequence[CellResult], key: str, *, name: str, color: str, scale: float
+    cells: Sequence[StudentResult], key: str, *, name: str, color: str, scale: float
 ) -> Series | None:
     """Mean and lowest-to-highest band of one curve over an arm's draws; None where not logged."""
     curves = []
@@ -197,7 +183,7 @@ def over_draws(
     return Series(name, color, steps, values.mean(0), values.min(0), values.max(0))
 
 
-def stage_ends(cells: Sequence[CellResult]) -> list[tuple[float, str, str]]:
+def stage_ends(cells: Sequence[StudentResult]) -> list[tuple[float, str, str]]:
     """(step, stage, next stage) where stages change, from the first cell that has several."""
     for cell in cells:
         points = unroll(cell.curve)
@@ -211,7 +197,7 @@ def stage_ends(cells: Sequence[CellResult]) -> list[tuple[float, str, str]]:
     return []
 
 
-def weights_chart(weights: Mapping[str, Array], colors: Sequence[str]) -> str:
+def weights_chart(weights: Mapping[str, Array], colors: Sequence[str]) -> Markup:
     """Learned feature weights of each teacher, sorted from high to low, with the start value."""
     series = []
     for index, (teacher, values) in enumerate(weights.items()):

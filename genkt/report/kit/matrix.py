@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from genkt.report.kit import svg
 from genkt.report.kit.charts import ACCENT, WIDTH, column_name
+from genkt.report.kit.templates import shorten
 
 _LONGEST, _READABLE, _LARGEST_CELL = 20, 30, 64
 
@@ -23,7 +25,7 @@ def matrix_chart(
     show: Callable[[float], str],
     color: str = ACCENT,
     diagonal: bool = False,
-) -> str:
+) -> Markup:
     """Heat map of a square matrix, the largest entry darkest.
 
     Args:
@@ -32,7 +34,7 @@ def matrix_chart(
         show: a value as the cell says it, where there is room.
         diagonal: whether the entries of a model with itself are shown.
     """
-    shown = [svg.shorten(name, _LONGEST) for name in names]
+    shown = [shorten(name, _LONGEST) for name in names]
     longest = max(map(len, shown))
     left = 26 + 6.6 * longest
     top = 22 + (6.6 * longest if longest > 2 else 12)

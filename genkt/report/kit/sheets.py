@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from genkt.io import derive_seed
-from genkt.report.kit.svg import esc
+from genkt.report.kit.templates import fragment
 from genkt.types import Prediction
 
 COLUMNS = 8
@@ -74,7 +75,7 @@ def sample_groups(student: Prediction, baseline: Prediction | None) -> dict[str,
     return {name: np.flatnonzero(mask) for name, mask in masks.items()}
 
 
-def contact_sheet(tiles: Sequence[Tile], name: str) -> str:
+def contact_sheet(tiles: Sequence[Tile], name: str) -> Markup:
     """HTML of up to ``MOST_TILES`` tiles cut out of one inline picture.
 
     Args:
@@ -82,27 +83,21 @@ def contact_sheet(tiles: Sequence[Tile], name: str) -> str:
     """
     tiles = tiles[:MOST_TILES]
     if not tiles:
-        return ""
+        return Markup()
     side = min(max(max(tile.image.size) for tile in tiles), LARGEST_TILE)
     uri = _sprite([tile.image for tile in tiles], side)
     columns, rows = min(COLUMNS, len(tiles)), math.ceil(len(tiles) / COLUMNS)
-    pixels, kind = ("image-rendering:pixelated;", "") if side <= PIXEL_ART else ("", "photos ")
-    css = (
-        f"<style>.sheet-{name} i{{background-image:url({uri});{pixels}"
-        f"background-size:{100 * columns}% {100 * rows}%}}</style>"
-    )
-    figures = []
-    for index, tile in enumerate(tiles):
-        x = 100 * (index % COLUMNS) / max(columns - 1, 1)
-        y = 100 * (index // COLUMNS) / max(rows - 1, 1)
-        figures.append(
-            f'<figure class="{esc(tile.mark)}" title="{esc(tile.title or tile.caption)}">'
-            f'<i role="img" aria-label="{esc(tile.caption)}" '
-            f'style="background-position:{x:.3f}% {y:.3f}%"></i>'
-            f"<figcaption><b>{esc(tile.caption)}</b><span>{esc(tile.detail)}</span>"
-            "</figcaption></figure>"
-        )
-    return f'{css}<div class="sheet {kind}sheet-{name}">{"".join(figures)}</div>'
+    placed = [(tile, *_place(index, columns, rows)) for index, tile in enumerate(tiles)]
+    return fragment(
+        "tiles.html", name=name, uri=uri, is_pixel_art=side <= PIXEL_ART, columns=columns,
+        rows=rows, tiles=placed,
+    )  # fmt: skip
+
+
+def _place(index: int, columns: int, rows: int) -> tuple[float, float]:
+    """Where in the sprite a tile's picture lies, in percent of what can be moved."""
+    x, y = index % COLUMNS / max(columns - 1, 1), index // COLUMNS / max(rows - 1, 1)
+    return 100 * x, 100 * y
 
 
 def _sprite(images: Sequence[Image.Image], side: int) -> str:

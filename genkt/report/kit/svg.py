@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 
-# C0 controls break markup and terminals; bidirectional overrides let a name rewrite its
-# neighbours on screen. Both are shown as the replacement character.
-_UNSAFE = {code: "\ufffd" for code in [*range(9), 11, 12, *range(14, 32), 127]}
-_UNSAFE |= {code: "\ufffd" for code in [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]}
+from markupsafe import Markup, escape
 
-
-@dataclass(frozen=True)
-class Scale:
-    """A linear or logarithmic axis: where a value lies in pixels."""
-
-    low: float
-    high: float
-    left: float
-    right: float
-    logarithmic: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
-        if self.logarithmic:
-            value, low, high = (math.log2(each) for each in (value, low, high))
-        return self.left + (value - low) / (high - low) * (self.right - self.left)
+from genkt.report.kit.templates import plain
 
 
 def esc(value: object) -> str:
     """Text that is safe in markup and in attributes, whatever a file or class is called."""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
-    return escape(text.translate(_UNSAFE), quote=True)
-
-
-def shorten(text: str, most: int) -> str:
-    """At most ``most`` characters, cut with an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return str(escape(plain(value)))
 
 
 def num(value: float) -> str:
@@ -51,11 +24,11 @@ def hover(title: str) -> str:
     return f"<title>{esc(title)}</title>" if title else ""
 
 
-def svg(width: float, height: float, title: str, body: str, css: str = "") -> str:
+def svg(width: float, height: float, title: str, body: str) -> Markup:
     """An inline picture with an accessible title that scales down with its column."""
-    return (
+    return Markup(
         f'<svg viewBox="0 0 {num(width)} {num(height)}" role="img" aria-label="{esc(title)}" '
-        f'class="chart {css}" style="max-width:{num(width * 1.25)}px">{body}</svg>'
+        f'class="chart" style="max-width:{num(width * 1.25)}px">{body}</svg>'
     )
 
 
@@ -120,40 +93,3 @@ def band(xs: Sequence[float], low: Sequence[float], high: Sequence[float], *, fi
     back = [f"{num(x)},{num(y)}" for x, y in zip(xs, low, strict=True)]
     points = " ".join(there + back[::-1])
     return f'<polygon points="{points}" class="band" style="fill:{fill}"/>'
-
-
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About ``count`` round numbers within [low, high]."""
-    if not high > low:
-        return [low]
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [index * step for index in range(first, last + 1)]
-
-
-def tick_label(value: float) -> str:
-    """A short number: 2k for 2000, 0.05, 70."""
-    if abs(value) >= 1000:
-        return f"{value / 1000:g}k".replace("-", "−")
-    return f"{round(value, 6):g}".replace("-", "−")
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near the wanted ones, at least ``gap`` apart where [low, high] has the room."""
-    if not wanted:
-        return []
-    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    placed = [0.0] * len(wanted)
-    previous = low - gap
-    for index in order:
-        previous = max(min(max(wanted[index], low), high), previous + gap)
-        placed[index] = previous
-    limit = high
-    for index in reversed(order):
-        placed[index] = min(placed[index], limit)
-        limit = placed[index] - gap
-    return placed

@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from genkt.metrics.flips import confusion, flips, histogram_entropy
 from genkt.report.kit import charts
 from genkt.report.kit.sheets import MOST_TILES, Tile, contact_sheet, sample_groups
-from genkt.report.kit.svg import esc
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import signed
 from genkt.types import Prediction
 
+_MOST_CONFUSIONS = 5
 
-def predictions(data: ReportData) -> str:
+
+def predictions(data: ReportData) -> dict[str, Any] | None:
     """Confusion matrices of student and baseline, and pictures with right and wrong answers."""
     student = data.predictions.get(data.method)
     if student is None:
-        return ""
+        return None
     matrix = confusion(student)
     shown = charts.most_confused(matrix)
-    blocks = []
+    matrices = []
     for arm in dict.fromkeys((data.method, data.baseline)):
         prediction = data.predictions.get(arm)
         if prediction is None:
             continue
         title = f"{data.name_of(arm)}, {100 * prediction.accuracy:.1f} % right"
         chart = charts.confusion_chart(confusion(prediction), shown, data.classes, title)
-        blocks.append(f"<div><h3>{esc(title)}</h3>{chart}</div>")
-    words = f"Test set of {len(student.ids):,} images, students of draw {data.exported_draw}."
-    if len(shown) < len(data.classes):
-        words += f" The {len(shown)} of {len(data.classes)} classes with most errors."
-    worst = _worst_confusions(matrix, data.classes)
-    return (
-        f'<p class="dim">{words}</p><div class="cols">{"".join(blocks)}</div>{worst}'
-        + _sample_sheets(data, student)
-    )
+        matrices.append((title, chart))
+    return {
+        "num_images": len(student.ids),
+        "draw": data.exported_draw,
+        "num_shown": len(shown),
+        "num_classes": len(data.classes),
+        "matrices": matrices,
+        "worst": _worst_confusions(matrix, data.classes),
+        "sheets": _sample_sheets(data, student),
+    }
 
 
-def _worst_confusions(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
+def _worst_confusions(
+    matrix: NDArray[np.int64], classes: Sequence[str]
+) -> list[tuple[str, str, int]]:
+    """(true class, answer, images), the most frequent first."""
     errors = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-errors, axis=None, kind="stable")[:5]
-    found = [(int(cell) // len(classes), int(cell) % len(classes)) for cell in order]
-    listed = [
-        f"{esc(classes[true])} taken for {esc(classes[guess])} ({errors[true, guess]})"
-        for true, guess in found
+    order = np.argsort(-errors, axis=None, kind="stable")[:_MOST_CONFUSIONS]
+    pairs = [(int(cell) // len(classes), int(cell) % len(classes)) for cell in order]
+    return [
+        (classes[true], classes[guess], int(errors[true, guess]))
+        for true, guess in pairs
         if errors[true, guess]
     ]
-    return f"<p>Most frequent errors of the student: {', '.join(listed)}.</p>" if listed else ""
 
 
 SHEETS = {
@@ -61,12 +67,13 @@ SHEETS = {
 }
 
 
-def _sample_sheets(data: ReportData, student: Prediction) -> str:
+def _sample_sheets(data: ReportData, student: Prediction) -> list[tuple[str, str, Markup]]:
+    """(heading, how many are shown, pictures)."""
     baseline = data.predictions.get(data.baseline) if data.has_baseline else None
     confidence = student.probabilities.max(dim=1).values.cpu().numpy()
     guesses = student.predicted.cpu().numpy()
     labels = student.labels.cpu().numpy()
-    blocks = []
+    sheets = []
     for group, rows in sample_groups(student, baseline).items():
         ordered = sorted(
             (int(row) for row in rows if student.ids[int(row)] in data.sample_images),
@@ -82,38 +89,32 @@ def _sample_sheets(data: ReportData, student: Prediction) -> str:
         if tiles:
             suffix = " by both" if group in ("wrong", "right") and baseline is not None else ""
             num_shown = f"{min(len(tiles), MOST_TILES)} of {len(rows):,}"
-            heading = f'{SHEETS[group]}{suffix} <span class="dim">{num_shown}</span>'
-            blocks.append(f"<h3>{heading}</h3>{contact_sheet(tiles, group)}")
-    if not blocks:
-        return ""
-    words = "True class → predicted class and its probability; the most confident answers first."
-    return f'<p class="dim">{words}</p>{"".join(blocks)}'
+            sheets.append((SHEETS[group] + suffix, num_shown, contact_sheet(tiles, group)))
+    return sheets
 
 
-def flipped(data: ReportData) -> str:
+def flipped(data: ReportData) -> dict[str, Any] | None:
     """What the taught student gained and lost against the baseline, by class."""
     student, baseline = (data.predictions.get(arm) for arm in (data.method, data.baseline))
     if not data.has_baseline or student is None or baseline is None:
-        return ""
+        return None
     change = flips(baseline, student)
-    name = esc(data.name_of(data.baseline))
-    words = (
-        f"Against “{name}”, the student newly gets <b>{100 * change.positive:.1f} %</b> of "
-        f"the test images right ({int(change.gained.sum())}) and newly gets "
-        f"<b>{100 * change.negative:.1f} %</b> wrong ({int(change.lost.sum())}): "
-        f"net {signed(100 * change.net)} points on draw {data.exported_draw}."
-    )
-    extent = _extent(change.gained_by_class, len(data.classes))
-    chart = charts.flips_chart(change, data.classes)
-    return f'<div class="cols"><div><p>{words}</p>{extent}</div><div>{chart}</div></div>'
+    return {
+        "baseline": data.name_of(data.baseline),
+        "gained": f"{100 * change.positive:.1f}",
+        "num_gained": int(change.gained.sum()),
+        "lost": f"{100 * change.negative:.1f}",
+        "num_lost": int(change.lost.sum()),
+        "net": signed(100 * change.net),
+        "draw": data.exported_draw,
+        "num_classes": len(data.classes),
+        "effective": _effective_classes(change.gained_by_class, len(data.classes)),
+        "chart": charts.flips_chart(change, data.classes),
+    }
 
 
-def _extent(counts: NDArray[np.int64], num_classes: int) -> str:
+def _effective_classes(counts: NDArray[np.int64], num_classes: int) -> str:
+    """Over how many classes the gains spread evenly; "" where that says nothing."""
     if not counts.sum() or num_classes < 2:
         return ""
-    effective = float(np.exp(histogram_entropy(counts)))
-    words = (
-        f"The gains spread over the equivalent of {effective:.1f} of {num_classes} classes "
-        "(exponential of their entropy)."
-    )
-    return f'<p class="dim">{words}</p>'
+    return f"{float(np.exp(histogram_entropy(counts))):.1f}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from genkt.types import CellResult, Cost, Prediction, UserError
+from genkt.types import Cost, Prediction, StudentResult, UserError
 
 ARM_NAMES: Mapping[str, str] = {
     "stl": "Plain fine-tuning",
@@ -151,7 +151,7 @@ class ReportData:
     """
 
     title: str
-    cells: Sequence[CellResult]
+    cells: Sequence[StudentResult]
     classes: Sequence[str]
     method: str
     baseline: str = "stl"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from genkt.metrics.statistics import PairedDifference, mean_interval, paired_by_draw
 from genkt.report.transfer.report_data import ReportData
-from genkt.types import CellResult, Cost, Interval
+from genkt.types import Cost, Interval, StudentResult
 
 BETTER, WORSE, OPEN, SINGLE, ALONE = "better", "worse", "not established", "one draw", "alone"
 """The verdicts: method against baseline."""
@@ -24,7 +24,7 @@ class ArmSummary:
 
     arm: str
     name: str
-    cells: tuple[CellResult, ...]
+    cells: tuple[StudentResult, ...]
     accuracy: Interval
     distilled: Interval | None
     difference: PairedDifference | None
@@ -66,7 +66,7 @@ def against_others(data: ReportData) -> list[tuple[str, PairedDifference]]:
     return [(arm, difference) for arm, difference in found if difference is not None]
 
 
-def _cells(data: ReportData, arm: str) -> tuple[CellResult, ...]:
+def _cells(data: ReportData, arm: str) -> tuple[StudentResult, ...]:
     return tuple(sorted((c for c in data.cells if c.arm == arm), key=lambda cell: cell.draw))
 
 

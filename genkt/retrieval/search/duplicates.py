@@ -84,7 +84,7 @@ def near_duplicates(
     O(N^2 D) time, O(N D) memory.
 
     Args:
-        features: one [N, D_e] array of unit rows an encoder, in the order of preference, rounded
+        features: one [N, D_e] array of unit rows per encoder, in the order of preference, rounded
             to float16 as stores are; rows of zeros are like no other.
         threshold: mean cosine similarity in (0, 1] from which two are the same (up to 1e-6).
         weights: of the encoders; None: all the same.

@@ -34,7 +34,7 @@ class Gallery(Protocol):
         ...
 
     def features(self, start: int, stop: int) -> tuple[NDArray[np.float16], ...]:
-        """Rows start .. stop: one [stop - start, D_e] array of unit rows an encoder."""
+        """Rows start .. stop: one [stop - start, D_e] array of unit rows per encoder."""
         ...
 
     def ids(self, rows: NDArray[np.int64]) -> list[str]:
@@ -103,7 +103,7 @@ def nearest(
 
     Args:
         gallery: rows to search; it is read in order, once, and its candidates a second time.
-        queries: one [Q, D_e] array of unit rows an encoder, rounded to float16 as stores are.
+        queries: one [Q, D_e] array of unit rows per encoder, rounded to float16 as stores are.
         k: rows wanted a query, >= 1.
         weights: of the encoders, > 0, of any sum; None: all the same.
         reduce: "mean" over the encoders, or "max", which needs no weights.

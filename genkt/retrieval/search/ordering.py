@@ -93,7 +93,7 @@ def query_balanced(
     """
     if len(query_ids) != len(ranked.rows):
         raise UserError(
-            f"query ids: expected {len(ranked.rows)}, one a query, got {len(query_ids)}"
+            f"query ids: expected {len(ranked.rows)}, one per query, got {len(query_ids)}"
         )
     hashes = np.array([derive_seed(seed, "query", name) for name in query_ids], dtype=np.int64)
     _, priority = np.unique(hashes, return_inverse=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from genkt.types import UserError
 
 Features = Sequence[NDArray[np.floating[Any]]]
-"""One [N, D_e] array of unit rows an encoder."""
+"""One [N, D_e] array of unit rows per encoder."""
 Stored = tuple[NDArray[np.float16], ...]
 """The same as it is stored."""
 Reduce = Literal["mean", "max"]
@@ -71,7 +71,7 @@ class Blend:
         given = np.ones(num_encoders) if weights is None else np.asarray(weights, np.float64)
         if len(given) != num_encoders or not (np.isfinite(given) & (given > 0)).all():
             raise UserError(
-                f"weights: expected {num_encoders} numbers above 0, one an encoder, got {weights}"
+                f"weights: expected {num_encoders} numbers above 0, one per encoder, got {weights}"
             )
         return Blend(tuple((given / given.sum()).tolist()), reduce)
 

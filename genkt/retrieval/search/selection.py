@@ -27,7 +27,7 @@ def guess_k(
     gallery: Gallery, queries: Features, num_images: int, *,
     weights: Sequence[float] | None = None, reduce: Reduce = "mean", fraction: float = 1 / 16,
 ) -> int:  # fmt: skip
-    """Guess from a part of the gallery how many rows a query are needed for N different ones.
+    """Guess from a part of the gallery how many rows per query are needed for N different ones.
 
     A part p of the gallery holds p N of the N rows, at about p times their rank.
 

@@ -24,10 +24,10 @@ _ROWS = {
     "fd_represented": ("Fréchet distance to upstream, re-represented", 4),
     "held_out_codes": ("codes in use", 0),
     "held_out_perplexity": ("perplexity of the codes", 0),
-    "nats_down": ("nats a token, reading down", 2),
-    "nats_up": ("nats a token, reading up", 2),
-    "nats_right": ("nats a token, reading right", 2),
-    "nats_left": ("nats a token, reading left", 2),
+    "nats_down": ("nats per token, reading down", 2),
+    "nats_up": ("nats per token, reading up", 2),
+    "nats_right": ("nats per token, reading right", 2),
+    "nats_left": ("nats per token, reading left", 2),
 }
 
 

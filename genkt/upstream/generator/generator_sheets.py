@@ -29,7 +29,7 @@ def completion_sheet(
     generator: Generator, images: Tensor, *, num_samples: int = 8,
     sides: Sequence[str] = ("bottom",), seed: int = 0,
 ) -> Image.Image:  # fmt: skip
-    """A row a picture and hidden half: the picture, what is visible of it, its completions."""
+    """A row per picture and hidden half: the picture, what is visible of it, its completions."""
     rows = []
     for side in sides:
         masks = half_masks(len(images), generator.size, side)

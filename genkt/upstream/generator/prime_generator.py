@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from genkt.earlier import without_added
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
 from genkt.io import fingerprint, fingerprint_tensors, write_json
+from genkt.progress import Reporter
 from genkt.readers.scan import left_out_notes
 from genkt.report.kit.grid import save_grid
 from genkt.runs.run_folder import RunFolder
@@ -25,7 +26,8 @@ from genkt.settings.bounds import Count, Pixels, Seconds, Seed
 from genkt.settings.faults import Fault, SettingsError
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
-from genkt.training.steps import StepReport, Steps, run_steps
+from genkt.training.stage import Record
+from genkt.training.steps import Records, StepReport, Steps, run_steps
 from genkt.types import UserError
 from genkt.upstream.generator.generator_card import write_card
 from genkt.upstream.generator.generator_figures import (
@@ -257,39 +259,49 @@ class _Run:
     def _identity(self, settings: VQGANSettings | TransformerSettings, *more: str) -> str:
         """What decides a training: states of another are refused."""
         config = self.config
-        return fingerprint(asdict(settings), [config.upstream, config.size, config.seed], *more)
+        group = "vqgan" if isinstance(settings, VQGANSettings) else "transformer"
+        known = without_added(asdict(settings), group)
+        return fingerprint(known, [config.upstream, config.size, config.seed], *more)
 
     def _train(
         self, name: str, training: Steps, num_steps: int, identity: str, evaluate: Any
     ) -> None:
-        log = self.log.stage(0, "prime")
+        log, records = self.log.stage(0, "prime"), Records()
         path = self.out / name / "state.pt"
-        with tqdm(total=num_steps, desc=name, disable=None) as bar:
-            report = _reporter(self.config, log, name, num_steps, evaluate, bar)
+        with Reporter(num_steps, name, unit="steps", announced=True) as reporter:
+            report = _told(self.config, log, records, name, num_steps, evaluate, reporter)
             run_steps(
                 training, num_steps, path, identity,
-                save_seconds=self.config.save_seconds, report=report,
+                save_seconds=self.config.save_seconds, report=report, records=records,
             )  # fmt: skip
+        if records.whole:
+            log.begin(name, num_steps, records.kept)
         log.close()
         self.seconds[name] = training.seconds
 
 
-def _reporter(
-    config: PrimeConfig, log: StageLog, name: str, num_steps: int, evaluate: Any, bar: Any
-) -> StepReport:
+def _told(
+    config: PrimeConfig, log: StageLog, records: Records, name: str, num_steps: int, evaluate: Any,
+    reporter: Reporter,
+) -> StepReport:  # fmt: skip
     """Writes records, and sheets where they are due."""
     begun = False
+
+    def record(figures: Record) -> None:
+        records.kept.append(figures)
+        log.record(figures)
 
     def report(step: int, figures: dict[str, float]) -> None:
         nonlocal begun
         if not begun:
-            log.begin(name, step - 1)
+            log.begin(name, step - 1, records.kept if records.whole else None)
+            reporter.continue_at(step - 1)
             begun = True
-        bar.update(step - bar.n)
-        bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
+        reporter.show(loss=f"{figures['loss']:.3f}")
+        reporter.reach(step)
         if step % config.log_every == 0 or step == num_steps:
-            log.record({"step": step, "stage": name, **figures})
+            record({"step": step, "stage": name, **figures})
         if step % config.eval_every == 0 or step == num_steps:
-            log.record({"step": step, "stage": name, **evaluate(step)})
+            record({"step": step, "stage": name, **evaluate(step)})
 
     return report

@@ -1,0 +1,60 @@
+"""What a dry run says: time, memory and disk of the real one, measured on a little of its work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from genkt.disk import require_writable, size_text
+from genkt.progress import duration
+
+Row = tuple[str, str]
+"""What is told, and what it is."""
+
+_Result = TypeVar("_Result")
+
+
+def timed(work: Callable[[str], _Result]) -> tuple[_Result, float]:
+    """A result and its seconds, of the second of two attempts: what comes first is slower.
+
+    Args:
+        work: given the name of the attempt.
+    """
+    work("warm-up")
+    started = time.perf_counter()
+    return work("timed"), time.perf_counter() - started
+
+
+def time_row(seconds: float, where: str) -> Row:
+    """How long it would take.
+
+    Args:
+        where: what follows, such as "on cuda:0".
+    """
+    return "time", f"about {duration(seconds)} {where}"
+
+
+def memory_row(num_bytes: float, where: str = "") -> Row:
+    """Its peak."""
+    return "memory", f"about {size_text(num_bytes)}{where}"
+
+
+def disk_row(out: str | Path, num_bytes: float, what: str) -> Row:
+    """What would be written, and what is free.
+
+    Args:
+        what: is written; it is called so where there is no room for it.
+
+    Raises:
+        UserError: that is more than is free, or no file can be written there.
+    """
+    free = require_writable(out, num_bytes, what)
+    return "disk", f"about {size_text(num_bytes)} ({size_text(free)} free)"
+
+
+def estimate_text(rows: Sequence[Row]) -> str:
+    """The estimate as lines."""
+    lines = [f"  {name:<10} {text}" for name, text in rows]
+    return "\n".join(["dry run: everything fits; nothing was written", *lines])

@@ -1,0 +1,121 @@
+"""The images of a run as models read them: batches to train on, and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.images import ImageSet
+from genkt.data.splits import Splits
+from genkt.data.transform import ImageTransform
+from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
+from genkt.models.backbone import Backbone
+from genkt.runs.pool import Draw, Pool, stored_views
+from genkt.training.batches import Batches, BatchPlan, loader_workers
+from genkt.training.lightning import Fabric
+from genkt.training.predictions import predict
+from genkt.training.probe import OutputRows
+from genkt.training.train_settings import TrainSettings
+from genkt.types import Prediction
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """What a run's images are read by.
+
+    Args:
+        splits: the data.
+        views: the stored views of transfer images, which cached teachers saw as well.
+        label_views: those of stages without a teacher.
+        fabric: device and processes of the run.
+        num_workers: loader processes.
+    """
+
+    splits: Splits
+    views: ViewSpec
+    label_views: ViewSpec
+    fabric: Fabric
+    num_workers: int
+    _datasets: dict[str, ViewDataset] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: TransferConfig, pool: Pool, fabric: Fabric) -> RunImages:
+        """As the settings say.
+
+        Nothing is cached for stages without a teacher, so neither the baseline nor a fine-tuning
+        is held to the few views that a cache can store: they have fresh ones every epoch. One
+        fixed view stays one fixed view. How many views a transfer set stores plays no part here.
+        """
+        views, own = stored_views(config), config.data.views.num_views
+        return cls(
+            pool.splits,
+            views,
+            replace(views, num_views=0 if own > 1 else own),
+            fabric,
+            loader_workers(config.train.num_workers, pool.images, config.data.built_in),
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task."""
+        return len(self.splits.classes)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the data have a validation part."""
+        return "validation" in self.splits.parts
+
+    def batches(
+        self, draw: Draw, settings: TrainSettings, transforms: Sequence[ImageTransform],
+        stores: Sequence[OutputRows] = (), *, labelled_only: bool, fresh_views: bool = False,
+        shared: bool = True,
+    ) -> Batches:  # fmt: skip
+        """The rows of a stage: the labelled images alone, or with the transfer images.
+
+        Args:
+            fresh_views: no teacher has seen the transfer images, so they have ``label_views`` too.
+            shared: the processes of the run share every batch; else each loads all of it.
+        """
+        transfer = np.empty(0, dtype=np.int64) if labelled_only else draw.transfer
+        plan = BatchPlan(
+            labelled=draw.labelled,
+            transfer=transfer,
+            batch_size=settings.batch_size,
+            labelled_per_batch=settings.labelled_per_batch,
+            seed=draw.seed,
+            parts=() if labelled_only else draw.parts,
+        )
+        views = self.label_views if labelled_only or fresh_views else self.views
+        return Batches(
+            self._dataset(draw.images, views, transforms),
+            draw.labels,
+            plan,
+            stores,
+            rank=self.fabric.global_rank if shared else 0,
+            world_size=self.fabric.world_size if shared else 1,
+            num_workers=self.num_workers,
+        )
+
+    def predictions(self, model: Backbone, part: str, images: ImageSet | None = None) -> Prediction:
+        """The model on the "test" or "validation" images, under its own transform.
+
+        Args:
+            images: other pictures of the same samples in the same order, or None.
+        """
+        samples = self.splits.parts[part]
+        dataset = self._dataset(images or samples, FIXED_VIEW, [model.transform])
+        found = predict(model, dataset, device=self.fabric.device, num_workers=self.num_workers)
+        return replace(found, ids=samples.ids, labels=torch.from_numpy(samples.labels))
+
+    def _dataset(
+        self, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]
+    ) -> ViewDataset:
+        """Images under some views; one data set a list of transforms, stored views kept."""
+        key = f"{id(images)}|{spec}|{[transform.geometry for transform in transforms]}"
+        if key not in self._datasets:
+            self._datasets[key] = ViewDataset(images, spec, transforms)
+        return self._datasets[key]

@@ -1,0 +1,140 @@
+"""The students of a draw: plain fine-tuning, the stages of a recipe, or a setting of IRF."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+from genkt.config.irf_settings import IrfSetting
+from genkt.runs.pool import Draw
+from genkt.stages.irf import train_setting
+from genkt.stages.recipe_stage import RecipeStage
+from genkt.stages.student_training import StudentTraining
+from genkt.stages.train_stage import train_supervised
+from genkt.training.train_settings import TrainSettings
+
+ACCURACY = "accuracy."
+"""Start of the extras that hold the test accuracy after a stage."""
+
+
+@dataclass(frozen=True)
+class StudentArm(ABC):
+    """How one student of a draw is trained.
+
+    Args:
+        name: of its folder.
+    """
+
+    name: str
+
+    @property
+    def reads_made_images(self) -> bool:
+        """Whether it pays for what a generator or a search has made for the run."""
+        return False
+
+    @property
+    def tested_on_reconstructions(self) -> bool:
+        """Whether it is tested on re-represented images."""
+        return False
+
+    @abstractmethod
+    def train(self, training: StudentTraining) -> float | None:
+        """Train the student; what was interrupted is continued.
+
+        Returns:
+            Test accuracy (0..1) before the labels had the last word; None where they had no such
+            word or were all there was.
+        """
+
+
+@dataclass(frozen=True)
+class StagedArm(StudentArm):
+    """A fresh student goes through all stages, in order.
+
+    The test accuracy after each goes to the extras.
+    """
+
+    stages: tuple[RecipeStage, ...]
+
+    @property
+    def reads_made_images(self) -> bool:
+        return True
+
+    def num_images(self, draw: Draw) -> int:
+        """Images that students see in all stages together."""
+        return sum(stage.num_images(draw) for stage in self.stages)
+
+    def train(self, training: StudentTraining) -> float | None:
+        training.first_weights()
+        before: float | None = None
+        last: str | None = None
+        for stage in self.stages:
+            accuracy, done = None, training.num_steps
+            if last is not None:
+                accuracy = training.images.predictions(training.student, "test").accuracy
+            stage.run(training)
+            if training.num_steps > done:
+                if accuracy is not None:
+                    training.extras[f"{ACCURACY}{last}"] = accuracy
+                before = accuracy if stage.on_labels else None
+                last = stage.name if stage.trains_classifier else None
+        return before
+
+
+@dataclass(frozen=True)
+class PlainArm(StudentArm):
+    """Plain fine-tuning for as many steps of as many images as all stages of the recipe.
+
+    Args:
+        settings: as ``train``.
+        like: the stages.
+    """
+
+    settings: TrainSettings
+    like: StagedArm
+
+    def num_steps(self, draw: Draw) -> int:
+        """Steps that see as many images as the stages."""
+        return math.ceil(self.like.num_images(draw) / self.settings.batch_size)
+
+    def train(self, training: StudentTraining) -> float | None:
+        training.first_weights()
+        settings = replace(self.settings, steps=self.num_steps(training.draw))
+        cost, curve = train_supervised(
+            training.images, training.draw, "finetune", training.student, settings,
+            training.directory / "finetune", training.log,
+        )  # fmt: skip
+        training.add("finetune", cost, curve)
+        return None
+
+
+@dataclass(frozen=True)
+class IrfSettingArm(StudentArm):
+    """A row of Table 4 of the IRF paper.
+
+    Args:
+        settings: as ``train``, with what the recipe says; two stages share the steps.
+        head_lr: learning rate of the head alone.
+    """
+
+    setting: IrfSetting
+    settings: TrainSettings
+    head_lr: float
+
+    @property
+    def reads_made_images(self) -> bool:
+        return self.setting.re_represents
+
+    @property
+    def tested_on_reconstructions(self) -> bool:
+        return self.setting.test_on == "reconstructions"
+
+    def train(self, training: StudentTraining) -> float | None:
+        assert training.represented is not None
+        costs, curve = train_setting(
+            training.images, training.represented, training.draw, training.student, self.setting,
+            self.settings, training.directory, training.log, head_lr=self.head_lr,
+        )  # fmt: skip
+        training.add_parts(costs, curve)
+        return None

@@ -1,0 +1,174 @@
+"""What a run trains, as its recipe says: the arms, and how long each student takes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from genkt.config.irf_settings import BASELINE, IRF_SETTINGS
+from genkt.config.recipe_settings import IrfRecipe, StagedRecipe
+from genkt.config.transfer_settings import TransferConfig
+from genkt.methods.build import beta_candidates
+from genkt.runs.pool import Draw
+from genkt.stages.arms import IrfSettingArm, PlainArm, StagedArm, StudentArm
+from genkt.stages.build_stages import StageBuilder
+from genkt.stages.distil import distil_steps
+
+
+@dataclass(frozen=True)
+class RecipePlan(ABC):
+    """A recipe, built once for a run.
+
+    Args:
+        config: of the run.
+        arms: by name, the one to export last.
+    """
+
+    config: TransferConfig
+    arms: Mapping[str, StudentArm]
+
+    @abstractmethod
+    def num_steps(self, draw: Draw) -> int:
+        """Steps of one student."""
+
+    @abstractmethod
+    def num_images(self, draw: Draw) -> int:
+        """Images that one student sees."""
+
+    @abstractmethod
+    def lengths(self, draw: Draw) -> dict[str, int]:
+        """Steps of every training whose weights may be averaged, by the name for messages."""
+
+    @abstractmethod
+    def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
+        """What the report says of it.
+
+        Args:
+            draw: the first one.
+            compared: the distance from upstream images was measured.
+        """
+
+    def searched_steps(self, draw: Draw) -> int:
+        """Steps that a search for beta takes on a draw."""
+        return 0
+
+    def report_names(self) -> dict[str, Any]:
+        """What the report calls the arms and its question; {}: as it does anyhow."""
+        return {}
+
+
+@dataclass(frozen=True)
+class StagedPlan(RecipePlan):
+    """A list of stages, and plain fine-tuning beside it."""
+
+    staged: StagedArm
+    plain: PlainArm
+
+    @classmethod
+    def of(cls, config: TransferConfig, recipe: StagedRecipe, builder: StageBuilder) -> StagedPlan:
+        """As the settings say; with ``method=stl`` plain fine-tuning is all there is."""
+        stages = tuple(builder.build(name, stage) for name, stage in recipe.stages.items())
+        staged = StagedArm(config.main_arm, stages)
+        plain = PlainArm(BASELINE, config.train, staged)
+        arms = {name: plain if name == BASELINE else staged for name in config.arms}
+        return cls(config, arms, staged, plain)
+
+    def num_steps(self, draw: Draw) -> int:
+        return self.plain.num_steps(draw)
+
+    def num_images(self, draw: Draw) -> int:
+        return self.num_steps(draw) * self.config.train.batch_size
+
+    def searched_steps(self, draw: Draw) -> int:
+        return len(beta_candidates(self.config.method)) * distil_steps(draw, self.config.train)
+
+    def lengths(self, draw: Draw) -> dict[str, int]:
+        found: dict[str, int] = {}
+        if not self.config.is_plain:
+            for stage in self.staged.stages:
+                found |= stage.lengths(draw)
+        if BASELINE in self.arms:
+            found["plain fine-tuning"] = self.num_steps(draw)
+        return {name: steps for name, steps in found.items() if steps}
+
+    def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
+        """What a step of each distillation sees, and what the baseline is given for it."""
+        config, notes = self.config, []
+        for name, stage in config.distil_stages.items():
+            settings = stage.settings(config.train)
+            if stage.images == "all" and len(draw.transfer):
+                count = settings.labelled_per_batch
+                notes.append(
+                    f"A step of {name} sees {count} labelled and {settings.batch_size - count} "
+                    "transfer images."
+                )
+        if config.baseline and not config.is_plain:
+            passes = " The teachers' own passes come on top (see Cost)." if has_teachers else ""
+            notes.append(
+                f"The baseline takes steps of {config.train.batch_size} labelled images, with "
+                "fresh random views, until it has seen as many as all stages "
+                f"together.{passes}"
+            )
+        return notes
+
+
+@dataclass(frozen=True)
+class IrfPlan(RecipePlan):
+    """The rows of Table 4 of the IRF paper, all of the same length."""
+
+    recipe: IrfRecipe
+
+    @classmethod
+    def of(cls, config: TransferConfig, recipe: IrfRecipe, builder: StageBuilder) -> IrfPlan:
+        """As the settings say."""
+        settings = replace(
+            config.train, steps=recipe.steps, lr=recipe.lr, batch_size=recipe.batch_size
+        )
+        arms = {
+            name: IrfSettingArm(name, IRF_SETTINGS[name], settings, config.irf.head_lr)
+            for name in config.arms
+        }
+        return cls(config, arms, recipe)
+
+    def num_steps(self, draw: Draw) -> int:
+        return self.recipe.steps
+
+    def num_images(self, draw: Draw) -> int:
+        return self.recipe.steps * self.recipe.batch_size
+
+    def lengths(self, draw: Draw) -> dict[str, int]:
+        return dict.fromkeys(self.arms, self.recipe.steps)
+
+    def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
+        notes = [
+            f"Every arm takes {self.recipe.steps} steps of {self.recipe.batch_size} images; "
+            "two stages share them: the head alone (LP), then everything (FT). Letters are the "
+            "rows of Table 4 in One to Transfer All; rec: trained on re-represented images."
+        ]
+        if any(arm.tested_on_reconstructions for arm in self.arms.values()):
+            notes.append(
+                "The students of (d) are those of (c), tested on re-represented test images."
+            )
+        if not compared:
+            notes.append(
+                "No upstream images were given (recipe.upstream), so there is no Frechet distance."
+            )
+        return notes
+
+    def report_names(self) -> dict[str, Any]:
+        names = {arm: setting.name for arm, setting in IRF_SETTINGS.items()}
+        return {"arm_names": names, "subject": "Model transferred by IRF"}
+
+
+_PLANS: Mapping[type, Callable[[TransferConfig, Any, StageBuilder], RecipePlan]] = {
+    StagedRecipe: StagedPlan.of,
+    IrfRecipe: IrfPlan.of,
+}
+
+
+def plan_of(builder: StageBuilder) -> RecipePlan:
+    """What the recipe of a run trains."""
+    config = builder.config
+    return _PLANS[type(config.recipe)](config, config.recipe, builder)

@@ -1,0 +1,88 @@
+"""A student on its way through a run: what stages change, and what they leave for the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from genkt.models.backbone import Backbone
+from genkt.runs.pool import Draw, Pool
+from genkt.runs.represented import Represented
+from genkt.runs.run_images import RunImages
+from genkt.runs.run_log import StageLog
+from genkt.stages.prepare_teachers import Teachers
+from genkt.stages.teacher_set import TeacherSet
+from genkt.training.stage import Record
+from genkt.types import Cost
+
+
+@dataclass
+class StudentTraining:
+    """One student, stage after stage.
+
+    Args:
+        student: changed in place, or replaced.
+        draw: its labels and transfer images.
+        directory: each stage keeps its state in a folder of its name here.
+        images, pool: of the run.
+        all_teachers: of the run, not yet adapted to the draw.
+        represented: the labelled images and their reconstructions, where a stage reads them.
+        costs: of what has been done, by stage.
+        trained: of all trainings of the student.
+        curve: records of all stages, steps counted through.
+        extras: small facts for the report.
+        artifacts: what methods have learned beside the student.
+    """
+
+    student: Backbone
+    draw: Draw
+    directory: Path
+    log: StageLog
+    images: RunImages
+    pool: Pool
+    all_teachers: Teachers
+    represented: Represented | None = None
+    costs: dict[str, Cost] = field(default_factory=dict)
+    curve: list[Record] = field(default_factory=list)
+    extras: dict[str, float | int | str] = field(default_factory=dict)
+    artifacts: dict[str, Tensor] = field(default_factory=dict)
+    trained: Cost = field(default_factory=Cost)
+    _teachers: TeacherSet | None = None
+
+    def add(self, name: str, cost: Cost, records: Sequence[Record]) -> None:
+        """Note a training of the student that has ended."""
+        self.curve += [{**r, "step": int(r["step"]) + self.num_steps} for r in records]
+        self.costs[name] = cost
+        self.trained += cost
+
+    def add_parts(self, costs: Mapping[str, Cost], records: Sequence[Record]) -> None:
+        """The same for one of several parts, whose steps are counted through."""
+        first, *others = costs.items()
+        self.add(*first, records)
+        for name, cost in others:
+            self.add(name, cost, [])
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the student so far."""
+        return self.trained.steps
+
+    def first_weights(self) -> None:
+        """Note what tells whether two arms of a draw began with the same student."""
+        self.extras["first_weights"] = self.student.fingerprint()
+
+    def teachers(self) -> TeacherSet:
+        """The draw's teachers, adapted and cached when first asked for."""
+        if self._teachers is None:
+            cache = self.all_teachers.cache
+            started, waited = time.perf_counter(), cache.waited
+            self._teachers, cost = self.all_teachers.prepare(self.draw, self.log)
+            if self._teachers.models:  # all counts: forward passes into the cache, probes, training
+                worked = time.perf_counter() - started - (cache.waited - waited)
+                self.costs["teachers"] = replace(cost, seconds=max(cost.seconds, worked))
+            self.extras |= self._teachers.facts()
+        return self._teachers

@@ -1,0 +1,83 @@
+"""Outputs of a run's teachers on images: computed once, kept on disk, read by all its students."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.images import ImageSet
+from genkt.data.views import ViewSpec
+from genkt.models.backbone import Backbone
+from genkt.runs.run_images import RunImages
+from genkt.stores.teacher_outputs import OutputStore
+from genkt.training.teacher import OutputName, Precision, cache_outputs
+
+AUTOCAST: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What a teacher computes in when the student trains in a precision."""
+
+
+class TeacherCache:
+    """Where outputs are kept.
+
+    Args:
+        home: of those that later runs on the same images read as well.
+        config: of the run, for how they are computed and kept.
+        images: of the run, for the device and the loader processes.
+        alone: holds other processes off ``home``; gives the seconds waited for them.
+    """
+
+    def __init__(
+        self, home: Path, config: TransferConfig, images: RunImages,
+        alone: Callable[[], AbstractContextManager[float]],
+    ) -> None:  # fmt: skip
+        self.home = home
+        self.waited = 0.0
+        self._alone = alone
+        self._dtype = config.cache_dtype
+        self._precision = AUTOCAST[config.train.precision]
+        self._reads_maps = "feature_map" in config.needs
+        self._device = images.fabric.device
+        self._num_workers = images.num_workers
+        self._kept: dict[str, OutputStore] = {}
+
+    def shared(
+        self, name: str, teacher: Backbone, images: ImageSet, views: ViewSpec,
+        *, trained_on: bool = False,
+    ) -> OutputStore:  # fmt: skip
+        """Outputs that are the same for every draw, opened once a run.
+
+        Args:
+            name: of the teacher and the images.
+        """
+        if name not in self._kept:
+            self._kept[name] = self.outputs(teacher, images, views, trained_on=trained_on)
+        return self._kept[name]
+
+    def outputs(
+        self, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path | None = None,
+        *, trained_on: bool = False,
+    ) -> OutputStore:  # fmt: skip
+        """Outputs of a teacher.
+
+        Args:
+            home: of what one draw alone reads; None: that of all.
+            trained_on: with feature maps, where an objective reads them.
+        """
+        outputs: list[OutputName] = ["features", "logits"]
+        if trained_on and self._reads_maps:
+            outputs.append("feature_map")
+        with self._alone() if home is None else nullcontext(0.0) as waited:
+            self.waited += waited
+            return cache_outputs(
+                teacher,
+                images,
+                views,
+                home or self.home,
+                outputs=outputs,
+                dtype=self._dtype,
+                device=self._device,
+                num_workers=self._num_workers,
+                precision=self._precision,
+            )

@@ -1,0 +1,79 @@
+"""The teachers of one draw, as stages and objectives see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from genkt.methods.shapes import TeacherShape
+from genkt.models.backbone import Backbone
+from genkt.training.probe import OutputRows
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TeacherSet:
+    """The teachers of one draw.
+
+    Args:
+        models: for online use and for messages.
+        stores: their cached outputs; empty when online.
+        online: run the models on every batch instead.
+        shapes: what an objective must know of them.
+        test_accuracy: of each, 0..1; None where it has no head for the task.
+        adapted: how each was adapted to the labels.
+    """
+
+    models: tuple[Backbone, ...]
+    stores: tuple[OutputRows, ...]
+    online: bool
+    shapes: tuple[TeacherShape, ...]
+    test_accuracy: tuple[float | None, ...]
+    adapted: tuple[str, ...]
+
+    def select(self, indices: Sequence[int]) -> TeacherSet:
+        """Some of them."""
+
+        def some(values: tuple[_T, ...]) -> tuple[_T, ...]:
+            return tuple(values[index] for index in indices) if values else ()
+
+        return TeacherSet(
+            some(self.models), some(self.stores), self.online, some(self.shapes),
+            some(self.test_accuracy), some(self.adapted),
+        )  # fmt: skip
+
+    def each(self) -> Iterator[TeacherSet]:
+        """Every teacher alone."""
+        return (self.select([index]) for index in range(len(self.models)))
+
+    @classmethod
+    def none(cls) -> TeacherSet:
+        """For methods that read none."""
+        return cls((), (), False, (), (), ())
+
+    def behind(self, model: Backbone, store: OutputRows | None, shape: TeacherShape) -> TeacherSet:
+        """The same with one more in front."""
+        return TeacherSet(
+            (model, *self.models), self.stores if store is None else (store, *self.stores),
+            self.online, (shape, *self.shapes), (None, *self.test_accuracy), ("", *self.adapted),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, float | int | str]:
+        """For the report: test accuracy of every teacher that has a head for the task."""
+        facts: dict[str, float | int | str] = {
+            f"teacher_accuracy.{index}": accuracy
+            for index, accuracy in enumerate(self.test_accuracy)
+            if accuracy is not None
+        }
+        return facts | {f"teacher_adapted.{index}": how for index, how in enumerate(self.adapted)}
+
+
+def shape_of(model: Backbone, num_classes: int | None = None) -> TeacherShape:
+    """What an objective must know of a model.
+
+    Args:
+        num_classes: of a head that stands for its own; None: its own.
+    """
+    return TeacherShape(model.name, model.width, num_classes or model.num_classes, model.map_width)

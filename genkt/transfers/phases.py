@@ -1,0 +1,176 @@
+"""A run in its phases: opened, with its sets, trained; each a value that the next one takes.
+
+No phase is changed by a later one. What they hold may load or cache on demand (models, views,
+outputs of teachers); that changes no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from genkt.config.transfer_settings import TransferConfig
+from genkt.data.views import ViewSpec
+from genkt.execution.ranks import Processes
+from genkt.models.backbone import Backbone
+from genkt.runs.model_factories import ModelFactory
+from genkt.runs.pool import Draw, Pool
+from genkt.runs.represented import OwnSet, Represented
+from genkt.runs.run_folder import RunFolder
+from genkt.runs.run_images import RunImages
+from genkt.runs.run_log import RunLog
+from genkt.runs.student_files import TrainedStudent
+from genkt.stages.arms import StudentArm
+from genkt.stages.prepare_teachers import Teachers
+from genkt.stages.recipe_plan import RecipePlan
+from genkt.stages.student_training import StudentTraining
+from genkt.training.lightning import Fabric
+from genkt.transfers.generators import Generators
+from genkt.transfers.set_maker import SetMaker, Workplace
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """Settings, data and models, checked against each other before anything is written.
+
+    Args:
+        folder, log: where it is written.
+        cache_home: outputs of teachers that later runs read as well.
+        fabric: device and processes.
+        pool: the images of all draws, without the sets that draws make of their own.
+        views: stored of transfer images.
+        student: makes a fresh student.  teachers: make fresh teachers, one entry each.
+        plan: what is trained.
+        generators: on the device.
+        maker: gives each draw a transfer set of its own; None: the settings name one.
+    """
+
+    config: TransferConfig
+    folder: RunFolder
+    log: RunLog
+    cache_home: Path
+    fabric: Fabric
+    pool: Pool
+    views: ViewSpec
+    student: ModelFactory
+    teachers: tuple[ModelFactory, ...]
+    plan: RecipePlan
+    generators: Generators
+    maker: SetMaker | None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first process of its launch, which writes and speaks for all."""
+        return self.fabric.is_global_zero
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task."""
+        return len(self.pool.splits.classes)
+
+    @property
+    def num_made(self) -> int:
+        """Transfer images that a draw makes or finds itself."""
+        pool = self.pool
+        return self.maker.num_images(pool.draws[0], pool.splits) if self.maker else 0
+
+    @property
+    def planned_draw(self) -> Draw:
+        """The first draw with as many transfer images as it will have, before they are made."""
+        draw, made = self.pool.draws[0], np.zeros(self.num_made, np.int64)
+        return replace(draw, transfer=np.concatenate([draw.transfer, made]))
+
+    @property
+    def workplace(self) -> Workplace:
+        """Where its sets are made, by all processes of the launch."""
+        fabric = self.fabric
+        processes = Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
+        return Workplace(self.folder.path, processes)
+
+    def alone(self, part: str) -> AbstractContextManager[float]:
+        """Hold others off a part of the run; the processes of one launch make it together.
+
+        Gives the seconds waited for another.
+        """
+        return self.folder.alone(part, first=self.is_first)
+
+    def fresh_student(self, seed: int = 0) -> Backbone:
+        """A student that has learned nothing here."""
+        return self.student(self.num_classes, seed)
+
+
+@dataclass(frozen=True)
+class RunWithSets:
+    """A run whose images are all there, and whose teachers may be asked.
+
+    Args:
+        pool: with the transfer images of every draw.
+        sets: those that each draw made or found, where the run does that.
+        represented: the labelled images and their reconstructions, where a stage needs them.
+    """
+
+    opened: OpenedRun
+    pool: Pool
+    sets: tuple[OwnSet, ...]
+    represented: Represented | None
+    images: RunImages
+    teachers: Teachers
+
+    @property
+    def config(self) -> TransferConfig:
+        """Of the run."""
+        return self.opened.config
+
+    @property
+    def folder(self) -> RunFolder:
+        """Of the run."""
+        return self.opened.folder
+
+    def arm(self, name: str) -> StudentArm:
+        """One of the arms."""
+        return self.opened.plan.arms[name]
+
+    def training(self, draw: Draw, arm: str, directory: Path, student: Backbone) -> StudentTraining:
+        """A student at its start.
+
+        Args:
+            directory: of its stages.
+        """
+        return StudentTraining(
+            student=student,
+            draw=draw,
+            directory=directory,
+            log=self.opened.log.stage(draw.index, arm),
+            images=self.images,
+            pool=self.pool,
+            all_teachers=self.teachers,
+            represented=self.represented,
+        )
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run whose students are all there.
+
+    Args:
+        students: of every arm, one a draw.
+        chosen: the draw whose student is exported.
+    """
+
+    run: RunWithSets
+    students: Mapping[str, tuple[TrainedStudent, ...]]
+    chosen: int
+
+    @property
+    def main(self) -> tuple[TrainedStudent, ...]:
+        """The students of the arm that is exported."""
+        return self.students[self.run.config.main_arm]
+
+    @property
+    def exported(self) -> TrainedStudent:
+        """The one that is."""
+        return self.main[self.chosen]
