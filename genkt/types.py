@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,12 +74,6 @@ class Range:
         if self.above:
             return f"above {low}" if self.high is None else f"above {low}, at most {high}"
         return f">= {low}" if self.high is None else f"{low} .. {high}"
-
-
-def ranges_of(hint: Any) -> list[Range]:
-    """The bounds in a type, of its items and alternatives too."""
-    own = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range)]
-    return own + [bound for part in get_args(hint) for bound in ranges_of(part)]
 
 
 def _number(value: float | None) -> str:

@@ -14,8 +14,8 @@ from tiny import CLASSES, picture, transfer_words, write_images
 from torch import nn
 
 import genkt
-from genkt.api.transfer import as_words
 from genkt.inference.snippets import IMAGE
+from genkt.settings.assignments import assignments
 from genkt.types import UserError
 
 SIZES: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
@@ -173,7 +173,7 @@ def test_estimate_and_evaluate(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_keywords_as_words(key: str, value: Any, expected: list[str]) -> None:
-    assert as_words(key, value) == expected
+    assert [str(each) for each in assignments({key: value})] == expected
 
 
 def test_the_public_names_are_there() -> None:

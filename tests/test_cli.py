@@ -17,11 +17,11 @@ from tiny import model_words, picture, run, transfer_words, tree, write_images
 from tqdm import tqdm
 
 from genkt import __version__
-from genkt.cli.app import read_config
 from genkt.cli.main import COMMANDS
 from genkt.cli.terminal import printing
-from genkt.cli.words import keys_of
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
+from genkt.settings.assignments import keys_of
 from genkt.transfers.unused import unused
 
 _LIGHT = """

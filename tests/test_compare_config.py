@@ -11,18 +11,18 @@ from refusals import refused
 from tiny import run, tree
 
 from genkt.cli.compare import merged, read_comparison, sort_out
-from genkt.cli.words import Words
 from genkt.comparison.plan_arms import make_plan
 from genkt.config.compare_settings import StudySettings, arms_of
-from genkt.schema import parse
+from genkt.settings.faults import Fault, refuse
+from genkt.settings.schema import parse
+from genkt.settings.words import Words
 from genkt.types import UserError
 
 
 def study(**changes: Any) -> StudySettings:
-    faults: list[str] = []
+    faults: list[Fault] = []
     found = parse(StudySettings, {**STUDY, **changes}, "study", faults)
-    if faults:
-        raise UserError("\n".join(faults))
+    refuse(faults)
     assert isinstance(found, StudySettings)
     return found
 
@@ -69,7 +69,7 @@ def test_words_go_to_the_comparison_or_to_all_arms() -> None:
                    "+study.arms.a=[]"]  # fmt: skip
     assert (shared, folder) == (["draws=3", "data=folder", "train.lr=1"], ["--config-dir", "dir"])
     own, shared, _ = sort_out(["methods=[aft]", "transfer_sets=[a,b]", "method.x=1"])
-    assert own == ["study=product", "study.product.method=[aft]",
+    assert list(map(str, own)) == ["study=product", "study.product.method=[aft]",
                    "study.product.transfer_set=[a,b]"]  # fmt: skip
     assert shared == ["method.x=1"]
     with refused("methods=[a,b]"):

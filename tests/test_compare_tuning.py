@@ -17,7 +17,8 @@ from genkt.comparison.plan_arms import make_plan
 from genkt.comparison.tuning import candidates, lost
 from genkt.config.compare_settings import StudySettings
 from genkt.report.compare.compare_data import Tried
-from genkt.schema import parse
+from genkt.settings.faults import Fault
+from genkt.settings.schema import parse
 
 GRIDS: dict[str, Any] = {
     "stl": {"train.lr": [1.0e-5, 2.0e-2]},
@@ -115,9 +116,9 @@ def test_an_arm_none_of_whose_candidates_ends_well_is_told_the_others_go_on(tmp_
     ],
 )  # fmt: skip
 def test_grids_that_make_no_sense(grids: dict[str, Any], expected: str) -> None:
-    faults: list[str] = []
+    faults: list[Fault] = []
     parse(StudySettings, {**STUDY, "tuning": {"draws": 1, "grids": grids}}, "study", faults)
-    assert len(faults) == 1 and faults[0].startswith(expected)
+    assert len(faults) == 1 and str(faults[0]).startswith(expected)
 
 
 def test_a_candidate_with_a_setting_that_is_not_there(tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def test_every_distortion_is_drawn_and_does_something() -> None:
 
 def test_faults() -> None:
     for changes, message in (
-        ({"scale": (0.5, 0.2)}, "crops.scale"),
-        ({"scale": (0.5, 1.2)}, "crops.scale"),
-        ({"ratio": (0.0, 1.0)}, "crops.ratio"),
+        ({"scale": (0.5, 0.2)}, "scale"),
+        ({"scale": (0.5, 1.2)}, "scale"),
+        ({"ratio": (0.0, 1.0)}, "ratio"),
     ):
         with refused(message):
             replace(SPEC, **changes)

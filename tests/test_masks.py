@@ -21,7 +21,8 @@ from genkt.generative.masks import (
     hidden_tokens,
     to_pixels,
 )
-from genkt.schema import parse
+from genkt.settings.faults import Fault
+from genkt.settings.schema import parse
 
 SIDES = st.integers(2, 9)
 
@@ -80,7 +81,7 @@ def test_extreme_shares_keep_something_hidden_and_visible() -> None:
 
 
 def test_masks_from_settings_files() -> None:
-    faults: list[str] = []
+    faults: list[Fault] = []
     values: dict[str, Any] = {"kinds": ["top", "rectangle"], "min_share": 0.1, "max_share": 1}
     assert parse(MaskSettings, values, "masks", faults) == MaskSettings(
         ("top", "rectangle"), 0.1, 1.0
@@ -88,8 +89,8 @@ def test_masks_from_settings_files() -> None:
     assert not faults
     parse(MaskSettings, values | {"max_share": 0.05}, "masks", faults)
     parse(MaskSettings, values | {"kinds": ["botom"]}, "masks", faults)
-    assert "masks: min_share, max_share: expected 0 <= min_share" in faults[0]
-    assert "masks.kinds[0]: expected one of bottom" in faults[1]
+    assert (faults[0].key, faults[0].also) == ("masks.min_share", ("masks.max_share",))
+    assert faults[1].key == "masks.kinds[0]" and "expected one of bottom" in faults[1].text
 
 
 @settings(max_examples=40, deadline=None)

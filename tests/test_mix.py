@@ -14,13 +14,13 @@ from refusals import refused
 from tiny import run, transfer_words, write_images
 
 import genkt
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
+from genkt.config.read_config import read_config
 from genkt.config.set_settings import MixSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.images import ImageSet, content_of
 from genkt.io import derive_seed
 from genkt.runs.pool import Pool, build_pool, load_splits, stored_views
+from genkt.settings.words import Words
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.types import UserError

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from test_irf import irf_words, stages_of
 from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
 
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
+from genkt.config.read_config import read_config
 from genkt.config.recipe_settings import StagedRecipe
 from genkt.config.stage_settings import FinetuneStage
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_images import RunImages
+from genkt.settings.words import Words
 from genkt.training.soup import average_weights
 from genkt.transfers.open_run import Given, open_run
 

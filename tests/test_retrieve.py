@@ -17,8 +17,7 @@ from safetensors.torch import save_file
 from tiny import model_words, picture, run, tree
 
 import genkt
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
+from genkt.config.read_config import read_config
 from genkt.config.retrieval_settings import EncoderSettings
 from genkt.config.set_settings import RetrievedSet
 from genkt.config.transfer_settings import TransferConfig
@@ -36,6 +35,7 @@ from genkt.retrieval.encoders import (
     load_encoder,
 )
 from genkt.retrieval.prepare_retrieval import RetrieveConfig
+from genkt.settings.words import Words
 from genkt.stores.embeddings import unit_rows
 
 

@@ -148,7 +148,7 @@ def test_equal_weights_that_compute_something_else_are_another_encoder() -> None
 
 
 def test_words_find_images(home: Path) -> None:
-    from genkt.cli.app import read_config
+    from genkt.config.read_config import read_config
     from genkt.retrieval.prepare_retrieval import GivenImages, RetrieveConfig, retrieve
 
     more = ["strategy=text", "encoder=open_clip:ViT-B-32", "encoder.pretrained=false",

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genkt.bounds import BatchSize, Count, NotNegative
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
+from genkt.settings.bounds import BatchSize, Count, NotNegative
 from genkt.types import Range, UserError
 
 _Norm = nn.BatchNorm2d | nn.SyncBatchNorm

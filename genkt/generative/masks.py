@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genkt.io import did_you_mean
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 MaskKind = Literal["bottom", "top", "left", "right", "rectangle", "scatter"]
@@ -54,18 +55,20 @@ class MaskSettings:
         """Check the values together. Raises: UserError."""
         if not self.kinds or isinstance(self.kinds, str):
             got = f'the text "{self.kinds}"' if self.kinds else "none"
-            raise UserError.of("kinds", f"a list of some of {', '.join(KINDS)}", got)
+            text = f"expected a list of some of {', '.join(KINDS)}, got {got}"
+            raise SettingsError([Fault("kinds", text)])
         object.__setattr__(self, "kinds", tuple(self.kinds))  # a list cannot be hashed
         for kind in self.kinds:
             if kind not in KINDS:
                 hint = did_you_mean(str(kind), KINDS)
-                raise UserError.of("kinds", f"some of {', '.join(KINDS)}", f'"{kind}".{hint}')
+                text = f'expected some of {", ".join(KINDS)}, got "{kind}".{hint}'
+                raise SettingsError([Fault("kinds", text)])
         if not 0 <= self.min_share <= self.max_share <= 1:
-            raise UserError.of(
-                "min_share, max_share",
-                "0 <= min_share <= max_share <= 1",
-                f"{self.min_share} and {self.max_share}",
+            text = (
+                "expected 0 <= min_share <= max_share <= 1, "
+                f"got {self.min_share} and {self.max_share}"
             )
+            raise SettingsError([Fault("min_share", text, also=("max_share",))])
 
 
 def draw_mask(settings: MaskSettings, grid: tuple[int, int], seed: int) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from genkt.bounds import NotNegative
 from genkt.io import did_you_mean
 from genkt.losses.logits import cross_entropy
 from genkt.losses.numerics import side_by_side, widen
@@ -27,6 +26,8 @@ from genkt.methods.shapes import (
     shape_faults,
     shapes_of,
 )
+from genkt.settings.bounds import NotNegative
+from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, Range, UserError
 
 SEARCH = "search"
@@ -55,8 +56,8 @@ class MethodOptions:
 
     name: str
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each; empty where all are right."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong; empty where all are right."""
         return []
 
     def alone(self) -> Self:
@@ -89,18 +90,17 @@ class BetaOptions(MethodOptions):
     beta: Beta = SEARCH
     beta_grid: tuple[NotNegative, ...] = ()
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = []
         if self.beta != SEARCH and not (is_number(self.beta) and self.beta > 0):  # type: ignore[operator]
             hint = did_you_mean(self.beta, [SEARCH]) if isinstance(self.beta, str) else ""
-            faults.append(
-                f'method.beta: expected a number > 0 or {SEARCH}, got "{self.beta}".{hint}'
-            )
+            text = f'expected a number > 0 or {SEARCH}, got "{self.beta}".{hint}'
+            faults.append(Fault("beta", text))
         grid = self.beta_grid
         values = list(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else []
         if not values or not all(is_number(value) and value > 0 for value in values):
-            faults.append(f'method.beta_grid: expected a list of numbers > 0, got "{grid}"')
+            faults.append(Fault("beta_grid", f'expected a list of numbers > 0, got "{grid}"'))
         return faults
 
     @property
@@ -199,7 +199,8 @@ class Objective(nn.Module):
             options = options_of(name, self.options_type, keywords)
             shapes = shapes_of(name, keywords, self.sizes)
         assert shapes is not None, "options and shapes are given together"
-        faults = options.faults() + shape_faults(options.name, self.needs, shapes)
+        faults = [str(fault.below("method")) for fault in options.faults()]
+        faults += shape_faults(options.name, self.needs, shapes)
         if faults:
             raise UserError("; ".join(faults))
         self.shapes = shapes
@@ -366,30 +367,30 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def choice_fault(key: str, value: object, choices: Sequence[str]) -> list[str]:
-    """One line where ``value`` is none of ``choices``."""
+def choice_fault(key: str, value: object, choices: Sequence[str]) -> list[Fault]:
+    """One where ``value`` is none of ``choices``."""
     if value in choices:
         return []
     hint = did_you_mean(str(value), choices)
-    return [f'method.{key}: expected {" | ".join(choices)}, got "{value}".{hint}']
+    return [Fault(key, f'expected {" | ".join(choices)}, got "{value}".{hint}')]
 
 
-def flag_fault(key: str, value: object) -> list[str]:
-    """One line where ``value`` is not true or false."""
-    return (
-        [] if isinstance(value, bool) else [f'method.{key}: expected true | false, got "{value}"']
-    )
+def flag_fault(key: str, value: object) -> list[Fault]:
+    """One where ``value`` is not true or false."""
+    if isinstance(value, bool):
+        return []
+    return [Fault(key, f'expected true | false, got "{value}"')]
 
 
-def positive_fault(key: str, value: object) -> list[str]:
-    """One line where ``value`` is not a number above 0."""
+def positive_fault(key: str, value: object) -> list[Fault]:
+    """One where ``value`` is not a number above 0."""
     if is_number(value) and value > 0:  # type: ignore[operator]
         return []
-    return [f'method.{key}: expected a number > 0, got "{value}"']
+    return [Fault(key, f'expected a number > 0, got "{value}"')]
 
 
-def count_fault(key: str, value: object, *, least: int) -> list[str]:
-    """One line where ``value`` is not a whole number of at least ``least``."""
+def count_fault(key: str, value: object, *, least: int) -> list[Fault]:
+    """One where ``value`` is not a whole number of at least ``least``."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return []
-    return [f'method.{key}: expected a whole number >= {least}, got "{value}"']
+    return [Fault(key, f'expected a whole number >= {least}, got "{value}"')]

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genkt.bounds import Positive, Width
 from genkt.io import derive_seed
 from genkt.losses.numerics import no_autocast, widen
 from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.kd import affine, uniform_linear
 from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import Positive, Width
 from genkt.types import ModelOutput, UserError
 
 

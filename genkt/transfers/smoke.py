@@ -17,6 +17,7 @@ from genkt.config.transfer_settings import StudentSettings, TeacherSettings, Tra
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates
 from genkt.models.load import SHIPPED_PREFIX
+from genkt.settings.objects import name_in
 from genkt.types import UserError
 
 CLASSES = ("first", "second", "third")
@@ -139,10 +140,11 @@ def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
 
 
 def _small_student(settings: StudentSettings, told: list[str]) -> StudentSettings:
-    if settings.model.startswith(_HERE):
+    name = name_in(settings.model)
+    if name.startswith(_HERE):
         return settings
     transform = _small_transform(settings.transform)
-    args = _small_args("student", settings.model, settings.args, transform, told)
+    args = _small_args("student", name, settings.args, transform, told)
     return replace(settings, pretrained=False, weights=None, args=args, transform=transform)
 
 

@@ -27,9 +27,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from genkt.bounds import Count, NotNegative
 from genkt.generative.decoding.decoder import Decoder, Decoding, Precision
 from genkt.precision import full_precision, threads
+from genkt.settings.bounds import Count, NotNegative
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 ONE_THREAD = {"float32": 2e8, "bfloat16": 8e8}
@@ -61,11 +62,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise UserError.of("temperature", "a number >= 0", self.temperature)
+            raise _fault("temperature", f"expected a number >= 0, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
-            raise UserError.of("top_k", "a whole number >= 1 or none", self.top_k)
+            raise _fault("top_k", f"expected a whole number >= 1 or none, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError.of("top_p", "a share above 0, at most 1, or none", self.top_p)
+            raise _fault("top_p", f"expected a share above 0, at most 1, or none, got {self.top_p}")
+
+
+def _fault(name: str, text: str) -> SettingsError:
+    return SettingsError([Fault(name, text)])
 
 
 def uniforms_for(seeds: Sequence[Sequence[int]], length: int) -> Tensor:
