@@ -19,12 +19,12 @@ from test_retrieve_runs import tiny_clip
 from tiny import CLASSES, Ran, run, transfer_words, write_images
 
 import genkt
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
 from genkt.config.analysis_settings import AnalyzeConfig, short_names
+from genkt.config.read_config import read_config
 from genkt.data.views import FIXED_VIEW, ViewDataset
 from genkt.inference.load_classifier import load_classifier
 from genkt.retrieval import clip
+from genkt.settings.words import Words
 from genkt.training.predictions import outputs
 from genkt.training.probe import fit_head
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 from tiny import run, transfer_words
 from training_cases import tiny_resnet
 
-from genkt.cli.app import read_config
+from genkt.api.objects import given_settings
 from genkt.cli.auto import decided
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits
 from genkt.models.backbone import Backbone
 from genkt.transfers.auto_method import DataFacts, choose, facts_of
-from genkt.types import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,7 +73,8 @@ def test_models_given_in_python_are_looked_at() -> None:
     assert facts.student_pretrained and facts.student_knows and facts.teachers_know
     facts = facts_of(config, data, other, [student, other])
     assert facts.student_pretrained and not facts.student_knows and not facts.teachers_know
-    found = decided(["method=auto"], data, student, [student])
+    given = given_settings({"data": data, "student": student, "teacher": [student]})
+    found = decided([*given, "method=auto"])
     assert found.words[0] == "recipe=general_kt"
 
 
@@ -126,7 +128,7 @@ def test_no_claim_beyond_the_studies() -> None:
 
 
 def test_the_users_own_words_have_the_last_say() -> None:
-    found = decided(["method=auto", "transfer_set=labelled", "teacher=embedded"], digits())
+    found = decided(["method=auto", "transfer_set=labelled", "teacher=embedded"])
     assert found.words == ["method=logit_kd", "transfer_set=labelled", "teacher=embedded"]
     assert "unlabelled images" in found.told[0] and found.told[1].startswith("  because")
     assert "transfer_set=unlabelled" in found.told[2]
@@ -137,7 +139,7 @@ def test_without_it_nothing_is_looked_at() -> None:
 
 
 def test_a_sweep_is_refused() -> None:
-    with pytest.raises(UserError, match="method=auto: looks at one run's data"):
+    with refused("method=auto"):
         decided(["-m", "method=auto"])
 
 

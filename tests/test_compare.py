@@ -20,11 +20,11 @@ from test_cli import save_teacher
 from tiny import run, tree
 
 from genkt.cli.compare import read_comparison
-from genkt.cli.words import Words
 from genkt.comparison.arm_task import ArmTask, differences
 from genkt.comparison.collect_arms import warnings
 from genkt.comparison.plan_arms import make_plan
 from genkt.comparison.watch_arms import Watch
+from genkt.settings.words import Words
 
 SWEEP = {
     "name": "Real",

@@ -8,19 +8,26 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
-from genkt.cli.app import read_config
-from genkt.cli.compose import compose
+from genkt.cli.app import swept_words
 from genkt.cli.positional import with_positionals
-from genkt.cli.values import parse_override, quote
-from genkt.cli.words import Words, hydra_words, model_words, sort_words
+from genkt.cli.predict import PredictConfig
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
-from genkt.written import as_values
+from genkt.settings.assignments import Assignment
+from genkt.settings.compose import compose
+from genkt.settings.faults import Fault
+from genkt.settings.values import parse_override, quote
+from genkt.settings.words import Words, sort_words, with_models
+from genkt.settings.written import as_values
 
 
 def composed(*words: str, command: str = "transfer") -> tuple[dict[str, Any], list[str]]:
-    faults: list[str] = []
-    return as_values(compose(command, sort_words(list(words), command), faults)), faults
+    faults: list[Fault] = []
+    kind = {"transfer": TransferConfig, "predict": PredictConfig}[command]
+    plain = as_values(compose(command, sort_words(list(words), command), faults, kind))
+    return plain, list(map(str, faults))
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1)
@@ -92,10 +99,14 @@ def test_open_mappings_take_new_keys() -> None:
 
 def test_sweeps_over_models_are_spelled_out() -> None:
     words = Words(multirun=True)
-    assert model_words("student=a,b", words) == ["student=timm", 'student.model="a","b"']
-    assert model_words("student=embedded,timm", words) == ["student=embedded,timm"]
-    with pytest.raises(ValueError, match="not both"):
-        model_words("student=embedded,resnet18", words)
+
+    def spelled_out(names: str) -> list[str]:
+        return [str(each) for each in with_models(Assignment("student", names), words)]
+
+    assert spelled_out("a,b") == ["student=timm", 'student.model="a","b"']
+    assert spelled_out("embedded,timm") == ["student=embedded,timm"]
+    with refused("embedded", "resnet18", kind=ValueError):
+        spelled_out("embedded,resnet18")
 
 
 @pytest.mark.parametrize(
@@ -181,9 +192,11 @@ def test_a_plain_primary_file_takes_overrides_but_no_choices(tmp_path: Path) -> 
 
 
 def test_outside_of_a_sweep_a_comma_is_part_of_the_text() -> None:
-    words = Words(overrides=["out=a,b"])
-    assert hydra_words(words) == ['out="a,b"']
-    assert hydra_words(words, quote_sweeps=False) == ["out=a,b"]
+    words = Words([Assignment("out", "a,b")])
+    assert words.settings[0].value((str,), []) == "a,b"
+    assert swept_words(words, TransferConfig) == ["out=a,b"]
+    one = Words([Assignment("train.lr", "0.1"), Assignment("student.args.x", "1,2")])
+    assert swept_words(one, TransferConfig) == ["++student.args.x=1,2"]
 
 
 def test_bare_words_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from test_cli import save_teacher
 from tiny import TRANSFORM, model_words, run, transfer_words, write_images
 
 from genkt.cli.analyze import AnalyzeConfig
-from genkt.cli.app import read_config
 from genkt.cli.cache import CacheConfig
 from genkt.cli.convert import ConvertConfig
 from genkt.cli.evaluate import EvaluateConfig
@@ -17,11 +16,12 @@ from genkt.cli.export import ExportConfig
 from genkt.cli.inspect import InspectConfig
 from genkt.cli.main import COMMANDS
 from genkt.cli.predict import PredictConfig
-from genkt.cli.words import Words
 from genkt.config.compare_settings import CompareConfig
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import resource
 from genkt.retrieval.prepare_retrieval import RetrieveConfig
+from genkt.settings.words import Words
 from genkt.synthesis.prepare_synthesis import SynthesizeConfig
 from genkt.upstream.generator.prime_generator import PrimeConfig
 

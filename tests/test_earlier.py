@@ -13,7 +13,7 @@ from training_cases import Case
 
 import genkt
 from genkt import earlier
-from genkt.cli.app import read_config, with_settings
+from genkt.config.read_config import read_config, with_settings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.earlier import as_now, new_key
 from genkt.runs.run_folder import RunFolder

@@ -14,14 +14,14 @@ import pytest
 from timm.models import is_model, list_models
 from tiny import run
 
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
 from genkt.config.data_settings import FolderData
+from genkt.config.read_config import read_config
 from genkt.config.recipe_settings import StagedRecipe
 from genkt.config.set_settings import DiggSet, LabelledSet, UnlabelledSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import resource
 from genkt.readers.folders import read_folder
+from genkt.settings.words import Words
 from genkt.training.train_settings import TrainSettings
 from genkt.transfers.smoke import BATCH, SIZE, smoke_of
 from genkt.types import UserError

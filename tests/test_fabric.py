@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+
 import pytest
+from lightning_utilities.core.imports import compare_version
 
 from genkt.training.fabric import make_fabric
 
@@ -19,3 +25,20 @@ def test_a_plain_command_in_a_batch_script_is_one_process(monkeypatch: pytest.Mo
     for precision in ("fp32", "bf16"):
         fabric = make_fabric(precision, "cpu")  # type: ignore[arg-type]
         assert (fabric.world_size, fabric.global_rank) == (1, 0)
+
+
+def test_lightning_still_imports_what_it_only_asks_the_version_of() -> None:
+    """The reason of ``genkt.training.lightning``: once it is gone, the file must go too."""
+    home = importlib.util.find_spec("lightning_fabric")
+    assert home is not None and home.submodule_search_locations
+    text = Path(home.submodule_search_locations[0], "utilities", "imports.py").read_text("utf-8")
+    calls = [
+        [getattr(argument, "value", None) for argument in node.args]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "compare_version"
+    ]
+    assert [call[0] for call in calls if call[0] != "torch"] == ["torchmetrics"]
+    assert "import_module(package)" in inspect.getsource(compare_version)  # slow for that alone
+    assert list(inspect.signature(compare_version).parameters) == [
+        "package", "op", "version", "use_base_version",
+    ]  # fmt: skip

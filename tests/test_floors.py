@@ -109,11 +109,11 @@ def test_what_a_part_must_never_see(part: str, forbidden: tuple[str, ...]) -> No
                 assert allowed or not name.startswith(forbidden), f"{path} imports {name}"
 
 
-def test_only_the_command_line_knows_hydra() -> None:
+def test_hydra_is_known_in_one_place_and_by_its_public_names() -> None:
     for path in FILES:
-        if part_of(path) != "cli":
-            names = [name.split(".")[0] for name in imports_of(path)]
-            assert "hydra" not in names and "omegaconf" not in names, path
+        hydras = [n for n in imports_of(path) if n.split(".")[0] in ("hydra", "omegaconf")]
+        assert part_of(path) in ("settings", "cli") or not hydras, path
+        assert not any(part.startswith("_") for name in hydras for part in name.split(".")), path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

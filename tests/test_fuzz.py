@@ -11,10 +11,11 @@ from test_configs import KINDS
 from tiny import run
 
 from genkt.cli import main as entry
-from genkt.cli.app import _check_jobs, read_config
+from genkt.cli.app import check_jobs
 from genkt.cli.main import COMMANDS
 from genkt.cli.positional import with_positionals
-from genkt.cli.words import sort_words
+from genkt.config.read_config import read_config
+from genkt.settings.words import sort_words
 
 PLACES = {
     "predict": ("run", "images"), "inspect": ("set", None), "export": ("run", None),
@@ -67,7 +68,7 @@ def test_any_words_end_in_a_message(command: str, monkeypatch: pytest.MonkeyPatc
         first, others = PLACES.get(command, ("", None))
         words = with_positionals(words, first, others) if first else words
         if (found := sort_words(words, command)).multirun:
-            return _check_jobs(kind, command, found)
+            return check_jobs(kind, command, found)
         return read_config(kind, command, words)
 
     shim = SimpleNamespace(import_module=lambda name: SimpleNamespace(run=parsed))

@@ -358,3 +358,17 @@ def test_terms_of_several_teachers_are_averaged(loss: Any) -> None:
     student, several = draw(B, 4, seed=1), [draw(B, 4, seed=2), draw(B, 4, seed=3)]
     each = [loss(student, teacher) for teacher in several]
     assert torch.allclose(loss(student, several), torch.stack(each).mean())
+
+
+def test_other_widths_than_declared_are_named() -> None:
+    aft = AFT(student_width=D_S, teacher_width=[5, 4])
+    student, first, second = (draw(B, D_S), draw(B, C)), draw(B, 5), draw(B, 4)
+    aft(student, [first, second], LABELS.tolist())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="features of teacher 1: expected 4, got 5"):
+        aft(student, [first, first], LABELS)
+    with pytest.raises(UserError, match="features of student: expected 6, got 5"):
+        aft((first, student[1]), [first, second], LABELS)
+    with pytest.raises(UserError, match="logits of teacher 0: expected 4, got 3"):
+        LogitKD(num_classes=4, teacher_width=5)(draw(B, 4), draw(B, 3))
+    with pytest.raises(UserError, match="AFT: expected keywords alone, got 64"):
+        AFT(64, 256)  # type: ignore[arg-type]

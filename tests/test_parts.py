@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from genkt.config.data_settings import (
-    IN_PYTHON,
     CarvedData,
     DataSettings,
     FolderData,
@@ -20,6 +19,7 @@ from genkt.config.data_settings import (
 from genkt.data.images import from_arrays
 from genkt.data.splits import Splits, carve_missing
 from genkt.runs.missing_parts import how_to_get
+from genkt.settings.objects import GivenObject
 
 VIEWS = ViewSettings(1, (1.0, 1.0), (1.0, 1.0), False, 0.0, 0.0, (1.0, 1.0))
 SHARED: dict[str, Any] = {
@@ -68,7 +68,7 @@ def test_an_advice_to_carve_helps_or_says_when(
         (FOLDER, "give a test folder, or data.test_fraction above 0"),
         (LISTS, "give data.test=LIST, or data.test_fraction above 0"),
         (NAMED, "give a data set with a test part, or data.test_fraction above 0"),
-        (replace(FOLDER, root=IN_PYTHON), "give Splits with a test part"),
+        (replace(FOLDER, root=GivenObject("Splits")), "give Splits with a test part"),
     ],
 )
 def test_what_to_give_is_of_the_kind_of_data(data: DataSettings, expected: str) -> None:

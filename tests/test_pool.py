@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from genkt.cli.app import read_config
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits
 from genkt.data.images import from_arrays

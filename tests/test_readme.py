@@ -10,12 +10,12 @@ import pytest
 import yaml
 from docs_tools import ROOT, tool
 
-from genkt.cli.app import read_config
 from genkt.cli.main import COMMANDS
-from genkt.cli.words import Words
+from genkt.config.read_config import read_config
 from genkt.config.recipe_settings import StagedRecipe
 from genkt.config.transfer_settings import TransferConfig
 from genkt.methods.build import METHODS
+from genkt.settings.words import Words
 
 snippets = tool("snippets")
 settings_pages = tool("settings_pages")

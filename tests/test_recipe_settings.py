@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import genkt.config
-from genkt.cli.app import read_config
-from genkt.cli.words import Words
+from genkt.config.read_config import read_config
 from genkt.config.recipe_settings import RecipeSettings, StagedRecipe
 from genkt.config.set_settings import MixSet, Opener
 from genkt.config.stage_settings import DistilStage, FinetuneStage, StageSettings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs import transfer_rows
+from genkt.settings.words import Words
 from genkt.stages import build_stages, recipe_plan
 
 RECIPES = sorted(Words().choices("recipe"))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genkt.schema import parse
+from genkt.settings.faults import Fault, SettingsError
+from genkt.settings.schema import parse
 from genkt.types import Range
 
 
@@ -37,7 +38,7 @@ class Outer:
 
     def __post_init__(self) -> None:
         if self.text == "refused":
-            raise ValueError("text: refused\nflag: refused as well")
+            raise SettingsError([Fault("text", "refused"), Fault("flag", "refused as well")])
 
 
 GOOD: dict[str, Any] = {
@@ -51,13 +52,13 @@ GOOD: dict[str, Any] = {
 
 
 def faults_of(**changes: Any) -> list[str]:
-    faults: list[str] = []
+    faults: list[Fault] = []
     parse(Outer, {**GOOD, **changes}, "", faults)
-    return faults
+    return list(map(str, faults))
 
 
 def test_values_become_the_types_that_are_declared() -> None:
-    faults: list[str] = []
+    faults: list[Fault] = []
     found = parse(Outer, GOOD, "", faults)
     assert not faults
     assert found == Outer(3, True, "a", Inner("inner", 1.0, (1.0, 2.5)), "auto", {"a": [1]})
@@ -120,7 +121,7 @@ def test_faults_that_a_dataclass_finds_itself_are_lines_of_their_own() -> None:
 
 
 def test_a_folder_named_like_a_number_is_a_text() -> None:
-    faults: list[str] = []
+    faults: list[Fault] = []
     assert parse(Outer, {**GOOD, "text": 2024}, "", faults).text == "2024"
     assert not faults
 

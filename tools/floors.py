@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "genkt"
 FLOORS = [
-    "__init__", "types", "bounds", "earlier", "synonyms", "disk", "io", "written", "files", "locks",
+    "__init__", "types", "earlier", "synonyms", "disk", "io", "settings", "files", "locks",
     "progress", "stopping", "precision", "losses", "metrics", "execution", "data", "readers",
-    "models", "transfer_set", "stores", "generative", "methods", "schema", "training", "report",
+    "models", "transfer_set", "stores", "generative", "methods", "training", "report",
     "config", "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers",
     "comparison", "analysis", "cli", "api", "__main__",
 ]  # fmt: skip

@@ -40,15 +40,15 @@ from typing import Any, Literal, get_args, get_origin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+from genkt.cli.setting_types import kinds_of  # noqa: E402
 from settings_pages import CONFIGS, config_of, written  # noqa: E402
 
 from genkt.cli.app import read_config  # noqa: E402
 from genkt.cli.compare import read_comparison  # noqa: E402
 from genkt.cli.main import COMMANDS  # noqa: E402
 from genkt.cli.positional import with_positionals  # noqa: E402
-from genkt.cli.setting_types import kinds_of  # noqa: E402
 from genkt.cli.synthesize import as_synthesis  # noqa: E402
-from genkt.cli.words import MODEL_GROUPS, sort_words, split_word  # noqa: E402
+from genkt.settings.words import MODEL_GROUPS, sort_words, split_word  # noqa: E402
 from genkt.types import UserError  # noqa: E402
 
 PLACES = {"predict": ("run", "images"), "export": ("run",), "inspect": ("set",),

@@ -143,7 +143,7 @@ def _run(command: str, words: list[str]) -> int:
 
 
 def _tell_repeated(words: list[str]) -> None:
-    from genkt.cli.words import repeated
+    from genkt.settings.words import repeated
 
     if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
         for line in repeated(words):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genkt.bounds import Count, NotNegative
 from genkt.losses.partition import (
     label_probability,
     largest_probability,
@@ -18,6 +17,8 @@ from genkt.methods.base import MethodOptions, choice_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
 from genkt.methods.soft_labels import require_classes, top_k_fault
+from genkt.settings.bounds import Count, NotNegative
+from genkt.settings.faults import Fault
 from genkt.types import UserError
 
 SELECTIONS = ("unsupervised", "supervised")
@@ -39,8 +40,8 @@ class KLDPOptions(MethodOptions):
     temperature: NotNegative = 1.0
     top_k: Count | None = None
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = choice_fault("selection", self.selection, SELECTIONS)
         faults += positive_fault("temperature", self.temperature)
         return faults if self.top_k is None else faults + top_k_fault(self.top_k, "null")
@@ -115,7 +116,7 @@ class TopKKLDP(KLDP):
         """See ``Objective``."""
         super().set_up(options, shapes, seed)
         if options.top_k is None:
-            raise UserError("top_k: expected a number of classes for TopKKLDP, got None")
+            raise UserError.of("top_k", "a number of classes for TopKKLDP", "None")
         self.top_k = require_classes(options.top_k, shapes)
 
     def _divergence(

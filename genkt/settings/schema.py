@@ -6,14 +6,15 @@ import dataclasses
 import math
 import types
 import typing
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
 
-from genkt.earlier import new_key, renamed_fault
+from genkt.earlier import new_key
 from genkt.io import did_you_mean, shown
-from genkt.methods.base import MethodOptions
-from genkt.methods.build import parse_options
+from genkt.settings.faults import Fault, SettingsError, joined, renamed
+from genkt.settings.objects import GivenObject
+from genkt.settings.written import Written, as_texts, as_values
 from genkt.types import Range
-from genkt.written import Written, as_texts, as_values
 
 _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _NULLS = ("null", "~", "")
@@ -23,83 +24,91 @@ _LARGEST = 1e300
 
 
 class _Mismatch(Exception):
-    """A value that does not fit its type; the message says what was expected."""
+    """A value that does not fit its type.
+
+    Args:
+        expected: what would fit.  got: what is shown of the value; None: all of it.
+    """
+
+    def __init__(self, expected: str, got: str | None = None) -> None:
+        super().__init__(expected)
+        self.expected, self.got = expected, got
 
 
-def parse(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+@dataclasses.dataclass(frozen=True, eq=False)  # a part of types, which are hashed
+class OneOf:
+    """In ``Annotated``: the value's ``name`` says which of several dataclasses it is."""
+
+    by_name: Mapping[str, type]
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """Settings that say themselves what is wrong with them."""
+
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong, its key as seen from these settings."""
+
+
+def parse(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     """``value`` as ``kind`` (a dataclass, scalar, Literal, union, list, tuple or dict).
 
-    Every fault is appended to ``faults`` as one line that starts with its dotted key; the
-    result is only meaningful when none was.
+    Every fault is appended to ``faults``; the result is only meaningful when none was.
+
+    Args:
+        path: the key of ``value``, with dots; "" of the whole.
     """
-    if kind is MethodOptions:
-        return _parse_method(as_values(value), path, faults)
     if dataclasses.is_dataclass(kind):
         return _parse_dataclass(kind, value, path, faults)
     try:
         return _convert(kind, value, path, faults)
     except _Mismatch as mismatch:
-        faults.append(f"{path}: expected {mismatch}, got {_shown(value)}")
+        got = _shown(value) if mismatch.got is None else mismatch.got
+        faults.append(Fault(path, f"expected {mismatch.expected}, got {got}"))
         return None
 
 
-def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     if not isinstance(value, dict):
-        faults.append(f"{path}: expected a group of settings, got {_shown(value)}")
+        faults.append(Fault(path, f"expected a group of settings, got {_shown(value)}"))
         return None
     hints = typing.get_type_hints(kind, include_extras=True)
-    prefix = f"{path}." if path else ""
     known = [field.name for field in dataclasses.fields(kind)]
     optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
-    old = {key: new for key in value if key not in known and (new := new_key(f"{prefix}{key}"))}
+    old = {key: new for key in value if key not in known and (new := new_key(joined(path, key)))}
     for key in value:
-        if renamed := key in old and renamed_fault(f"{prefix}{key}"):
-            faults.append(renamed)
+        if key in old:
+            faults.append(renamed(joined(path, key), old[key]))
         elif key not in known:
             hint = did_you_mean(str(key), known) or f" Known here: {', '.join(known)}."
-            faults.append(f"{prefix}{shown(key)}: unknown setting.{hint}")
+            faults.append(Fault(joined(path, shown(key)), f"unknown setting.{hint}", "unknown"))
     before, gone = len(faults), set(old.values())
     values = {}
     for name in known:
         if name in value:
-            values[name] = parse(hints[name], value[name], prefix + name, faults)
-        elif name not in optional and f"{prefix}{name}" not in gone:
-            faults.append(f"{prefix}{name}: missing")
+            values[name] = parse(hints[name], value[name], joined(path, name), faults)
+        elif name not in optional and joined(path, name) not in gone:
+            faults.append(Fault(joined(path, name), "missing", "missing"))
     if len(faults) > before or gone:
         return None
     try:
-        return kind(**values)
+        made = kind(**values)
+        found = made.faults() if isinstance(made, Checked) else []
+        faults += [fault.below(path) for fault in found]
+        return None if found else made
+    except SettingsError as error:
+        faults += [fault.below(path) for fault in error.faults]
     except ValueError as error:
-        faults += [_placed(line, path) for line in str(error).splitlines()]
-        return None
+        faults.append(Fault(path, " ".join(str(error).split())))
+    return None
 
 
-def _placed(fault: str, path: str) -> str:
-    """A fault that a dataclass found itself, under its full key."""
-    parent, _, last = path.rpartition(".")
-    if last and fault.startswith(f"{last}."):
-        return f"{parent}.{fault}" if parent else fault
-    return fault if not path or path in fault else f"{path}: {fault}"
-
-
-def _parse_method(value: Any, path: str, faults: list[str]) -> MethodOptions | None:
-    """A method knows its own options and their bounds."""
-    if not isinstance(value, dict):
-        faults.append(f"{path}: expected a group of settings, got {_shown(value)}")
-        return None
-    try:
-        return parse_options(value)
-    except ValueError as error:
-        faults.extend(str(error).split("; "))
-        return None
-
-
-def _convert(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _convert(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     origin = get_origin(kind)
     if kind is Any:
         return as_values(value)
     if origin is Annotated:
-        return _within(_convert(get_args(kind)[0], value, path, faults), kind.__metadata__)
+        return _convert_annotated(kind, value, path, faults)
     if origin is Literal:
         for read in (as_texts(value), as_values(value)):
             if read in get_args(kind) and not isinstance(read, bool):
@@ -115,8 +124,15 @@ def _convert(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
             raise _Mismatch("a mapping {key: value}")
         inner = get_args(kind)[1]
         text = {str(key): item for key, item in value.items()}  # a stage may be called 1
-        return {key: parse(inner, item, f"{path}.{key}", faults) for key, item in text.items()}
+        return {key: parse(inner, item, joined(path, key), faults) for key, item in text.items()}
     return _convert_scalar(kind, value)
+
+
+def _convert_annotated(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
+    for mark in kind.__metadata__:
+        if isinstance(mark, OneOf):
+            return parse(_named(mark.by_name, None, value, "name"), value, path, faults)
+    return _within(_convert(get_args(kind)[0], value, path, faults), kind.__metadata__)
 
 
 def _convert_scalar(kind: type, value: Any) -> Any:
@@ -145,37 +161,50 @@ def _convert_text(value: Any) -> str:
     return value
 
 
-def _convert_sequence(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _convert_sequence(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     value = value.value if isinstance(value, Written) else value
     parts = get_args(kind)
     fixed = get_origin(kind) is tuple and parts[-1] is not Ellipsis
-    if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(parts)):
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    if not several or (fixed and len(value) != len(parts)):
         raise _Mismatch(f"a list of {len(parts)} values" if fixed else "a list [a, b, ...]")
     kinds = parts if fixed else (parts[0],) * len(value)
     items = [
-        parse(item_kind, item, f"{path}[{index}]", faults)
+        parse(item_kind, item, joined(path, f"[{index}]"), faults)
         for index, (item_kind, item) in enumerate(zip(kinds, value, strict=True))
     ]
     return get_origin(kind)(items)
 
 
-def _convert_union(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _convert_union(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     options = get_args(kind)
+    if GivenObject in options:
+        if (found := _given(value)) is not None:
+            return found
+        options = tuple(option for option in options if option is not GivenObject)
     if type(None) in options and _is_null(value, str in options):
         return None
     groups = [option for option in options if dataclasses.is_dataclass(option)]
     if groups:
         return _parse_named(groups, value, path, faults)
     expected = []
-    for option in options:
+    read = type(as_values(value))
+    for option in sorted(options, key=lambda option: option is not read):  # 3 is no 3.0
         if option is type(None):
             expected.append("null")
             continue
         try:
             return _convert(option, value, path, faults)
         except _Mismatch as mismatch:
-            expected.append(str(mismatch))
+            expected.append(mismatch.expected)
     raise _Mismatch(" or ".join(expected))
+
+
+def _given(value: Any) -> GivenObject | None:
+    """An object, or what a file says of one."""
+    if isinstance(value, dict) and list(value) == ["given"] and isinstance(value["given"], str):
+        return GivenObject(value["given"])
+    return value if isinstance(value, GivenObject) else None
 
 
 def _is_null(value: Any, or_text: bool) -> bool:
@@ -185,7 +214,7 @@ def _is_null(value: Any, or_text: bool) -> bool:
     return value is None
 
 
-def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) -> Any:
+def _parse_named(groups: list[Any], value: Any, path: str, faults: list[Fault]) -> Any:
     """Choose the dataclass whose ``name`` or ``do`` (a Literal) is the value's, then parse it.
 
     One whose name is any text takes the names that no other has.
@@ -196,12 +225,18 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[str]) ->
     key = "do" if all("do" in kinds for kinds in hints.values()) else "name"
     by_name = {name: group for group, kinds in hints.items() for name in get_args(kinds[key])}
     open_ = next((group for group, kinds in hints.items() if kinds[key] is str), None)
+    return parse(_named(by_name, open_, value, key), value, path, faults)
+
+
+def _named(by_name: Mapping[str, Any], otherwise: Any, value: Any, key: str) -> Any:
+    """The dataclass that the value's ``key`` names."""
     name = as_texts(value.get(key) if isinstance(value, dict) else value)
-    group = by_name.get(name, open_) if isinstance(name, str) else None
+    group = by_name.get(name, otherwise) if isinstance(name, str) else None
     if not isinstance(value, dict) or group is None:
         choices = _one_of(list(by_name), str(name))
-        raise _Mismatch(f"do: {choices}" if key == "do" else choices)
-    return parse(group, value, path, faults)
+        got = _shown(name) if isinstance(value, dict) and key in value else None
+        raise _Mismatch(f"do: {choices}" if key == "do" else choices, got)
+    return group
 
 
 def _within(value: Any, metadata: tuple[Any, ...]) -> Any:
@@ -224,5 +259,7 @@ def _one_of(choices: list[str], word: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, GivenObject):
+        return f"<{value}>"
     value = as_texts(value)
     return "null" if value is None else shown(repr(value).replace("'", '"'))

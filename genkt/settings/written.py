@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from genkt.types import UserError
 
 _MARK = "\ue000"
 """How a kept value starts on its way through hydra, which knows no other types than plain ones."""
+_OBJECT = "\ue001"
+"""The same for the number of an object, which only genkt knows."""
 
 _FLOAT = re.compile(
     r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
@@ -43,7 +47,7 @@ def keep(text: str, value: Any) -> Any:
     >>> keep("8", 8), keep("true", True), keep("1_000", 1000) == 1000
     (8, True, False)
     """
-    special = isinstance(value, str) and (value.startswith(_MARK) or "${" in value)
+    special = isinstance(value, str) and (value.startswith((_MARK, _OBJECT)) or "${" in value)
     if not special and text == _plainly(value):
         return value
     return _MARK + json.dumps([text, value]).replace("$", "\\u0024")  # never an interpolation
@@ -55,12 +59,35 @@ def _plainly(value: Any) -> str:
     return str(value)
 
 
-def kept(value: Any) -> Any:
+def keep_objects(value: Any, objects: list[Any]) -> Any:
+    """A value of Python's in plain ones: what is none goes to ``objects``, its place says which.
+
+    >>> others: list[Any] = []
+    >>> keep_objects({"a": (1, Path("b"))}, others), others
+    ({'a': [1, 'b']}, [])
+    """
+    if isinstance(value, Mapping):
+        return {str(key): keep_objects(item, objects) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [keep_objects(item, objects) for item in value]
+    if isinstance(value, (str, Path)):
+        return keep(str(value), str(value))
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (Integral, Real)):  # numpy's too
+        return int(value) if isinstance(value, Integral) else float(value)
+    objects.append(value)
+    return f"{_OBJECT}{len(objects) - 1}"
+
+
+def kept(value: Any, objects: Sequence[Any] = ()) -> Any:
     """Plain values that hydra hands back, with what was kept as ``Written`` again."""
     if isinstance(value, dict):
-        return {_key(kept(key)): kept(item) for key, item in value.items()}
+        return {_key(kept(key)): kept(item, objects) for key, item in value.items()}
     if isinstance(value, list):
-        return [kept(item) for item in value]
+        return [kept(item, objects) for item in value]
+    if isinstance(value, str) and value.startswith(_OBJECT):
+        return objects[int(value[len(_OBJECT) :])]
     if isinstance(value, str) and value.startswith(_MARK):
         text, read = json.loads(value[len(_MARK) :])
         return read if isinstance(read, str) else Written(text, read)
@@ -159,7 +186,7 @@ def _loader() -> Any:
 
 def _text(text: str) -> str:
     """A text of a YAML file, which may refer to other settings."""
-    return str(keep(text, text)) if text.startswith(_MARK) else text
+    return str(keep(text, text)) if text.startswith((_MARK, _OBJECT)) else text
 
 
 @functools.cache

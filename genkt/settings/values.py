@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+from pathlib import Path
 from typing import Any, get_origin
 
-from genkt.written import keep
+from genkt.settings.written import keep
 
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
 
@@ -19,6 +21,24 @@ def quote(text: str) -> str:
     """
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
     return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
+
+
+def as_text(value: Any) -> str:
+    """A value of Python's in hydra's grammar.
+
+    >>> as_text([1, None, "a b", {"c": True}])
+    '[1,null,"a b",{c:true}]'
+    """
+    if isinstance(value, (str, Path)):
+        text = str(value)
+        plain = text.replace("_", "").isalnum() and text.isascii() and not text[0].isdigit()
+        keyword = text.lower() in ("null", "true", "false", "nan", "inf")
+        return text if plain and not keyword else quote(text)
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(as_text, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{as_text(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, default=str)
 
 
 def parse_override(word: str) -> Any:
