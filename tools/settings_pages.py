@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from genkt.cli.main import COMMANDS  # noqa: E402
-from genkt.methods.base import MethodOptions  # noqa: E402
-from genkt.methods.build import METHODS  # noqa: E402
-from genkt.types import Range, ranges_of  # noqa: E402
+from genkt.settings.objects import GivenObject  # noqa: E402
+from genkt.settings.schema import OneOf  # noqa: E402
+from genkt.types import Range  # noqa: E402
 
 CONFIGS = ROOT / "configs"
 VERBATIM = ("recipe", "study", "experiment")
@@ -109,7 +109,7 @@ def settings(kind: Any, said: Written, prefix: str = "") -> Iterator[Setting]:
     for field in dataclasses.fields(kind):
         key, hint = prefix + field.name, hints[field.name]
         inner = [each for each in _options(hint) if dataclasses.is_dataclass(each)]
-        if key in said.groups or hint is MethodOptions or _is_named(inner):
+        if key in said.groups or _named(hint) or _is_named(inner):
             continue
         meaning = said.comments.get(key) or _of_yaml(told.get(field.name, ""))
         if len(inner) == 1:
@@ -150,12 +150,25 @@ def _options(hint: Any) -> tuple[Any, ...]:
     """The alternatives of a type."""
     if get_origin(hint) is Annotated:
         return _options(get_args(hint)[0])
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(option for option in options if option is not GivenObject)
+
+
+def _named(hint: Any) -> dict[str, Any]:
+    """Name -> dataclass, where a setting is one of several that its type names."""
+    marks = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    return {name: kind for m in marks if isinstance(m, OneOf) for name, kind in m.by_name.items()}
 
 
 def _is_named(kinds: Sequence[Any]) -> bool:
     """Whether a setting is a choice of groups, each with a name or a verb."""
     return bool(kinds) and all({"name", "do"} & set(kind.__annotations__) for kind in kinds)
+
+
+def _ranges(hint: Any) -> list[Range]:
+    """The bounds in a type, of its items and alternatives too."""
+    own = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range)]
+    return own + [bound for part in get_args(hint) for bound in _ranges(part)]
 
 
 def takes(hint: Any) -> str:
@@ -166,13 +179,13 @@ def takes(hint: Any) -> str:
     """
     origin = get_origin(hint)
     if origin is Annotated:
-        bounds = [bound for bound in ranges_of(hint) if isinstance(bound, Range)]
+        bounds = _ranges(hint)
         own = bounds[-1:] if hint.__metadata__ else []
         return _joined(get_args(hint)[0], " ".join(filter(None, map(_bounds, own))))
     if origin is Literal:
         return ", ".join(str(choice) for choice in get_args(hint))
     if origin in (Union, types.UnionType):
-        return " or ".join(takes(option) for option in get_args(hint))
+        return " or ".join(takes(option) for option in _options(hint))
     if origin is tuple and get_args(hint)[-1] is not Ellipsis:
         return f"list of {len(get_args(hint))}: {takes(get_args(hint)[0])}"
     if origin in (list, tuple):
@@ -270,8 +283,8 @@ def group_page(group: str, hint: Any) -> str:
 
 def _chosen(hint: Any, choice: str) -> Any:
     """The dataclass of a choice."""
-    if hint is MethodOptions:
-        return METHODS[choice].options
+    if named := _named(hint):
+        return named[choice]
     kinds = [each for each in _options(hint) if dataclasses.is_dataclass(each)]
     for kind in kinds:
         name = typing.get_type_hints(kind, include_extras=True).get("name")

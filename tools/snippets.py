@@ -40,15 +40,16 @@ from typing import Any, Literal, get_args, get_origin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from genkt.cli.setting_types import kinds_of  # noqa: E402
 from settings_pages import CONFIGS, config_of, written  # noqa: E402
 
-from genkt.cli.app import read_config  # noqa: E402
 from genkt.cli.compare import read_comparison  # noqa: E402
 from genkt.cli.main import COMMANDS  # noqa: E402
 from genkt.cli.positional import with_positionals  # noqa: E402
 from genkt.cli.synthesize import as_synthesis  # noqa: E402
-from genkt.settings.words import MODEL_GROUPS, sort_words, split_word  # noqa: E402
+from genkt.config.read_config import read_config  # noqa: E402
+from genkt.settings.assignments import Said  # noqa: E402
+from genkt.settings.kinds import kinds_of  # noqa: E402
+from genkt.settings.words import MODEL_GROUPS, sort_words  # noqa: E402
 from genkt.types import UserError  # noqa: E402
 
 PLACES = {"predict": ("run", "images"), "export": ("run",), "inspect": ("set",),
@@ -162,8 +163,8 @@ def option_fault(words: Sequence[str]) -> str | None:
     groups = {group for name in names for group in written(CONFIGS / f"{name}.yaml").groups}
     sorted_ = sort_words(_spelled(command, rest), command)
     if sorted_.faults:
-        return sorted_.faults[0]
-    for key, value in filter(None, map(split_word, sorted_.overrides)):
+        return str(sorted_.faults[0])
+    for key, value in [(each.key, each.text) for each in sorted_.settings]:
         if key in groups:
             choices = [*sorted_.choices(key), "auto"]
             if key not in MODEL_GROUPS and value not in choices:
@@ -184,10 +185,11 @@ def _has_settings(words: Sequence[str]) -> bool:
     return bool(words) and words[0] in COMMANDS and "--help" not in words
 
 
-def _spelled(command: str, words: list[str]) -> list[str]:
+def _spelled(command: str, words: list[str]) -> list[Said]:
     """The words as settings: those without a key get theirs."""
-    words = as_synthesis(words) if command == "synthesize" else words
-    return with_positionals(words, *PLACES[command]) if command in PLACES else words
+    if command == "synthesize":
+        return as_synthesis(words)
+    return [*with_positionals(words, *PLACES[command])] if command in PLACES else [*words]
 
 
 def shell_faults(block: Block, *, slow: bool) -> list[str]:
