@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: tiny tensors gain nothing
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime, wherever a test imports it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # from threads, and spinning ones starve the others
+
+if (  # a shell's background: the processes that tests start would not hear Ctrl-C either
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from tiny import run, transfer_words, write_images

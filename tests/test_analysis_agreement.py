@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from genkt.metrics.agreement import linear_cka, mean_kl, top1_agreement
-from genkt.types import UserError
 
 seeds = st.integers(0, 2**31)
 sizes = st.tuples(st.integers(2, 12), st.integers(1, 12), st.integers(1, 12))
@@ -82,14 +82,14 @@ def test_features_that_do_not_vary_have_no_cka() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        (np.ones((2, 3)), np.ones((3, 3)), "of the same samples, got 2 and 3 rows"),
-        (np.ones(3), np.ones((3, 3)), r"CKA, first: expected \[rows, columns\]"),
-        (np.ones((3, 3)), np.full((3, 1), np.nan), "CKA, second: expected finite numbers"),
-        (np.ones((0, 3)), np.ones((0, 3)), r"CKA, first: expected \[rows"),
+        (np.ones((2, 3)), np.ones((3, 3)), "CKA"),
+        (np.ones(3), np.ones((3, 3)), "CKA, first"),
+        (np.ones((3, 3)), np.full((3, 1), np.nan), "CKA, second"),
+        (np.ones((0, 3)), np.ones((0, 3)), "CKA, first"),
     ],
 )
 def test_cka_refuses(a: np.ndarray, b: np.ndarray, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         linear_cka(a, b)
 
 
@@ -113,5 +113,5 @@ def test_kl_is_a_slow_sum_with_the_teacher_first(n: int, num_classes: int, seed:
 def test_top1_agreement() -> None:
     assert top1_agreement(np.array([0, 1, 2, 9]), np.array([0, 2, 2, 9])) == 0.75
     for other in (np.array([1]), np.empty(0, np.int64)):
-        with pytest.raises(UserError, match="agreement: expected two"):
+        with refused(key="agreement"):
             top1_agreement(np.empty(0, np.int64), other)

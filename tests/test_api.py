@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from refusals import refused
 from test_cli import save_teacher
 from tiny import CLASSES, picture, transfer_words, write_images
 from torch import nn
@@ -101,7 +102,7 @@ def test_another_model_is_not_taken_for_the_same_run(tmp_path: Path) -> None:
     data = splits(tmp_path)
     words = ("data.labels_per_class=2", "method=stl")
     genkt.transfer(*words, data=data, student=tiny_model(seed=1), **settings(tmp_path))
-    with pytest.raises(UserError, match="started with other student"):
+    with refused("a"):
         genkt.transfer(*words, data=data, student=tiny_model(seed=2), **settings(tmp_path))
 
 
@@ -179,7 +180,7 @@ def test_the_public_names_are_there() -> None:
     for name in genkt.__all__:
         assert getattr(genkt, name) is not None
     assert set(genkt.__all__) <= set(dir(genkt))
-    with pytest.raises(AttributeError, match="nope"):
+    with refused("nope", kind=AttributeError):
         _ = genkt.nope
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from genkt.cli.app import swept_words
 from genkt.cli.positional import with_positionals
@@ -104,7 +105,7 @@ def test_sweeps_over_models_are_spelled_out() -> None:
 
     assert spelled_out("a,b") == ["student=timm", 'student.model="a","b"']
     assert spelled_out("embedded,timm") == ["student=embedded,timm"]
-    with pytest.raises(ValueError, match="not both"):
+    with refused("embedded", "resnet18", kind=ValueError):
         spelled_out("embedded,resnet18")
 
 

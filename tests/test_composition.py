@@ -14,6 +14,7 @@ import pytest
 from composition_cases import CLASSES, drawn, plain, retrieved, stopping
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from tiny import tree, write_images
 
 import genkt
@@ -130,38 +131,38 @@ def test_labelled_images_beside_a_set() -> None:
     mixed = plain("a", 4).with_labelled(few_images, 0.25)
     assert mixed.parts == (Part("set", 0.75), Part("labelled", 0.25))
     assert (mixed.images.labels == -1).all()  # a draw brings the labels
-    with pytest.raises(UserError, match="above 0 and below 1, got 1"):
+    with refused(key="with_labelled", got=1):
         mixed.with_labelled(few_images, 1)
 
 
 @pytest.mark.parametrize(
-    ("action", "message"),
+    ("action", "named"),
     [
-        (lambda: TransferSet.mix({}), "expected at least one set"),
-        (lambda: TransferSet.mix({"a": (plain("a", 2), 0)}), "a share above 0 for a, got 0"),
-        (lambda: TransferSet.mix({"a": (plain("a", 2), float("nan"))}), "got nan"),
-        (lambda: TransferSet.mix({"a": (plain("a", 2).select([]), 1)}), "a has no images"),
+        (lambda: TransferSet.mix({}), "mix"),
+        (lambda: TransferSet.mix({"a": (plain("a", 2), 0)}), 0),
+        (lambda: TransferSet.mix({"a": (plain("a", 2), float("nan"))}), "nan"),
+        (lambda: TransferSet.mix({"a": (plain("a", 2).select([]), 1)}), "mix: a"),
         (
             lambda: TransferSet.mix({"a": plain("a", 2)}),  # type: ignore[dict-item]
-            r"expected \(set, share\) for a, got TransferSet\(2 real images\)",
+            "TransferSet(2 real images)",
         ),
-        (lambda: plain("a", 2).cap(-1), "at least 0, got -1"),
+        (lambda: plain("a", 2).cap(-1), -1),
         (
             lambda: TransferSet.mix({"a": (plain("a", 2), 1)}).concat(plain("b", 2)),
-            "a mix has shares",
+            "shares",
         ),
-        (lambda: plain("a", 2).split(1.5), "from 0 to 1, got 1.5"),
-        (lambda: plain("a", 2).directory, r"no folder of its own; save\(...\) it first"),
-        (lambda: plain("a", 2).tokens(0), "no folder of its own"),
-        (lambda: TransferSet.open([]), "at least one place"),
+        (lambda: plain("a", 2).split(1.5), 1.5),
+        (lambda: plain("a", 2).directory, "save(...)"),
+        (lambda: plain("a", 2).tokens(0), "save(...)"),
+        (lambda: TransferSet.open([]), "place"),
         (
             lambda: plain("a", 2).concat(TransferSet.of(ImageSet(["x#1"], [0], ["elk"], [0], _no))),
-            "the same classes",
+            "classes",
         ),
     ],
 )
-def test_what_cannot_be_composed_is_told(action: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+def test_what_cannot_be_composed_is_told(action: Any, named: object) -> None:
+    with refused(named) as caught:
         action()
     assert "\n" not in str(caught.value)
 
@@ -233,7 +234,7 @@ def test_an_interrupted_save_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         save(found, tmp_path / "set")
     assert len(list((tmp_path / "set" / "shards").iterdir())) == 2
-    with pytest.raises(UserError, match="not finished; repeat its command"):
+    with refused("set"):
         genkt.TransferSet.open(tmp_path / "set")
     flag.unlink()
     before = (tmp_path / "set" / "shards" / "00001.json").stat().st_mtime_ns
@@ -278,17 +279,17 @@ def test_a_set_is_not_written_over_anything_else(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             other.save(tmp_path / "set")
-    with pytest.raises(UserError, match="another run"):
+    with refused("set"):
         plain("a", 4).save(tmp_path / "set", shard_size=2)
     assert tree(tmp_path / "set") == kept
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("x")
-    with pytest.raises(UserError, match="not empty and holds no transfer set"):
+    with refused("mine"):
         found.save(tmp_path / "mine")
     assert tree(tmp_path / "mine") == {"a.txt": b"x"}
-    with pytest.raises(UserError, match="expected a folder, it is a file"):
+    with refused("a.txt"):
         found.save(tmp_path / "mine" / "a.txt")
-    with pytest.raises(UserError, match="needs an image"):
+    with refused("none"):
         found.select([]).save(tmp_path / "none")
 
 
@@ -297,7 +298,7 @@ def test_an_image_that_is_gone_stops_a_save_that_can_go_on(tmp_path: Path) -> No
     victim = first.directory / first.record(4).file
     data = victim.read_bytes()
     victim.unlink()
-    with pytest.raises(UserError, match=r"000001.png: No such file") as caught:
+    with refused("000001.png") as caught:
         save(first, tmp_path / "two")
     assert "\n" not in str(caught.value) and not (tmp_path / "two" / "transfer_set.json").exists()
     victim.write_bytes(data)
@@ -310,13 +311,13 @@ def test_records_of_a_set_that_changed_after_it_was_opened(tmp_path: Path) -> No
     path = tmp_path / "set" / "manifest" / "00000.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0][:-20] + "\n", *lines[1:]]))
-    with pytest.raises(UserError, match="damaged since its set was opened"):
+    with refused("00000.jsonl"):
         found.record(0)
     path.write_text("".join([lines[3], *lines[1:]]))
-    with pytest.raises(UserError, match="its record is another's"):
+    with refused("images/00000/000000.webp", "images/00000/000003.webp"):
         list(found.records())
     path.unlink()
-    with pytest.raises(UserError, match=r"00000.jsonl: No such file"):
+    with refused("00000.jsonl"):
         found.record(1)
 
 
@@ -334,7 +335,7 @@ def test_any_place_of_images_is_opened(tmp_path: Path) -> None:
     both = TransferSet.open([str(tmp_path / "photos"), str(saved.directory)])
     assert both.counts() == {"real": 5, "retrieved": 3}
     assert TransferSet.open(str(tmp_path / "set" / "images" / "*.tar")).counts() == {"real": 3}
-    with pytest.raises(UserError, match="photoz"):
+    with refused("photoz"):
         TransferSet.open(str(tmp_path / "photoz"))
 
 

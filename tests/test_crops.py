@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from refusals import refused
 from tiny import picture
 
 from genkt.data.crops import OPERATIONS, CropSpec, crop_id, make_crop
-from genkt.types import UserError
 
 SPEC = CropSpec(10, 0, 16, (0.08, 1.0), (0.75, 1.333), 2, 9)
 PLAIN = replace(SPEC, num_ops=0)
@@ -84,12 +84,12 @@ def test_every_distortion_is_drawn_and_does_something() -> None:
 
 def test_faults() -> None:
     for changes, message in (
-        ({"scale": (0.5, 0.2)}, "scale: expected 0 < low <= high"),
-        ({"scale": (0.5, 1.2)}, "scale: expected shares up to 1"),
+        ({"scale": (0.5, 0.2)}, "scale"),
+        ({"scale": (0.5, 1.2)}, "scale"),
         ({"ratio": (0.0, 1.0)}, "ratio"),
     ):
-        with pytest.raises(UserError, match=message):
+        with refused(message):
             replace(SPEC, **changes)
-    with pytest.raises(UserError, match="crop 10 of a: this gallery has 10 a picture"):
+    with refused("crop 10", "a"):
         make_crop(picture(0, 0), SPEC, "a", 10)
     assert crop_id("x/a.png#00", 3) == "x/a.png#00@3"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import HOSTILE
+from refusals import refused
 from tiny import Ran, run, transfer_words
 
+from genkt.files import seals_of, write_signed
 from genkt.io import read_json
-from genkt.runs.run_folder import OUTPUTS
+from genkt.runs.run_folder import OUTPUTS, RunFolder
 from genkt.runs.student_files import read_result
 from genkt.types import DamagedError
 
@@ -161,7 +163,7 @@ def test_files_of_another_student_are_not_taken(
     draws = home / "run" / "draws"
     for name in ("probabilities.npy", "result.json", "student.safetensors"):
         shutil.copyfile(draws / "0" / "logit_kd" / name, draws / "1" / "logit_kd" / name)
-    with pytest.raises(DamagedError, match="of draw 0"):
+    with refused("draw 0", kind=DamagedError):
         read_result(draws / "1" / "logit_kd")
     ran = run(*words(home))
     assert ran.code == 0 and "draw 1, logit_kd: trained again" in caplog.text
@@ -205,6 +207,32 @@ def test_a_run_has_ended_when_all_is_there(home: Path, monkeypatch: pytest.Monke
             assert run(*words(home)).code == 130
         assert not (out / "report.json").exists()
     assert run(*words(home)).code == 0 and figures(out) == expected
+
+
+def test_files_lost_between_the_report_and_its_digest_are_made_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(home)
+    out = home / "run"
+    expected, config = figures(out), (out / "student" / "config.json").read_bytes()
+    (out / "report.json").unlink()
+    calls = []
+
+    def seal(folder: RunFolder, names: Sequence[str]) -> None:
+        calls.append(names)
+        if "report.json" in names:
+            raise KeyboardInterrupt
+        write_signed(folder.path / "digests.json", seals_of(folder.path, names))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "seal", seal)
+        assert run(*words(home)).code == 130
+    assert len(calls) == 2 and (out / "report.json").is_file()
+    (out / "student" / "config.json").unlink()
+    flipped(out / "report.html")
+    assert run(*words(home)).code == 0
+    assert figures(out) == expected and (out / "student" / "config.json").read_bytes() == config
+    assert {"report.json", "student/config.json"} <= set(read_json(out / "digests.json"))
 
 
 def test_what_only_training_needs_goes_though_it_was_killed_before(home: Path) -> None:

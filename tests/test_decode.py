@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from picture_cases import BLACK, BLUE, LIME, RED, WHITE, gif_of
 from PIL import Image
+from refusals import refused
 
 from genkt.data.pictures.decode import decode
 from genkt.data.pictures.formats import UnreadableImage
@@ -154,14 +155,14 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(UnreadableImage, match=reason) as caught:
             decode(data)
         assert "\n" not in str(caught.value) and "0x" not in str(caught.value)
-    with pytest.raises(UnreadableImage, match=r"gone\.png: No such file"):
+    with refused("gone.png", kind=UnreadableImage):
         decode(tmp_path / "gone.png")
 
 
 def test_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.new("1", (100, 100)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadableImage, match="DecompressionBombError"):
+    with refused("DecompressionBombError", kind=UnreadableImage):
         decode(data)
 
 

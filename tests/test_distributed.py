@@ -27,7 +27,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["--nproc-per-node", "2", str(WORKER), str(home)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     environment["PYTHONPATH"] = str(WORKER.parent.parent)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return home
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageFile, features
+from refusals import refused
 
 from genkt.data.images import Skipped, left_out_text
 from genkt.data.pictures import formats
@@ -131,7 +132,7 @@ def test_a_folder_of_heic_says_what_reads_it(tmp_path: Path) -> None:
     assert "10 of 11 image files cannot be used" in str(caught.value)
     assert f"{tmp_path / '0.HEIC'} and 8 more (HEIC needs a package" in str(caught.value)
     (tmp_path / "z.png").unlink()
-    with pytest.raises(UserError, match=r"no readable image .*and 8 more \(HEIC needs"):
+    with refused(8, "HEIC"):
         read_files([tmp_path])
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from genkt.data.builtin import glyphs
 from genkt.data.builtin.glyphs import CLASSES, GlyphBank, GlyphStyle
-from genkt.types import UserError
 
 STILL = GlyphStyle(
     elastic=0, rotate_degrees=0, shear=0, aspect=0, fill=(1, 1), translate=0, restroked=0,
@@ -49,7 +49,7 @@ def test_held_out_fonts_are_never_trained_on_and_exist() -> None:
 
 
 def test_unknown_font_names_the_closest() -> None:
-    with pytest.raises(UserError, match=r"'DejaVuSanz'.*Did you mean DejaVuSans"):
+    with refused("DejaVuSanz", "DejaVuSans"):
         glyphs.draw_bank(("DejaVuSanz",))
 
 
@@ -152,5 +152,5 @@ def test_share_on_photos(bank: GlyphBank) -> None:
     )
     corners = pictures[:, :, :1, :1].mean((1, 2, 3))  # a full-frame glyph may touch a corner
     assert (corners[:4] > 0.3).sum() >= 3 and (corners[4:] < 0.3).sum() >= 4
-    with pytest.raises(UserError, match="expected crops in photos"):
+    with refused(key="on_photos=0.5"):
         glyphs.sample_glyphs(bank, 2, generator=seeded(), on_photos=0.5)

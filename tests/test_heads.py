@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from refusals import refused
 from test_backbone import SMALL, noise, transform
 from torch import Tensor, nn
 from training_cases import HALF
@@ -144,7 +145,7 @@ def test_they_have_maps_where_timm_gives_one(family: str, shape: tuple[int, int,
 def test_maps_of_several_branches_are_no_map(family: str) -> None:
     backbone, _ = built(family)
     assert backbone.map_width is None
-    with pytest.raises(UserError, match="got list; choose another model"):
+    with refused(got="list"):
         _ = backbone.map_shape
 
 
@@ -195,7 +196,7 @@ def test_they_answer_by_a_fitted_head(family: str) -> None:
     assert torch.equal(backbone.classify(out.features), out.logits)
     assert [id(p) for p in backbone.classifier_parameters()] == [id(p) for p in head.parameters()]
     assert backbone.fingerprint() != before
-    with pytest.raises(UserError, match=f"a head of {backbone.width} features, got one of 7"):
+    with refused(backbone.width, 7):
         backbone.answer_by(nn.Linear(7, 3))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import HOSTILE
+from refusals import refused
 from tiny import picture, run, tree
 
 from genkt.inference.load_classifier import load_classifier, load_student
@@ -130,7 +131,7 @@ def test_models_by_folder(finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(finished)
     assert load_classifier("run").classes == HOSTILE
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"with run\.json"):
+    with refused("run.json"):
         load_student(tmp_path / "empty")
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import save_file
 from torch import Tensor
 from training_cases import assert_same
 
 from genkt.models.load import ModelSpec, load_model, name_fault
-from genkt.types import UserError
 
 ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [4, 4, 8, 8]}
 SHAPE = {"input_size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
@@ -104,39 +104,38 @@ def test_an_exported_folder_is_loaded_with_and_without_its_head(tmp_path: Path) 
     assert torch.equal(replaced.state_dict()["model.conv1.weight"], kept.model.conv1.weight)  # type: ignore[union-attr, arg-type]
 
 
-def refused(given: ModelSpec, match: str, **kwargs: Any) -> None:
-    with pytest.raises(UserError, match=match) as caught:
+def not_loaded(given: ModelSpec, *named: object, **kwargs: Any) -> None:
+    """In one line that names these."""
+    with refused(*named) as caught:
         load_model(given, **kwargs)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    refused(spec(tmp_path / "none.pth"), "no such file")
+    not_loaded(spec(tmp_path / "none.pth"), "none.pth")
     save_file(trained(), tmp_path / "x.safetensors")
     wrong = spec(tmp_path / "x.safetensors", args={**ARGS, "layers": [2, 1, 1, 1]})
-    refused(wrong, r"not of resnet18: \d+ of \d+ tensors missing, 0 unknown")
+    not_loaded(wrong, "x.safetensors", "0 unknown")
     wider = spec(tmp_path / "x.safetensors", args={**ARGS, "channels": [4, 4, 8, 16]})
-    refused(wider, r"\d+ of another shape \(first: ")
+    not_loaded(wider, "x.safetensors", "0 unknown")
     torch.save([1, 2, 3], tmp_path / "list.pth")
-    refused(spec(tmp_path / "list.pth"), "list.pth")
+    not_loaded(spec(tmp_path / "list.pth"), "list.pth")
     torch.save({"epoch": 3}, tmp_path / "none.pth")
-    refused(spec(tmp_path / "none.pth"), "expected named tensors.*a int at epoch")
+    not_loaded(spec(tmp_path / "none.pth"), "none.pth", "epoch")
     torch.save({}, tmp_path / "empty.pth")
-    refused(spec(tmp_path / "empty.pth"), "expected named tensors")
+    not_loaded(spec(tmp_path / "empty.pth"), "empty.pth")
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
-@pytest.mark.parametrize(
-    ("keep", "expected"), [(0, "an empty file"), (50, "cut off at 50 bytes"), (-100, "cut off at")]
-)
-def test_damaged_files_are_refused(tmp_path: Path, name: str, keep: int, expected: str) -> None:
+@pytest.mark.parametrize(("keep", "named"), [(0, "0 bytes"), (50, "50 bytes"), (-100, "bytes")])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, keep: int, named: str) -> None:
     path = tmp_path / name
     if path.suffix == ".pth":
         torch.save(trained(), path)
     else:
         save_file(trained(), path)
     path.write_bytes(path.read_bytes()[:keep])
-    refused(spec(path), expected)
+    not_loaded(spec(path), name, named)
 
 
 class Malicious:
@@ -150,13 +149,13 @@ class Malicious:
 def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     torch.save({"state_dict": trained(), "extra": Malicious(mark)}, tmp_path / "x.pth")
-    refused(spec(tmp_path / "x.pth"), "refused, as it names posix.mkdir")
+    not_loaded(spec(tmp_path / "x.pth"), "x.pth", "posix.mkdir")
     model = load_model(spec(), num_classes=3)
     folder = tmp_path / "folder"
     model.export(folder)
     (folder / "model.safetensors").unlink()
     torch.save({"x": Malicious(mark)}, folder / "pytorch_model.bin")
-    refused(ModelSpec(f"local-dir:{folder}"), "damaged|cannot be built")
+    not_loaded(ModelSpec(f"local-dir:{folder}"), folder)
     assert not mark.exists()
 
 
@@ -165,29 +164,29 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     weights = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[:100])
-    refused(ModelSpec(f"local-dir:{tmp_path}"), "damaged|cannot be built")
+    not_loaded(ModelSpec(f"local-dir:{tmp_path}"), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(weights)
     (tmp_path / "config.json").write_text(json.dumps(config | {"architecture": "resnt18"}))
-    refused(ModelSpec(f"local-dir:{tmp_path}"), "cannot be built")
+    not_loaded(ModelSpec(f"local-dir:{tmp_path}"), tmp_path)
     del config["architecture"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    refused(ModelSpec(f"local-dir:{tmp_path}"), "cannot be built")
+    not_loaded(ModelSpec(f"local-dir:{tmp_path}"), tmp_path)
     (tmp_path / "config.json").write_text("{")
-    refused(ModelSpec(f"local-dir:{tmp_path}"), "cannot be built")
+    not_loaded(ModelSpec(f"local-dir:{tmp_path}"), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "named"),
     [
-        ("resnet81", "not a timm model. Did you mean .*resnet18"),
-        ("resnet18.no_such_tag", 'has no weights "no_such_tag".*a1_in1k'),
-        ("genkt:none", "not shipped with genkt"),
-        ("local-dir:/no/such/folder", "expected a folder with config.json"),
-        ("some/path", "needs a prefix: local-dir:some/path or hf-hub:some/path"),
+        ("resnet81", ("resnet81", "resnet18")),
+        ("resnet18.no_such_tag", ("no_such_tag", "a1_in1k")),
+        ("genkt:none", ("genkt:none",)),
+        ("local-dir:/no/such/folder", ("config.json",)),
+        ("some/path", ("local-dir:some/path", "hf-hub:some/path")),
     ],
 )
-def test_wrong_names_get_one_line(name: str, message: str) -> None:
-    refused(ModelSpec(name), message)
+def test_wrong_names_get_one_line(name: str, named: tuple[str, ...]) -> None:
+    not_loaded(ModelSpec(name), *named)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "hf-hub:owner/name"])
@@ -196,17 +195,17 @@ def test_right_names_have_no_fault(name: str) -> None:
 
 
 def test_arguments_that_do_not_fit_get_one_line() -> None:
-    refused(spec(args={"no_such_argument": 1}), "timm does not take these args.*no_such_argument")
-    refused(spec(args={"in_chans": 1}), "resnet18.*(image failed|3 input channels)")
+    not_loaded(spec(args={"no_such_argument": 1}), "no_such_argument")
+    not_loaded(spec(args={"in_chans": 1}), "resnet18")
 
 
 def test_names_without_weights_say_so() -> None:
-    refused(ModelSpec("resnet18d.none"), 'has no weights "none"')
+    not_loaded(ModelSpec("resnet18d.none"), "resnet18d", "none")
     from timm.models import list_models  # type: ignore[attr-defined]
 
     bare = "vit_base_patch32_plus_256"
     assert not list_models(f"{bare}*", pretrained=True)
-    refused(ModelSpec(bare, args={"depth": 1}), "pretrained=false")
+    not_loaded(ModelSpec(bare, args={"depth": 1}), "pretrained=false")
 
 
 @pytest.mark.parametrize("name", ["resnet18.a1_in1k", "hf-hub:no-such-owner/no-such-model"])
@@ -220,7 +219,7 @@ def test_without_network_the_way_out_is_named(name: str, tmp_path: Path) -> None
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     environment["TORCH_HOME"] = str(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600
     )
     line = done.stdout.strip()
     assert name in line and "could not be fetched" in line and "Offline?" in line, done

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from source_cases import picture_folder, png, shard, write_tar
 
 from genkt.data.images import decode
@@ -55,7 +56,7 @@ def test_a_saved_transfer_set_keeps_its_labels(tmp_path: Path) -> None:
         writer.add(png(1), 0, label=1)
         writer.add(png(2), 1)
         writer.finish({})
-    with pytest.raises(UserError, match="expected a transfer set"):
+    with refused("transfer_set.json"):
         open_images(tmp_path)
     write_header(tmp_path, {"source": "synthesized", "num_shards": 1, "files": files.__dict__,
                             "classes": ["cat", "dog"]})  # fmt: skip
@@ -69,12 +70,12 @@ def test_torchvision_parts(tmp_path: Path) -> None:
     assert open_images("torchvision:fake:/anywhere").ids == train.ids
     assert open_images("torchvision:fake::test").ids[0].startswith("fake/test/0#")
     for location, message in {
-        "torchvision:fakes": "'fakes' is not a torchvision data set .* Did you mean fake",
-        "torchvision:fake::tests": r"fake: has no part 'tests'\. Did you mean test\? It has: train",
-        "torchvision:cifar10": "cifar10: expected root",
-        f"torchvision:cifar10:{tmp_path}:test": "cifar10: not found in",
+        "torchvision:fakes": "fakes",
+        "torchvision:fake::tests": "tests",
+        "torchvision:cifar10": "cifar10",
+        f"torchvision:cifar10:{tmp_path}:test": "cifar10",
     }.items():
-        with pytest.raises(UserError, match=message):
+        with refused(message):
             open_images(location)
 
 
@@ -85,7 +86,7 @@ def test_hugging_face_by_its_prefix(tmp_path: Path) -> None:
     one = datasets.Dataset.from_dict({"image": [{"bytes": png(1), "path": None}]}, features)
     datasets.DatasetDict({"a": one, "b": one}).save_to_disk(tmp_path / "toys")
     assert names(f"hf:{tmp_path / 'toys'}:b") == ["toys/b/0"]
-    with pytest.raises(UserError, match="one of a, b"):
+    with refused("toys"):
         open_images(f"hf:{tmp_path / 'toys'}")
 
 
@@ -163,7 +164,7 @@ def test_the_same_place_twice(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="given twice, its images would count twice"):
             open_images(twice)
     inner = picture_folder(photos / "inner", [2])
-    with pytest.raises(UserError, match="its images would count twice"):
+    with refused("inner", "photos"):
         open_images([photos, inner])
 
 

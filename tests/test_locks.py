@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 from teacher.pretrain_teacher import pretrain
 
 from genkt.locks import LOCKS, at_work, claiming, refuse_at_work, who_is_at_work
@@ -50,7 +51,7 @@ def test_of_two_commands_with_other_settings_one_gets_the_folder(tmp_path: Path)
     """Both have looked at the empty folder before either claims it."""
     first, second = folder(tmp_path / "run"), folder(tmp_path / "run", seed=1)
     first.claim("first")
-    with pytest.raises(UserError, match="seed: was 0, now 1"):
+    with refused(0, 1):
         second.claim("second")
     with first.at_work():
         pass
@@ -78,7 +79,7 @@ def test_a_run_at_work_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "run"
     other = Other(path)
     (path / "state").touch()
-    with pytest.raises(UserError, match=rf"process {other.process.pid} \(since 2.*at work there"):
+    with refused(f"process {other.process.pid}"):
         folder(path, overwrite=True, seed=1).claim("second")
     same = folder(path, overwrite=True)  # the same settings share it
     same.claim("first")
@@ -101,24 +102,24 @@ def test_a_folder_that_was_replaced_before_the_work_began_is_left_alone(tmp_path
     first = folder(tmp_path / "run")
     first.claim("first")
     folder(tmp_path / "run", overwrite=True, seed=1).claim("second")
-    with pytest.raises(UserError, match="another command has begun"), first.at_work():
+    with refused("run"), first.at_work():
         raise AssertionError
 
 
 def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     with at_work(tmp_path / "out", lambda: None, alone=True):
         waiting = folder(tmp_path / "out")
-        with pytest.raises(UserError, match=f"process {os.getpid()} .*at work there"):
+        with refused(f"process {os.getpid()}"):
             waiting.claim("x")
         with (
-            pytest.raises(UserError, match="at work there"),
+            refused("out"),
             at_work(tmp_path / "out", lambda: None, alone=True),
         ):
             raise AssertionError
     refuse_at_work(tmp_path / "out")
     waiting.claim("x")
     settings = dataclasses.make_dataclass("Settings", [])()
-    with pytest.raises(UserError, match="holds another run"):
+    with refused("out"):
         pretrain(settings, tmp_path / "out")
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from scipy.optimize import minimize
 from torch import Tensor
 
 from genkt.metrics.logme import LogME, logme, logme_released, rank_by_logme
-from genkt.types import UserError
 
 SIZES = [(40, 6), (6, 40), (12, 12), (1, 5), (30, 1)]
 
@@ -263,20 +263,20 @@ def test_ranking() -> None:
 def test_errors() -> None:
     features, labels = case(6, 4)
     for wrong, targets, message in (
-        (features[:0], labels[:0], "LogME, features: needs at least 1 rows"),
-        (features[:, :0], labels, "LogME, features: needs at least 1 columns"),
-        (features, labels[:5], "LogME, labels: expected 6 whole numbers"),
-        (features, labels.double(), "LogME, labels: expected 6 whole numbers"),
-        (features, labels - 1, r"expected 0\.\.2, got \[-1\]; leave out the rows without label"),
-        (features, labels + 1, r"LogME, labels: expected 0\.\.2, got \[3\]"),
-        (features / 0, labels, "LogME, features: expected finite numbers"),
+        (features[:0], labels[:0], "LogME, features"),
+        (features[:, :0], labels, "LogME, features"),
+        (features, labels[:5], "LogME, labels"),
+        (features, labels.double(), "LogME, labels"),
+        (features, labels - 1, "LogME, labels"),
+        (features, labels + 1, "LogME, labels"),
+        (features / 0, labels, "LogME, features"),
     ):
         for solver in (logme, logme_released):
-            with pytest.raises(UserError, match=message):
+            with refused(message):
                 solver(wrong, targets, 3)
-    with pytest.raises(UserError, match="vit: LogME, features: expected finite numbers"):
+    with refused("LogME"):
         rank_by_logme({"resnet": features, "vit": features / 0}, labels, 3)
-    with pytest.raises(UserError, match="features of one or more models, got none"):
+    with refused(key="LogME"):
         rank_by_logme({}, labels, 3)
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from torch import Tensor
 
 from genkt.losses.features import feature_regression, reverse_feature_regression
-from genkt.types import UserError
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -82,13 +82,13 @@ def test_nan_is_never_hidden() -> None:
 
 def test_errors() -> None:
     phi, psi, weight, bias = draw(3, 2), draw(3, 4), draw(4, 2), draw(4)
-    with pytest.raises(UserError, match="teacher features: expected 3 rows"):
+    with refused(key="teacher features", got=2):
         feature_regression(phi, psi[:2], weight=weight, bias=bias)
-    with pytest.raises(UserError, match=r"weight: expected shape \[4, 2\], got \[2, 4\]"):
+    with refused(key="weight", got=[2, 4]):
         feature_regression(phi, psi, weight=weight.T, bias=bias)
-    with pytest.raises(UserError, match=r"bias: expected shape \[2\], got \[4\]"):
+    with refused(key="bias", got=[4]):
         reverse_feature_regression(phi, psi, weight=weight.T, bias=bias)
-    with pytest.raises(UserError, match="student features: needs at least 1 rows"):
+    with refused(key="student features", got=0):
         feature_regression(phi[:0], psi[:0], weight=weight, bias=bias)
-    with pytest.raises(UserError, match="student features: expected a matrix"):
+    with refused(key="student features", got="shape [2]"):
         reverse_feature_regression(phi[0], psi, weight=weight.T, bias=bias)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from test_losses_logits import random_logits, slow_softmax
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from genkt.losses.partition import (
     partitioned_top_k_distillation,
     winners,
 )
-from genkt.types import UserError
 
 LABELS = [0, 1, -1, 0, 1, 1, -1, 0, 0]
 
@@ -199,23 +199,23 @@ def test_nan_is_never_hidden(place: str) -> None:
 
 def test_errors() -> None:
     logits, winner = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(UserError, match="logits: needs at least 2 columns, got 1"):
+    with refused(key="logits", got=1):
         largest_probability(torch.zeros(2, 1))
-    with pytest.raises(UserError, match=r"labels: expected \[B\] int64, got \[2\] float32"):
+    with refused(key="labels", got="[2] float32"):
         label_probability(logits, torch.zeros(2))
-    with pytest.raises(UserError, match="labels: expected 2 rows"):
+    with refused(key="labels", got=1):
         label_probability(logits, winner[:1])
-    with pytest.raises(UserError, match="scores: expected those of at least one model, got none"):
+    with refused(key="scores"):
         winners([])
-    with pytest.raises(UserError, match="scores of model 1: expected 2 rows"):
+    with refused(key="scores of model 1", got=3):
         winners([torch.zeros(2), torch.zeros(3)])
-    with pytest.raises(UserError, match="logits: expected those of at least one model, got none"):
+    with refused(key="logits"):
         merged_rows([], winner)
-    with pytest.raises(UserError, match=r"logits of model 1: expected shape \[2, 3\], got \[2, 4"):
+    with refused(key="logits of model 1", got=[2, 4]):
         merged_rows([logits, torch.zeros(2, 4)], winner)
-    with pytest.raises(UserError, match="winners: expected 2 rows"):
+    with refused(key="winners", got=1):
         merged_rows([logits], winner[:1])
-    with pytest.raises(UserError, match="temperature: expected a number > 0, got 0"):
+    with refused(key="temperature", got=0.0):
         partitioned_distillation(logits, [logits], winner, temperature=0.0)
-    with pytest.raises(UserError, match=r"top_k: expected 2\.\.3 classes, got 4"):
+    with refused(key="top_k", got=4):
         partitioned_top_k_distillation(logits, [logits], winner, temperature=1.0, top_k=4)

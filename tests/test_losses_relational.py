@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from torch import Tensor
 
 from genkt.losses import relational
 from genkt.losses.relational import rkd_angle, rkd_distance, unit_vectors
-from genkt.types import UserError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 BOTH = pytest.mark.parametrize("loss", [rkd_distance, rkd_angle])
@@ -249,10 +249,10 @@ def test_unit_vectors() -> None:
 @BOTH
 def test_errors(loss: Loss) -> None:
     for student, teacher, message in (
-        (draw(2, 3), draw(2, 3), "student features: needs at least 3 rows, got 2"),
-        (draw(4, 3), draw(5, 3), "teacher features: expected 4 rows"),
-        (draw(4, 3), draw(4), "teacher features: expected a matrix"),
-        (torch.ones(4, 3, dtype=torch.int64), draw(4, 3), "student features: expected a tensor of"),
+        (draw(2, 3), draw(2, 3), "student features"),
+        (draw(4, 3), draw(5, 3), "teacher features"),
+        (draw(4, 3), draw(4), "teacher features"),
+        (torch.ones(4, 3, dtype=torch.int64), draw(4, 3), "student features"),
     ):
-        with pytest.raises(UserError, match=message):
+        with refused(message):
             loss(student, teacher)

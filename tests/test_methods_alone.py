@@ -280,7 +280,10 @@ def test_losses_take_float_types_that_differ(name: str, seed: int, other: torch.
     assert torch.allclose(exact, expected.double(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["kl_distillation", "soft_target", "top_k", "similarity"])
+ONE_OR_SEVERAL = ("kl_distillation", "soft_target", "top_k", "similarity", "info_nce")
+
+
+@pytest.mark.parametrize("name", ONE_OR_SEVERAL)
 def test_one_teacher_is_a_list_of_one(name: str) -> None:
     student, teacher = draw(B, 4, seed=1), draw(B, 4, seed=2)
     assert torch.equal(LOSSES[name](student, teacher), LOSSES[name](student, [teacher]))
@@ -337,3 +340,35 @@ def test_rows_to_prepare_on_and_inner_updates_take_plain_tensors_too() -> None:
     aft = AFT(student_width=D_S, teacher_width=5, bilevel=True)
     loss = aft.inner_loss(mine, theirs, labels)
     assert torch.equal(loss, aft.inner_loss(ModelOutput(mine), [ModelOutput(theirs)], labels))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        similarity_distillation,
+        lambda student, given: info_nce(student, given, temperature=0.1),
+        lambda student, given: patch_cosine_distance(
+            student[..., None, None],
+            given[..., None, None] if isinstance(given, Tensor) else
+            [each[..., None, None] for each in given],
+        ),
+    ],
+)  # fmt: skip
+def test_terms_of_several_teachers_are_averaged(loss: Any) -> None:
+    student, several = draw(B, 4, seed=1), [draw(B, 4, seed=2), draw(B, 4, seed=3)]
+    each = [loss(student, teacher) for teacher in several]
+    assert torch.allclose(loss(student, several), torch.stack(each).mean())
+
+
+def test_other_widths_than_declared_are_named() -> None:
+    aft = AFT(student_width=D_S, teacher_width=[5, 4])
+    student, first, second = (draw(B, D_S), draw(B, C)), draw(B, 5), draw(B, 4)
+    aft(student, [first, second], LABELS.tolist())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="features of teacher 1: expected 4, got 5"):
+        aft(student, [first, first], LABELS)
+    with pytest.raises(UserError, match="features of student: expected 6, got 5"):
+        aft((first, student[1]), [first, second], LABELS)
+    with pytest.raises(UserError, match="logits of teacher 0: expected 4, got 3"):
+        LogitKD(num_classes=4, teacher_width=5)(draw(B, 4), draw(B, 3))
+    with pytest.raises(UserError, match="AFT: expected keywords alone, got 64"):
+        AFT(64, 256)  # type: ignore[arg-type]

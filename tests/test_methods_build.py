@@ -26,6 +26,7 @@ from method_cases import (
     teachers,
 )
 from omegaconf import OmegaConf
+from refusals import refused
 
 from genkt.io import resource
 from genkt.methods.aft import AFT, AFTOptions
@@ -84,10 +85,10 @@ def test_paper_candidates_of_beta() -> None:
 
 def test_too_few_rows_are_refused() -> None:
     two = [outputs(width, 1, rows=2) for width in WIDTHS]
-    with pytest.raises(UserError, match="features: needs at least 3 rows, got 2"):
+    with refused(key="features", got=2):
         aft().loss(outputs(D_S, 9, rows=2), two, torch.tensor([0, 1]))
     labels = torch.tensor([0, 1, -1, -1, -1, -1, -1, -1])
-    with pytest.raises(UserError, match=r"kernel_rows=labelled: needs at least 3 .* got 2 of 8"):
+    with refused("kernel_rows=labelled", 3, 2, 8):
         aft(kernel_rows="labelled").loss(outputs(D_S, 9), teachers(), labels)
 
 
@@ -102,13 +103,13 @@ def test_classes_and_teachers_are_checked_on_building() -> None:
     assert '"ok"' not in message
     build_objective(AFT_OPTIONS, student_width=D_S, num_classes=C, teachers=many)
     for options in (AFT_OPTIONS, FEATURE_KD, L2_FEATURE, XE_KL):
-        with pytest.raises(UserError, match="needs at least one teacher, got none"):
+        with refused("teacher", options.name):
             build_objective(options, student_width=D_S, num_classes=C)
     with pytest.raises(UserError) as caught:
         build_objective(COSINE_PATCH, student_width=D_S, num_classes=C, teachers=many[:1])
     for giver in ("student", 'teacher "resnet18"'):
         assert f"{giver}: method cosine_patch needs a feature map" in str(caught.value)
-    with pytest.raises(UserError, match="classes: expected at least 2, got 1"):
+    with refused(2, 1):
         build_objective(MethodOptions("stl"), student_width=D_S, num_classes=1)
 
 
@@ -117,35 +118,35 @@ def test_first_outputs_are_checked() -> None:
     objective.check_teachers(good)
     aft().check_teachers([ModelOutput(teacher.features) for teacher in good])
     build(MethodOptions("stl")).check_teachers([])
-    with pytest.raises(UserError, match='logits of teacher "t1": this method needs them'):
+    with refused("t1"):
         objective.check_teachers([good[0], ModelOutput(good[1].features)])
-    with pytest.raises(UserError, match="method logit_kd needs logits"):
+    with refused("logit_kd"):
         objective.loss(outputs(D_S, 9), [good[0], ModelOutput(good[1].features)], LABELS)
-    with pytest.raises(UserError, match="expected the outputs of 2, got 1"):
+    with refused(key="teachers", got=1):
         objective.loss(outputs(D_S, 9), good[:1], LABELS)
-    with pytest.raises(UserError, match='features of teacher "t0": expected 5 columns, got 4'):
+    with refused(key='features of teacher "t0"', got=4):
         aft().check_teachers(good[::-1])
     broken = good[0].features.clone()
     broken[3, 2] = torch.nan
-    with pytest.raises(UserError, match='features of teacher "t0": expected finite numbers'):
+    with refused(key='features of teacher "t0"'):
         aft().check_teachers([ModelOutput(broken), good[1]])
     assert aft().loss(outputs(D_S, 9), [ModelOutput(broken), good[1]], LABELS)["total"].isnan()
     maps = [*zip(WIDTHS, (5, 3), strict=True)]
     wrong = [ModelOutput(draw(B, w), feature_map=draw(B, d, 2, 2)) for w, d in maps]
-    with pytest.raises(UserError, match='feature_map of teacher "t1": expected 4 channels, got 3'):
+    with refused(key='feature_map of teacher "t1"', got=3):
         build(COSINE_PATCH).check_teachers(wrong)
     tokens = [ModelOutput(draw(B, width), feature_map=draw(B, 9, width)) for width in WIDTHS]
-    with pytest.raises(UserError, match=r'feature_map of teacher "t0": expected a map \[rows, ch'):
+    with refused(key='feature_map of teacher "t0"', got="shape [8, 9, 5]"):
         build(COSINE_PATCH).check_teachers(tokens)
     build(COSINE_PATCH).check_teachers(good)
-    with pytest.raises(UserError, match="student: expected logits"):
+    with refused(key="student"):
         aft().loss(ModelOutput(draw(B, D_S)), good, LABELS)
 
 
 def test_labels_are_checked() -> None:
     objective = build(MethodOptions("stl"))
     objective.check_labels(LABELS)
-    with pytest.raises(UserError, match=r"labels: expected 0..2, or -1 .* got \[-2, 3\]"):
+    with refused(key="labels", got=[-2, 3]):
         objective.check_labels(torch.tensor([0, 3, -1, -2, 3]))
 
 
@@ -153,7 +154,7 @@ def test_searched_beta() -> None:
     searched = dataclasses.replace(AFT_OPTIONS, beta="search")
     assert beta_candidates(searched) == (3.0, 10.0)
     assert beta_candidates(AFT_OPTIONS) == beta_candidates(XE_KL) == ()
-    with pytest.raises(UserError, match='beta: expected a number here, got "search"'):
+    with refused(key="method.beta", got='"search"'):
         build(searched)
     objective = build(with_beta(searched, 10))
     assert isinstance(objective, AFT) and objective.beta == 10.0
@@ -194,9 +195,9 @@ def test_wrong_logit_options_are_reported_together() -> None:
 
 
 def test_wrong_keys_and_names() -> None:
-    with pytest.raises(UserError, match=r'method: expected one of aft, .* got "atf"'):
+    with refused("atf", key="method"):
         parse_options({"name": "atf"})
-    with pytest.raises(UserError, match=r"method: expected one of .* got {}"):
+    with refused("{}", key="method"):
         parse_options({})
     with pytest.raises(UserError) as caught:
         parse_options({"name": "logit_kd", "temperture": 2.0, "kl_weight": 1.0})
@@ -204,7 +205,7 @@ def test_wrong_keys_and_names() -> None:
     (fault,) = caught.value.faults  # the temperature itself has a default
     assert (fault.key, fault.kind) == ("method.temperture", "unknown")
     assert "Did you mean temperature?" in fault.text
-    with pytest.raises(UserError, match=r"method\.kl_weight: expected a number"):
+    with refused("method.kl_weight"):
         parse_options({"name": "logit_kd", "temperature": 2.0, "kl_weight": 0})
 
 

@@ -23,6 +23,7 @@ from method_cases import (
     student_with_head,
     teachers,
 )
+from refusals import refused
 from torch import Tensor
 from training_cases import METHODS, TRANSFORM, Case, weights
 
@@ -78,7 +79,7 @@ def test_cosine_patch_total() -> None:
     parts = objective.loss(student, others, LABELS)
     assert torch.allclose(parts["total"], (terms[0] + terms[1]) / 2, atol=1e-6)
     assert set(parts) == {"total", "patch_cosine_distance"}
-    with pytest.raises(UserError, match="method cosine_patch needs the student's and each"):
+    with refused("cosine_patch"):
         objective.loss(ModelOutput(student.features), others, LABELS)
 
 

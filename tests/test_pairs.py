@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from genkt.data.images import from_arrays
 from genkt.data.views import ImageTransform, ViewDataset, ViewSpec
 from genkt.training.batches import Batches, BatchPlan, TransferPart
 from genkt.training.view_pairs import PairPlan
-from genkt.types import UserError
 
 HALF = (0.5, 0.5, 0.5)
 NONE = np.empty(0, dtype=np.int64)
@@ -67,7 +67,7 @@ def test_parts_keep_their_shares() -> None:
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_an_odd_number_of_rows_is_refused(size: int) -> None:
-    with pytest.raises(UserError, match=f"batch_size: expected an even number.*, got {size}"):
+    with refused(key="batch_size", got=size):
         plan(batch_size=size)
 
 

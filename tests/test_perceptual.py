@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
+from refusals import refused
 from safetensors.torch import save_file
 
 from genkt.generative.perceptual import Lpips, TeacherFeatures
 from genkt.models.load import ModelSpec, load_model
-from genkt.types import UserError
 
 
 def test_teacher_features_see_a_difference_and_pass_gradients() -> None:
@@ -49,7 +48,7 @@ def test_lpips_needs_its_two_files(tmp_path: Path) -> None:
     assert distance(a, a).item() == 0.0 and distance(a, -a).item() > 0
     linear.pop("lin3.model.1.weight")
     torch.save(linear, tmp_path / "vgg.pth")
-    with pytest.raises(UserError, match="not LPIPS weights"):
+    with refused("LPIPS"):
         Lpips(tmp_path / "vgg16.safetensors", tmp_path / "vgg.pth")
-    with pytest.raises(UserError, match="no such file"):
+    with refused("missing.pth"):
         Lpips(tmp_path / "missing.pth", tmp_path / "vgg.pth")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file
 from test_irf import irf_words, stages_of
 from tiny import ARGS, TRANSFORM, Ran, run, transfer_words
@@ -23,7 +24,6 @@ from genkt.runs.run_images import RunImages
 from genkt.settings.words import Words
 from genkt.training.soup import average_weights
 from genkt.transfers.open_run import Given, open_run
-from genkt.types import UserError
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
 TWO_TEACHERS = [
@@ -123,7 +123,7 @@ def test_no_file_of_a_stage_goes_for_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["teachers", "search", "retrieve", "adapt-teacher0"])
 def test_a_stage_may_not_be_called_as_what_the_run_has(name: str) -> None:
-    with pytest.raises(UserError, match=f'stages: "{name}"'):
+    with refused("recipe.stages", name):
         StagedRecipe("mine", {name: FinetuneStage(do="finetune")})
     StagedRecipe("mine", {f"{name}x-": FinetuneStage(do="finetune")})
 
@@ -131,7 +131,7 @@ def test_a_stage_may_not_be_called_as_what_the_run_has(name: str) -> None:
 @pytest.mark.parametrize("name", ["cache", "teacher0"])
 def test_a_recipe_may_not_be_called_as_a_folder_of_the_run(name: str) -> None:
     stages: dict[str, Any] = {"a": FinetuneStage(do="finetune")}
-    with pytest.raises(UserError, match=f"name: {name} is a folder"):
+    with refused("recipe.name", name):
         StagedRecipe(name, stages)
     StagedRecipe(f"my_{name}", stages)
 

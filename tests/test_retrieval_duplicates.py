@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from refusals import refused
 from scipy.sparse.csgraph import connected_components
 from search_cases import cosine, draw, unit
 
+from genkt.retrieval.search import duplicates
 from genkt.retrieval.search.duplicates import NearCopies, near_duplicates
-from genkt.retrieval.search.nearest import duplicates
-from genkt.types import UserError
 
 CASES: dict[str, Any] = dict(
     num_rows=st.integers(0, 50), num_encoders=st.integers(1, 3), seed=st.integers(0, 999),
@@ -161,9 +161,9 @@ def test_threads_change_nothing() -> None:
 def test_errors() -> None:
     (rows,) = draw(4, [3], 0)
     for threshold in (0.0, 1.1, float("nan")):
-        with pytest.raises(UserError, match="a threshold above 0 and at most 1, got"):
+        with refused(key="duplicates"):
             near_duplicates((rows,), threshold)
-    with pytest.raises(UserError, match="expected rows of length 1"):
+    with refused(key="features", got="2"):
         near_duplicates((2 * rows,), 0.9)
-    with pytest.raises(UserError, match="weights: expected 1 numbers above 0, one per encoder"):
+    with refused(key="weights", got=[1.0, 2.0]):
         near_duplicates((rows,), 0.9, weights=[1.0, 2.0])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 from retrieval_cases import OF_TIME, make_home, words, write_gallery
 from tiny import picture, run, transfer_words, tree
 
@@ -101,7 +102,7 @@ def test_from_python(home: Path) -> None:
     assert found[0] == found[1]
     card = (home / "a" / "README.md").read_text()
     assert "data=<ImageSet>" in card and "gallery=<ImageSet>" in card
-    with pytest.raises(genkt.UserError, match="dry_run"):
+    with refused("dry_run", kind=genkt.UserError):
         genkt.retrieve(data=images, gallery=gallery, dry_run=True, out=home / "x", **common)
 
 
@@ -116,7 +117,7 @@ def test_deduplicate(home: Path) -> None:
     fewer = genkt.deduplicate(found, threshold=0.99, store=str(home / "store"))
     loose = genkt.deduplicate(found, threshold=0.99, mode="leader", store=str(home / "store"))
     assert 3 <= len(fewer) <= len(loose) < 45
-    with pytest.raises(genkt.UserError, match="threshold"):
+    with refused(key="duplicates", got=1.5, kind=genkt.UserError):
         genkt.deduplicate(found, threshold=1.5, store=str(home / "store"))
 
 

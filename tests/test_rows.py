@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 from tiny import run, transfer_words
 from training_cases import SETTINGS, TRANSFORM, Case, assert_same, tiny_net, tiny_resnet
 
 from genkt.models.backbone import Backbone
 from genkt.training.batches import split_batch
 from genkt.training.rows import rows_fault, rows_for_batch_norm
-from genkt.types import Batch, UserError
+from genkt.types import Batch
 
 
 def large(size: int) -> Backbone:
@@ -69,7 +70,7 @@ def test_single_rows_are_told_with_what_would_do(
 
 def test_the_loop_refuses_single_rows_for_batch_norm_alone(tmp_path: Path) -> None:
     single = Case(tmp_path / "norm", student=tiny_resnet).with_settings(accumulate=12)
-    with pytest.raises(UserError, match="batch norm of tiny resnet needs at least 2 images"):
+    with refused("train.accumulate", 12, 1):
         single.run()
     replace(single, directory=tmp_path / "head", head_only=True).run()  # its norm stands still
     Case(tmp_path / "none").with_settings(accumulate=12).run()

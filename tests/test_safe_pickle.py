@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -190,9 +191,9 @@ def test_other_names_are_refused_by_name(
             read_tensors(path)  # "pytorch_lightning.": a blank, no tensors
         return
     shown = f"{module}.{name}".replace("__builtin__", "builtins")
-    with pytest.raises(UserError, match=r"refused, as it names") as refused:
+    with refused("x.ckpt") as caught:
         read_tensors(path)
-    assert shown in str(refused.value) and "\n" not in str(refused.value)
+    assert shown in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -215,15 +216,15 @@ def test_allowed_names_reach_nothing_real(
     module: str, name: str, tmp_path: Path, canary: Path
 ) -> None:
     path = write_call(tmp_path / "x.ckpt", module, name, f"touch {canary}")
-    with pytest.raises(UserError, match="expected named tensors"):
+    with refused("x.ckpt"):
         read_tensors(path)
 
 
 def test_names_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     path = write_call(tmp_path / "x.ckpt", "evil\x1b[2J\r", "x" * 1000, "y")
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as caught:
         read_tensors(path)
-    assert str(refused.value).isprintable() and len(str(refused.value)) < 600
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
 
 
 class Calls:
@@ -248,9 +249,9 @@ def test_payloads_among_the_weights(
         content, tmp_path / "x.ckpt",
         pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy,
     )  # fmt: skip
-    with pytest.raises(UserError, match=r"refused, as it names|not a ") as refused:
+    with pytest.raises(UserError, match=r"refused, as it names|not a ") as caught:
         read_tensors(tmp_path / "x.ckpt")
-    assert protocol == 4 or "posix.system" in str(refused.value)
+    assert protocol == 4 or "posix.system" in str(caught.value)
 
 
 def test_what_this_process_trusts_elsewhere_does_not_count(tmp_path: Path, canary: Path) -> None:
@@ -258,7 +259,7 @@ def test_what_this_process_trusts_elsewhere_does_not_count(tmp_path: Path, canar
     before = torch.serialization.get_safe_globals()
     try:
         torch.serialization.add_safe_globals([eval])
-        with pytest.raises(UserError, match=r"builtins\.eval"):
+        with refused("builtins.eval"):
             read_tensors(path)
         assert eval in torch.serialization.get_safe_globals()
     finally:
@@ -289,11 +290,11 @@ def test_zip_tricks(tmp_path: Path, canary: Path) -> None:
     twice = write_archive(tmp_path / "twice.ckpt", records)
     with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr(pickle, evil)
-    with pytest.raises(UserError, match="two records of one name"):
+    with refused("twice.ckpt"):
         read_tensors(twice)
 
     packed = write_archive(tmp_path / "packed.ckpt", records, zipfile.ZIP_DEFLATED)
-    with pytest.raises(UserError, match="compressed"):
+    with refused("compressed"):
         read_tensors(packed)
     nested = {**records, pickle: saved({"x": Calls(f"touch {canary}")})}
     with pytest.raises(UserError):
@@ -306,7 +307,7 @@ def test_zip_tricks(tmp_path: Path, canary: Path) -> None:
         read_tensors(tmp_path / "prefixed.ckpt")
     short = {name: b"" if "/data/" in name else value for name, value in records.items()}
     path = write_archive(tmp_path / "short.ckpt", short)
-    with pytest.raises(UserError, match=r"damaged: the record of a\.weight"):
+    with refused("a.weight"):
         read_tensors(path)
     lost = {name: value for name, value in records.items() if "/data/" not in name}
     with pytest.raises(UserError):
@@ -319,9 +320,9 @@ def test_truncated_files(legacy: bool, tmp_path: Path) -> None:
     cut = tmp_path / "cut.ckpt"
     for share in (0, 0.01, 0.1, 0.5, 0.9, 0.99):
         cut.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(UserError) as refused:
+        with pytest.raises(UserError) as caught:
             read_tensors(cut)
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -347,9 +348,9 @@ def test_what_is_no_checkpoint(content: bytes, expected: str, tmp_path: Path) ->
 
 def test_damaged_safetensors_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"\xff" * 20)
-    with pytest.raises(UserError, match="not a readable checkpoint"):
+    with refused("x.safetensors"):
         read_tensors(tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match="checkpoint: no such file"):
+    with refused("none.ckpt"):
         read_tensors(tmp_path / "none.ckpt")
     with pytest.raises(UserError):
         read_tensors(tmp_path)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from refusals import refused
 from test_generated import NUM_MADE, digg_words
 from tiny import run, transfer_words, tree
 
@@ -119,14 +120,14 @@ def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
     command = [sys.executable, "-m", "genkt", *pool_words(alone, out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not list(out.glob("transfer_sets/*/run.json")):  # a set has begun
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "report.json").exists()
-    again = subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+    again = subprocess.run(command, env=environment, capture_output=True, timeout=600, check=False)
     assert again.returncode == 0, again.stderr
     assert_same_students(alone / "run", out, 4)
     assert_same_sets(alone / "run", out)
@@ -242,20 +243,27 @@ def test_a_launch_goes_the_way_of_its_first_process(
 ) -> None:
     run = with_sets(opened(tmp_path, "draws=1"))
     monkeypatch.setattr(run.opened.fabric, "broadcast", lambda there: True)  # it sees the student
-    with pytest.raises(DamagedError, match=r"result\.json"):
+    with refused("result.json", kind=DamagedError):
         train_student(run, run.pool.draws[0], "stl")  # so this one reads it, trains nothing
 
 
-def test_waiting_for_a_cache_is_no_work_on_teachers(tmp_path: Path) -> None:
+def test_waiting_for_a_cache_is_no_work_on_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run_folder, "_QUIET_SECONDS", 0.05)
     run = with_sets(opened(tmp_path, "draws=1"))
     student = run.opened.fresh_student()
     training = run.training(run.pool.draws[0], "logit_kd", tmp_path, student)
-    taken, seconds = threading.Event(), 3.0
+    taken, waited = threading.Event(), []
 
     def other() -> None:
         with run.folder.lock("teacher outputs"):
             taken.set()
-            time.sleep(seconds)
+            while "teacher outputs: " not in caplog.text:  # that it is waited for
+                time.sleep(0.01)
+            seen = time.perf_counter()
+            time.sleep(0.5)
+            waited.append(time.perf_counter() - seen)
 
     holder = threading.Thread(target=other)
     holder.start()
@@ -264,7 +272,7 @@ def test_waiting_for_a_cache_is_no_work_on_teachers(tmp_path: Path) -> None:
     training.teachers()
     elapsed = time.perf_counter() - started
     holder.join()
-    assert elapsed > seconds - 0.5 and training.costs["teachers"].seconds < elapsed - seconds + 0.5
+    assert 0 < training.costs["teachers"].seconds <= elapsed - waited[0]
 
 
 @pytest.mark.parametrize("executor", ["auto", "pool"])
@@ -278,7 +286,7 @@ def test_auto_goes_on_alone_where_processes_fail(
     monkeypatch.setattr(side_by_side, "run_tasks", dead)
     run = planned(tmp_path, executor, 60.0, monkeypatch)
     if executor == "pool":
-        with pytest.raises(UserError, match="3 processes died"):
+        with refused("draw 1, stl", 3):
             work_ahead(run, {})
     else:
         work_ahead(run, {})
@@ -286,7 +294,7 @@ def test_auto_goes_on_alone_where_processes_fail(
 
 
 def test_ray_does_not_train_draws(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"executor: expected auto \| pool \| inline"):
+    with refused("executor", "ray"):
         config(tmp_path, "executor=ray")
 
 

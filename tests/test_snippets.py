@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 from PIL import ExifTags, Image
+from refusals import refused
 from tiny import picture, run
 
 import genkt
@@ -152,5 +153,5 @@ def test_pictures_in_every_form_are_one(answers: dict[Path, dict], finished: Pat
     assert [answer.label for answer in found] == [answers[path]["label"]] * 4
     for answer in found:
         assert torch.allclose(answer.probabilities, alone[0].probabilities, atol=1e-6)
-    with pytest.raises(genkt.UserError, match=r"missing\.png"):
+    with refused("missing.png", kind=genkt.UserError):
         student.predict(["missing.png"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.splits import Splits, carve_missing, draw_labels, holdout
@@ -81,14 +82,14 @@ def test_all_labels_by_default() -> None:
 
 
 def test_per_class_faults() -> None:
-    with pytest.raises(UserError, match=r"per_class=13 .*'a' has 12, 'b' has 7$"):
+    with refused("per_class=13", "a", 12, "b"):
         draw_labels(toy(), per_class=13)
-    with pytest.raises(UserError, match="per_class=0: expected at least 1"):
+    with refused("per_class=0", 1):
         draw_labels(toy(), per_class=0)
-    with pytest.raises(UserError, match="by one of"):
+    with refused("per_class=1", "fraction=0.5"):
         draw_labels(toy(), per_class=1, fraction=0.5)
     for wrong in (0.0, 1.5, float("nan")):
-        with pytest.raises(UserError, match="above 0 and at most 1"):
+        with refused(0, 1):
             draw_labels(toy(), fraction=wrong)
 
 
@@ -105,7 +106,7 @@ def test_list_file_names_every_fault(tmp_path: Path) -> None:
     images = toy()
     path = tmp_path / "labels.txt"
     path.write_text("toy/0\ntoy/999\n5\ntoy/1,b\ntoy/0\ntoy/50\nelse.png,a\n")
-    with pytest.raises(UserError, match="6 faults") as caught:
+    with refused("6 faults") as caught:
         draw_labels(images, list_file=path)
     message = str(caught.value)
     assert "\n" not in message
@@ -118,13 +119,13 @@ def test_list_file_names_every_fault(tmp_path: Path) -> None:
         "line 7: 'else.png' is not among",
     ):
         assert part in message
-    with pytest.raises(UserError, match="No such file"):
+    with refused("none.txt"):
         draw_labels(images, list_file=tmp_path / "none.txt")
     path.write_text("# nothing\n")
-    with pytest.raises(UserError, match="it is empty"):
+    with refused("labels.txt"):
         draw_labels(images, list_file=path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8"):
+    with refused("labels.txt"):
         draw_labels(images, list_file=path)
 
 
@@ -143,7 +144,7 @@ def test_list_file_may_have_a_header_and_other_columns(tmp_path: Path) -> None:
     path.write_text("# toy/1\n#toy/1\n")
     assert draw_labels(images, list_file=path)[0].tolist() == [1]
     path.write_text("image,label\n#toy/0,b\n")
-    with pytest.raises(UserError, match="line 2: '#toy/0' is of class '3', not 'b'"):
+    with refused(2, "#toy/0", 3, "b"):
         draw_labels(images, list_file=path)
 
 
@@ -164,18 +165,16 @@ def test_carving_what_is_missing() -> None:
         Splits(images, validation=images), test_fraction=0.25, validation_fraction=0.1, seed=0
     )
     assert kept.test is None and len(kept.train) == 60, "a part that is there is never replaced"
-    with pytest.raises(UserError, match="leave nothing"):
+    with refused("test_fraction=0.5", "validation_fraction=0.5"):
         carve_missing(Splits(images), test_fraction=0.5, validation_fraction=0.5, seed=0)
-    with pytest.raises(UserError, match=r"test_fraction=-0\.1"):
+    with refused("test_fraction=-0.1"):
         carve_missing(Splits(images), test_fraction=-0.1, validation_fraction=0.0, seed=0)
-    with pytest.raises(
-        UserError, match=r"^validation_fraction=0\.2: nothing can be held out.* or 0"
-    ):
+    with refused("validation_fraction=0.2", 0):
         carve_missing(Splits(toy((2, 2))), test_fraction=0.4, validation_fraction=0.2, seed=0)
 
 
 def test_splits_must_agree_on_classes() -> None:
-    with pytest.raises(UserError, match=r"^test: .* it lacks 'c'"):
+    with refused("c"):
         Splits(toy(), test=toy((2, 2)))
-    with pytest.raises(UserError, match=r"^validation: .* it has 'c', unknown to train"):
+    with refused("c"):
         Splits(toy((2, 2)), validation=toy())

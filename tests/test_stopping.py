@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from tiny import run, transfer_words
 from torch.utils.data import DataLoader, Dataset
 from training_cases import Case, assert_same, weights
@@ -82,7 +83,7 @@ class Counting:
 
 def test_plain_steps_are_saved_too(tmp_path: Path) -> None:
     path = tmp_path / "vqgan" / "state.pt"
-    with pytest.raises(Stopped, match="SIGTERM at step 3 of vqgan, state saved"), until_stopped():
+    with refused("SIGTERM", 3, kind=Stopped), until_stopped():
         run_steps(Counting(), 9, path, "me", save_seconds=1000.0)
     assert torch.load(path, weights_only=True)["step"] == 3
 
@@ -92,7 +93,7 @@ def test_elsewhere_a_signal_ends_the_work_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     with pytest.raises(Stopped) as caught, until_stopped():
         os.kill(os.getpid(), signal.SIGUSR1)
-        time.sleep(60)
+        time.sleep(600)
     assert caught.value.exit_code == 128 + signal.SIGUSR1 and not stop_asked()
     assert signal.getsignal(signal.SIGUSR1) is before
     monkeypatch.delenv("SLURM_JOB_ID")
@@ -139,7 +140,7 @@ with stopping.until_stopped(), stopping.deferring():
     while not stopping.stop_asked():
         time.sleep(0.01)
     print("asked", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -147,21 +148,15 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def by_default() -> None:
-    """A shell's background lets its processes ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_a_second_signal_ends_at_once() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SECOND], stdout=subprocess.PIPE, text=True, env=environment(),
-        preexec_fn=by_default,
     )  # fmt: skip
     assert process.stdout is not None
     for line in ("ready\n", "asked\n"):
         assert process.stdout.readline() == line
         process.send_signal(signal.SIGINT)
-    assert process.wait(60) == -signal.SIGINT
+    assert process.wait(600) == -signal.SIGINT
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
@@ -169,14 +164,14 @@ def test_a_command_saves_and_says_so(tmp_path: Path, name: str, code: int) -> No
     words = transfer_words(tmp_path, "train.steps=100000", "train.save_seconds=1000")
     process = subprocess.Popen(
         [sys.executable, "-m", "genkt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=environment(), preexec_fn=by_default,
+        text=True, env=environment(),
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.is_file():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == code, err
     (told,) = [line for line in err.splitlines() if line.startswith("genkt ")]
     found = re.search(rf"stopped by {name} at step (\d+) of finetune of draw 0, stl", told)
@@ -223,7 +218,7 @@ def test_what_a_library_makes_of_a_signal_does_not_hide_it(
     def work(words: list[str]) -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
+            time.sleep(600)
         finally:
             raise AttributeError("in the middle of something")
 

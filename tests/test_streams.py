@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from genkt.disk import cache_home
-from genkt.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 GENKT = f"'{sys.executable}' -m genkt"
@@ -19,7 +19,7 @@ GENKT = f"'{sys.executable}' -m genkt"
 
 def shell(line: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", "-c", line], capture_output=True, text=True, cwd=folder, timeout=120,
+        ["sh", "-c", line], capture_output=True, text=True, cwd=folder, timeout=600,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
     )  # fmt: skip
 
@@ -79,5 +79,5 @@ def test_no_home_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GENKT_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(UserError, match="set GENKT_CACHE or HOME"):
+    with refused("GENKT_CACHE", "HOME"):
         cache_home()

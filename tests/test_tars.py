@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from source_cases import picture_folder, png, shard, write_tar
 
 import genkt.readers.tar_listing
@@ -109,7 +110,7 @@ def test_hostile_and_special_members_are_named_and_skipped(tmp_path: Path) -> No
     beside = [entry.path for entry in images.skipped if not entry.is_damage]
     assert beside == [f"{path}/.hidden.png", f"{path}/._good.png"]
     assert not any((tmp_path.parent / name).exists() for name in ("up.png", "root.png"))
-    with pytest.raises(UserError, match=r"10 of 11 .* max_skipped=0.05 allows 1.* and \d more$"):
+    with refused(10, 11, "max_skipped=0.05", 1):
         read_tars([path])
 
 
@@ -122,17 +123,17 @@ def test_tars_that_are_cut_off(tmp_path: Path) -> None:
     whole = path.read_bytes()
     with tarfile.open(path) as tar:
         second, end = tar.getmembers()[1], tar.offset
-    for size, message in [
-        (0, "no tar, or damaged at byte 0"),
-        (100, "no tar, or damaged at byte 0"),
-        (second.offset, rf"cut off at byte {second.offset}, a tar ends in"),
-        (second.offset_data + 3, rf"cut off at byte {second.offset_data + 3}, '00001.png' goes"),
-        (end, rf"cut off at byte {end}, a tar ends in"),
+    for size, damaged_at in [
+        (0, 0),
+        (100, 0),
+        (second.offset, second.offset),
+        (second.offset_data + 3, second.offset_data + 3),
+        (end, end),
     ]:
         path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match=message) as caught:
+        with refused(path, damaged_at) as caught:
             read_tars([path])
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_damaged_headers_and_what_is_no_tar(tmp_path: Path) -> None:
@@ -142,23 +143,23 @@ def test_damaged_headers_and_what_is_no_tar(tmp_path: Path) -> None:
         second = tar.getmembers()[1].offset
     whole[second + 150] ^= 0xFF  # the header's checksum
     path.write_bytes(whole)
-    with pytest.raises(UserError, match=rf"x\.tar: damaged at byte {second}, expected a member"):
+    with refused("x.tar", second):
         read_tars([path])
     joined = tmp_path / "joined.tar"
     one = shard(tmp_path / "one.tar", [1]).read_bytes()
     joined.write_bytes(one + one)
-    with pytest.raises(UserError, match=rf"damaged at byte {len(one)}, expected a member or the"):
+    with refused("joined.tar", len(one)):
         read_tars([joined])
     (tmp_path / "text.tar").write_text("hello" * 300)
-    with pytest.raises(UserError, match="no tar, or damaged at byte 0"):
+    with refused("text.tar", 0):
         read_tars([tmp_path / "text.tar"])
-    with pytest.raises(UserError, match="No such file"):
+    with refused("none.tar"):
         read_tars([tmp_path / "none.tar"])
     write_tar(tmp_path / "empty.tar", [("readme.txt", b"x")])
-    with pytest.raises(UserError, match=r"empty\.tar: no image in it"):
+    with refused("empty.tar"):
         read_tars([tmp_path / "empty.tar"])
     write_tar(tmp_path / "bad.tar", [("a.png", b"x")])
-    with pytest.raises(UserError, match=r"bad\.tar: no usable image in it"):
+    with refused("bad.tar"):
         read_tars([tmp_path / "bad.tar"], max_skipped=1.0)
 
 
@@ -167,7 +168,7 @@ def test_compressed_tars(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.tar"
     with tarfile.open(path, f"w:{kind}"):
         pass
-    with pytest.raises(UserError, match=r"compressed \(.*unpack it to a plain \.tar"):
+    with refused("x.tar"):
         read_tars([path])
 
 
@@ -196,9 +197,9 @@ def test_equal_members_and_tars_given_twice(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(images.load(1)), np.asarray(decode(png(2))))
     (tmp_path / "link.tar").symlink_to(path)
     for twice in (path, tmp_path / "link.tar"):
-        with pytest.raises(UserError, match="tars, each once"):
+        with refused("x.tar"):
             read_tars([path, twice])
-    with pytest.raises(UserError, match="got none"):
+    with pytest.raises(UserError, match="none"):
         read_tars([])
 
 
@@ -234,12 +235,12 @@ def test_a_tar_that_changes_later_is_noticed(tmp_path: Path) -> None:
     with open(path, "r+b") as stream:
         stream.seek(600)
         stream.write(b"other")
-    with pytest.raises(UserError, match=r"x\.tar: the tar changed since it was read; start again"):
+    with refused("x.tar"):
         images.load(0)
     assert not index_of("tar", path).exists()
     genkt.readers.tars._opened.cache_clear()
     path.unlink()
-    with pytest.raises(UserError, match="No such file or directory, though it was there"):
+    with refused("x.tar"):
         images.load(1)
 
 
@@ -284,5 +285,5 @@ def test_reads_are_asked_for_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     genkt.readers.tars._opened.cache_clear()
     first.unlink()
     images.read_ahead([0])
-    with pytest.raises(UserError, match=r"a\.tar: No such file"):
+    with refused("a.tar"):
         images.load(0)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from refusals import refused
 from safetensors.torch import save, save_file
 
 from genkt.models.tensor_files import read_content, read_tensors
@@ -131,7 +132,7 @@ def test_the_dicts_that_timm_takes_are_seen_through(tmp_path: Path) -> None:
 
 
 def test_folders_as_hugging_face_lays_them_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a folder; expected a file.*it holds nothing"):
+    with refused("model.safetensors", "pytorch_model.bin"):
         read_content(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(torch_bytes(WEIGHTS))
     assert read_tensors(tmp_path).keys() == WEIGHTS.keys()
@@ -140,13 +141,13 @@ def test_folders_as_hugging_face_lays_them_out(tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     listed = {first: "model-1.safetensors", second: "model-2.safetensors"}
     index.write_text(json.dumps({"weight_map": listed}))
-    with pytest.raises(UserError, match=r"1 of its 2 files are not there: model-2"):
+    with refused(1, 2, "model-2"):
         read_tensors(tmp_path)
     save_file({"c": other}, tmp_path / "model-2.safetensors")
-    with pytest.raises(UserError, match=r"1 tensors are not in its files: a.bias"):
+    with refused(1, "a.bias"):
         read_tensors(tmp_path)
     save_file({second: other}, tmp_path / "model-2.safetensors")
     assert read_tensors(tmp_path).keys() == read_tensors(index).keys() == WEIGHTS.keys()
     index.write_text(json.dumps({"weight_map": {first: "../model-1.safetensors"}}))
-    with pytest.raises(UserError, match="names a file elsewhere"):
+    with refused("/model-1.safetensors"):
         read_tensors(tmp_path)

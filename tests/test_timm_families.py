@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from refusals import refused
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "timm_families.py"
 
@@ -41,10 +42,10 @@ def test_a_model_is_taken_and_an_unknown_one_is_not(
 
 
 def test_neither_a_crash_nor_a_hang_ends_the_others(tool: ModuleType) -> None:
-    with pytest.raises(RuntimeError, match="crashed: SIGABRT"):
+    with refused("SIGABRT", kind=RuntimeError):
         tool._apart(os.abort, seconds=100)
-    with pytest.raises(RuntimeError, match=r"took longer than 0.1 seconds"):
+    with refused("0.1", kind=RuntimeError):
         tool._apart(time.sleep, 100, seconds=0.1)
-    with pytest.raises(RuntimeError, match="ZeroDivisionError: "):
+    with refused("ZeroDivisionError", kind=RuntimeError):
         tool._apart(lambda: 1 // 0, seconds=100)
     assert tool._apart(max, 1, 2, seconds=100) == 2

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from refusals import refused
 
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.views import (
@@ -21,7 +22,6 @@ from genkt.data.views import (
     render_view,
     view_index_for,
 )
-from genkt.types import UserError
 
 HALF = (0.5, 0.5, 0.5)
 PLAIN = ImageTransform((16, 16), HALF, HALF)
@@ -239,9 +239,9 @@ def test_from_timm_reads_what_a_model_declares() -> None:
     assert transform.input_size == config["input_size"][1:]
     assert (transform.mean, transform.std) == (tuple(config["mean"]), tuple(config["std"]))
     assert ImageTransform.from_timm({**config, "crop_mode": "squash"}).crop_mode == "squash"
-    with pytest.raises(UserError, match="crop_mode: expected one of center, squash, got 'border'"):
+    with refused(key="crop_mode", got="'border'"):
         ImageTransform.from_timm({**config, "crop_mode": "border"})
-    with pytest.raises(UserError, match="3 input channels, got 1"):
+    with refused(3, 1):
         ImageTransform.from_timm({**config, "input_size": (1, 8, 8)})
 
 
@@ -259,35 +259,35 @@ def test_normalize_can_be_used_for_training_after_inference_mode() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_views": -1}, r"num_views: expected a whole number >= 0, got -1"),
-        ({"num_views": 2.5}, "num_views: expected a whole number"),
-        ({"num_views": True}, "num_views: expected a whole number"),
-        ({"num_views": 4}, "num_views: got 4 without any augmentation"),
-        ({"seed": -3}, "seed: expected a whole number >= 0, got -3"),
-        ({"crop_scale": (0.0, 1.0)}, r"crop_scale: expected 0 < low <= high, got \(0, 1\)"),
-        ({"crop_scale": (0.5, 1.5)}, "crop_scale: expected a number from 0 to 1, got 1.5"),
-        ({"crop_ratio": (2.0, 1.0)}, "crop_ratio: expected 0 < low <= high"),
-        ({"crop_ratio": 3}, r"crop_ratio: expected two numbers \(low, high\), got 3"),
-        ({"hflip": 1}, "hflip: expected true or false, got 1"),
-        ({"rotate_degrees": 200}, "rotate_degrees: expected a number from 0 to 180, got 200"),
-        ({"translate": 1.0}, "translate: expected a number from 0 to 0.999"),
-        ({"translate": float("nan")}, "translate: expected"),
-        ({"scale": (0.0, 2.0)}, "scale: expected 0 < low <= high"),
+        ({"num_views": -1}, "num_views"),
+        ({"num_views": 2.5}, "num_views"),
+        ({"num_views": True}, "num_views"),
+        ({"num_views": 4}, "num_views"),
+        ({"seed": -3}, "seed"),
+        ({"crop_scale": (0.0, 1.0)}, "crop_scale"),
+        ({"crop_scale": (0.5, 1.5)}, "crop_scale"),
+        ({"crop_ratio": (2.0, 1.0)}, "crop_ratio"),
+        ({"crop_ratio": 3}, "crop_ratio"),
+        ({"hflip": 1}, "hflip"),
+        ({"rotate_degrees": 200}, "rotate_degrees"),
+        ({"translate": 1.0}, "translate"),
+        ({"translate": float("nan")}, "translate"),
+        ({"scale": (0.0, 2.0)}, "scale"),
     ],
 )
 def test_a_spec_refuses_values_out_of_range(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         ViewSpec(**options)  # type: ignore[arg-type]
 
 
 def test_transform_refuses_values_out_of_range() -> None:
-    with pytest.raises(UserError, match=r"interpolation.*'bicubik'. Did you mean bicubic"):
+    with refused(key="interpolation", got="'bicubik'"):
         ImageTransform((4, 4), HALF, HALF, "bicubik")
-    with pytest.raises(UserError, match="crop_pct: expected"):
+    with refused(key="crop_pct", got=0.0):
         ImageTransform((4, 4), HALF, HALF, crop_pct=0.0)
-    with pytest.raises(UserError, match="expected 3 channels"):
+    with refused(key="mean, std", got="(0.5,), (0.5, 0.5, 0.5)"):
         ImageTransform((4, 4), (0.5,), HALF)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="view 4 of a: this spec has 4 views"):
+    with refused("view 4", "a", "4 views"):
         render_view(picture(), ALL, "a", 4)
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
 from torch import Tensor
 
 from genkt.files import SEALS
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed, to_uint8
-from genkt.types import DamagedError, UserError
+from genkt.types import DamagedError
 
 
 def tiny(seed: int = 0, *, num_codes: int = 32, unit: bool = True) -> VQGAN:
@@ -114,40 +115,40 @@ def test_files_come_back_and_diffusers_reads_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        (torch.zeros(2, 3, 16, 16), "expected uint8"),
-        (torch.zeros(2, 1, 16, 16, dtype=torch.uint8), "expected uint8"),
-        (torch.zeros(2, 3, 15, 16, dtype=torch.uint8), "multiples of 4, got 15 x 16"),
+        (torch.zeros(2, 3, 16, 16), "images"),
+        (torch.zeros(2, 1, 16, 16, dtype=torch.uint8), "images"),
+        (torch.zeros(2, 3, 15, 16, dtype=torch.uint8), "images"),
     ],
 )
 def test_wrong_pictures_are_refused(images: Tensor, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with refused(said):
         tiny().encode(images)
 
 
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
-        (torch.full((1, 4, 4), 32), "expected 0 to 31, got 32"),
-        (torch.full((1, 4, 4), -1), "expected 0 to 31, got -1"),
-        (torch.zeros(4, 4, dtype=torch.long), r"\[B, h, w\]"),
-        (torch.zeros(1, 4, 4), r"integers \[B, h, w\]"),
+        (torch.full((1, 4, 4), 32), "tokens"),
+        (torch.full((1, 4, 4), -1), "tokens"),
+        (torch.zeros(4, 4, dtype=torch.long), "tokens"),
+        (torch.zeros(1, 4, 4), "tokens"),
     ],
 )
 def test_wrong_tokens_are_refused(tokens: Tensor, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with refused(said):
         tiny().decode(tokens)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected a VQGAN folder"):
+    with refused("VQGAN"):
         VQGAN.load(tmp_path)
     folder = tiny().save(tmp_path / "vqgan")
     weights = folder / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(DamagedError, match=f"{weights.name}: damaged"):
+    with refused(weights.name, kind=DamagedError):
         VQGAN.load(folder)
     (folder / SEALS).unlink()
-    with pytest.raises(UserError, match="not a readable VQGAN"):
+    with refused("VQGAN"):
         VQGAN.load(folder)
 
 

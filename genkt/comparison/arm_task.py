@@ -13,9 +13,9 @@ from filelock import FileLock
 
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
-from genkt.files import damaged_files, number, read_or_forget, read_signed, write_signed
+from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
-from genkt.runs.run_folder import CLAIM, RunFolder, read_claim, student_folder
+from genkt.runs.run_folder import CLAIM, RunFolder, is_whole, read_claim, student_folder
 from genkt.runs.student_files import read_result
 from genkt.types import Cost, DamagedError, StudentResult, UserError
 
@@ -79,8 +79,8 @@ class ArmTask:
         """Whether an earlier start has left it whole; a damaged outcome is told and removed."""
         again = "the arm is looked at again"
         ended = read_or_forget(self.outcome, self._ended, again) if self.outcome.exists() else None
-        whole = (self.folder / "report.json").is_file() and not damaged_files(self.folder)
-        return ended is not None and ended[0] is None and whole and self._has_whole_results()
+        right = ended is not None and ended[0] is None
+        return right and is_whole(self.folder) and self._has_whole_results()
 
     def _has_whole_results(self) -> bool:
         """Whether the figures are what was written; else its run trains those students again."""

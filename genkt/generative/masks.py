@@ -129,9 +129,8 @@ def hidden_tokens(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     height, width = masks.shape[1:]
     if height % grid[0] or width % grid[1]:
-        raise UserError(
-            f"masks: expected sides that {grid[0]} x {grid[1]} tokens divide, "
-            f"got {height} x {width} pixels"
+        raise UserError.of(
+            "masks", f"sides that {grid[0]} x {grid[1]} tokens divide", f"{height} x {width} pixels"
         )
     rows, columns = grid
     cells = masks.reshape(len(masks), rows, height // rows, columns, width // columns)
@@ -152,7 +151,7 @@ def dilate(hidden: Tensor, rings: int) -> Tensor:
         UserError: negative rings.
     """
     if rings < 0:
-        raise UserError(f"dilation: expected 0 or more rings of tokens, got {rings}")
+        raise UserError.of("dilation", "0 or more rings of tokens", rings)
     if rings == 0:
         return hidden
     window = 2 * rings + 1
@@ -177,7 +176,7 @@ def fill_hidden(images: Tensor, masks: Tensor, how: Fill) -> Tensor:
     _check_fit(masks, images)
     if how not in get_args(Fill):
         hint = did_you_mean(str(how), get_args(Fill))
-        raise UserError(f'fill: expected edge | grey, got "{how}".{hint}')
+        raise UserError.of("fill", "edge | grey", f'"{how}".{hint}')
     masks = masks.to(images.device)
     covered = masks[:, None]
     if how == "edge":
@@ -211,12 +210,13 @@ def check_masks(masks: Tensor, images: Tensor, *, allow_full: bool = False) -> N
 
 def _check_fit(masks: Tensor, images: Tensor) -> None:
     if masks.dtype != torch.bool:
-        raise UserError(f"masks: expected bool, True where hidden, got {str(masks.dtype)[6:]}")
+        raise UserError.of("masks", "bool, True where hidden", str(masks.dtype)[6:])
     expected = [images.shape[0], *images.shape[2:]]
     if images.ndim != 4 or list(masks.shape) != expected:
-        raise UserError(
-            f"masks: expected [B, H, W] for images [B, 3, H, W], got {list(masks.shape)} for "
-            f"{list(images.shape)}"
+        raise UserError.of(
+            "masks",
+            "[B, H, W] for images [B, 3, H, W]",
+            f"{list(masks.shape)} for {list(images.shape)}",
         )
 
 

@@ -75,7 +75,7 @@ def _similarity_term(student_features: Tensor, teacher_features: Tensor) -> Tens
         return functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def info_nce(student_features: Tensor, teacher_features: Tensor, *, temperature: float) -> Tensor:
+def info_nce(student_features: Tensor, teacher_features: Teachers, *, temperature: float) -> Tensor:
     """InfoNCE: each row finds its image among the batch's by cosine / temperature, both ways.
 
     Mean of two cross-entropies: of student rows that look for their teacher row among all B, and
@@ -88,7 +88,7 @@ def info_nce(student_features: Tensor, teacher_features: Tensor, *, temperature:
 
     Args:
         student_features: [B, D], B >= 2.
-        teacher_features: [B, D], in the same space.
+        teacher_features: [B, D], in the same space; several teachers: a list, and their mean.
         temperature: above 0.
 
     Returns:
@@ -102,9 +102,19 @@ def info_nce(student_features: Tensor, teacher_features: Tensor, *, temperature:
         >>> round(info_nce(rows, torch.ones(4, 4), temperature=0.1).item(), 4)  # log 4
         1.3863
     """
+    _check_temperature(temperature)
+    terms = [
+        _info_nce_term(student_features, each, temperature)
+        for each in listed(teacher_features, "teacher features")
+    ]
+    return torch.stack(terms).mean()
+
+
+def _info_nce_term(
+    student_features: Tensor, teacher_features: Tensor, temperature: float
+) -> Tensor:
     _check_features(student_features, teacher_features)
     require_shape(teacher_features, tuple(student_features.shape), "teacher features")
-    _check_temperature(temperature)
     with no_autocast(student_features):
         student, teacher = _units(student_features, teacher_features)
         scores = student @ teacher.T / temperature
@@ -182,7 +192,7 @@ def estimate_log_normalizer(
         return scores.flatten().logsumexp(dim=0) + math.log(num_samples / scores.numel())
 
 
-def patch_cosine_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+def patch_cosine_distance(student_map: Tensor, teacher_map: Teachers) -> Tensor:
     """1 - cosine between the two maps' vectors at each place, mean over B and the places.
 
     The teacher's map is resized to the student's height and width: bilinear between the centres of
@@ -195,7 +205,7 @@ def patch_cosine_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     Args:
         student_map: [B, D, H, W], projected to the teacher's D.
-        teacher_map: [B, D, H', W'].
+        teacher_map: [B, D, H', W']; several teachers: a list, and the mean of their distances.
 
     Returns:
         Scalar in [0, 2].
@@ -208,13 +218,17 @@ def patch_cosine_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         >>> round(patch_cosine_distance(2 * ones, torch.ones(1, 3, 5, 4)).item(), 4)
         0.0
     """
+    terms = [_patch_term(student_map, each) for each in listed(teacher_map, "teacher maps")]
+    return torch.stack(terms).mean()
+
+
+def _patch_term(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     require_map(student_map, "student map")
     require_map(teacher_map, "teacher map")
     require_same_rows(student_map, teacher_map, "teacher map")
     if student_map.shape[1] != teacher_map.shape[1]:
-        raise UserError(
-            f"student map: expected the teacher's {teacher_map.shape[1]} channels, "
-            f"got {student_map.shape[1]}"
+        raise UserError.of(
+            "student map", f"the teacher's {teacher_map.shape[1]} channels", student_map.shape[1]
         )
     with no_autocast(student_map):
         resized = functional.interpolate(
@@ -236,7 +250,7 @@ def _check_features(student_features: Tensor, teacher_features: Tensor) -> None:
 
 def _check_temperature(temperature: float) -> None:
     if not (math.isfinite(temperature) and temperature > 0):
-        raise UserError(f"temperature: expected a number > 0, got {temperature}")
+        raise UserError.of("temperature", "a number > 0", temperature)
 
 
 def _check_similarities(similarities: Tensor, temperature: float, num_samples: int) -> int:
@@ -244,5 +258,5 @@ def _check_similarities(similarities: Tensor, temperature: float, num_samples: i
     require_matrix(similarities, "similarities", min_columns=2)
     _check_temperature(temperature)
     if num_samples < 1:
-        raise UserError(f"num_samples: expected at least 1, got {num_samples}")
+        raise UserError.of("num_samples", "at least 1", num_samples)
     return similarities.shape[1] - 1

@@ -22,6 +22,7 @@ from genkt.methods.shapes import (
     as_output,
     as_outputs,
     check_output,
+    check_widths,
     shape_faults,
     shapes_of,
 )
@@ -110,9 +111,11 @@ class BetaOptions(MethodOptions):
             UserError: it is still to be searched.
         """
         if isinstance(self.beta, str):
-            raise UserError(
-                f'method.beta: expected a number here, got "{self.beta}"; the search replaces it '
-                "by each candidate before the objective is built"
+            raise UserError.of(
+                "method.beta",
+                "a number here",
+                f'"{self.beta}"',
+                "; the search replaces it by each candidate before the objective is built",
             )
         return float(self.beta)
 
@@ -189,6 +192,8 @@ class Objective(nn.Module):
         **keywords: Any,
     ) -> None:
         super().__init__()
+        if not (options is None or isinstance(options, MethodOptions)):
+            raise UserError(f"{type(self).__name__}: expected keywords alone, got {options!r}")
         if options is None:
             name = type(self).__name__
             options = options_of(name, self.options_type, keywords)
@@ -240,7 +245,9 @@ class Objective(nn.Module):
         if labels is None:
             rows = len(output.features)
             labels = torch.full((rows,), UNLABELLED, device=output.features.device)
-        return self.row_loss(output, as_outputs(teachers, self.needs), labels, samples)
+        outputs = as_outputs(teachers, self.needs)
+        check_widths(self.shapes, self.needs, output, outputs)
+        return self.row_loss(output, outputs, torch.as_tensor(labels), samples)
 
     def row_loss(
         self,
@@ -297,9 +304,11 @@ class Objective(nn.Module):
                     raise UserError(f"{name}: this method needs them, none were computed")
                 check_output(values, what, shape, name)
                 if not torch.isfinite(values).all():
-                    raise UserError(
-                        f"{name}: expected finite numbers, got NaN or infinity; "
-                        "cache them in float32 or check the teacher's weights"
+                    raise UserError.of(
+                        name,
+                        "finite numbers",
+                        "NaN or infinity",
+                        "; cache them in float32 or check the teacher's weights",
                     )
 
     def check_labels(self, labels: Tensor) -> None:
@@ -314,9 +323,10 @@ class Objective(nn.Module):
             (labels != UNLABELLED) & ((labels < 0) | (labels >= self.shapes.num_classes))
         ]
         if len(wrong):
-            raise UserError(
-                f"labels: expected 0..{self.shapes.num_classes - 1}, or {UNLABELLED} where "
-                f"unknown, got {sorted(set(wrong.tolist()))[:5]}"
+            raise UserError.of(
+                "labels",
+                f"0..{self.shapes.num_classes - 1}, or {UNLABELLED} where unknown",
+                sorted(set(wrong.tolist()))[:5],
             )
 
     def _check_count(self, teachers: Sequence[ModelOutput]) -> None:
@@ -324,12 +334,12 @@ class Objective(nn.Module):
         unknown = self.shapes.partial and not known
         if self.needs and (not teachers if unknown else len(teachers) != known):
             expected = "at least one" if unknown else str(known)
-            raise UserError(f"teachers: expected the outputs of {expected}, got {len(teachers)}")
+            raise UserError.of("teachers", f"the outputs of {expected}", len(teachers))
 
     def _task_loss(self, student: ModelOutput, labels: Tensor) -> Tensor:
         if student.logits is None:
-            raise UserError(
-                "student: expected logits beside its features, got none; give (features, logits)"
+            raise UserError.of(
+                "student", "logits beside its features", "none", "; give (features, logits)"
             )
         return cross_entropy(student.logits, labels)
 

@@ -109,8 +109,8 @@ class FactorTransfer(Objective):
                 f"from its paraphraser, got {len(features)}"
             )
         if not torch.isfinite(features).all():
-            raise UserError(
-                "method factor_transfer: expected finite teacher features, got NaN or infinity"
+            raise UserError.of(
+                "method factor_transfer", "finite teacher features", "NaN or infinity"
             )
         mean, scale = _centre_and_scale(features)
         self.mean.copy_(mean)

@@ -116,7 +116,7 @@ class TopKKLDP(KLDP):
         """See ``Objective``."""
         super().set_up(options, shapes, seed)
         if options.top_k is None:
-            raise UserError("top_k: expected a number of classes for TopKKLDP, got None")
+            raise UserError.of("top_k", "a number of classes for TopKKLDP", "None")
         self.top_k = require_classes(options.top_k, shapes)
 
     def _divergence(

@@ -70,9 +70,8 @@ def require_classes(top_k: int, shapes: Shapes) -> int:
     """
     known = shapes.num_classes or not shapes.partial
     if known and top_k > shapes.num_classes:
-        raise UserError(
-            f"method.top_k: expected at most {shapes.num_classes}, the classes of the task, "
-            f"got {top_k}"
+        raise UserError.of(
+            "method.top_k", f"at most {shapes.num_classes}, the classes of the task", top_k
         )
     return top_k
 

@@ -1,4 +1,16 @@
-"""Torch files of strangers: their tensors are read, nothing in them is executed."""
+"""Torch files of strangers: their tensors are read, nothing in them is executed.
+
+``torch.load(weights_only=True)`` unpickles, and its own ``safe_globals`` holds the names that a
+file may mention. Here is what torch does not do:
+
+- blank stand-ins: training checkpoints name settings and callbacks beside their weights, whose
+  classes are neither wanted nor, often, installed; torch only takes classes that are imported;
+- a list of the names in files from before torch 1.6 (``get_unsafe_globals_in_checkpoint`` reads
+  zip archives alone), and one refusal that tells all the names at once;
+- what this process trusts elsewhere does not count;
+- archives with two records of one name, packed ones, and records shorter than their tensors,
+  which torch maps as they are.
+"""
 
 from __future__ import annotations
 
@@ -159,9 +171,9 @@ def _allowing(names: Iterable[str]) -> Iterator[None]:
     """Blanks for these names; whatever else this process let torch load does not count here."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([(_CONTAINERS.get(n, Inert), n) for n in names])
     try:
-        yield
+        with torch.serialization.safe_globals([(_CONTAINERS.get(n, Inert), n) for n in names]):
+            yield
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)

@@ -12,7 +12,7 @@ from typing import Any
 from genkt.disk import writing_fault
 from genkt.earlier import as_now
 from genkt.execution.ranks import Processes
-from genkt.files import damaged_files, discard, read_signed, seal, write_signed
+from genkt.files import SEALS, damaged_files, discard, read_signed, seal, write_signed
 from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.runs.run_log import METRICS_LOCK
@@ -172,7 +172,7 @@ class RunFolder:
         for name in names:
             logger.warning("%s: damaged or missing, it is made again", self.path / name)
             discard(self.path / name)
-        if names:
+        if names or _half_sealed(self.path, self._last.name):
             self.reopen()
 
     def reopen(self) -> None:
@@ -272,6 +272,26 @@ OUTPUTS = "cache"
 def teacher_folder(index: int) -> str:
     """Beside the students of a draw: where a teacher is trained on its labels."""
     return f"teacher{index}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a run has ended, and what others read of it is what was written."""
+    last = "report.json"
+    ended = (folder / last).is_file() and not _half_sealed(folder, last)
+    return ended and not damaged_files(folder)
+
+
+def _half_sealed(folder: Path, last: str) -> bool:
+    """Whether a run was killed between its last file and the digest of that one.
+
+    What has happened to its files since nobody can tell: the last is written again, from the rest.
+    """
+    if not (folder / SEALS).is_file():
+        return False  # of an older genkt
+    try:
+        return last not in read_signed(folder / SEALS, "digests of the files beside it")
+    except DamagedError:  # told where damaged files are
+        return False
 
 
 def read_claim(folder: Path) -> dict[str, Any]:

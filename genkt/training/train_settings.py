@@ -95,7 +95,5 @@ class TrainSettings:
         if self.steps is not None:
             return self.steps
         if self.epochs is None:
-            raise UserError(
-                "train.steps, train.epochs: expected a number for one of them, got none"
-            )
+            raise UserError.of("train.steps, train.epochs", "a number for one of them", "none")
         return math.ceil(self.epochs * num_samples / (rows_per_step or self.batch_size))

@@ -85,7 +85,7 @@ def run_transfer(
         result = _reported(trained, command, finished=finished)
         sealed = finished and (folder.path / SEALS).is_file()  # not where killed just before it
         if opened.is_first and not sealed:
-            folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
+            _seal(folder)
             folder.end()
             logger.info("finished in %s", duration(time.perf_counter() - started))
         opened.fabric.barrier()
@@ -111,9 +111,9 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
         shared: other processes may do a part of the work.
     """
     config = opened.config
-    lengths = opened.plan.lengths(opened.planned_draw)
-    for note in average_notes(config, lengths) if is_new else ():
-        announce(opened.fabric, note)
+    if is_new:
+        for note in average_notes(config, opened.plan.lengths(opened.planned_draw)):
+            announce(opened.fabric, note)
     for note in weights_notes(config.weights_files):  # said when the run was opened
         logger.info(note)
     represented = represent(opened)
@@ -147,9 +147,14 @@ def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferR
     if opened.is_first and not finished:
         teachers = [run.teachers.base(index) for index in range(len(run.teachers))]
         write_text(folder / "student" / "README.md", student_card(data, student, teachers))
+        _seal(opened.folder)  # else a kill behind the report leaves files that nobody can check
         build_report(data, folder)  # last: the run has ended where the report is
     accuracies = [each.result.accuracy for each in trained.main]
     return TransferResult(student, data, folder, sum(accuracies) / len(accuracies))
+
+
+def _seal(folder: RunFolder) -> None:
+    folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
 
 
 def _whole(opened: OpenedRun) -> bool:

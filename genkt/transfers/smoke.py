@@ -82,12 +82,13 @@ def _in_small(config: TransferConfig, home: Path) -> Smoke:
     small_set, changed = config.transfer_set.in_small(BATCH, _GENERATOR)
     if changed:
         told.append(f"  {changed}")
+    parts = [part.name for part in small_set.set_parts]
     out = f"{config.out.rstrip('/')}-smoke"
     told.append(f"  out={out}, in place of an earlier smoke run")
     small = replace(
         config,
         smoke=False,
-        data=_made_up(config.data, home / "images", small_set.name == "unlabelled"),
+        data=_made_up(config.data, home / "images", "unlabelled" in parts),
         student=student,
         teacher=teacher,
         transfer_set=small_set,
