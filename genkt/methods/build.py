@@ -77,7 +77,7 @@ METHODS: dict[str, Method] = {
 
 
 MethodChoice = Annotated[
-    MethodOptions, OneOf({name: method.options for name, method in METHODS.items()})
+    MethodOptions, OneOf(lambda: {name: method.options for name, method in METHODS.items()})
 ]
 """The options of any method, for the dataclasses of settings."""
 

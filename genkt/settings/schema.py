@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
 
 from genkt.earlier import new_key
@@ -37,9 +37,18 @@ class _Mismatch(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)  # a part of types, which are hashed
 class OneOf:
-    """In ``Annotated``: the value's ``name`` says which of several dataclasses it is."""
+    """In ``Annotated``: the value's ``name`` says which of several dataclasses it is.
 
-    by_name: Mapping[str, type]
+    Args:
+        find: gives name -> dataclass, each time anew: more may be added.
+    """
+
+    find: Callable[[], Mapping[str, type]]
+
+    @property
+    def by_name(self) -> Mapping[str, type]:
+        """Name -> dataclass."""
+        return self.find()
 
 
 @runtime_checkable
