@@ -146,8 +146,8 @@ def command_fault(words: Sequence[str]) -> str | None:
         if command == "compare":
             read_comparison(rest)
         else:
-            rest = [word for word in _spelled(command, rest) if word != "-m"]
-            read_config(config_of(command), command, rest)
+            said = [word for word in _spelled(command, rest) if word != "-m"]
+            read_config(config_of(command), command, said)
     except UserError as error:
         return str(error)
     return None
