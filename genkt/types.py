@@ -46,7 +46,13 @@ class UserError(ValueError):
 
 
 class DamagedError(UserError):
-    """A file that genkt wrote earlier and that cannot be read, or is not what was written."""
+    """A file that genkt wrote earlier and that cannot be read, or is not what was written.
+
+    Attributes:
+        fact: what is wrong with it, without what to do about it.
+    """
+
+    fact: str = "damaged"
 
 
 @dataclass(frozen=True)

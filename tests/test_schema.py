@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,15 @@ def test_all_faults_are_reported_together() -> None:
 
 def test_faults_that_a_dataclass_finds_itself_are_lines_of_their_own() -> None:
     assert faults_of(text="refused") == ["text: refused", "flag: refused as well"]
+
+
+def test_faults_keep_their_keys_wherever_the_group_stands() -> None:
+    fault = Fault("steps", "expected one of them", "together", also=("epochs", "pair[1]"))
+    moved = fault.below("recipe.stages.x")
+    assert str(moved).startswith("recipe.stages.x.steps, recipe.stages.x.epochs, recipe.stages.x.p")
+    assert Fault("", "whole").below("a.b") == Fault("a.b", "whole") and moved.kind == "together"
+    error = pickle.loads(pickle.dumps(SettingsError([moved, moved])))
+    assert error.faults == (moved,) and str(error) == str(moved) and error.key == moved.key
 
 
 def test_a_folder_named_like_a_number_is_a_text() -> None:

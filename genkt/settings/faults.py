@@ -45,6 +45,7 @@ class SettingsError(UserError):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(dict.fromkeys(faults))
         super().__init__(self.faults)  # what another process makes the same error of
+        self.key = self.faults[0].key if len(self.faults) == 1 else None
         self.key = self.faults[0].key if self.faults else None
 
     def __str__(self) -> str:
