@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
+
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: tiny tensors gain nothing
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime, wherever a test imports it
@@ -19,6 +21,9 @@ if (  # a shell's background: the processes that tests start would not hear Ctrl
 
 import pytest
 from tiny import run, transfer_words, write_images
+
+# a folder of tests for each folder of the package; what one test file offers, others import by name
+sys.path[:0] = sorted({str(path.parent) for path in Path(__file__).parent.glob("*/test_*.py")})
 
 HOSTILE = ("a, b", 'it\'s <b>"x"<b>', "naïve 日本")
 """Class names that want to break CSV, HTML, JSON, YAML or a shell."""

@@ -3,7 +3,7 @@
     python tools/floors.py                               # prints what imports what
     python tools/floors.py --write docs/internals.md     # its table, and floors.svg beside it
 
-Each part imports from those before it in ``FLOORS`` only (tests/test_floors.py). In the picture a
+Each part imports from those before it in ``FLOORS`` only (test_floors.py). In the picture a
 part stands one row above the highest part that it imports; of its imports only those are drawn
 that no other one brings along.
 """

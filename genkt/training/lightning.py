@@ -3,7 +3,7 @@
 lightning_fabric imports torchmetrics to compare its version, which no part of genkt uses and which
 brings a thousand modules with it, of transformers and torchvision too: 1.8 s of CPU in every
 process, where torch and timm take 3.2 s and Fabric itself 0.05 s. Its metadata tell the version as
-well. ``tests/test_fabric.py`` fails once lightning no longer asks in this way: then this file goes.
+well. ``test_fabric.py`` fails once lightning no longer asks in this way: then this file goes.
 """
 
 from __future__ import annotations

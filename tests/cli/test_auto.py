@@ -20,7 +20,7 @@ from genkt.data.builtin.digits import digits
 from genkt.models.backbone import Backbone
 from genkt.transfers.auto_method import DataFacts, choose, facts_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 PLAIN = DataFacts(

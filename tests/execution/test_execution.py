@@ -41,7 +41,7 @@ from genkt.execution.tasks import ExecutorSettings, Progress, processes_of, run_
 from genkt.types import UserError
 
 run_module = importlib.import_module("genkt.execution.run_tasks")  # its name is the function's too
-CASES = Path(__file__).with_name("execution_cases.py")
+CASES = Path(__file__).parents[1] / "execution_cases.py"
 TORCHRUN = ("RANK", "WORLD_SIZE")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
 

@@ -21,7 +21,7 @@ from genkt.runs.run_log import StageLog
 from genkt.stores.embeddings import EmbeddingStore
 from genkt.stores.teacher_outputs import StoreWriter
 
-BEFORE = Path(__file__).parent / "before"
+BEFORE = Path(__file__).parents[1] / "before"
 MADE_WITH = read_json(BEFORE / "made_with.json", "versions")
 PIXELS = read_json(BEFORE / "pixels.json", "fingerprints")
 INTERRUPTED = Path("interrupted/draws/0/feature_kd")

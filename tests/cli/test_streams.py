@@ -13,7 +13,7 @@ from refusals import refused
 
 from genkt.disk import cache_home
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 GENKT = f"'{sys.executable}' -m genkt"
 
 

@@ -31,7 +31,7 @@ def unshared(*command: str) -> subprocess.CompletedProcess[str]:
         subprocess.run([*ALONE, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a network namespace of its own is not permitted here: {error}")
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parents[1]}"}
     return subprocess.run(
         [*ALONE, sys.executable, *command], capture_output=True, text=True, timeout=600,
         env=environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from genkt.data.builtin import digits as embedded
+from genkt.data.builtin.digits import digits, digits_on_photos
 from genkt.data.builtin.photos import DOWNSTREAM_PHOTOS, photo_crops
 from genkt.data.splits import Splits
 
-TASKS = {"digits": embedded.digits, "digits_on_photos": embedded.digits_on_photos}
+TASKS = {"digits": digits, "digits_on_photos": digits_on_photos}
 
 
 def index_of(sample_id: str) -> int:
@@ -38,17 +38,17 @@ def test_the_split_is_the_documented_one(splits: Splits) -> None:
 
 
 def test_both_tasks_share_one_split_and_are_reproducible() -> None:
-    plain, mixed = embedded.digits(), embedded.digits_on_photos()
+    plain, mixed = digits(), digits_on_photos()
     for name in plain.parts:
         assert [index_of(i) for i in plain.parts[name].ids] == [
             index_of(i) for i in mixed.parts[name].ids
         ]
-    assert embedded.digits_on_photos().train.ids == mixed.train.ids
+    assert digits_on_photos().train.ids == mixed.train.ids
     assert not set(plain.train.ids) & set(mixed.train.ids)
 
 
 def test_pixels_are_the_scans_scaled_up() -> None:
-    test = embedded.digits().test
+    test = digits().test
     assert test is not None
     picture = test.load(0)
     assert picture.size == (32, 32) and picture.mode == "RGB"
@@ -60,7 +60,7 @@ def test_pixels_are_the_scans_scaled_up() -> None:
 
 
 def test_on_photos_is_the_absolute_difference() -> None:
-    plain, mixed = embedded.digits().test, embedded.digits_on_photos().test
+    plain, mixed = digits().test, digits_on_photos().test
     assert plain is not None and mixed is not None
     crops = photo_crops(DOWNSTREAM_PHOTOS, 1797, seed=7)
     for row in (0, 500):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -278,7 +279,7 @@ def test_a_picture_that_cannot_be_read_stops_the_run_and_the_next_one_resumes(
 
 SCRIPT = """
 import functools, os, sys, time
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 from pathlib import Path
 from test_teacher import VIEWS, image_set, teacher
 from genkt.stores.teacher_outputs import StoreWriter
@@ -303,7 +304,7 @@ print(store.path)
 
 def start(home: Path, counter: Path, pause: float, together: int = 1) -> subprocess.Popen[str]:
     """A process that caches as soon as ``together`` of them are ready."""
-    here = str(Path(__file__).parent)
+    here = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[1]}"
     options = (here, home, counter, pause, together)
     command = [sys.executable, "-c", SCRIPT, *map(str, options)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from refusals import refused
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "timm_families.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "timm_families.py"
 
 
 @pytest.fixture(scope="module")

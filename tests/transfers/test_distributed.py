@@ -17,7 +17,7 @@ from training_cases import METHODS, Case, assert_same, weights
 
 from genkt.training.loop import train
 
-WORKER = Path(__file__).with_name("distributed_worker.py")
+WORKER = Path(__file__).parents[1] / "distributed_worker.py"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from genkt.stopping import Stopped, deferring, part, stop_asked, until_stopped
 from genkt.training.steps import run_steps
 from genkt.types import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Signalled:
