@@ -151,7 +151,7 @@ def test_it_goes_on_where_it_stopped(kind: type[SlowWeights], stop: int) -> None
 
 @pytest.mark.parametrize("decay", [1.0, -0.1, float("nan")])
 def test_a_decay_that_is_none_is_refused_with_the_settings(decay: float) -> None:
-    with refused(key="train.ema"):
+    with refused(key="ema"):
         dataclasses.replace(SETTINGS, ema=decay)
 
 

@@ -78,7 +78,7 @@ def test_a_range_holds_what_lies_in_it(value: float, low: float, above: bool) ->
         (["transfer_set.dilation=1000000000"], "dilation: expected a number 0 .. 1000"),
         (["seed=1" + 400 * "0"], "seed: expected a number -9223372036854775808 .. "),
         (["method.temperature=inf"], "method.temperature: expected"),
-        (["method.temperature=1e300"], "method.temperature: expected a number 0 .. 1000000000"),
+        (["method.temperature=1e300"], "method.temperature: expected a number above 0"),
         (["student.transform={crop_pct: 0}"], "student.transform.crop_pct: expected a number in"),
         (["student.transform={std: [0,0,0]}"], "student.transform.std: expected numbers above 0"),
         (["student.transform={mean: a}"], "student.transform.std: expected 3 channels"),

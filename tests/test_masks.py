@@ -192,7 +192,7 @@ def test_errors() -> None:
     with refused("botom", key="kinds"):
         MaskSettings(("botom",))  # type: ignore[arg-type]
     for low, high in ((0.5, 0.4), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)):
-        with refused(key="min_share, max_share"):
+        with refused("max_share", key="min_share"):
             MaskSettings(min_share=low, max_share=high)
     with refused("0.3", "0.4", 4):
         draw_mask(MaskSettings(("scatter", "left"), 0.3, 0.4), (4, 4), 0)

@@ -123,7 +123,7 @@ def test_no_file_of_a_stage_goes_for_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["teachers", "search", "retrieve", "adapt-teacher0"])
 def test_a_stage_may_not_be_called_as_what_the_run_has(name: str) -> None:
-    with refused("stages", name):
+    with refused(name, key="stages"):
         StagedRecipe("mine", {name: FinetuneStage(do="finetune")})
     StagedRecipe("mine", {f"{name}x-": FinetuneStage(do="finetune")})
 
@@ -131,7 +131,7 @@ def test_a_stage_may_not_be_called_as_what_the_run_has(name: str) -> None:
 @pytest.mark.parametrize("name", ["cache", "teacher0"])
 def test_a_recipe_may_not_be_called_as_a_folder_of_the_run(name: str) -> None:
     stages: dict[str, Any] = {"a": FinetuneStage(do="finetune")}
-    with refused("name", name):
+    with refused(name, key="name"):
         StagedRecipe(name, stages)
     StagedRecipe(f"my_{name}", stages)
 

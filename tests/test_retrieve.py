@@ -274,7 +274,7 @@ def test_faults_are_told_and_nothing_is_written(home: Path) -> None:
         (["num_images=0"], "num_images: expected a number 1 .. "),
         (["multiplier=2"], "num_images: expected a number here or in multiplier"),
         (["strategy=nearest"], "strategy: expected one of"),
-        (["strategy=text"], "strategy: text: expected encoders that read words (open_clip:NAME)"),
+        (["strategy=text"], "encoders that read words (open_clip:NAME), got resnet18"),
         (["gallery=/no/such"], "/no/such"),
         (["encoder.shares=[1,2]"], "encoder.shares: expected 1, one per model"),
         (["encoder.duplicates=0"], "encoder.duplicates: expected a similarity above 0"),

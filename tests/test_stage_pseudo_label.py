@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_recipes import cell_of, mine
-from test_transfer import kill_at, start
+from test_transfer import kill_at
 from tiny import Ran, run, transfer_words, tree
 
 from genkt.data.images import from_arrays
@@ -148,7 +148,7 @@ def test_killed_in_a_round_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     words = [*SHORT, f"{KEY}.steps=20", "train.save_seconds=0"]
     killed = transfer_words(tmp_path, *words)
     log = tmp_path / "run" / "metrics.jsonl"
-    kill_at(start(killed), log, '"stage": "pseudo_label-1"', 8)
+    kill_at(killed, log, "pseudo_label-1", 8)
     state = torch.load(folder(tmp_path, "pseudo_label-1") / "state.pt", weights_only=True)
     assert 0 < state["progress"]["step"] < 20
     answered = folder(tmp_path, "pseudo_label-1") / "answers.csv"

@@ -155,7 +155,7 @@ def test_without_lightly_nothing_is_trained(
         ([f"{KEY}.batch_size=2"], "this method needs at least 4 images in each"),
         ([f"{KEY}.objective=dino"], f"{KEY}.objective: expected simclr"),
         ([f"{KEY}.temperature=0"], f"{KEY}.temperature: expected a number 0.01 .. 1000"),
-        ([f"{KEY}.crop_scale=[0,1]"], "views.crop_scale: expected 0 < low <= high"),
+        ([f"{KEY}.crop_scale=[0,1]"], "recipe.stages.ssl.crop_scale: expected 0 < low <= high"),
         (
             [f"{KEY}.crop_scale=[1,1]", f"{KEY}.color_jitter=0", "data.views.hflip=false",
              "data.views.num_views=1", "data.views.crop_ratio=[1,1]"],

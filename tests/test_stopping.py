@@ -22,6 +22,7 @@ from training_cases import Case, assert_same, weights
 
 from genkt.stopping import Stopped, deferring, part, stop_asked, until_stopped
 from genkt.training.steps import run_steps
+from genkt.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -212,15 +213,18 @@ def test_a_loader_process_that_was_killed_is_told_in_one_line(
         run("inspect", "anything")
 
 
+@pytest.mark.parametrize("told_of", [True, False], ids=["from it", "without it"])
 def test_what_a_library_makes_of_a_signal_does_not_hide_it(
-    monkeypatch: pytest.MonkeyPatch,
+    told_of: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(words: list[str]) -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(600)
-        finally:
-            raise AttributeError("in the middle of something")
+        except KeyboardInterrupt:
+            if told_of:
+                raise AttributeError("in the middle of something")  # noqa: B904
+        raise UserError("in the middle of something")
 
     monkeypatch.setattr("genkt.cli.inspect.run", work)
     ran = run("inspect", "anything")

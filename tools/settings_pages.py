@@ -109,7 +109,7 @@ def settings(kind: Any, said: Written, prefix: str = "") -> Iterator[Setting]:
     for field in dataclasses.fields(kind):
         key, hint = prefix + field.name, hints[field.name]
         inner = [each for each in _options(hint) if dataclasses.is_dataclass(each)]
-        if key in said.groups or _named(hint) or _is_named(inner):
+        if key in said.groups or _by_name(hint) or _is_named(inner):
             continue
         meaning = said.comments.get(key) or _of_yaml(told.get(field.name, ""))
         if len(inner) == 1:
@@ -147,28 +147,25 @@ def _arguments(kind: Any) -> dict[str, str]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type."""
+    """The alternatives of a type; objects that can only be given in Python are left out."""
     if get_origin(hint) is Annotated:
         return _options(get_args(hint)[0])
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return tuple(option for option in options if option is not GivenObject)
+    found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(each for each in found if each is not GivenObject)
 
 
-def _named(hint: Any) -> dict[str, Any]:
-    """Name -> dataclass, where a setting is one of several that its type names."""
-    marks = hint.__metadata__ if get_origin(hint) is Annotated else ()
-    return {name: kind for m in marks if isinstance(m, OneOf) for name, kind in m.by_name.items()}
+def _by_name(hint: Any) -> Mapping[str, Any]:
+    """Name -> dataclass, where a setting's name says which of several it is."""
+    for option in (hint, *get_args(hint)):
+        for mark in getattr(option, "__metadata__", ()):
+            if isinstance(mark, OneOf):
+                return mark.by_name
+    return {}
 
 
 def _is_named(kinds: Sequence[Any]) -> bool:
     """Whether a setting is a choice of groups, each with a name or a verb."""
     return bool(kinds) and all({"name", "do"} & set(kind.__annotations__) for kind in kinds)
-
-
-def _ranges(hint: Any) -> list[Range]:
-    """The bounds in a type, of its items and alternatives too."""
-    own = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range)]
-    return own + [bound for part in get_args(hint) for bound in _ranges(part)]
 
 
 def takes(hint: Any) -> str:
@@ -179,8 +176,7 @@ def takes(hint: Any) -> str:
     """
     origin = get_origin(hint)
     if origin is Annotated:
-        bounds = _ranges(hint)
-        own = bounds[-1:] if hint.__metadata__ else []
+        own = [bound for bound in hint.__metadata__ if isinstance(bound, Range)]
         return _joined(get_args(hint)[0], " ".join(filter(None, map(_bounds, own))))
     if origin is Literal:
         return ", ".join(str(choice) for choice in get_args(hint))
@@ -283,8 +279,8 @@ def group_page(group: str, hint: Any) -> str:
 
 def _chosen(hint: Any, choice: str) -> Any:
     """The dataclass of a choice."""
-    if named := _named(hint):
-        return named[choice]
+    if by_name := _by_name(hint):
+        return by_name[choice]
     kinds = [each for each in _options(hint) if dataclasses.is_dataclass(each)]
     for kind in kinds:
         name = typing.get_type_hints(kind, include_extras=True).get("name")

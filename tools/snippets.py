@@ -146,8 +146,8 @@ def command_fault(words: Sequence[str]) -> str | None:
         if command == "compare":
             read_comparison(rest)
         else:
-            rest = [word for word in _spelled(command, rest) if word != "-m"]
-            read_config(config_of(command), command, rest)
+            said = [word for word in _spelled(command, rest) if word != "-m"]
+            read_config(config_of(command), command, said)
     except UserError as error:
         return str(error)
     return None
@@ -164,13 +164,14 @@ def option_fault(words: Sequence[str]) -> str | None:
     sorted_ = sort_words(_spelled(command, rest), command)
     if sorted_.faults:
         return str(sorted_.faults[0])
-    for key, value in [(each.key, each.text) for each in sorted_.settings]:
+    for each in sorted_.settings:
+        key, value = each.key, each.text
         if key in groups:
             choices = [*sorted_.choices(key), "auto"]
             if key not in MODEL_GROUPS and value not in choices:
                 return f"{key}={value}: expected one of {', '.join(choices)}"
             continue
-        kinds = [each for name in names for each in kinds_of(config_of(name), key)]
+        kinds = [kind for name in names for kind in kinds_of(config_of(name), key)]
         if not kinds and not (command == "compare" and key in LISTED):
             return f"{key}: genkt {command} has no such setting"
         literals = [each for each in kinds if get_origin(each) is Literal]
@@ -185,11 +186,11 @@ def _has_settings(words: Sequence[str]) -> bool:
     return bool(words) and words[0] in COMMANDS and "--help" not in words
 
 
-def _spelled(command: str, words: list[str]) -> list[Said]:
+def _spelled(command: str, words: list[str]) -> Sequence[Said]:
     """The words as settings: those without a key get theirs."""
     if command == "synthesize":
         return as_synthesis(words)
-    return [*with_positionals(words, *PLACES[command])] if command in PLACES else [*words]
+    return with_positionals(words, *PLACES[command]) if command in PLACES else words
 
 
 def shell_faults(block: Block, *, slow: bool) -> list[str]:

@@ -11,12 +11,12 @@ from torch import nn
 
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
-from genkt.models.backbone import Backbone, transform_of
+from genkt.models.backbone import Backbone
+from genkt.models.foreign import as_backbone
 from genkt.settings.assignments import Assignment, assignments
 from genkt.settings.faults import Fault, SettingsError
 from genkt.settings.objects import GivenObject
 from genkt.transfer_set.composition import TransferSet
-from genkt.types import UserError
 
 Model = Backbone | nn.Module
 ModelSetting = Model | str | dict[str, Any]
@@ -71,23 +71,6 @@ def _described(value: Any) -> str:
     if isinstance(value, TransferSet):
         return f"TransferSet of {len(value)} images"
     return type(value).__name__
-
-
-def as_backbone(model: Model) -> Backbone:
-    """A module given in Python, seen as a ``Backbone``; timm models bring their transform.
-
-    Raises:
-        UserError: a module that declares no input transform (wrap it in ``genkt.Backbone``).
-    """
-    if isinstance(model, Backbone):
-        return model
-    name = type(model).__name__
-    if not hasattr(model, "pretrained_cfg"):
-        raise UserError(
-            f"model {name}: declares no input transform; give "
-            "genkt.Backbone(model, genkt.ImageTransform(...), name)"
-        )
-    return Backbone(model, transform_of(model), name)
 
 
 def named_arguments(settings: Mapping[str, Any], **own: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from torch import nn
 from genkt.api.objects import (
     Model,
     ModelSetting,
-    as_backbone,
     call_text,
     given_settings,
     named_arguments,
@@ -24,6 +23,7 @@ from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.execution.ranks import device_here
 from genkt.execution.tasks import HERE
+from genkt.models.foreign import as_backbone
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.encoders import BackboneEncoder, load_encoder
 from genkt.retrieval.prepare_retrieval import (

@@ -58,7 +58,7 @@ class EncoderSettings:
         for key in ("shares", "weights", "leaks"):
             given = getattr(self, key)
             if isinstance(given, list) and len(given) != len(names):
-                text = f"expected {len(names)}, one a model, got {given}"
+                text = f"expected {len(names)}, one per model, got {given}"
                 faults.append(Fault(key, text, "together"))
         if self.shares is not None and not sum(self.shares):
             faults.append(Fault("shares", "expected some share above 0"))

@@ -82,7 +82,7 @@ class TeacherSettings:
 
     @property
     def weights_files(self) -> list[str | None]:
-        """The files of their weights: one for all, or one a model."""
+        """The files of their weights: one for all, or one per model."""
         return self.weights if isinstance(self.weights, list) else [self.weights]
 
     def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:

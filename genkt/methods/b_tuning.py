@@ -13,7 +13,7 @@ from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.methods.base import BetaOptions, Objective, choice_fault, positive_fault
 from genkt.methods.shapes import Shapes, TrainingRows
 from genkt.metrics.logme import LogME, logme, logme_released
-from genkt.settings.bounds import NotNegative
+from genkt.settings.bounds import NotNegative, Positive
 from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
@@ -36,7 +36,7 @@ class BTuningOptions(BetaOptions):
 
     name: str = "b_tuning"
     beta_grid: tuple[NotNegative, ...] = (1, 100, 1000, 10000)
-    temperature: NotNegative = 0.1
+    temperature: Positive = 0.1
     solver: str = "corrected"
 
     def faults(self) -> list[Fault]:

@@ -21,7 +21,7 @@ from genkt.losses.relational import unit_vectors
 from genkt.methods.base import MethodOptions, Objective, count_fault, is_number, positive_fault
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Output, Shapes, TrainingRows
-from genkt.settings.bounds import Count, NotNegative, Share, Width
+from genkt.settings.bounds import Count, Positive, Share, ShareAboveZero, Width
 from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
@@ -35,7 +35,7 @@ class CDOptions(MethodOptions):
     """
 
     name: str = "cd"
-    cd_weight: Share = 0.5
+    cd_weight: ShareAboveZero = 0.5
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -63,10 +63,10 @@ class CRDOptions(MethodOptions):
     """
 
     name: str = "crd"
-    beta: NotNegative = 0.8
+    beta: Positive = 0.8
     num_negatives: Count = 16384
     momentum: Share = 0.5
-    temperature: NotNegative = 0.07
+    temperature: Positive = 0.07
     dim: Width = 128
 
     def faults(self) -> list[Fault]:

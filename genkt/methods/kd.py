@@ -23,7 +23,7 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.methods.shapes import Shapes
-from genkt.settings.bounds import NotNegative, Share
+from genkt.settings.bounds import NotNegative, Positive, ShareAboveZero
 from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
@@ -54,8 +54,8 @@ class LogitKDOptions(MethodOptions):
     """
 
     name: str = "logit_kd"
-    temperature: NotNegative = 1.0
-    kl_weight: Share = 1.0
+    temperature: Positive = 1.0
+    kl_weight: ShareAboveZero = 1.0
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""

@@ -17,7 +17,7 @@ from genkt.methods.base import MethodOptions, choice_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
 from genkt.methods.soft_labels import require_classes, top_k_fault
-from genkt.settings.bounds import Count, NotNegative
+from genkt.settings.bounds import Count, Positive
 from genkt.settings.faults import Fault
 from genkt.types import UserError
 
@@ -37,7 +37,7 @@ class KLDPOptions(MethodOptions):
 
     name: str = "kl_dp"
     selection: str = "unsupervised"
-    temperature: NotNegative = 1.0
+    temperature: Positive = 1.0
     top_k: Count | None = None
 
     def faults(self) -> list[Fault]:

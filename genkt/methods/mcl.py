@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from genkt.methods.base import WeightRule, count_fault, is_number
 from genkt.methods.kd import LogitKDOptions
-from genkt.settings.bounds import Count, Share
+from genkt.settings.bounds import Count, Share, ShareAboveZero
 from genkt.settings.faults import Fault
 
 
@@ -24,7 +24,7 @@ class MCLOptions(LogitKDOptions):
     """
 
     name: str = "mcl"
-    kl_weight: Share = 0.7
+    kl_weight: ShareAboveZero = 0.7
     decay: Share = 0.9999
     every: Count = 2
 

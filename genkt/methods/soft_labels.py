@@ -11,7 +11,7 @@ from genkt.losses.logits import MIN_CLASSES, soft_target_cross_entropy, top_k_di
 from genkt.methods.base import MethodOptions, count_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
-from genkt.settings.bounds import NotNegative
+from genkt.settings.bounds import Positive
 from genkt.settings.faults import Fault
 from genkt.types import Range, UserError
 
@@ -28,7 +28,7 @@ class SoftTargetOptions(MethodOptions):
     """
 
     name: str = "soft_target"
-    temperature: NotNegative = 1.0
+    temperature: Positive = 1.0
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
@@ -45,7 +45,7 @@ class TopKOptions(MethodOptions):
     """
 
     name: str = "top_k_kd"
-    temperature: NotNegative = 1.0
+    temperature: Positive = 1.0
     top_k: Annotated[int | str, Range(0, 10**9)] = AUTO
 
     def faults(self) -> list[Fault]:

@@ -26,7 +26,7 @@ from genkt.methods.base import (
 )
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Shapes
-from genkt.settings.bounds import NotNegative, Width
+from genkt.settings.bounds import Positive, Width
 from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
@@ -44,7 +44,7 @@ class ContrastiveOptions(MethodOptions):
     name: str = "contrastive"
     project: str = "student"
     dim: Width = 768
-    temperature: NotNegative = 0.07
+    temperature: Positive = 0.07
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""

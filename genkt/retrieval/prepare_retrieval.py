@@ -151,15 +151,15 @@ def kept_out(splits: Splits, drawn: bool) -> ImageSet:
     return reference.select([]) if drawn else reference
 
 
-def read_gallery(location: str | list[str], glyphs: GlyphSettings, home: Path) -> ImageSet:
-    """The images to look through: any location, or the built-in glyphs.
+def read_gallery(places: Sequence[str], glyphs: GlyphSettings, home: Path) -> ImageSet:
+    """The images to look through: of any places, or the built-in glyphs.
 
     Args:
         home: where glyphs are kept once they are drawn.
     """
-    if location == GLYPHS:
+    if [*places] == [GLYPHS]:
         return glyph_gallery(glyphs, home)
-    return open_images(location)
+    return open_images([*places])
 
 
 def unique_images(images: ImageSet) -> ImageSet:

@@ -34,6 +34,7 @@ Seed = Annotated[int, Range(-(2**63), 2**63 - 1)]
 """What torch takes as one."""
 
 Share = Annotated[float, Range(0, 1)]
+ShareAboveZero = Annotated[float, Range(0, 1, above=True)]
 Rate = Annotated[float, Range(0, 1000, above=True)]
 """A learning rate: at 0 nothing is learnt."""
 

@@ -157,7 +157,7 @@ class TrainedRun:
     """A run whose students are all there.
 
     Args:
-        students: of every arm, one a draw.
+        students: of every arm, one per draw.
         chosen: the draw whose student is exported.
     """
 
