@@ -192,7 +192,7 @@ class SearchSettings:
             others = [name for name in self.encoder.names if not name.startswith("open_clip:")]
             if others:
                 text = (
-                    "text expects encoders that read words (open_clip:NAME), got "
+                    "text: expected encoders that read words (open_clip:NAME), got "
                     f"{', '.join(others)}"
                 )
                 raise SettingsError([Fault("strategy", text, "together")])
