@@ -8,7 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: tiny tensors gain nothing
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime, wherever a test imports it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # from threads, and spinning ones starve the others
