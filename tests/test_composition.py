@@ -272,7 +272,7 @@ def test_a_set_is_not_written_over_anything_else(tmp_path: Path) -> None:
     kept = tree(tmp_path / "set")
     for other, message in (
         (plain("b", 4), "holds another run or transfer set"),
-        (found.without_labels(), "the set lies there"),
+        (found.without_labels(), "the set is stored there"),
         (plain("a", 4).without_labels(), "holds another run or transfer set"),
         (plain("a", 4, "synthesized"), "holds another run or transfer set"),
     ):
@@ -286,9 +286,9 @@ def test_a_set_is_not_written_over_anything_else(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not empty and holds no transfer set"):
         found.save(tmp_path / "mine")
     assert tree(tmp_path / "mine") == {"a.txt": b"x"}
-    with pytest.raises(UserError, match="expected a folder, it is a file"):
+    with pytest.raises(UserError, match="expected a folder, got a file"):
         found.save(tmp_path / "mine" / "a.txt")
-    with pytest.raises(UserError, match="needs an image"):
+    with pytest.raises(UserError, match="expected at least one image"):
         found.select([]).save(tmp_path / "none")
 
 
@@ -313,7 +313,7 @@ def test_records_of_a_set_that_changed_after_it_was_opened(tmp_path: Path) -> No
     with pytest.raises(UserError, match="damaged since its set was opened"):
         found.record(0)
     path.write_text("".join([lines[3], *lines[1:]]))
-    with pytest.raises(UserError, match="its record is another's"):
+    with pytest.raises(UserError, match="its record has another id"):
         list(found.records())
     path.unlink()
     with pytest.raises(UserError, match=r"00000.jsonl: No such file"):

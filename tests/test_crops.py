@@ -90,6 +90,6 @@ def test_faults() -> None:
     ):
         with pytest.raises(UserError, match=message):
             replace(SPEC, **changes)
-    with pytest.raises(UserError, match="crop 10 of a: this gallery has 10 a picture"):
+    with pytest.raises(UserError, match="crop 10 of a: this gallery has 10 crops"):
         make_crop(picture(0, 0), SPEC, "a", 10)
     assert crop_id("x/a.png#00", 3) == "x/a.png#00@3"

@@ -137,7 +137,7 @@ def test_locks_of_a_pools_processes_have_no_name_to_leave(tmp_path: Path) -> Non
 
 
 def test_a_task_that_kills_every_process_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"line 3: 3 processes died of it, the last by SIGKILL"):
+    with pytest.raises(UserError, match=r"line 3: 3 processes died in it, the last by SIGKILL"):
         run_tasks(tasks(tmp_path, "die"), POOL, description="")
     assert len(processes_of_tasks(tmp_path)[3]) == MOST_DEATHS
     assert "3" not in results(tmp_path)
@@ -238,7 +238,7 @@ def test_a_result_that_only_another_machine_sees_is_an_error(
 ) -> None:
     monkeypatch.setattr(run_module, "_SEEN_SECONDS", 0.1)
     monkeypatch.setattr(LineTask, "is_done", lambda self: False)
-    with pytest.raises(UserError, match="line 0: done, but its result is not to be seen here"):
+    with pytest.raises(UserError, match="line 0: done, but its result is not visible here"):
         run_tasks(tasks(tmp_path), INLINE, description="")
 
 

@@ -106,7 +106,7 @@ def test_timm_families_without_a_grid_are_told_apart(name: str) -> None:
     """PiT gives its class token alone, CoaT one that it does not declare."""
     model = Backbone(timm.create_model(name, num_classes=3), transform(224), name)
     assert model.map_width is None
-    with pytest.raises(UserError, match=f"model '{name}': expected one token a place"):
+    with pytest.raises(UserError, match=f"model '{name}': expected one token for each place"):
         _ = model.map_shape
 
 

@@ -101,7 +101,7 @@ def test_a_folder_that_was_replaced_before_the_work_began_is_left_alone(tmp_path
     first = folder(tmp_path / "run")
     first.claim("first")
     folder(tmp_path / "run", overwrite=True, seed=1).claim("second")
-    with pytest.raises(UserError, match="another command has begun"), first.at_work():
+    with pytest.raises(UserError, match="another command started"), first.at_work():
         raise AssertionError
 
 

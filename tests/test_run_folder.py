@@ -88,7 +88,7 @@ def test_other_images_are_not_taken_for_the_same_run(tmp_path: Path) -> None:
 
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="it is a file"):
+    with pytest.raises(UserError, match="got a file"):
         folder(tmp_path / "file", overwrite=True)
     with pytest.raises(UserError, match="holds no genkt run"):
         folder(tmp_path, overwrite=True)

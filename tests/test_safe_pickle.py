@@ -190,7 +190,7 @@ def test_other_names_are_refused_by_name(
             read_tensors(path)  # "pytorch_lightning.": a blank, no tensors
         return
     shown = f"{module}.{name}".replace("__builtin__", "builtins")
-    with pytest.raises(UserError, match=r"refused, as it names") as refused:
+    with pytest.raises(UserError, match=r"it names") as refused:
         read_tensors(path)
     assert shown in str(refused.value) and "\n" not in str(refused.value)
 
@@ -248,7 +248,7 @@ def test_payloads_among_the_weights(
         content, tmp_path / "x.ckpt",
         pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy,
     )  # fmt: skip
-    with pytest.raises(UserError, match=r"refused, as it names|not a ") as refused:
+    with pytest.raises(UserError, match=r"refused because it names|not a ") as refused:
         read_tensors(tmp_path / "x.ckpt")
     assert protocol == 4 or "posix.system" in str(refused.value)
 

@@ -146,7 +146,7 @@ def test_a_name_without_ending_is_completed_where_one_file_is_called_so(
     assert found(splits) == {"a0.png": "x", "b0.png": "y"}
     assert [each.path for each in splits.skipped] == [str(root / "deep" / "c")]
     twice = write(tmp_path / "twice.csv", "id,label", "a0,x", "a0.png,y")
-    with pytest.raises(UserError, match=r"'a0\.png' comes twice, first in line 2"):
+    with pytest.raises(UserError, match=r"'a0\.png' is repeated, first in line 2"):
         read(root, twice)
 
 
@@ -155,4 +155,4 @@ def test_words_for_no_value_are_told(
 ) -> None:
     train = write(tmp_path / "train.csv", "a0.png,cat", "a1.png,dog", "a2.png,nan", "a3.png,nan")
     assert read(root, train).classes == ("cat", "dog", "nan")
-    assert [m for m in caplog.messages if '"nan" is a class, of 2 rows' in m]
+    assert [m for m in caplog.messages if '"nan" counts as a class, in 2 rows' in m]

@@ -121,7 +121,7 @@ def test_list_file_names_every_fault(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         draw_labels(images, list_file=tmp_path / "none.txt")
     path.write_text("# nothing\n")
-    with pytest.raises(UserError, match="it is empty"):
+    with pytest.raises(UserError, match="got an empty file"):
         draw_labels(images, list_file=path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
@@ -175,7 +175,7 @@ def test_carving_what_is_missing() -> None:
 
 
 def test_splits_must_agree_on_classes() -> None:
-    with pytest.raises(UserError, match=r"^test: .* it lacks 'c'"):
+    with pytest.raises(UserError, match=r"^test: .* 'c' missing"):
         Splits(toy(), test=toy((2, 2)))
     with pytest.raises(UserError, match=r"^validation: .* it has 'c', unknown to train"):
         Splits(toy((2, 2)), validation=toy())

@@ -127,7 +127,9 @@ def test_an_interrupted_removal_of_copies_ends_the_same(
 
 
 def test_filters_that_leave_nothing_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"filters: none of 42 images is left .*; loosen them"):
+    with pytest.raises(
+        UserError, match=r"filters: none of 42 images is left .*; loosen the filters"
+    ):
         run(tmp_path, "set", FilterSettings(min_confidence=1.0))
     with pytest.raises(UserError, match=r"filters.min_confidence: was 1.0, now 0.1"):
         run(tmp_path, "set", FilterSettings(min_confidence=0.1))

@@ -101,9 +101,9 @@ def test_hostile_and_special_members_are_named_and_skipped(tmp_path: Path) -> No
         "bad\\udcff.png": "name is not UTF-8",
         "text.png": "not a picture that Pillow can open",
         "none.png": "empty file",
-        "soft.png": "a link or special member, no plain file",
-        "hard.png": "a link or special member, no plain file",
-        "device.png": "a link or special member, no plain file",
+        "soft.png": "a link or special member, not a plain file",
+        "hard.png": "a link or special member, not a plain file",
+        "device.png": "a link or special member, not a plain file",
         "good.json": "names no class: damaged",
     }
     beside = [entry.path for entry in images.skipped if not entry.is_damage]
@@ -123,11 +123,11 @@ def test_tars_that_are_cut_off(tmp_path: Path) -> None:
     with tarfile.open(path) as tar:
         second, end = tar.getmembers()[1], tar.offset
     for size, message in [
-        (0, "no tar, or damaged at byte 0"),
-        (100, "no tar, or damaged at byte 0"),
-        (second.offset, rf"cut off at byte {second.offset}, a tar ends in"),
-        (second.offset_data + 3, rf"cut off at byte {second.offset_data + 3}, '00001.png' goes"),
-        (end, rf"cut off at byte {end}, a tar ends in"),
+        (0, "not a tar, or damaged at byte 0"),
+        (100, "not a tar, or damaged at byte 0"),
+        (second.offset, rf"cut off at byte {second.offset}, expected a block of zeros"),
+        (second.offset_data + 3, rf"cut off at byte {second.offset_data + 3}, but '00001.png' ends"),
+        (end, rf"cut off at byte {end}, expected a block of zeros"),
     ]:
         path.write_bytes(whole[:size])
         with pytest.raises(UserError, match=message) as caught:
@@ -150,7 +150,7 @@ def test_damaged_headers_and_what_is_no_tar(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"damaged at byte {len(one)}, expected a member or the"):
         read_tars([joined])
     (tmp_path / "text.tar").write_text("hello" * 300)
-    with pytest.raises(UserError, match="no tar, or damaged at byte 0"):
+    with pytest.raises(UserError, match="not a tar, or damaged at byte 0"):
         read_tars([tmp_path / "text.tar"])
     with pytest.raises(UserError, match="No such file"):
         read_tars([tmp_path / "none.tar"])
@@ -239,7 +239,7 @@ def test_a_tar_that_changes_later_is_noticed(tmp_path: Path) -> None:
     assert not index_of("tar", path).exists()
     genkt.readers.tars._opened.cache_clear()
     path.unlink()
-    with pytest.raises(UserError, match="No such file or directory, though it was there"):
+    with pytest.raises(UserError, match="No such file or directory, but it existed"):
         images.load(1)
 
 
