@@ -63,7 +63,7 @@ def run_analysis(config: AnalyzeConfig, command: str) -> Analysis:
     out = _claimed(config)
     check_models(config.names)
     parts = read_parts(config)
-    texts = text_embeddings(config, parts.classes)  # may be refused, and before the long part
+    texts = text_embeddings(config, parts.classes)  # may fail, so it comes before the long part
     collector = Collector(parts, config.answers, config.batch_size, config.device)
     data = _analysed(config, collector, _collected(config, collector), texts, command)
     if out is not None:
@@ -83,11 +83,13 @@ def _claimed(config: AnalyzeConfig) -> Path | None:
 
 def _require_free(out: Path, config: AnalyzeConfig) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError(f"out={out}: expected a folder, it is a file")
+        raise UserError(f"out={out}: expected a folder, got a file")
     there = contents(out) - {LOCKS}
     if not there <= set(FILES):
         raise UserError(f"out={out}: the folder is not empty and holds no analysis of genkt")
-    if FILES[-1] in there and not config.overwrite:  # without it a killed command's: it goes on
+    if (
+        FILES[-1] in there and not config.overwrite
+    ):  # without it, the folder is of a killed command, which is continued
         raise UserError(
             f"out={out}: holds an analysis; give another out= or overwrite=true to replace it"
         )

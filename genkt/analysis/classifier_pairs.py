@@ -35,13 +35,13 @@ def answers_right(classifiers: Sequence[Collected], parts: Parts) -> Right:
 
 
 def answers_of(model: Collected) -> ModelAnswers:
-    """The answers of a model that is known to have some."""
+    """The answers of a model that has some."""
     assert model.answers is not None
     return model.answers
 
 
 def any_right(right: Right) -> Share | None:
-    """Samples that some classifier has right: what a perfect choice among them would reach."""
+    """Samples that some classifier has right, the best that a choice among them can reach."""
     return Share(int(right.any(axis=0).sum()), right.shape[1]) if len(right) else None
 
 
@@ -79,7 +79,7 @@ def similarity_of(embeddings: Rows) -> float:
 def mean_features(
     config: AnalyzeConfig, parts: Parts, found: Sequence[Collected], best: AnalyzedModel
 ) -> tuple[str, Rows]:
-    """The model that classes are compared by, and the mean [C, D] of its training features."""
+    """The model for the comparison of classes, and its mean training features [C, D]."""
     by = config.similarity.by
     name = best.name if by is None else config.listed(by)
     model = next(model for model in found if model.name == name)
@@ -126,7 +126,7 @@ def transfer_of(
     triple: tuple[str, str, str] | None, titles: Mapping[str, str],
     classifiers: Sequence[Collected], right: Right, parts: Parts,
 ) -> Transfer | None:  # fmt: skip
-    """What the student of a triple took over from its teacher; None where none is asked for."""
+    """What the student of a triple learned from its teacher; None if not requested."""
     if triple is None:
         return None
     places = {model.name: place for place, model in enumerate(classifiers)}

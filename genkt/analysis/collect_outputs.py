@@ -1,4 +1,4 @@
-"""What every model says about the data: features and answers, each from a single pass."""
+"""Features and answers of every model on the data, from a single pass."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Collected:
     """One model, seen once.
 
     Args:
-        answers: None where its head is not for these classes; ``note`` says why.
+        answers: None if its head is not for these classes; ``note`` says why.
     """
 
     name: str
@@ -111,7 +111,7 @@ def read_parts(config: AnalyzeConfig) -> Parts:
     analysed = _with_labels(labelled_part(splits, config.split))
     for name, images in ((config.split, analysed), ("train", train)):
         if not len(images):
-            raise UserError(f'split "{name}": expected labelled images, it has none')
+            raise UserError(f'split "{name}": expected labelled images, got none')
     if len(splits.classes) < 2:
         raise UserError(f"data: expected two classes or more, got {len(splits.classes)}")
     other = None if config.other is None else _others(config.other)
@@ -133,11 +133,11 @@ def _with_labels(images: ImageSet) -> ImageSet:
 
 @dataclass
 class Collector:
-    """Runs models over the parts; one that comes again is not run again.
+    """Runs models over the parts, each model only once.
 
     Args:
-        among: classes a model answers among: all that it knows, or the data's alone.
-        batch_size: images a forward pass.  device: auto, cpu or cuda.
+        among: the classes that a model chooses from: all its classes, or only those of the data.
+        batch_size: images per forward pass.  device: auto, cpu or cuda.
     """
 
     parts: Parts
@@ -164,7 +164,7 @@ class Collector:
         return Collected(name, model.num_parameters, features, answers, note)
 
     def features(self, model: Backbone) -> Features:
-        """The features of a model that is no classifier here."""
+        """The features of a model that cannot classify these data."""
         return self._outputs(model)[0]
 
     def _outputs(self, model: Backbone) -> tuple[Features, Tensor]:
@@ -215,7 +215,7 @@ class Collector:
 
 
 def check_models(names: Sequence[str]) -> None:
-    """Refuse models that are not there, before any is built.
+    """Refuse missing models before any is built.
 
     Raises:
         UserError: one line per model.

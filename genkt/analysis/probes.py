@@ -1,4 +1,4 @@
-"""What features are worth before any training: linear probes, LogME, distances of the parts."""
+"""The quality of features before any training: linear probes, LogME, distances of the parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genkt.types import UserError
 
 
 def probed(features: Features, parts: Parts) -> Share:
-    """A linear probe fitted on the training images, asked about the analysed ones."""
+    """A linear probe fitted on the training images and applied to the analysed ones."""
     head = fit_head(features.train, parts.train.labels, len(parts.classes), num_views=1)
     answers = head(features.analysed).argmax(dim=1)
     right = answers == torch.from_numpy(parts.labels)
@@ -30,7 +30,7 @@ def evidence(found: Sequence[Collected], parts: Parts) -> dict[str, float]:
 
 
 def num_compared(parts: Parts) -> int:
-    """Images a side of every distance: as many as the smallest set has."""
+    """Images per set in every distance: the size of the smallest set."""
     others = [] if parts.other is None else [len(parts.other)]
     return min([len(parts.train), len(parts.analysed), *others])
 
@@ -41,7 +41,8 @@ def distances(model: Collected, parts: Parts, seed: int) -> tuple[float | None, 
     All sets are cut to the size of the smallest, as the score falls with the number of images.
 
     Returns:
-        (None where the two are the same images, None without others); None for fewer than two.
+        The two distances. The first is None if both sets are the same images, the second without
+        other images. None instead of the pair for fewer than two images.
     """
     features = model.features
     if num_compared(parts) < MIN_ROWS:

@@ -1,4 +1,4 @@
-"""Teacher features as runs of AFT have weighted them, probed beside the features as they are."""
+"""Probes of teacher features with and without the weights that runs of AFT learned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AftRun:
     """Feature weights that a run has learned.
 
     Args:
-        teachers: of the run.  seed: of their weights that come from no file.
+        teachers: of the run.  seed: for weights that are not loaded from a file.
         weights: one [D_t of all teachers] a label draw, 0..1.
     """
 
@@ -38,7 +38,7 @@ class AftRun:
 
 
 def read_aft(name: str) -> AftRun | None:
-    """What a run of ``method=aft`` has learned; None where ``name`` is no such run.
+    """The weights that a run of ``method=aft`` learned; None if ``name`` is not such a run.
 
     Raises:
         UserError: a run whose teachers or weights are not kept in a form that can be probed.
@@ -59,7 +59,7 @@ def read_aft(name: str) -> AftRun | None:
     weights = [_weights(path) for path in sorted(folder.glob("draws/*/aft/artifacts.safetensors"))]
     found = [each for each in weights if each is not None]
     if not found:
-        raise UserError("its mu is no weight a feature (method.mu=diagonal)")
+        raise UserError("its mu is not one weight per feature (method.mu=diagonal)")
     with reading(folder / CLAIM, "the settings of a run"):
         settings = TeacherSettings(**config["teacher"])
         return AftRun(tuple(teacher_specs(settings)), config["seed"], tuple(found))
@@ -76,7 +76,7 @@ def weighted_probe(title: str, run: AftRun, collector: Collector) -> WeightedPro
     """Linear probes of a run's teacher features, without and with each draw's weights.
 
     Raises:
-        UserError: a teacher that cannot be loaded, or is another one than the run had.
+        UserError: a teacher that cannot be loaded, or is not the one of the run.
     """
     models = [load_model(spec, seed=run.seed).freeze() for spec in run.teachers]
     found = [collector.features(model) for model in models]

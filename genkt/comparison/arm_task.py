@@ -1,4 +1,4 @@
-"""One arm as a task that any executor runs: an ordinary transfer in a folder of its own."""
+"""One arm as a task for any executor: an ordinary transfer in its own folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from genkt.runs.student_files import read_result
 from genkt.types import Cost, DamagedError, StudentResult, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
-"""Folders of a comparison: the arms' runs, how each ended, what each said."""
+"""Folders of a comparison: the arms' runs, outcomes and logs."""
 
 _SAMPLES_A_MADE_IMAGE = 30
 _SAMPLES_A_PASS = 2
@@ -29,7 +29,7 @@ _SAMPLES_A_PASS = 2
 
 @dataclass(frozen=True)
 class ArmTask:
-    """One arm of a comparison; its outcome file is its result, whether it succeeds or fails.
+    """One arm of a comparison; its result is the outcome file, for success and failure.
 
     Args:
         name: of the arm.  home: folder of the comparison.
@@ -43,7 +43,7 @@ class ArmTask:
 
     @property
     def size(self) -> int:
-        """A rough measure of its work: images that students train on, and what else costs time."""
+        """A rough measure of its work: images that students train on, and other costs."""
         config = self.config
         steps = (config.train.steps or 0) + config.finetune.steps
         views = config.transfer_set.stored_views or config.data.views.num_views
@@ -60,11 +60,11 @@ class ArmTask:
 
     @property
     def outcome(self) -> Path:
-        """Says that it has ended, and how."""
+        """The file that records its end."""
         return Path(self.home) / OUTCOMES / f"{self.name}.json"
 
     def is_done(self) -> bool:
-        """Whether it has ended in this start, well or badly."""
+        """Whether it has ended in this start, with success or failure."""
         return self.outcome.is_file()
 
     def failure(self) -> str | None:
@@ -76,14 +76,14 @@ class ArmTask:
         return self._ended()[1]
 
     def is_kept(self) -> bool:
-        """Whether an earlier start has left it whole; a damaged outcome is told and removed."""
+        """Whether an earlier start finished it; a damaged outcome is reported and removed."""
         again = "the arm is looked at again"
         ended = read_or_forget(self.outcome, self._ended, again) if self.outcome.exists() else None
         right = ended is not None and ended[0] is None
         return right and is_whole(self.folder) and self._has_whole_results()
 
     def _has_whole_results(self) -> bool:
-        """Whether the figures are what was written; else its run trains those students again."""
+        """Whether the figures are intact; otherwise its run trains those students again."""
         try:
             self.results()
         except DamagedError:
@@ -107,7 +107,7 @@ class ArmTask:
             return str(saved["failed"] or "") or None, number(saved["seconds"])
 
     def num_finished(self) -> int:
-        """Students that are there."""
+        """The number of finished students."""
         config = self.config
         home = self.folder / "draws"
         return sum(
@@ -116,10 +116,10 @@ class ArmTask:
         )
 
     def run(self, progress: Progress) -> None:
-        """Train what is missing, on one core; whatever goes wrong is told by the outcome."""
+        """Train what is missing, on one core; the outcome file records any error."""
         log = Path(self.home) / LOGS / f"{self.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        # An arm whose comparison was killed may still be trained by a process that was left over.
+        # A process left over from a killed comparison may still be training this arm.
         with FileLock(log.with_suffix(".lock")):
             if not self.is_done():
                 self._train(log)
@@ -139,7 +139,7 @@ class ArmTask:
                 run_transfer(self.config, asdict(self.config), command=self.command)
             except UserError as error:
                 reason = "; ".join(str(error).splitlines())
-            except Exception as error:  # the other arms go on; the traceback is in the log
+            except Exception as error:  # the other arms continue; the traceback is in the log
                 traceback.print_exc()
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())} (see {log})"
         self.end(reason, time.perf_counter() - started)
@@ -150,10 +150,10 @@ class ArmTask:
 
 
 def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
-    """What an earlier run of this arm in this folder was told otherwise; one line each.
+    """How the settings of an earlier run of this arm in this folder differ; one line each.
 
     Args:
-        generators: name -> fingerprint of those that arms use; a run does not name its weights.
+        generators: name -> fingerprint of those that arms use; the settings do not contain it.
     """
     try:
         RunFolder(task.folder, asdict(task.config), overwrite=False)

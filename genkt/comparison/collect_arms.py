@@ -1,4 +1,4 @@
-"""Reads what the arms of a comparison have left, and checks that they shared what they should."""
+"""Reads the results of the arms, and checks that they shared draws, images and first weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from genkt.types import StudentResult
 
 _TEACHER = "teacher_accuracy."
 _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
-"""Methods whose loss reads no label, whatever rows there are."""
+"""Methods whose loss never reads labels."""
 
 
 def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
-    """A finished arm; None where it has not ended well."""
+    """A finished arm; None if it failed or has not ended."""
     report = task.folder / "report.json"
     if not report.is_file() or task.failure() is not None:
         return None
@@ -38,7 +38,7 @@ def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
 
 
 def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]:
-    """What a reader must know before comparing these arms."""
+    """Notes on the comparability of these arms."""
     known = {task.name: task for task in tasks}
     pairs = [(known[arm.name], arm) for arm in arms]
     notes = _unequal(pairs, "The teacher", _teacher_settings, _teacher_accuracy)
@@ -49,7 +49,7 @@ def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]
     untaught = [arm.title for task, arm in pairs if _head_untaught(task)]
     if untaught:
         notes.append(
-            "Distilled only, no loss has reached the classifier, so that column is chance for: "
+            "Distilled only, no loss trains the classifier, so that column is chance for: "
             f"{', '.join(untaught)} (a method that teaches features alone, and has no label loss "
             "or train.labelled_per_batch=0)."
         )
@@ -74,8 +74,8 @@ def _unequal(
             shown = ", ".join(f"{name} {seen}" for name, seen in values.items())
             return [
                 f"{what} must be the same in all arms of a draw, and is not (draw {draw}: {shown}):"
-                " differences between these arms have two causes. A linear probe sees the stored "
-                "views: give all arms as many."
+                " so differences between these arms have two causes. A linear probe sees "
+                "the stored views: give all arms the same number of views."
             ]
     return []
 

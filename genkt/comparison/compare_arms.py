@@ -1,4 +1,4 @@
-"""The comparison itself: arms side by side in processes, then one table of all."""
+"""The comparison: trains the arms in parallel processes, then makes one table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from genkt.types import UserError
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison gives back.
+    """The result of a comparison.
 
     Args:
         data: every number of compare.json, as objects.
@@ -45,7 +45,7 @@ class CompareResult:
 def run_compare(
     config: CompareConfig, settings: Sequence[ArmSettings], *, command: str, words: Sequence[str]
 ) -> CompareResult:
-    """Train every arm that is not there yet, then write the table, the page and the numbers.
+    """Train every missing arm, then write the table, the page and the numbers.
 
     Args:
         config: the comparison's own settings.
@@ -53,8 +53,8 @@ def run_compare(
         command: how to repeat it.  words: settings that all arms share, for the report.
 
     Raises:
-        UserError: arms that cannot be compared, a folder that holds something else, or no arm
-            that ended well.
+        UserError: arms that cannot be compared, a folder with other content, or no arm that
+        succeeded.
     """
     _checked(config, settings)
     home = Path(config.out)
@@ -68,7 +68,7 @@ def run_compare(
             data = _data(config, plan, command, words, told(tried, settings))
             build_comparison(data, home)
     except Timeout:
-        raise UserError(f"out={home}: another genkt compare is at work there") from None
+        raise UserError(f"out={home}: another genkt compare is running there") from None
     return CompareResult(data, home)
 
 
@@ -96,16 +96,16 @@ def _require_validation(config: TransferConfig) -> None:
     splits = load_splits(config.data, config.seed)
     if "validation" not in splits.parts:
         raise UserError(
-            "study.tuning: settings are chosen on validation images, the data have none: "
+            "study.tuning: settings are chosen on validation images, but the data have none: "
             f"{how_to_get('validation', config.data, splits)}"
         )
 
 
 def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
-    """What ``run_compare`` would do with each arm; nothing is written.
+    """A description of what ``run_compare`` would do with each arm; nothing is written.
 
     Raises:
-        UserError: what would stop it at its start.
+        UserError: any error that would stop it at its start.
     """
     plan, changed = _checked(config, settings)
     first = plan.tasks[0].config
@@ -128,14 +128,14 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
 def _checked(
     config: CompareConfig, settings: Sequence[ArmSettings]
 ) -> tuple[ArmsPlan, dict[str, list[str]]]:
-    """The plan, and the arms that are there with other settings.
+    """The plan, and the existing arms with other settings.
 
-    What an arm with candidates runs with is known only when one is chosen.
+    The settings of an arm with candidates are known only after the choice.
     """
     home = Path(config.out)
     plan = make_plan(config.study, settings, home)
     if launched().world_size > 1:
-        raise UserError("genkt compare shares its arms between processes itself: start it once")
+        raise UserError("genkt compare starts its own processes: start it once, without a launcher")
     _check_folder(home)
     open_ = {each.arm.name for each in settings if each.candidates}
     known = [task for task in plan.tasks if task.name not in open_]
@@ -144,7 +144,7 @@ def _checked(
 
 def _check_folder(home: Path) -> None:
     if home.exists() and not home.is_dir():
-        raise UserError(f"out={home}: expected a folder, it is a file")
+        raise UserError(f"out={home}: expected a folder, got a file")
     ours = {ARMS, FOLDER, LOGS, ".lock"}
     there = contents(home)
     if there - {LOCKS, ".lock"} and not there & ours - {".lock"}:
@@ -164,7 +164,7 @@ def _data(
     failed = [(task.name, reason) for task in plan.tasks if (reason := task.failure())]
     if not arms:
         lines = [f"arm {name}: {reason}" for name, reason in failed]
-        raise UserError("\n".join(["no arm has ended well", *lines]))
+        raise UserError("\n".join(["no arm succeeded", *lines]))
     first = plan.tasks[0].config
     work = [work_in(Path(config.out)), work_in(Path(config.out) / FOLDER)]
     return CompareData(
@@ -188,7 +188,7 @@ def _data(
 
 
 def describe(result: CompareResult) -> str:
-    """What is printed at the end: the table, what went wrong, where the report is."""
+    """The text printed at the end: the table, errors, and the place of the report."""
     lines = [text_table(result.data), ""]
     lines += [f"note: {note}" for note in result.data.notes]
     return "\n".join([*lines, f"report: {result.out / 'compare.html'}"])

@@ -1,4 +1,4 @@
-"""From the arms of a study to the transfers that must run: each once, all comparable."""
+"""Turns the arms of a study into transfers: each runs once, and all are comparable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Option:
     """Settings that an arm may run with.
 
     Args:
-        words: those that tell it from the arm's other options.
+        words: those that differ from the arm's other options.
         config, command: as of an arm.
     """
 
@@ -32,9 +32,9 @@ class ArmSettings:
     """One arm with its checked settings, and the command that runs it alone.
 
     Args:
-        candidates: what the arm's settings are chosen from on validation images; until then they
-            are the first's.
-        tuned: whether they have been chosen; such an arm may come out as another one is.
+        candidates: options for the arm's settings, chosen on validation images; until then the
+        first counts.
+        tuned: whether the choice was made; such an arm may end up equal to another one.
     """
 
     arm: Arm
@@ -95,7 +95,7 @@ def _is_open(settings: ArmSettings) -> bool:
 
 
 def same_training(a: TransferConfig, b: TransferConfig) -> bool:
-    """Whether two transfers differ in nothing but their folder."""
+    """Whether two transfers differ only in their folder."""
     return replace(a, out="") == replace(b, out="")
 
 
@@ -126,9 +126,9 @@ def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> l
 
 
 def _shared(config: TransferConfig) -> dict[str, object]:
-    """What decides the label draws."""
+    """The settings that decide the label draws."""
     data = asdict(config.data)
-    del data["views"]  # how a student sees the images may be what an arm is about
+    del data["views"]  # arms may differ in how a student sees the images
     return {
         "seed": config.seed,
         "draws": config.draws,

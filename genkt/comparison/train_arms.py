@@ -1,4 +1,4 @@
-"""Trains the arms or candidates of a comparison that are not there yet, side by side."""
+"""Trains the missing arms or candidates of a comparison in parallel."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _WORK = "work.json"
 
 
 def changed_tasks(tasks: Sequence[ArmTask], *, overwrite: bool) -> dict[str, list[str]]:
-    """Arms that are there with other settings or of another generator -> what differs.
+    """Existing arms with other settings or another generator -> what differs.
 
     Raises:
-        UserError: there are some, and they are not to be overwritten.
+        UserError: there are some, and overwrite is false.
     """
     known: dict[str, str] = {}
     found = {}
@@ -44,8 +44,8 @@ def changed_tasks(tasks: Sequence[ArmTask], *, overwrite: bool) -> dict[str, lis
 
 def _told(changed: dict[str, list[str]]) -> str:
     lines = [
-        "some arms are there with other settings; overwrite=true trains these anew, another out= "
-        "keeps them"
+        "some arms exist with other settings; overwrite=true trains these again, another "
+        "out= keeps them"
     ]
     return "\n".join([*lines, *(f"arm {name}: {'; '.join(why)}" for name, why in changed.items())])
 
@@ -54,10 +54,10 @@ def finish(
     tasks: Sequence[ArmTask], changed: Mapping[str, list[str]], executor: ExecutorSettings,
     what: str,
 ) -> None:  # fmt: skip
-    """Run what is not done; an arm whose process dies again and again ends, the others go on.
+    """Run the missing tasks; an arm whose process dies repeatedly fails, the others continue.
 
     Args:
-        what: the tasks are: "arms" or "candidates".
+        what: kind of tasks: "arms" or "candidates".
     """
     tasks = _forgotten(tasks, changed)
     missing = [task for task in tasks if not task.is_done()]
@@ -84,14 +84,14 @@ def _run(tasks: Sequence[ArmTask], executor: ExecutorSettings, what: str) -> Non
 
 
 def _note(home: Path, wall_seconds: float, tasks: Sequence[ArmTask]) -> None:
-    """Add to what earlier starts have noted: how long it took, and how much work it was."""
+    """Add the time and the amount of work to the notes of earlier starts."""
     before, work = work_in(home), sum(task.seconds() for task in tasks)
     after = Work(before.wall_seconds + wall_seconds, before.task_seconds + work)
     write_signed(home / _WORK, asdict(after))
 
 
 def work_in(home: Path) -> Work:
-    """What all starts of a comparison have noted in a folder."""
+    """The notes of all starts of a comparison in a folder."""
     path, expected = home / _WORK, "what a comparison took"
 
     def read() -> Work:
@@ -104,7 +104,7 @@ def work_in(home: Path) -> Work:
 
 
 def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> list[ArmTask]:
-    """The tasks, longest first; outcomes that no longer hold are removed."""
+    """The tasks, longest first; outdated outcomes are removed."""
     found = []
     for task in tasks:
         if task.name in changed:
@@ -117,7 +117,7 @@ def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> li
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Processes started meanwhile compute on one core each: there are as many as cores."""
+    """Processes started in this block use one core each, as there is one per core."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

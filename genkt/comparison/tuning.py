@@ -1,4 +1,4 @@
-"""Chooses settings of arms on validation images, as many candidates for each, before comparing."""
+"""Chooses settings of arms on validation images before comparing them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FOLDER = "tuning"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting of an arm that may be chosen.
+    """One candidate for the settings of an arm.
 
     Args:
-        arm: whose.  words: its own settings of ``genkt transfer``, beside those of the arm.
+        arm: its arm.  words: its own settings of ``genkt transfer``, beside those of the arm.
         task: the transfer that judges it.
     """
 
@@ -30,7 +30,7 @@ class Candidate:
     task: ArmTask
 
     def validation(self) -> float | None:
-        """Mean validation accuracy over its draws, 0..1; None where it ended early."""
+        """Mean validation accuracy over its draws, 0..1; None if it failed."""
         if self.task.failure() is not None:
             return None
         results = [result for result, _ in self.task.results()]
@@ -42,7 +42,7 @@ def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> l
 
     Args:
         home: folder of the comparison.
-        num_draws: label draws of each; they follow those of the arms.
+        num_draws: label draws of each, numbered after those of the arms.
     """
     found: list[Candidate] = []
     for each in settings:
@@ -63,9 +63,9 @@ def _judged(arm: str, option: Option, home: Path, num_draws: int) -> ArmTask:
 
 
 def choose(settings: Sequence[ArmSettings], tried: Sequence[Candidate]) -> list[ArmSettings]:
-    """Every arm with its best candidate's settings; of equally good ones the first.
+    """Every arm with the settings of its best candidate; the first of equally good ones.
 
-    An arm none of whose candidates ended well keeps those of the first.
+    If all candidates of an arm failed, it keeps the settings of the first.
     """
     found = []
     for each in settings:
@@ -81,7 +81,7 @@ def choose(settings: Sequence[ArmSettings], tried: Sequence[Candidate]) -> list[
 
 
 def told(tried: Sequence[Candidate], chosen: Sequence[ArmSettings]) -> list[Tried]:
-    """What the report says of every candidate."""
+    """The entry of every candidate in the report."""
     words = {each.arm.name: each.arm.words for each in chosen}
     found = []
     for candidate in tried:
@@ -96,7 +96,7 @@ def told(tried: Sequence[Candidate], chosen: Sequence[ArmSettings]) -> list[Trie
 
 
 def lost(tried: Sequence[Tried]) -> list[str]:
-    """A sentence an arm that was chosen from fewer candidates than the others."""
+    """One sentence for each arm that was chosen from fewer candidates than the others."""
     found = []
     for arm in dict.fromkeys(each.arm for each in tried):
         ended = [each.validation is None for each in tried if each.arm == arm]

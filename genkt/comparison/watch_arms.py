@@ -1,4 +1,4 @@
-"""What a comparison says while it runs: a line per arm that ended, with the time that is left."""
+"""Progress of a comparison: a line per finished arm, with the time left."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _POLL_SECONDS = 1.0
 
 
 class Watch:
-    """Looks at the arms' folders while they are trained, whoever trains them, and tells.
+    """Reports progress from the arms' folders while any process trains them.
 
     Args:
-        tasks: all arms, or all candidates.  what: these are.
+        tasks: all arms, or all candidates.  what: name of these.
         clock: seconds, for tests.
     """
 
@@ -55,7 +55,7 @@ class Watch:
         self._reporter.__exit__(kind, error, trace)
 
     def seconds_left(self) -> float | None:
-        """From the work that was done since the start; None where none was."""
+        """The time left, from the work since the start; None if none is done."""
         total = sum(task.size for task in self.tasks) - self._before
         done = sum(map(_work_done, self.tasks)) - self._before
         return seconds_left(done, total, self._clock() - self._started)
@@ -71,7 +71,7 @@ class Watch:
                 )
 
     def tell(self) -> None:
-        """Say which arms have ended since, and now and then how far all are."""
+        """Report the arms that ended, and the progress of all from time to time."""
         for task in self.tasks:
             if task.name in self._told or not task.is_done():
                 continue
@@ -91,6 +91,6 @@ class Watch:
 
 
 def _work_done(task: ArmTask) -> float:
-    """Of its size, by the students that are there; an arm that has ended leaves nothing to do."""
+    """The remaining work of an arm, from its finished students; 0 after its end."""
     share = task.num_finished() / task.config.draws
     return task.size * (1.0 if task.is_done() else share)

@@ -1,7 +1,7 @@
-"""What names a class: a value of a list, a tar or a table becomes one name, everywhere the same.
+"""Class names: a value of a list, a tar or a table becomes the same name everywhere.
 
-Whole numbers are one class however they are typed: 3, 3.0, "3" and "3.0" are "3". A text is a name
-as it stands otherwise: "03" is not "3", as two folders of these names are two classes.
+A whole number is the same class in every notation: 3, 3.0, "3" and "3.0" are all "3". Any other
+text is used unchanged: "03" is not "3", because folders with these names are two classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CLASS_COLUMNS = (
     "species", "breed", "diagnosis", "dx", "findinglabels", "classlabel", "imagelabel", "classes",
     "labels", "classid", "labelid", "categoryid",
 )  # fmt: skip
-"""What a column or key that holds the class is called (see ``plain_key``), the surest first."""
+"""Names of the column or key of the class (see ``plain_key``), the most certain first."""
 
 _WHOLE = re.compile(r"[+-]?\d{1,300}")
 _POINT = re.compile(r"([+-]?\d{1,300})\.0+")
@@ -36,10 +36,10 @@ def plain_key(key: str) -> str:
 
 
 def class_name(value: Any) -> str:
-    """The class that a value names; "" where it says that there is none (None, "", -1).
+    """The class that a value names; "" for values that mean no class (None, "", -1).
 
     Raises:
-        ValueError: it names no single class; the reason in a few words.
+        ValueError: the value does not name exactly one class; the message is a short reason.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -62,13 +62,13 @@ def class_name(value: Any) -> str:
 
 
 def class_of_text(text: str) -> str:
-    """The name of a class that a text stands for, e.g. of a cell in a list.
+    """The class name that a text means, e.g. a cell of a list.
 
     >>> [class_of_text(text) for text in (" cat ", "3", "3.0", "03", "np.int64(3)", "b'cat'")]
     ['cat', '3', '3', '03', '3', 'cat']
 
     Raises:
-        UnicodeError: it holds half a character, which no file can.
+        UnicodeError: the text contains half a character (a lone surrogate).
     """
     name = text.replace("\0", "").strip().strip("\ufeff").strip()
     if printed := _PRINTED.fullmatch(name):
@@ -83,8 +83,8 @@ def class_in(values: Mapping[str, Any]) -> str:
     """The class that a mapping names under one of ``CLASS_COLUMNS``, "" for none.
 
     Raises:
-        ValueError: no such key, or only such as name no single class; a UnicodeError where the
-            name is damaged.
+        ValueError: there is no such key, or no such key names exactly one class; a UnicodeError if
+        the name is damaged.
     """
     keys: dict[str, str] = {}
     for key in values:
@@ -105,7 +105,7 @@ def class_in(values: Mapping[str, Any]) -> str:
 
 
 def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Each class once, in the order of numbers where all are whole numbers, else of texts."""
+    """Each class once, sorted as numbers if all are whole numbers, else as texts."""
     classes = sorted(set(names))
     if all(_WHOLE.fullmatch(name) for name in classes):
         classes.sort(key=int)
@@ -113,10 +113,10 @@ def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def several_classes(names: Iterable[str]) -> dict[str, str]:
-    """Names that are lists of others, such as "cat|dog" where "dog" is one too -> why.
+    """Maps each name that is a list of classes, such as "cat|dog", to the reason.
 
-    A bar divides where one part is a class, a comma or semicolon where all parts are: "crane,
-    bird" is the name of one class.
+    A bar separates classes if one part is a known class. A comma or semicolon does so only if all
+    parts are: "crane, bird" is the name of one class.
     """
     known = set(names)
     found = {}
@@ -129,6 +129,6 @@ def several_classes(names: Iterable[str]) -> dict[str, str]:
 
 
 def with_bars(names: Iterable[str]) -> list[str]:
-    """Names that a bar divides: each may mean several classes, which nothing else says."""
+    """Names with a bar: each may mean several classes, and nothing else shows it."""
     divided = (name for name in set(names) if "|" in name)
     return sorted(name for name in divided if all(part.strip() for part in name.split("|")))

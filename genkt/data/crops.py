@@ -1,8 +1,8 @@
 """Crops of gallery pictures: drawn from a seed, the picture's id and a number, never stored.
 
 A gallery of crops holds ``per_image`` random parts of every picture, each distorted a little.
-What one of them looks like follows from the spec, the id and the crop's number alone, so the
-features are kept and the pixels are made again when a crop is wanted.
+The spec, the id and the crop's number fully determine the pixels. So only the features are stored;
+the pixels are made again when a crop is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from genkt.types import Range, UserError
 Pair = tuple[Factor, Factor]
 
 STRONGEST = 30
-"""The largest magnitude; 0 changes nothing but for the operations that have no strength."""
+"""The largest magnitude. At 0 only the operations without a strength change anything."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class CropSpec:
         size: side in pixels that a crop is scaled to, whatever its shape.
         scale: lowest and highest share of the picture's area, in (0, 1].
         ratio: lowest and highest width / height of the box.
-        num_ops: distortions a crop (RandAugment), each drawn from ``OPERATIONS``; 0: none.
+        num_ops: distortions per crop (RandAugment), each drawn from ``OPERATIONS``; 0: none.
         magnitude: how strong they are, 0 to ``STRONGEST``.
 
     Raises:
-        UserError: a range that is none.
+        UserError: an invalid range.
 
     Source: R. Vemulapalli et al., "Knowledge Transfer from Vision Foundation Models for Efficient
     Training of Small Task-specific Models", B.2; E. Cubuk et al., "RandAugment", with the
@@ -96,7 +96,7 @@ class Crop:
 
 
 def crop_id(image_id: str, index: int) -> str:
-    """What a crop is called: its picture's id and its number."""
+    """The name of a crop: its picture's id and its number."""
     return f"{image_id}@{index}"
 
 
@@ -112,7 +112,9 @@ def make_crop(picture: Image.Image, spec: CropSpec, image_id: str, index: int) -
         UserError: the spec has no such crop.
     """
     if not 0 <= index < spec.per_image:
-        raise UserError(f"crop {index} of {image_id}: this gallery has {spec.per_image} a picture")
+        raise UserError(
+            f"crop {index} of {image_id}: this gallery has {spec.per_image} crops per picture"
+        )
     rng = random.Random(derive_seed(spec.seed, image_id, index, "crop"))
     box = crop_box(rng, spec.scale, spec.ratio, picture.width, picture.height)
     side = (spec.size, spec.size)

@@ -24,8 +24,8 @@ class Skipped:
     """A file that was left out: its path and one short reason.
 
     Args:
-        is_damage: it is one of the unusable files that ``max_skipped`` limits; False for files
-            that are no pictures of the data, such as thumbnails.
+        is_damage: the file counts towards ``max_skipped``; False for files that do not belong to
+        the data, such as thumbnails.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Skipped:
 
 
 def reasons_text(skipped: Sequence[Skipped], most: int = 3) -> str:
-    """Why files are left out, each reason once with how many, the most frequent first.
+    """Why files were left out: each reason once with its count, the most frequent first.
 
     >>> files = [Skipped("a.jpg", "empty file"), Skipped("b.heic", "HEIC needs a package")]
     >>> reasons_text([*files, Skipped("c.heic", "HEIC needs a package")])
@@ -68,7 +68,7 @@ def content_hash(data: bytes) -> str:
 
 
 class ImageSet:
-    """N pictures with ids, labels and class names; pixels are read only by ``load``.
+    """N pictures with ids, labels and class names. Only ``load`` reads pixels.
 
     >>> pixels = np.zeros((3, 8, 8), dtype=np.uint8)
     >>> images = from_arrays(pixels, [0, 1, -1], classes=("cat", "dog"), prefix="toy")
@@ -88,7 +88,7 @@ class ImageSet:
         skipped: what was left out when the set was read.
 
     Raises:
-        UserError: lengths that differ, a label without a class, a class name that comes twice.
+        UserError: lengths that differ, a label without a class, a repeated class name.
     """
 
     def __init__(
@@ -138,12 +138,12 @@ class ImageSet:
 
     @property
     def blocks(self) -> NDArray[np.int64] | None:
-        """[N] the block of storage that each sample lies in; None where any order reads as fast."""
+        """[N] each sample's block of storage; None if every order reads equally fast."""
         return blocks_of(self.open_item, self.items)
 
     @property
     def decoding(self) -> int:
-        """The ``DECODING`` since which these ids name these pixels."""
+        """The first ``DECODING`` number for which these ids have these pixels."""
         return decoding_of(self.open_item)
 
     def class_counts(self) -> dict[str, int]:
@@ -161,9 +161,9 @@ class ImageSet:
         return decode(self.open_item(self.ids[index], int(self.items[index])))
 
     def read_ahead(self, indices: Sequence[int]) -> None:
-        """Have the system fetch what ``load`` of these samples reads, where that is worth asking.
+        """Ask the system to prefetch what ``load`` will read for these samples, if that helps.
 
-        Tars on a disk: all reads are in flight at once instead of one after the other.
+        For tars on a disk, all reads then run at once instead of one after another.
         """
         if isinstance(self.open_item, StorageOpener):
             self.open_item.read_ahead(self.items[indices])
@@ -194,7 +194,7 @@ class ImageSet:
         return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
 
     def with_skipped(self, skipped: Sequence[Skipped]) -> ImageSet:
-        """The same samples, and what else was left out."""
+        """The same samples, with more files listed as left out."""
         left_out = (*self.skipped, *skipped)
         return ImageSet(self.ids, self.labels, self.classes, self.items, self.open_item, left_out)
 
@@ -203,7 +203,7 @@ def concat(*sets: ImageSet) -> ImageSet:
     """All samples of the sets, in order.
 
     Raises:
-        UserError: no set at all, or class names that disagree (a set without classes fits any).
+        UserError: no set, or different class names (a set without classes fits any other).
     """
     if not sets:
         raise UserError("concat needs at least one ImageSet")
@@ -252,7 +252,7 @@ def from_arrays(
         images: [N, H, W] or [N, H, W, 3] uint8.
         labels: [N], -1 where unknown.
         classes: C names.
-        prefix: of the ids, which are ``prefix/index#content-hash``.
+        prefix: start of the ids, which are ``prefix/index#content-hash``.
 
     Raises:
         UserError: another dtype or shape, or labels that do not fit.

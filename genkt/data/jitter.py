@@ -1,4 +1,4 @@
-"""Views whose colours are drawn too, for training without labels."""
+"""Views with random colours as well, for training without labels."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class JitterViews(ViewDataset):
 
 
 def jitter(image: Image.Image, strength: float, seed: int) -> Image.Image:
-    """Another brightness, contrast, saturation and hue, or no colour at all.
+    """Change brightness, contrast, saturation and hue at random, or make the picture grey.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
     Appendix A: with probability 0.8 brightness, contrast and saturation change by factors of
     1 +- 0.8 s and the hue by +- 0.2 s of a turn; with probability 0.2 the picture becomes grey.
     Differs from the paper: the order is fixed, the hue turns about the grey axis of RGB (so that
-    all is one matrix), and nothing is blurred.
+    one matrix does everything), and nothing is blurred.
 
     Args:
         image: RGB.

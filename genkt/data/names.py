@@ -1,4 +1,4 @@
-"""Names that systems write in different ways: of classes, and of files on disk."""
+"""Names of classes and of files on disk, which different systems write differently."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 def canonical(name: str) -> str:
     """A name as genkt compares and shows it: in Unicode's form NFC.
 
-    Copies by macOS carry names in NFD, where an accent is a character of its own, so that one
-    class has two spellings that look the same.
+    macOS writes names in NFD, where an accent is a character of its own. So one class can have two
+    spellings that look the same.
 
     >>> canonical("A\\u0308pfel") == "\\u00c4pfel"
     True
@@ -21,10 +21,10 @@ def canonical(name: str) -> str:
 
 
 def on_disk(root: Path, path: str, known: dict[str, dict[str, str]]) -> str:
-    """A relative path as the disk spells it, where only the Unicode form differs; else as it is.
+    """A relative path as spelled on disk, if only the Unicode form differs; else unchanged.
 
     Args:
-        known: folder -> canonical name -> name, of the folders that were listed for this.
+        known: folder -> canonical name -> name, for the folders listed so far.
     """
     if path.isascii() or os.path.lexists(root / path):
         return path
@@ -41,7 +41,7 @@ def on_disk(root: Path, path: str, known: dict[str, dict[str, str]]) -> str:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """The names in a folder; none where it cannot be listed, which whoever reads it tells."""
+    """The names in a folder; none if it cannot be listed (the reader reports that)."""
     try:
         return os.listdir(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""How a set of images gets at its pictures, and what is known of where they are stored."""
+"""How a set of images opens its pictures, and what is known about their storage."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ BLOCK_ROWS = 64
 
 
 class Opener(Protocol):
-    """How an ImageSet gets at one sample's picture; must be picklable for worker processes."""
+    """Opens one sample's picture for an ImageSet; must be picklable for worker processes."""
 
     def __call__(self, sample_id: str, item: int) -> Image.Image: ...
 
 
 @runtime_checkable
 class StorageOpener(Protocol):
-    """An opener of large files, whose neighbours are read faster than samples here and there."""
+    """An opener of large files, which reads neighbours faster than scattered samples."""
 
     def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """[N] the block of storage of each item; None where any order reads as fast."""
 
     def read_ahead(self, items: NDArray[np.int64]) -> None:
-        """Have the system fetch the bytes of items that are opened next, all at once."""
+        """Ask the system to fetch the bytes of the next items, all at once."""
 
 
 @runtime_checkable
 class FixedOpener(Protocol):
-    """An opener whose pictures are no users' files: of pixels, or of files that genkt wrote."""
+    """An opener of pixels, or of files that genkt wrote, rather than of users' files."""
 
     decoding: int
-    """The ``DECODING`` since which the pictures of an id are what they are."""
+    """The first ``DECODING`` number under which an id has its present pixels."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class ChainedOpener:
 
     @property
     def decoding(self) -> int:
-        """See ``FixedOpener``: that of the opener that changed last."""
+        """See ``FixedOpener``: the number of the opener that changed last."""
         return max(decoding_of(opener) for opener in self.openers)
 
     def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """[N] the block of each item; where only some have any, the others get some in order."""
+        """[N] the block of each item; items without one get blocks in their order."""
         found, first, known = np.zeros(len(items), np.int64), 0, False
         for which, opener in enumerate(self.openers):
             rows = np.flatnonzero(items % len(self.openers) == which)
@@ -75,7 +75,7 @@ class ChainedOpener:
 
 
 def decoding_of(opener: Opener) -> int:
-    """The ``DECODING`` since which an id's picture is what it is."""
+    """The first ``DECODING`` number under which an id has its present pixels."""
     return opener.decoding if isinstance(opener, FixedOpener) else DECODING
 
 

@@ -1,4 +1,4 @@
-"""Every picture on one side: copies are taken out of all parts of a data set but the first."""
+"""Each picture is in one part of a data set: copies are removed from all other parts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ORDER = (*HELD_OUT, "train", "unlabelled")
 def finished(
     splits: Splits, *, test_fraction: float, validation_fraction: float, seed: int
 ) -> Splits:
-    """The common end of all readers: parts without shared pictures, missing ones carved.
+    """The last step of all readers: remove shared pictures, then split off missing parts.
 
     Raises:
         UserError: as ``carve_missing``.
     """
     apart = separated(splits)
-    if not len(apart.train):  # that is told, and refused where something is to be trained
+    if not len(apart.train):  # this is reported, and refused when something is to be trained
         return apart
     carved = carve_missing(
         apart, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed
@@ -36,13 +36,13 @@ def finished(
 
 
 def separated(splits: Splits) -> Splits:
-    """The parts without pictures that an earlier part has; ``notes`` say what is left out.
+    """Remove from each part the pictures of an earlier part; ``notes`` say what is left out.
 
-    The order is test, validation, train, unlabelled. Pictures are the same where their content
-    is, byte for byte. Copies inside a labelled part stay, as they do no harm there; of unlabelled
-    ones the first stays. A picture that is in several classes stays too, and is named: its labels
-    may both be meant. A part that loses all images is as if it had never been there, but for
-    train. Parts that share nothing come back as they are.
+    The order is test, validation, train, unlabelled. Two pictures are the same if their bytes are
+    equal. Copies inside a labelled part stay, because they do no harm. Of unlabelled copies only
+    the first stays. A picture in several classes stays too and is named, because both labels may be
+    intended. A part other than train that loses all images is treated as absent. Parts that share
+    nothing are returned unchanged.
     """
     parts, notes = dict(splits.parts), list[str]()
     known: dict[str, _Owner] = {}
@@ -78,12 +78,12 @@ def _with_notes(splits: Splits, notes: Sequence[str]) -> Splits:
 def without_held_out(
     images: ImageSet, splits: Splits, place: str, copied_from: Sequence[Sequence[str]] = ()
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(rows of images that are no copies of test or validation images, notes on the others).
+    """Rows of images that do not copy test or validation images, and notes on the others.
 
     Args:
         place: what the images are called in the notes.
-        copied_from: [N] contents of the pictures that each was saved from, as another file; () for
-            images that are as they were found.
+        copied_from: [N] content hashes of the pictures that each was saved from; () for original
+        images.
     """
     known: dict[str, _Owner] = {
         key: (name, index)

@@ -22,10 +22,10 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's parts; ``unlabelled`` holds pictures that came without any class.
+    """A data set's parts; ``unlabelled`` holds the pictures without a class.
 
     Args:
-        notes: what the user should know of how the parts were made, one sentence each.
+        notes: what the user should know about how the parts were made, one sentence each.
     """
 
     train: ImageSet
@@ -47,7 +47,7 @@ class Splits:
 
     @property
     def parts(self) -> dict[str, ImageSet]:
-        """The parts that are there, by name."""
+        """The parts that exist, by name."""
         named = {
             "train": self.train,
             "validation": self.validation,
@@ -79,7 +79,7 @@ def check_classes(found: Sequence[str], expected: Sequence[str], place: str) -> 
         reasons[0] += did_you_mean(extra[0], expected).replace(" Did", ", did")
     if lacking:
         reasons.append(
-            f"it lacks {shown_names(lacking)} (a class may be empty there, but must exist)"
+            f"{shown_names(lacking)} missing (a class may be empty there, but must exist)"
         )
     reason = "; ".join(reasons) or "the order differs"
     raise UserError(f"{place}: its classes are not those of train: {reason}")
@@ -92,12 +92,12 @@ def shown_names(names: Sequence[str], most: int = 5) -> str:
 
 
 def group_keys(images: ImageSet) -> list[str]:
-    """[N] what must not stand on two sides of a division: samples of one key are copies."""
+    """[N] keys: samples with the same key are copies and must stay on the same side."""
     return [content_of(sample_id) for sample_id in images.ids]
 
 
 def _shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str, list[int]]]:
-    """Of each class, key -> indices, in an order that only seed, purpose and ids decide."""
+    """For each class, key -> indices, in an order set only by seed, purpose and ids."""
     keys = group_keys(images)
     members: list[list[int]] = [[] for _ in images.classes]
     for index, label in enumerate(images.labels.tolist()):
@@ -116,7 +116,7 @@ def _shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str
 
 
 def _copies_last(groups: dict[str, list[int]], unsure: set[str]) -> list[int]:
-    """One sample of every group, then the second ones, and so on; unsure ones at the very end."""
+    """The first sample of every group, then the second ones, and so on; unsure ones come last."""
     ranked = [
         (key in unsure, rank, index)
         for key, group in groups.items()
@@ -159,11 +159,13 @@ def draw_labels(
 
     Args:
         images: the training images.
-        per_class: so many of every class.
+        per_class: this many of every class.
         fraction: this share of every class, rounded, at least one of each class that has any.
-        list_file: text, one relative path or sample id a line, then optionally ``,class``, which
-            must be the image's class; empty lines and lines that start with ``#`` do not count.
-        seed: of the draw; a list file needs none. Without any of the three every label is kept.
+        list_file: a text with one relative path or sample id per line, then optionally ``,class``,
+            which must be the image's class; empty lines and lines that start with ``#`` do not
+            count.
+        seed: of the draw; a list file needs none. If none of the three is given, every label is
+        kept.
 
     Raises:
         UserError: more than one way given, a class with fewer images, faulty lines (all named).
@@ -223,13 +225,13 @@ def _read_list(images: ImageSet, list_file: Path) -> list[int]:
     check_faults(faults, f"list file {list_file}")
     if not chosen:
         raise UserError(
-            f"list file {list_file}: expected one path or sample id a line, it is empty"
+            f"list file {list_file}: expected one path or sample id per line, got an empty file"
         )
     return list(chosen)
 
 
 def _resolve(images: ImageSet, places: dict[str, list[int]], row: Row) -> int | str:
-    """The index that a row names, or what is wrong with it."""
+    """The index of the sample that a row names, or what is wrong with the row."""
     path, class_name = row.line.text, ""
     if canonical(path) not in places:  # a path may itself contain a comma, and need no quotes
         path, _, class_name = (part.strip() for part in path.rpartition(","))
@@ -252,7 +254,7 @@ def _resolve(images: ImageSet, places: dict[str, list[int]], row: Row) -> int | 
 
 
 def _near(path: str, places: dict[str, list[int]]) -> str:
-    """A hint where the path lacks only a leading folder such as ``train/``; "" otherwise."""
+    """A hint if only a leading folder such as ``train/`` is missing from the path; else ""."""
     longer = next((name for name in places if name.endswith("/" + path)), None)
     return f" (did you mean {longer}?)" if longer else ""
 
@@ -260,18 +262,18 @@ def _near(path: str, places: dict[str, list[int]]) -> str:
 def holdout(
     images: ImageSet, fraction: float, seed: int, purpose: str = "holdout"
 ) -> tuple[Indices, Indices]:
-    """Set a stratified part of the labelled samples aside: (kept indices, held-out indices).
+    """Hold out a stratified part of the labelled samples: (kept indices, held-out indices).
 
-    Of every class with two images or more ``fraction`` (rounded, at least one, never all) is held
-    out; other samples are kept. Nested and independent of file order, as ``draw_labels``. Copies
-    of one picture stay together, so that a class may give more or fewer by less than the largest
-    group of copies; pictures that are in several classes, or labelled only once, are kept.
+    Each class with two or more images loses ``fraction`` of them (rounded, at least one, never
+    all); all other samples are kept. Nested and independent of file order, as ``draw_labels``.
+    Copies of one picture stay together, so that a class may give more or fewer by less than the
+    largest group of copies; pictures that are in several classes, or labelled only once, are kept.
 
     Args:
         images: what to divide.
         fraction: above 0, at most 1.
         seed: of the draw.
-        purpose: a word that makes draws of one seed for different ends independent.
+        purpose: a word that makes draws with one seed for different purposes independent.
 
     Raises:
         UserError: a fraction out of range, or no class with two images that are no copies.
@@ -299,7 +301,7 @@ def _in_several_classes(images: ImageSet) -> set[str]:
 
 
 def _first_groups(groups: list[list[int]], wanted: int) -> list[int]:
-    """The samples of the first groups whose number is nearest to ``wanted``; at least one group."""
+    """The samples of the first groups, with a total closest to ``wanted``; at least one group."""
     if not groups:
         return []
     totals = np.cumsum([len(group) for group in groups])
@@ -310,13 +312,14 @@ def _first_groups(groups: list[list[int]], wanted: int) -> list[int]:
 def carve_missing(
     splits: Splits, *, test_fraction: float, validation_fraction: float, seed: int
 ) -> Splits:
-    """Take the parts that a data set lacks out of its training images.
+    """Split the missing parts of a data set off its training images.
 
-    A test part only where there is neither test nor validation; fractions of all that ``train``
-    holds before, 0 for none.
+    A test part is made only if there is neither test nor validation. Fractions are of the full
+    ``train``; 0 makes no such part.
 
     Raises:
-        UserError: fractions below 0, or that leave nothing to train on; nothing to carve.
+        UserError: a fraction below 0, fractions that leave nothing to train on, or nothing that can
+        be split off.
     """
     for name, value in (
         ("test_fraction", test_fraction),

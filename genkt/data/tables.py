@@ -1,6 +1,6 @@
-"""Tables that people and their programs write: which text, which separator, which columns.
+"""Tables that people and programs write: their encoding, separator and columns.
 
-A table is read where that is certain, else refused in one line that says what was expected.
+A table is read if these are certain. Otherwise it is refused, and one line says what was expected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME_COLUMNS = (
     "imageindex", "image", "imageid", "imgpath", "imgname", "imgfile", "img", "imgid", "fname",
     "photo", "picture", "name", "id",
 )  # fmt: skip
-"""What a column that names the image is called (see ``plain_key``), the surest first."""
+"""Names of the column of image names (see ``plain_key``), the most certain first."""
 
 _SEPARATORS = ",;\t"
 _ABSENT = frozenset({"nan", "none", "null", "n/a", "na", "<na>", "nat"})
@@ -53,10 +53,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the image's name and its class stand in a row.
+    """The places of the image's name and its class in a row.
 
     Args:
-        name, label: places; None where the header names no such column.
+        name, label: places; None if the header has no such column.
         header: cells of it, () where there is none.
     """
 
@@ -84,7 +84,7 @@ def read_text(file: Path, what: str) -> str:
     """The text of a file in UTF-8, or in UTF-16 with a byte order mark.
 
     Args:
-        what: the file is, for the message.
+        what: kind of file, for the message.
 
     Raises:
         UserError: it cannot be read, or is in another encoding.
@@ -111,13 +111,13 @@ def split_lines(
 ) -> list[Line]:
     """The lines that hold something, cut at commas, semicolons or tabs.
 
-    The separator is the first of them under which most rows have two cells or more and the first
-    or second row fits; a line ``sep=;`` at the start, which Excel reads, names it.
+    The separator is the first one that gives most rows two or more cells and makes the first or
+    second row fit. A first line ``sep=;``, as Excel uses it, sets the separator.
 
     Args:
         fits: whether the cells of a row are as they should be.
-        two: every row must have two cells, so that bars and spaces may separate them too, where
-            they make two of every row.
+        two: every row must have two cells. Bars and spaces may then separate too, if they split
+        every row in two.
 
     Raises:
         csv.Error: quotes that do not close.
@@ -156,8 +156,8 @@ def _cut(text: str, separator: str) -> list[Line]:
 def find_columns(cells: Sequence[str]) -> Columns | None:
     """The columns that a header names; None for a row that is no header.
 
-    A header holds no image. Of two cells the first is known for names of images or the second for
-    classes, or the other way round; of more, one is known for names or classes.
+    A header names no image. With two cells, one must be a known name for its column (image or
+    class). With more cells, one known name of either kind is enough.
     """
     if any(map(looks_like_image, cells)):
         return None
@@ -175,7 +175,7 @@ def find_columns(cells: Sequence[str]) -> Columns | None:
 
 
 def _place(keys: Sequence[str], known: Sequence[str]) -> int | None:
-    """The place of the key that stands first in ``known``."""
+    """The place of the key that comes first in ``known``."""
     here = [key for key in known if key in keys]
     return keys.index(here[0]) if here else None
 
@@ -183,12 +183,12 @@ def _place(keys: Sequence[str], known: Sequence[str]) -> int | None:
 def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: bool) -> list[Row]:
     """The rows of a list of images: ``filename,class``, or columns that a header names.
 
-    A line that starts with ``#`` is a comment unless it names an image that is there, or is the
-    first one and a header. What is ignored, or read as another name, is told once.
+    A line that starts with ``#`` is a comment, unless it names an existing image or is a header in
+    the first line. What is ignored, or read as another name, is reported once.
 
     Args:
-        what: the file is, for messages.
-        known: whether a text names an image that is there.
+        what: kind of file, for messages.
+        known: whether a text names an existing image.
         labelled: a header must name a column of classes.
 
     Raises:
@@ -220,7 +220,7 @@ def check_faults(faults: Sequence[str], place: str) -> None:
     """Refuse a list with faulty lines: all are counted, the first few are shown.
 
     Args:
-        faults: one text a line.  place: what the file is, and its path.
+        faults: one text per faulty line.  place: what the file is, and its path.
 
     Raises:
         UserError: there are some.
@@ -306,11 +306,11 @@ def _row(line: Line, columns: Columns) -> Row:
 
 
 def _tell_absent(rows: Sequence[Row], place: str) -> None:
-    """Programs write a cell without a value as a word, which is a class like any other here."""
+    """Warn about words that programs write for an empty cell; here each counts as a class."""
     words = [row.class_name for row in rows if row.class_name.casefold() in _ABSENT]
     for word in dict.fromkeys(words):
         logger.warning(
-            '%s: "%s" is a class, of %d rows; where it means that there is none, leave these out',
+            '%s: "%s" counts as a class, in %d rows; if it means "no class", remove these rows',
             place, word, words.count(word),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a model's own evaluation transform makes of a picture."""
+"""A model's own evaluation transform."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ImageTransform:
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """What decides the uint8 pixels: transforms that agree here share one rendering."""
+        """The settings that set the uint8 pixels; transforms that agree share one rendering."""
         return self.input_size, self.interpolation, self.crop_pct, self.crop_mode
 
 

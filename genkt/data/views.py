@@ -44,7 +44,7 @@ DEFAULT_MEMORY_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """Which views of a picture exist: how many, and the ranges their geometry is drawn from.
+    """The views of a picture: how many there are, and the ranges of their geometry.
 
     Every augmentation of a run is named here and nowhere else, and the whole spec is part of a
     cache's identity. A cached row is addressed by (sample, view index), so a loader cannot apply
@@ -181,8 +181,8 @@ def _view_order(seed: int, sample_id: str, cycle: int, num_views: int) -> tuple[
 def render_view(image: Image.Image, spec: ViewSpec, sample_id: str, view_index: int) -> Image.Image:
     """The picture of one view at the decoded picture's own resolution.
 
-    All randomness comes from ``derive_seed(spec.seed, sample_id, view_index, "view")``. What a
-    warp brings in from outside is filled with the median colour of the picture's border: the
+    All randomness comes from ``derive_seed(spec.seed, sample_id, view_index, "view")``. The area
+    that a warp brings in from outside is filled with the median colour of the picture's border: the
     background behind a digit or an object on a plain ground, a neutral corner on a photograph.
     Replicated edges would smear strokes that touch the border, and reflection would double them.
 
@@ -300,7 +300,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         spec: the views.
         transforms: one per model (student first, then each teacher).
         memory_bytes: pictures are kept up to this many bytes, all worker processes together, so
-            that an epoch over a small set costs no decoding: rendered ones, or decoded ones where
+            that an epoch over a small set costs no decoding: rendered ones, or decoded ones if
             views are fresh. Each worker process keeps its own.
     """
 
@@ -327,12 +327,12 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         return self.__dict__ | {"_kept": {}, "_decoded": {}, "_kept_bytes": 0}
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
-        """One [3, H, W] uint8 tensor a transform, of (sample index, view index)."""
+        """One [3, H, W] uint8 tensor per transform, for (sample index, view index)."""
         kept = self._kept.get(key)
         return self._render(key, self._load(key[0])) if kept is None else kept
 
     def batch(self, keys: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
-        """One [B, 3, H, W] uint8 tensor a transform; neighbours of one sample decode it once."""
+        """One [B, 3, H, W] uint8 tensor per transform; neighbours of one sample decode it once."""
         there = self._decoded
         self.images.read_ahead([k[0] for k in keys if k not in self._kept and k[0] not in there])
         rows: list[tuple[Tensor, ...]] = []
@@ -367,7 +367,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         return row
 
     def _fits(self, num_bytes: int) -> bool:
-        """Take room for one more; nothing is evicted, as epochs visit every sample equally."""
+        """Reserve room for one more; nothing is evicted, as epochs visit every sample equally."""
         worker = get_worker_info()
         limit = self.memory_bytes // (worker.num_workers if worker else 1)
         fits = self._kept_bytes + num_bytes <= limit

@@ -10,16 +10,16 @@ from genkt.types import UserError
 
 
 def portable(error: Exception, task: str) -> Exception:
-    """The exception as another process may raise it, with where it came from as a note.
+    """The exception in a form that another process can raise, with its origin as a note.
 
-    One that does not come back from a pickle as it was is told by its message alone: to the user
-    where it was meant for one, else with its type.
+    If pickling changes it, only its message is kept: a UserError stays one, others get their type
+    as a prefix.
     """
     origin = f"in {task}, process {os.getpid()}:\n{traceback.format_exc()}"
     try:
         copied = pickle.loads(pickle.dumps(error))
         same = type(copied) is type(error) and str(copied) == str(error)
-    except Exception:  # whatever its constructor or state refuses
+    except Exception:  # its constructor or state may raise anything
         same = False
     if not same:
         name = type(error).__name__

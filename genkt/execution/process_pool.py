@@ -23,9 +23,9 @@ from genkt.types import UserError
 logger = logging.getLogger("genkt")
 
 MOST_DEATHS = 3
-"""A task is not run again once so many processes have died of it."""
+"""A task is not run again after this many processes have died in it."""
 
-_QUIET_SECONDS = 5.0  # whoever follows the progress hears from it at least so often
+_QUIET_SECONDS = 5.0  # progress is reported at least this often
 _GRACE_SECONDS = 30.0  # a training ends its step and saves its state
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy locks, threads and GPU state
 
@@ -36,12 +36,12 @@ def run_in_pool(
     """Run the tasks, one after the other in each of ``num_workers`` processes.
 
     Args:
-        num_workers: None: one a GPU where tasks compute ``on_gpu`` and there is one, else one a
-            core.
+        num_workers: None: one per GPU if tasks compute ``on_gpu`` and there is one, else one per
+        core.
 
     Raises:
-        UserError: ``MOST_DEATHS`` processes died of one task.
-        Exception: what a task raised; the others have been stopped.
+        UserError: ``MOST_DEATHS`` processes died in one task.
+        Exception: what a task raised; the other tasks were stopped.
     """
     pool = _Pool(deque(tasks), min(num_workers or num_places(on_gpu=on_gpu), len(tasks)), progress)
     with _ended(pool.workers):
@@ -62,7 +62,7 @@ def _num_cores() -> int:
 
 @dataclass
 class _Worker:
-    """A process and the task it has, with how many images of it were told."""
+    """A process, its task, and the number of images reported for it."""
 
     process: BaseProcess
     connection: Connection
@@ -101,22 +101,22 @@ class _Pool:
             name=f"worker {number}",
         )
         process.start()
-        theirs.close()  # so that the process's end is the end of the pipe
+        theirs.close()  # so that the pipe ends with the process
         return _Worker(process, mine)
 
     def _give(self, number: int) -> None:
         worker = self.workers[number]
         worker.task, worker.told = (self.waiting.popleft() if self.waiting else None), 0
         if worker.task is not None:
-            with contextlib.suppress(BrokenPipeError):  # dead already: heard of by the reader
+            with contextlib.suppress(BrokenPipeError):  # dead already, which the reader notices
                 worker.connection.send(worker.task)
 
     def _hear(self, number: int) -> None:
-        """What a worker says: images made (int), its task's end (None), or an exception."""
+        """A worker's message: images made (int), the task's end (None), or an exception."""
         worker = self.workers[number]
         try:
             message = worker.connection.recv()
-        except (EOFError, OSError):  # it died, or died while it spoke
+        except (EOFError, OSError):  # it died, perhaps while sending
             self._replace(number)
             return
         if isinstance(message, Exception):
@@ -137,8 +137,9 @@ class _Pool:
         self.deaths[name] += 1
         if self.deaths[name] >= MOST_DEATHS:
             raise UserError(
-                f"{name}: {MOST_DEATHS} processes died of it, the last by {cause}; short of "
-                "memory? Fewer workers (executor.num_workers=N) need less; what is done is kept"
+                f"{name}: {MOST_DEATHS} processes died in it, the last by {cause}. Out of "
+                "memory? Fewer workers (executor.num_workers=N) need less; finished work "
+                "is kept"
             )
         logger.warning("%s: its process died (%s); it is run again", name, cause)
         self.progress(-worker.told)
@@ -158,7 +159,7 @@ def _cause(exitcode: int | None) -> str:
 
 @contextlib.contextmanager
 def _ended(workers: list[_Worker]) -> Iterator[None]:
-    """End all processes, whatever happens: idle ones at once, others where Python next looks."""
+    """End all processes in any case: idle ones at once, others at Python's next signal check."""
     try:
         yield
     finally:
@@ -173,10 +174,10 @@ def _ended(workers: list[_Worker]) -> Iterator[None]:
 
 
 def _work(connection: Connection, number: int, num_threads: int, method: str) -> None:
-    """A worker: run what comes, say how far it is, until the pool hangs up."""
+    """A worker: run tasks and report progress until the pool closes the pipe."""
     as_worker()
     _end_with_parent()
-    # It starts processes as the command does: the locks of spawned ones would outlive a kill.
+    # It starts processes as the command does: locks of spawned ones would survive a kill.
     multiprocessing.set_start_method(method, force=True)
     os.environ["LOCAL_RANK"] = str(number)  # which GPU is this worker's
     if "OMP_NUM_THREADS" not in os.environ:
@@ -192,9 +193,9 @@ def _work(connection: Connection, number: int, num_threads: int, method: str) ->
 
 
 def _end_with_parent() -> None:
-    """Have this process stop, as the pool stops it, once the pool's own process was killed.
+    """Stop this process, as the pool would, when the pool's own process is killed.
 
-    Else it would go on until it has something to tell: a training at the end of its student.
+    Otherwise it would continue until its next message: a training until the end of its student.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

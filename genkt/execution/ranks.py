@@ -1,4 +1,4 @@
-"""The processes of one launch (torchrun, srun), as their environment tells it."""
+"""The processes of one launch (torchrun, srun), read from the environment."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Processes:
     """The processes that share the work of one command.
 
     Args:
-        rank: 0 says what is done and finishes it.  world_size: how many there are.
-        barrier: returns once every process has called it; None where they meet in files alone.
+        rank: 0 reports and finishes the work.  world_size: how many there are.
+        barrier: returns once every process has called it; None if they can only see each other's
+        files.
     """
 
     rank: int = 0
@@ -25,11 +26,11 @@ class Processes:
 
     @property
     def by_files(self) -> bool:
-        """Whether there are several that cannot wait for each other but by looking at files."""
+        """Whether there are several that can only wait for each other by files."""
         return self.world_size > 1 and self.barrier is None
 
     def meet(self) -> None:
-        """Return once every process has called this, where they have a barrier; else at once."""
+        """Wait until every process has called this if there is a barrier; else return at once."""
         if self.barrier is not None:
             self.barrier()
 
@@ -38,16 +39,16 @@ ALONE = Processes()
 """One process."""
 
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
-"""torchrun's variables (or your own), and srun's. ``SLURM_NTASKS`` also stands in a batch script's
-own environment, where nobody has launched so many processes; the step's count does not."""
+"""torchrun's variables (or your own), and srun's. ``SLURM_NTASKS`` is also set in a batch script,
+where no processes were launched; the step's count is not."""
 
 
 _NUMBERS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "JSM_NAMESPACE_RANK")
-"""What else torch and Lightning read as numbers, some of it when they are imported."""
+"""Other variables that torch and Lightning read as numbers, some of them on import."""
 
 
 def require_numbers() -> None:
-    """Refuse an environment whose ranks and counts of processes are no numbers.
+    """Refuse an environment whose ranks and process counts are not numbers.
 
     Raises:
         UserError: naming the variable.
@@ -83,7 +84,7 @@ def launched() -> Processes:
 
 
 def _barrier() -> Callable[[], None] | None:
-    """The barrier of torch's process group, where this process has joined one."""
+    """The barrier of torch's process group, if this process has joined one."""
     group = sys.modules.get("torch.distributed")  # not loaded: no group, and no need to load it
     if group is None or not (group.is_available() and group.is_initialized()):
         return None
@@ -92,7 +93,7 @@ def _barrier() -> Callable[[], None] | None:
 
 
 def device_here(device: str) -> str:
-    """The device that this process computes on: processes of one machine share its GPUs evenly.
+    """The device of this process; processes of one machine share its GPUs evenly.
 
     Args:
         device: auto, cpu or cuda.
@@ -101,7 +102,7 @@ def device_here(device: str) -> str:
         "cpu", or "cuda:N" by this process's number on its machine.
 
     Raises:
-        UserError: cuda, where there is none.
+        UserError: cuda without a GPU.
     """
     import torch
 

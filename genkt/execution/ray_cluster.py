@@ -1,4 +1,4 @@
-"""Tasks on Ray: a cluster that is there, or one on this machine for the time of the run."""
+"""Tasks on Ray: on an existing cluster, or on one started here for the run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from genkt.execution.tasks import ExecutorSettings, Progress, ShardTask
 from genkt.types import UserError
 
 MOST_DEATHS = 5
-"""A task is not run again once so many of its processes or machines have died."""
+"""A task is not run again after this many of its processes or machines have died."""
 
 _LEAST_AHEAD = 8
 _KNOCK_SECONDS = 10.0
 _QUIET_SECONDS = 5.0
-"""Whoever follows the progress hears from it at least so often."""
+"""Progress is reported at least this often, in seconds."""
 
 
 def run_on_ray(
     tasks: Sequence[ShardTask], settings: ExecutorSettings, progress: Progress, *, on_gpu: bool
 ) -> None:
-    """Run the tasks where Ray has room; those of a machine that is lost run again elsewhere.
+    """Run the tasks where Ray has room; tasks of a lost machine run again elsewhere.
 
     Raises:
         UserError: Ray is not installed, there is no cluster at the address, or a task whose
-            processes died again and again.
-        Exception: what a task raised; the others have been stopped.
+        processes died repeatedly.
+        Exception: what a task raised; the other tasks were stopped.
     """
     if not tasks:
         return
@@ -44,7 +44,8 @@ def run_on_ray(
         waiting, running = list(reversed(tasks)), dict[Any, ShardTask]()
         try:
             while waiting or running:
-                # A few ahead of the cluster, which may grow: never all of a million.
+                # Submit a few more than the cluster can run, as it may grow, but never all of a
+                # million.
                 cores = int(ray.cluster_resources().get("CPU", 0))
                 most = settings.num_workers or max(_LEAST_AHEAD, 2 * cores)
                 while waiting and len(running) < most:
@@ -60,12 +61,12 @@ def run_on_ray(
 
 
 def _run(task: ShardTask, folder: str) -> Exception | None:
-    """On the machine that got the task; what it raised is its answer."""
+    """Runs on the task's machine; returns what the task raised."""
     try:
         if not os.path.isdir(folder):
             raise UserError(
                 f"{task.name}: expected the folder {folder} on every machine, "
-                f"{platform.node()} does not have it; a cluster must share its files"
+                f"but {platform.node()} does not have it; all machines must share the files"
             )
         os.chdir(folder)  # paths of a task may be relative
         task.run(lambda _: None)
@@ -80,8 +81,8 @@ def _raise_from(ray: ModuleType, done: Any, task: ShardTask) -> None:
     except ray.exceptions.RayError as lost:
         reason = str(lost).splitlines()[0]
         raise UserError(
-            f"{task.name}: {MOST_DEATHS} attempts on Ray ended without an answer ({reason}); what "
-            "is done is kept"
+            f"{task.name}: {MOST_DEATHS} attempts on Ray ended without a result "
+            f"({reason}); finished work is kept"
         ) from lost
     if error is not None:
         raise error
@@ -120,7 +121,7 @@ def _connected(ray: ModuleType, settings: ExecutorSettings) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody listens: Ray itself would try for minutes."""
+    """Fail at once if no server answers: Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()

@@ -23,7 +23,7 @@ logger = logging.getLogger("genkt")
 
 _POLL_SECONDS = 0.5
 _SEEN_SECONDS = 60.0
-"""How long a shared file system may take to show what another machine has written."""
+"""Seconds that a shared file system may take to show files of another machine."""
 
 
 def run_tasks(
@@ -35,21 +35,21 @@ def run_tasks(
     on_gpu: bool = False,
     progress: bool = True,
 ) -> None:
-    """Run every task that is not done; returns once all are, those of other ranks as well.
+    """Run every unfinished task; returns when all are done, including those of other ranks.
 
     Args:
-        tasks: the same list in every process of a launch, whatever is done of it.
+        tasks: the same list in every process of a launch, finished or not.
         settings: who runs them.
-        description: what the work is called.
-        processes: that share the tasks, rank r taking r, r + world_size, ...; None: as
-            ``processes_of`` finds them.
-        on_gpu: tasks compute on a GPU where there is one: a pool has a worker a GPU by default,
-            Ray gives each task one.
-        progress: tell how far the work is.
+        description: name of the work.
+        processes: those that share the tasks; rank r runs r, r + world_size, ...; None: from
+        ``processes_of``.
+        on_gpu: tasks compute on a GPU if there is one: by default a pool has one worker per GPU;
+        Ray gives each task one.
+        progress: show progress.
 
     Raises:
-        UserError: no Ray, or a task whose process died again and again.
-        Exception: whatever a task raises, as it was.
+        UserError: no Ray, or a task whose process died repeatedly.
+        Exception: whatever a task raises, unchanged.
     """
     processes = processes or processes_of(settings)
     mine = [task for task in tasks[processes.rank :: processes.world_size] if not task.is_done()]
@@ -69,10 +69,10 @@ def run_tasks(
 
 
 def _wait(tasks: Sequence[ShardTask], most_seconds: float | None) -> None:
-    """Until the results are there: a barrier would give up after half an hour.
+    """Wait for the results by files: a barrier would give up after half an hour.
 
     Raises:
-        UserError: one is not there after ``most_seconds``, though its task has run.
+        UserError: a result is missing ``most_seconds`` after its task has run.
     """
     started = time.monotonic()
     told = False
@@ -80,8 +80,8 @@ def _wait(tasks: Sequence[ShardTask], most_seconds: float | None) -> None:
         while not task.is_done():
             if most_seconds is not None and time.monotonic() - started > most_seconds:
                 raise UserError(
-                    f"{task.name}: done, but its result is not to be seen here; expected a folder "
-                    "that all machines share"
+                    f"{task.name}: done, but its result is not visible here; expected a "
+                    "folder that all machines share"
                 )
             if most_seconds is None and not told:
                 logger.info("waiting for shards of other processes, %s first", task.name)

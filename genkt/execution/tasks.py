@@ -1,8 +1,7 @@
-"""Shard tasks, and who runs them.
+"""Shard tasks, and the executors that run them.
 
-A task names folders and holds plain values, never arrays; it makes one result, which is there as a
-whole or not at all. So a task may be run again, anywhere, by two processes at once or after a
-kill: the bytes are the same.
+A task has folder names and plain values, never arrays. It makes one result, which exists completely
+or not at all. So it may run again, anywhere, twice at once or after a kill: the bytes are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from genkt.settings.faults import Fault, SettingsError
 from genkt.types import UserError
 
 Progress = Callable[[int], None]
-"""Told how many images were made since it was called last."""
+"""Called with the number of images made since the last call."""
 
 
 class ShardTask(Protocol):
@@ -25,36 +24,36 @@ class ShardTask(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it; no other task of the run has the name."""
+        """Its name in messages, unique in the run."""
 
     @property
     def size(self) -> int:
-        """Images it makes, for the bar."""
+        """Number of images it makes, for the progress bar."""
 
     def is_done(self) -> bool:
-        """Whether its result is there; cheap, for it is asked again and again."""
+        """Whether its result exists; must be cheap, as it is called often."""
 
     def run(self, progress: Progress) -> None:
-        """Make the result and put it in its place by one rename, unless it is there.
+        """Make the result and move it to its place in one rename, unless it exists.
 
         Args:
-            progress: may be told of images while they are made; what it was not told of counts
-                as made when the task ends.
+            progress: may be called while images are made; the rest counts as made when the task
+            ends.
         """
 
 
 @dataclass(frozen=True)
 class ExecutorSettings:
-    """Who runs the tasks; see ``configs/executor/``.
+    """How the tasks are run; see ``configs/executor/``.
 
     Args:
         name: auto (a launch's processes share the tasks, a single process runs all), inline
-            (this process, whatever launched it), pool (processes of this machine), ray.
-        num_workers: of a pool or on Ray; None: as many as there are cores, GPUs or places.
+            (this process, even under a launcher), pool (processes of this machine), ray.
+        num_workers: of a pool or on Ray; None: the number of cores, GPUs or free places.
         address: of a Ray cluster; None: a cluster on this machine, started for the run.
 
     Raises:
-        UserError: a setting that the executor does not have.
+        UserError: the executor does not have this setting.
     """
 
     name: Literal["auto", "inline", "pool", "ray"]
@@ -101,7 +100,7 @@ def processes_of(settings: ExecutorSettings) -> Processes:
 
 
 def run_task(task: ShardTask, progress: Progress) -> None:
-    """Run one task; in the end exactly its ``size`` images have been told."""
+    """Run one task; exactly ``size`` images are reported by its end."""
     told = 0
 
     def tell(count: int) -> None:

@@ -18,7 +18,7 @@ from genkt.types import DamagedError, Prediction, UserError
 
 
 class EvaluateSettings(Protocol):
-    """What an evaluation needs to know (read-only)."""
+    """The settings of an evaluation (read-only)."""
 
     @property
     def data(self) -> DataSettings: ...
@@ -109,7 +109,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     """Evaluate a model with its own head on a labelled part of a data set.
 
     Raises:
-        UserError: the part is not there, or the model's classes are not those of the data.
+        UserError: the part is missing, or the model's classes are not those of the data.
     """
     splits = load_splits(settings.data, settings.seed)
     part = labelled_part(splits, settings.split)
@@ -127,7 +127,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
 def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:
     """A note on images of a run's own data that it was not tested on: they may be training ones.
 
-    Another seed, another fraction, or a genkt that kept copies apart divides a folder otherwise.
+    Another seed, fraction or version of genkt may split a folder differently.
     """
     report = Path(model).expanduser() / "report.json"
     if split == "train" or not report.is_file():
@@ -145,8 +145,8 @@ def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:
         return []
     return [
         f"{len(others):,} of these {len(images):,} images are not among those that the run was "
-        f"tested on (e.g. {others[0].rpartition('#')[0]}): where its data were divided otherwise, "
-        "it may have been trained on them."
+        f"tested on (e.g. {others[0].rpartition('#')[0]}): if its data were split "
+        "differently, it may have been trained on them."
     ]
 
 

@@ -1,4 +1,4 @@
-"""``genkt inspect``: what a transfer set or any place of images holds, and what it lacks."""
+"""``genkt inspect``: the content of a transfer set or any place of images, and its faults."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from genkt.transfer_set.set_files import HEADER, read_records, shard_facts, shar
 from genkt.types import UserError
 
 FACTS = "inspection.json"
-"""What ``genkt inspect`` writes last into ``out``: the folder is its own."""
+"""The file that ``genkt inspect`` writes last into ``out``; it marks the folder as its own."""
 
 _MEASURED, _MOST_CLASSES = 64, 12
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """The result of an inspection.
 
     Args:
-        title: what was looked at.
+        title: the inspected set or place.
         facts: name of a fact -> its text.
         examples: provenance of a few images.
         faults: what is missing or damaged, one line each, with what to do.
@@ -73,13 +73,13 @@ def inspect(
 
     Args:
         location: the set's folder, or whatever ``open_images`` takes.
-        out: a folder for contact sheet and card; None: they go into the folder of a saved set,
-            where it lacks them, and are not written for other places.
+        out: a folder for contact sheet and card; None: a saved set gets them in its own folder if
+        they are missing; other places get none.
         check: read every image, not only manifests and sizes.
-        examples: records to show.
+        examples: number of records to show.
 
     Raises:
-        UserError: nothing there, or ``out`` holds something else.
+        UserError: no images, or ``out`` has other content.
     """
     home = _claimed(out)
     root = home_path(location)
@@ -101,7 +101,7 @@ def _claimed(out: str | Path | None) -> Path | None:
         return None
     path = home_path(out)
     if path.exists() and not path.is_dir():
-        raise UserError(f"out={path}: expected a folder, it is a file")
+        raise UserError(f"out={path}: expected a folder, got a file")
     if contents(path) and not (path / FACTS).is_file():
         raise UserError(f"out={path}: the folder is not empty and holds no inspection of genkt")
     return path
@@ -124,14 +124,14 @@ def _described(
         return Inspection(title, facts | {"sheet": "not written: give out=FOLDER"}, shown)
     try:
         written = _write(found, location, home, facts)
-    except UserError:  # a picture of the sheet that is not among the few: all are looked at
+    except UserError:  # a picture of the sheet is damaged although the few are not: check all
         faults = list(_image_faults(found, range(len(found))))
         return Inspection(title, facts, shown, tuple(faults))
     return Inspection(title, facts, shown, (), written)
 
 
 def _header_facts(header: Any) -> dict[str, str]:
-    """What the header of a saved set tells; {} of other places."""
+    """Facts from the header of a saved set; {} for other places."""
     facts = {}
     if "funnel" in header:
         facts["funnel"] = funnel_text(header["funnel"])
@@ -161,7 +161,7 @@ def _facts(found: TransferSet) -> dict[str, str]:
 
 
 def _few(found: TransferSet) -> list[int]:
-    """Rows spread over the set, that are looked at in any case."""
+    """Rows spread over the set that are always checked."""
     few: list[int] = np.linspace(0, len(found) - 1, min(_MEASURED, len(found))).astype(int).tolist()
     return few
 
@@ -192,7 +192,7 @@ def _command(root: Path) -> str:
 
 
 def _shard_faults(root: Path) -> list[str]:
-    """What is missing or damaged of a finished set's shards; image files are only counted."""
+    """Missing or damaged files of a finished set's shards; image files are only counted."""
     faults = []
     for shard in range(read_header(root / HEADER)["num_shards"]):
         try:
@@ -252,7 +252,7 @@ def _image_faults(found: TransferSet, rows: Sequence[int]) -> Iterator[str]:
 def _write(
     found: TransferSet, location: str, home: Path, facts: dict[str, str]
 ) -> tuple[Path, ...]:
-    """Contact sheet and card; those that a set has already stay."""
+    """Write contact sheet and card; existing ones are kept."""
     own = found.stored is not None and home == found.directory
     sheet, card, more, texts = home / SHEET, home / CARD, list[Path](), dict[Path, str]()
     if not (own and sheet.is_file()):
@@ -260,7 +260,7 @@ def _write(
         texts[sheet] = sheet_text(found, title, metadata.version("genkt"))
     if not (own and card.is_file()):
         texts[card] = card_text(found, location, facts)
-    if not own:  # first: a folder with it is an inspection's, however far a killed one has come
+    if not own:  # first: it marks the folder as an inspection's, even if this process is killed
         more.append(write_json(home / FACTS, {"location": location, **facts}))
     for path, text in texts.items():
         write_text(path, text)
@@ -268,5 +268,5 @@ def _write(
 
 
 def _plain(text: str) -> str:
-    """A text of somebody else's that cannot move the cursor or begin a line of its own."""
+    """An untrusted text without control characters and line breaks."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

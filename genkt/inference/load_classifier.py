@@ -1,4 +1,4 @@
-"""Finished models at work: load a run's student, predict images."""
+"""Finished models: load a run's student, predict images."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _STUDENT = ("student/config.json", "student/model.safetensors")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a classifier says of one picture.
+    """A classifier's answer for one picture.
 
     Args:
-        label: the most probable class (its number, where the names are not known).
+        label: the most probable class (its number if the names are not known).
         probability: of that class.
         probabilities: [C] float32 of all classes, on the CPU.
     """
@@ -62,7 +62,7 @@ class Classifier:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """C class names; numbers where the names are not known."""
+        """C class names; numbers if the names are not known."""
         return self.classes or tuple(map(str, range(self.model.num_classes)))
 
     def prepare(self, pictures: Picture | Sequence[Picture]) -> Tensor:
@@ -127,8 +127,8 @@ def _student_of(folder: Path) -> str:
         reason = "its run has not finished; repeat its command to continue it"
     elif damaged := damaged_files(folder, _STUDENT):
         raise UserError(
-            f"{folder / damaged[0]}: damaged or missing, expected what its run wrote; repeat the "
-            "run's command, it is made again"
+            f"{folder / damaged[0]}: damaged or missing, expected the file that its run "
+            "wrote; repeat the run's command to make it again"
         )
     elif not (student / "config.json").is_file():
         reason = "its student is not a timm model; load student/model.safetensors with your code"
@@ -141,7 +141,7 @@ def load_classifier(name: str | Path, *, weights: str | None = None) -> Classifi
     """A run folder, an exported model's folder, or a timm, ``local-dir:`` or ``genkt:`` name.
 
     Args:
-        weights: a file to load in place of those that belong to the name.
+        weights: a file to load instead of the weights of the name.
 
     Raises:
         UserError: nothing of this name, or an unfinished run.
@@ -174,7 +174,7 @@ def _with_own_head(name: str, weights: str | None) -> Classifier:
 
 
 def device_of(name: str) -> str:
-    """``auto`` as the device it stands for here."""
+    """The device, with ``auto`` resolved."""
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"

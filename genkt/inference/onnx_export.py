@@ -20,7 +20,7 @@ from genkt.types import ModelOutput, UserError
 
 
 class _Logits(nn.Module):
-    """Images to logits, which is what ONNX takes."""
+    """Maps images to logits, for the ONNX export."""
 
     def __init__(self, model: Backbone) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def export_onnx(
     Raises:
         UserError: the onnx extra is not installed, or the two disagree by more than ``tolerance``.
     """
-    # Before its import: it would write a number of this device into the home folder, and send it.
+    # Set before its import: it would write an id of this device into the home folder, and send it.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnx
@@ -79,7 +79,7 @@ def export_onnx(
         _describe(graph, classifier)
         onnx.save(graph, str(temporary))
         written = max(each.version for each in graph.opset_import if not each.domain)
-        if written != opset:  # torch converts what it can, and leaves the rest as it was
+        if written != opset:  # torch keeps the old opset if it cannot convert
             raise UserError(
                 f"opset: torch could write {written}, not {opset}; give opset={written}; nothing "
                 "was written"
@@ -114,7 +114,7 @@ def _difference(file: str, model: nn.Module, images: Tensor, opset: int) -> floa
 
 
 def _forget_code(*parts: Any) -> None:
-    """Remove what torch notes of the code behind each node: paths of this machine, class names."""
+    """Remove torch's notes on the code of each node: paths of this machine, class names."""
     for part in parts:
         part.ClearField("metadata_props")
         for field in ("node", "value_info", "input", "output", "initializer"):

@@ -1,4 +1,4 @@
-"""Code to copy that puts a finished student to work, and words for doing it without genkt."""
+"""Code to copy for using a finished student, and instructions for use without genkt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from genkt.data.transform import ImageTransform
 from genkt.models.backbone import Backbone
 
 IMAGE = "IMAGE.png"
-"""Stands in the snippets for a picture of the user."""
+"""Placeholder for the user's picture in the snippets."""
 
 _DECODING = (
     "upright by its EXIF orientation, colours as sRGB by its colour profile, 16-bit grey scaled "
@@ -24,7 +24,7 @@ def student_snippet(run: Path, student: Backbone) -> str:
     """Code that loads a run's exported student and predicts one picture as ``genkt predict`` does.
 
     Args:
-        run: the run folder.  student: whose weights and transform were exported.
+        run: the run folder.  student: the exported model.
     """
     folder = (run / "student").resolve()
     if student.is_timm:
@@ -50,7 +50,7 @@ def load_snippet(folder: str) -> str:
 
 
 def timm_snippet(folder: str) -> str:
-    """Code that loads an exported model where genkt is not installed, and what it leaves to do."""
+    """Code that loads an exported model without genkt, and what is left to do."""
     said = (
         "Where genkt is not installed, timm alone loads the model. Its transforms resize and "
         f"normalise, they do not decode: make the picture {_DECODING}."

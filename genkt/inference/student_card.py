@@ -11,18 +11,18 @@ from genkt.report.transfer.summary import headline_text
 from genkt.runs.set_card import inline
 
 HERE = "path/to/this/folder"
-"""Stands in the card for where it lies, as the folder may be moved."""
+"""Placeholder for the folder in the card, as the folder may be moved."""
 
 _MOST_CLASSES = 100
 
 
 def student_card(data: ReportData, student: Backbone, teachers: Sequence[Backbone]) -> str:
-    """The card in Markdown: what the student can do, how it is loaded, what it was made of.
+    """The card in Markdown: what the student can do, how to load it, how it was made.
 
     Args:
         data: the run's report.
         student: as exported.
-        teachers: of the run; their licences stand in the card.
+        teachers: of the run; the card gives their licences.
     """
     return "\n".join(
         [
@@ -44,7 +44,7 @@ def _front(student: Backbone) -> list[str]:
 
 def _body(data: ReportData, student: Backbone, teachers: Sequence[Backbone]) -> Iterator[str]:
     yield f"{student.name}, {student.num_parameters:,} parameters, trained by `genkt transfer`."
-    yield f"{headline_text(data)} The report of the run lies beside this folder."
+    yield f"{headline_text(data)} The report of the run is next to this folder."
     if student.is_timm:
         yield from ("", "## Use", "", "```python", load_snippet(HERE), "```")
         yield from ("", "```python", timm_snippet(HERE), "```")
@@ -65,6 +65,6 @@ def _classes(names: Sequence[str]) -> str:
 
 
 def _licence(teacher: Backbone) -> str:
-    """What timm states of the weights that belong to the name."""
+    """The licence that timm states for the weights of a name."""
     stated = getattr(teacher.model, "pretrained_cfg", {}).get("license")
     return f" (timm states the licence {stated} for the weights of this name)" if stated else ""

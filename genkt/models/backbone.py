@@ -1,4 +1,4 @@
-"""One face for every classifier: features, feature map and logits from a single forward pass."""
+"""One interface for all classifiers: features, feature map and logits in one forward pass."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Backbone(nn.Module):
 
     A timm model may have several heads (distilled, multi-branch families). Its logits are then
     what timm answers in evaluation mode, the mean of the heads, in training mode too; its features
-    are the vectors that enter the heads, side by side, one that several heads read there once.
+    are the vectors that enter the heads, side by side. A vector that several heads read is there
+    once.
 
     Args:
         model: the classifier; images [B, 3, H, W] float to logits [B, C].
@@ -127,10 +128,10 @@ class Backbone(nn.Module):
         return logits
 
     def answer_by(self, head: nn.Linear) -> None:
-        """From now on logits are a given layer on the features; the model's own heads are idle.
+        """Compute logits with the given layer from now on; the model's own heads are not used.
 
         Args:
-            head: [D] -> [C], of as many inputs as the model has features.
+            head: [D] -> [C]; D is the model's feature width.
         """
         if head.in_features != self.width:
             raise UserError.of(
@@ -224,11 +225,13 @@ class Backbone(nn.Module):
         its input transform and class names. A model that is not timm's is saved as
         ``model.safetensors`` alone.
         """
-        assert self._own_head is None, "what would be written does not answer like this model"
+        assert self._own_head is None, (
+            "the exported model would not give the same answers as this one"
+        )
         directory = Path(directory)
         make_folder(directory)
         size = sum(value.nbytes for value in self.model.state_dict().values())
-        require_free(directory, size, "the exported model")  # timm's writer tells no reason
+        require_free(directory, size, "the exported model")  # timm's writer gives no reason
         if self.is_timm:
             from timm.models import save_for_hf  # type: ignore[attr-defined]
 
@@ -251,7 +254,7 @@ class Backbone(nn.Module):
         return directory
 
     def _classifier(self) -> nn.Module:
-        """The one head, of a model that has one."""
+        """The head of a model with a single head."""
         return heads_of(self.model)[0] if self._is_timm else _last_linear(self.model, self.name)
 
     @torch.no_grad()
@@ -259,9 +262,9 @@ class Backbone(nn.Module):
         """Feature width and class count, after checking that both ways to the logits agree."""
         parameter = next(self.model.parameters(), None)
         if parameter is None:
-            raise UserError(f"model {self.name!r}: expected a model with weights, it has none")
+            raise UserError(f"model {self.name!r}: expected a model with weights, got none")
         if not (heads_of(self.model) if self._is_timm else [self._classifier()]):
-            raise UserError(f"model {self.name!r}: expected a classifier, it has none")
+            raise UserError(f"model {self.name!r}: expected a classifier, got none")
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(1, 3, *self.transform.input_size, generator=generator)
         output, again, direct = self._both_ways(images.to(parameter.device, parameter.dtype))
@@ -332,7 +335,7 @@ def _last_linear(model: nn.Module, name: str) -> nn.Module:
 def fingerprint_model(model: nn.Module, *more: str) -> str:
     """Hash of what a model computes: architecture, every weight and buffer, and what is given."""
     kind = type(model)
-    # A class of genkt's own is the same wherever in the package it stands.
+    # genkt's own classes count as the same wherever they are in the package.
     module = "genkt" if kind.__module__.startswith("genkt.") else kind.__module__
     described = f"{module}.{kind.__qualname__}|{model}"
     described = re.sub(r" at 0x[0-9a-f]+", "", described)  # a function's place in memory

@@ -16,9 +16,9 @@ def spatial_map(
 ) -> Tensor:
     """What ``model.forward_features`` gave, as a map [B, D, H', W'], nothing copied.
 
-    Maps [B, H', W', D] are told by timm's ``output_fmt``. Of tokens [B, T, D] the first
-    ``num_prefix_tokens`` (class, registers) are left out; the others are the places of a grid, row
-    by row, of as many rows per column as the input has.
+    timm's ``output_fmt`` marks maps [B, H', W', D]. For tokens [B, T, D], the first
+    ``num_prefix_tokens`` (class, registers) are left out. The others form a grid, row by row, in
+    the proportions of the input.
 
     Args:
         feature_map: [B, D, H', W'], [B, H', W', D] or [B, T, D]; anything else is refused.
@@ -54,7 +54,7 @@ def _grid(
     rows, columns = input_size
     height = math.isqrt(num_places * rows // columns)
     width = num_places // max(1, height)
-    # A single token that is left is some family's class token.
+    # A single remaining token is the class token of some families.
     if num_places < 2 or height * width != num_places or height * columns != width * rows:
         raise UserError.of(
             f"model {name!r}",

@@ -1,4 +1,4 @@
-"""Whether tensors are a model's weights, and what it takes to make them so."""
+"""Checks whether tensors are a model's weights, and adapts them where possible."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _FILTERS = (
     "_filter_fn",
     "_filter_torchvision_pretrained",
 )
-"""What timm calls the function that maps the names of a family's first repository to its own."""
+"""timm's name for the function that maps a family's original weight names to its own."""
 
 _STATISTICS = ("running_mean", "running_var")
 NO_WEIGHT = re.compile(
     r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask|"
     r"total_ops|total_params)$"
 )
-"""What files keep beside the weights: counters, tables of constants, operation counts."""
+"""Entries besides the weights: counters, tables of constants, operation counts."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fitted:
         tensors: by the model's names; those of the head may have other shapes.
         renamed: how many got another name.
         resized: names of those that got another shape, with both shapes.
-        filled: names that the file lacks and that the model makes itself.
+        filled: names missing from the file that the model makes itself.
         left_out: names that the file has and the model does not need.
     """
 
@@ -79,7 +79,7 @@ class Misfit:
         )
 
     def _closest(self) -> str:
-        """What the file has in place of the first that is missing."""
+        """The closest name in the file to the first one that is missing."""
         if any("patch_embeddings.projection" in name for name in self.free):
             return (
                 ". These are names of Hugging Face's transformers, which timm does not map; take "
@@ -90,7 +90,7 @@ class Misfit:
 
 
 class Target:
-    """A model as something to load weights into."""
+    """The names and shapes that a model expects of its weights."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -163,14 +163,15 @@ class Target:
         return value.shape == self.expected[name].shape
 
     def _has_whole(self, head: set[str], state: Mapping[str, Tensor]) -> bool:
-        """Whether all of a head is there, perhaps with other classes; a part of one is no head."""
+        """Whether a complete head is there, perhaps with other classes."""
         return all(k in state and state[k].ndim == self.expected[k].ndim for k in head)
 
     def _is_part(self, name: str) -> bool:
-        """Whether a tensor that the model does not know belongs to the network it stands for.
+        """Whether a tensor that the model does not have is part of the network in the file.
 
-        A further block, a norm, a class token: without it the network computes something else.
-        Decoders, mask tokens, projectors, auxiliary and other heads do not enter the features.
+        A further block, a norm and a class token are: without them the network computes something
+        else. Decoders, mask tokens, projectors, auxiliary and other heads do not enter the
+        features.
         """
         first, _, rest = name.partition(".")
         if NO_WEIGHT.search(name) or name in self._buffers:
@@ -209,7 +210,7 @@ def head_names(model: nn.Module) -> set[str]:
 
 
 def class_rows(model: nn.Module) -> set[str]:
-    """Those of ``head_names`` that have a row for each class: of linear layers, but hidden ones."""
+    """Those of ``head_names`` with one row per class, that is, not of hidden layers."""
     layers = [layer for head in heads_of(model) for layer in head.modules()]
     linear = [layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d))]
     last = [layer for layer in linear if len(layer.weight) == model.num_classes]
@@ -284,7 +285,7 @@ def _shape(value: Tensor) -> str:
 
 
 def values_fault(target: Target, fitted: Fitted) -> str | None:
-    """The first weight that is not finite, or not of a kind the model can hold; None: all good."""
+    """What is wrong with the first weight that is not finite or not floating-point; or None."""
     for name, value in fitted.tensors.items():
         wants_real = target.expected[name].is_floating_point()
         if wants_real and not value.is_floating_point():

@@ -1,4 +1,4 @@
-"""Models of one's own, whatever they return, behind the one face of every classifier."""
+"""Any user model, whatever it returns, behind the common interface of classifiers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def as_backbone(
         module: the network; it is wrapped, not copied.
         transform: how pictures become its input; None: the one a timm model declares.
         classifier, features: see above; at most one of them.
-        pool: of features [B, T, D] the "first" token or the "mean" of all, of feature maps
-            [B, D, H, W] the "mean"; None: they are [B, D].
+        pool: "first" token or "mean" of all for features [B, T, D]; "mean" for feature maps [B, D,
+        H, W]; None: they are [B, D].
         name: shown in messages and reports; None: that of its class.
 
     Raises:
@@ -69,7 +69,7 @@ def as_backbone(
     if classifier is not None and features is not None:
         raise UserError(f"model {name}: expected classifier or features, got both")
     if pool is not None and features is None:
-        raise UserError(f"model {name}: pool is of features; name these too")
+        raise UserError(f"model {name}: pool needs features; give features too")
     adapted = module
     if classifier is not None:
         adapted = _Classifier(module, classifier, name)
@@ -79,7 +79,7 @@ def as_backbone(
 
 
 class _Classifier(nn.Module):
-    """A classifier whose last layer has a name of its own."""
+    """A classifier whose last layer has an unusual name."""
 
     def __init__(self, module: nn.Module, path: str, name: str) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _Encoder(nn.Module):
         self.module, self.answer, self.pool, self.name = module, answer, pool, name
         weight = next(module.parameters(), None)
         if weight is None:
-            raise UserError(f"model {name}: expected a model with weights, it has none")
+            raise UserError(f"model {name}: expected a model with weights, got none")
         training = module.training
         with torch.no_grad():
             images = torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device)

@@ -1,8 +1,8 @@
 """The heads of a timm model: which they are, and several of them as one classifier.
 
 timm averages the heads of distilled and multi-branch models in ``forward_head``, some with weights
-that are learned. So ``forward_head`` computes the logits here too: what enters each head is read
-on the way, or replaced by a part of given features.
+that are learned. So ``forward_head`` computes the logits here too: a hook reads the input of each
+head, or replaces it by a part of given features.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def _flat(part: object) -> list[nn.Module]:
     if isinstance(part, (tuple, list, nn.ModuleList)):
         return [head for inner in part for head in _flat(inner)]
     if not isinstance(part, nn.Module):
-        return []  # a head that the variant lacks
+        return []  # this variant has no such head
     return [getattr(part, "fc", part)]  # the head around ``fc`` pools: it reads maps
 
 
 def mean_of_heads(logits: Tensor | Sequence[Tensor]) -> Tensor:
-    """Logits [B, C]; of the tuple that timm gives in distilled training, the mean."""
+    """Logits [B, C]; the mean of the tuple that timm gives in distilled training."""
     return logits if isinstance(logits, Tensor) else torch.stack(tuple(logits)).mean(dim=0)
 
 
@@ -64,11 +64,11 @@ class JoinedHeads:
 def run_heads(model: nn.Module, feature_map: object) -> tuple[Tensor, Tensor]:
     """What ``forward_features`` gave -> features [B, D] and logits [B, C].
 
-    Features are the vectors that enter the heads, side by side; one that several heads read is
-    there once. A model without classes gives what would enter its heads, twice.
+    Features are the vectors that enter the heads, side by side; a vector that several heads read is
+    there once. A model without classes gives the input of its heads twice.
 
     Raises:
-        ValueError: something else than vectors enters a head.
+        ValueError: the input of a head is not a vector.
     """
     vectors, _, logits = _run(model, feature_map)
     return torch.cat(vectors, dim=1) if vectors else logits, logits
@@ -106,7 +106,7 @@ def _run(model: nn.Module, feature_map: object) -> tuple[list[Tensor], tuple[int
 
 
 def _weights_between(model: nn.Module, joined: JoinedHeads, features: Tensor) -> tuple[str, ...]:
-    """The weights that logits depend on where features are given: heads, and what mixes them."""
+    """The weights between features and logits: those of the heads and of their mix."""
     names, weights = zip(*model.named_parameters(), strict=True)
     trained = [weight.requires_grad for weight in weights]
     try:
@@ -147,7 +147,7 @@ def _given(part: Tensor) -> Callable[..., Tensor]:
 
 
 def without_data(feature_map: object) -> object:
-    """What ``forward_features`` gave, with its shapes and nothing else; None for what has none."""
+    """The shapes of what ``forward_features`` gave; None for parts without a shape."""
     if isinstance(feature_map, (tuple, list)):
         return _like(feature_map, [without_data(part) for part in feature_map])
     return torch.empty_like(feature_map, device="meta") if torch.is_tensor(feature_map) else None

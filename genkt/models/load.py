@@ -22,7 +22,7 @@ from genkt.types import UserError
 SHIPPED_PREFIX = "genkt:"
 
 _ADVICE = "weights_only"
-"""Stands where torch and timm tell how to run a file's code, which genkt never does."""
+"""Replaces the advice of torch and timm to run a file's code, which genkt never does."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def load_model(
     Args:
         name: what ``ModelSpec`` takes as its name, or all that it takes.
         num_classes: classes of the task, or None to keep the head the weights came with.
-        seed: of every weight that is not loaded (a new head, a student from scratch).
+        seed: for all weights that are not loaded (a new head, a student from scratch).
 
     Raises:
         UserError: unknown name, weights that cannot be found, read, downloaded or fitted.
@@ -166,7 +166,7 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
 
 
 def _read_otherwise(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
-    """A folder whose weights stand beside objects that timm does not read past."""
+    """A folder whose weights come with other objects, which timm cannot read."""
     try:
         content = read_content(timm_name.removeprefix("local-dir:"))
     except UserError as error:
@@ -181,7 +181,7 @@ def _read_otherwise(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn
 def _builder(
     timm_name: str, spec: ModelSpec, args: dict[str, Any]
 ) -> Callable[[int], nn.Module] | None:
-    """What builds the model with so many classes; None where the user gave their number."""
+    """A function that builds the model with n classes; None if the user gave the number."""
     if "num_classes" in args:
         return None
     return lambda classes: _create(timm_name, spec, {**args, "num_classes": classes})

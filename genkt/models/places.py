@@ -1,4 +1,4 @@
-"""Where the weights stand in a checkpoint: inside which dicts, and under which prefix."""
+"""Finds the weights in a checkpoint: in which dicts, and under which prefix."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ FIRST = ("state_dict_ema", "model_ema", "state_dict", "model")
 """The dicts that timm takes, in its order."""
 
 AVERAGED = ("ema_state_dict", "ema_model", "ema", "teacher", "target_encoder")
-"""Names of what its authors evaluate, where a checkpoint holds it beside the trained network."""
+"""Names of the weights that authors evaluate, if the trained ones are there as well."""
 
 TRAINED = (
     "student", "encoder_k", "momentum_encoder", "momentum_backbone", "momentum_network",
     "target_network",
 )  # fmt: skip
-"""Names of what its authors do not evaluate: DINO's student, the slow copy of MoCo and BYOL."""
+"""Names of weights that authors do not evaluate: DINO's student, the slow copy of MoCo, BYOL."""
 
 _DEEPEST = 4
 
@@ -45,7 +45,7 @@ class Place:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """What is tried first: timm's dicts in its order; among equals, averaged weights."""
+        """The sort key: timm's dicts first, in its order; among equals, averaged weights first."""
         outer = self.container[0] if self.container else ""
         words = {*self.container, *self.prefix.split(".")}
         averaged = 0 if words.intersection(AVERAGED) else 2 if words.intersection(TRAINED) else 1
@@ -66,14 +66,14 @@ def containers(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Ten
 
 
 def places(content: object, wanted: Collection[str], parts: Collection[str]) -> list[Place]:
-    """Where the weights may stand, the best first.
+    """Where the weights may be, the best place first.
 
-    A prefix counts where all ``wanted`` names stand under it, and, as the names may be those of
-    another repository, where a quarter of a dict's tensors do.
+    A prefix counts if all ``wanted`` names are under it. Names may be those of another repository,
+    so a prefix of a quarter of a dict's tensors counts too.
 
     Args:
-        wanted: names that the model cannot do without.
-        parts: the first words of the model's own names, which are no prefix.
+        wanted: names that the model needs.
+        parts: the first words of the model's own names, which are not prefixes.
     """
     found = []
     for keys, named in containers(content):
@@ -96,7 +96,7 @@ def _unwrapped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
 
 
 def _complete(state: Mapping[str, Tensor], wanted: Collection[str]) -> list[str]:
-    """Prefixes under which every wanted name stands, in the file's order."""
+    """Prefixes that every wanted name has, in the file's order."""
     names, counts = set(wanted), Counter[str]()
     for name in state:
         words = name.split(".")
@@ -107,7 +107,7 @@ def _complete(state: Mapping[str, Tensor], wanted: Collection[str]) -> list[str]
 
 
 def _shared(state: Mapping[str, Tensor], parts: Collection[str], prefix: str = "") -> list[str]:
-    """Prefixes that a quarter of the tensors have and that are no parts of the model."""
+    """Prefixes that a quarter of the tensors have and that are not parts of the model."""
     counts = Counter(
         name.removeprefix(prefix).partition(".")[0]
         for name in state

@@ -1,15 +1,15 @@
-"""Torch files of strangers: their tensors are read, nothing in them is executed.
+"""Reads the tensors of untrusted torch files without executing anything in them.
 
 ``torch.load(weights_only=True)`` unpickles, and its own ``safe_globals`` holds the names that a
-file may mention. Here is what torch does not do:
+file may mention. This module adds what torch does not do:
 
-- blank stand-ins: training checkpoints name settings and callbacks beside their weights, whose
-  classes are neither wanted nor, often, installed; torch only takes classes that are imported;
+- blank stand-ins: training checkpoints also name settings and callbacks. Their classes are not
+needed and often not installed, but torch only accepts imported classes;
 - a list of the names in files from before torch 1.6 (``get_unsafe_globals_in_checkpoint`` reads
-  zip archives alone), and one refusal that tells all the names at once;
-- what this process trusts elsewhere does not count;
-- archives with two records of one name, packed ones, and records shorter than their tensors,
-  which torch maps as they are.
+  zip archives alone), and one error that lists all the names at once;
+- what this process trusts elsewhere is ignored;
+- checks for repeated record names, compressed records and records shorter than their tensors, which
+torch maps without a check.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 from genkt.types import UserError
 
 STUBBED = ("pytorch_lightning.", "lightning.", "omegaconf.", "numpy.dtypes.")
-"""Names that training checkpoints mention beside their weights; a blank object stands for each."""
+"""Names in training checkpoints other than weights; each becomes a blank object."""
 
 _PLAIN = frozenset(
     [f"builtins.{name}" for name in ("int", "float", "bool", "str", "bytes", "list", "tuple")]
@@ -44,10 +44,10 @@ _PLAIN = frozenset(
     + ["numpy.bool_", "numpy.bool", "numpy.float16", "numpy.float32", "numpy.float64"]
     + [f"numpy.{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64)]
 )
-"""Names of settings and figures that stand beside the weights; blanks stand for these too."""
+"""Names of settings and figures in checkpoints; these become blank objects too."""
 
 LEGACY = b"\x80\x02\x8a\x0a" + torch.serialization.MAGIC_NUMBER.to_bytes(10, "little") + b"."
-"""How a file begins that torch wrote before 1.6; later ones are zip archives."""
+"""The first bytes of a file from torch before 1.6; later files are zip archives."""
 
 _LEGACY_PICKLES = 4
 """Magic number, protocol, system and the object itself, in files older than torch 1.6."""
@@ -56,10 +56,10 @@ _WHOLE_MODELS = ("torch.nn.modules.", "torchvision.models.", "timm.", "transform
 
 
 class Inert:
-    """What a pickled object of an unknown class becomes: it takes anything and keeps nothing."""
+    """Replaces a pickled object of an unknown class: accepts anything and stores nothing."""
 
     def __new__(cls, *_: object) -> Inert:
-        """A blank object, whatever the class wants to be made of."""
+        """A blank object, whatever the arguments."""
         return object.__new__(cls)
 
     def __init__(self, *_: object) -> None:
@@ -84,11 +84,11 @@ _CONTAINERS: dict[str, Callable[..., object]] = {
     "lightning.fabric.utilities.data.AttributeDict": dict,
     "lightning_fabric.utilities.data.AttributeDict": dict,
 }
-"""Classes that the pickle fills item by item: plain dicts and lists stand for these."""
+"""Classes that the pickle fills item by item; they become plain dicts and lists."""
 
 
 def read_torch(path: Path) -> object:
-    """What ``torch.save`` wrote, mapped from the disk where possible, its other objects blank.
+    """Read a file of ``torch.save``, mapped from disk if possible, with other objects blank.
 
     ``torch.load(weights_only=True)`` builds tensors and plain containers. Objects of an allow
     list become blanks, and none of their classes is imported; a file that names anything else is
@@ -150,7 +150,7 @@ def tensors_in(content: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, Tensor):
             yield name, value
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))  # a pickle may hold itself
+            seen.add(id(value))  # a pickle may contain itself
             items = value.items() if isinstance(value, dict) else enumerate(value)
             pending += reversed([(str(key), inner) for key, inner in items])
 
@@ -168,7 +168,7 @@ def _names_in_pickle(stream: BinaryIO) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _allowing(names: Iterable[str]) -> Iterator[None]:
-    """Blanks for these names; whatever else this process let torch load does not count here."""
+    """Allow only these names, as blanks; other classes that this process trusts do not count."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
@@ -183,10 +183,10 @@ def _refusal(path: Path, names: list[str]) -> UserError:
     shown = ", ".join(map(printable, names[:3])) + (", ..." if len(names) > 3 else "")
     whole = any(name.startswith(_WHOLE_MODELS) for name in names)
     return UserError(
-        f"{path}: refused, as it names {shown}: genkt reads tensors and runs no code of a "
-        "checkpoint; "
+        f"{path}: refused because it names {shown}: genkt reads tensors but never runs "
+        "code of a checkpoint; "
         + ("it seems to hold a whole model; " if whole else "")
-        + "where you trust it, save its state_dict() alone and give that"
+        + "if you trust it, save only its state_dict() and give that"
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, torch, NumPy and Hugging Face's folders, told by their content."""
+"""Files of weights: safetensors, torch, NumPy, Hugging Face folders, recognised by content."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Nothing in the file is executed (see ``read_torch``).
 
     Args:
-        path: as ``read_content``; the tensors may stand under ``state_dict``, as Lightning puts
-            them, or another of timm's names (``FIRST``).
+        path: as ``read_content``; the tensors may be under ``state_dict``, as in Lightning, or
+        another of timm's names (``FIRST``).
 
     Returns:
         Name to dense tensor, on the CPU, in the file's precision.
@@ -50,11 +50,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_content(path: str | Path) -> object:
-    """What a file of weights holds: named tensors, perhaps inside other dicts.
+    """The content of a file of weights: named tensors, perhaps inside other dicts.
 
     Args:
-        path: a safetensors, torch or .npz file, told by its content, not by its suffix; the index
-            of sharded ones; or a folder that holds one as Hugging Face lays it out.
+        path: a safetensors, torch or .npz file, recognised by its content, not its suffix; the
+            index of sharded ones; or a folder that holds one as Hugging Face lays it out.
 
     Raises:
         UserError: no such file, another kind of file (it is named), damaged, or refused.
@@ -73,10 +73,10 @@ def read_content(path: str | Path) -> object:
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error, without the advice of libraries to run what a file holds."""
+    """The first line of an error, without advice of libraries to run a file's code."""
     advised = any(word in str(error) for word in ("weights_only", "safe_globals", "allow_pickle"))
     if advised:
-        return "it holds objects that are no tensors, or it is damaged"
+        return "it contains objects other than tensors, or it is damaged"
     return printable(str(error) or type(error).__name__, most=400)
 
 
@@ -133,16 +133,18 @@ def _inside(folder: Path) -> Path:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of all the files that an index names; they lie beside it."""
+    """The tensors of all the files that an index names; they are in its folder."""
     listed = json.loads(index.read_text(encoding="utf-8")).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise UserError(f"{index}: not a checkpoint: expected an index with a weight_map")
     files = sorted(set(map(str, listed.values())))
     if outside := [name for name in files if Path(name).name != name]:
-        raise UserError(f"{index}: refused, as it names a file elsewhere: {printable(outside[0])}")
+        raise UserError(
+            f"{index}: refused because it names a file in another folder: {printable(outside[0])}"
+        )
     if absent := [name for name in files if not (index.parent / name).is_file()]:
         raise UserError(
-            f"{index}: {len(absent)} of its {len(files)} files are not there: {_few(absent)}"
+            f"{index}: {len(absent)} of its {len(files)} files are missing: {_few(absent)}"
         )
     state: dict[str, Tensor] = {}
     for name in files:
@@ -158,7 +160,7 @@ def _few(names: Iterable[str]) -> str:
 
 
 def odd_tensor(state: Mapping[str, Tensor]) -> str | None:
-    """The first tensor that is no plain array of numbers and what it is, or None."""
+    """What is wrong with the first tensor that is not a plain array of numbers, or None."""
     for name, value in state.items():
         if value.is_quantized or (value.dtype.itemsize < 2 and value.is_floating_point()):
             kind = "quantised"

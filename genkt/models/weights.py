@@ -1,4 +1,4 @@
-"""From what a file holds to a model's weights; what was taken and left out is said."""
+"""Loads a model's weights from the content of a file, and says what was used and left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from genkt.types import UserError
 logger = logging.getLogger("genkt")
 
 _SAID: dict[str, list[str]] = {}
-"""By file: what its last load said, then what was said of heads: a run loads it many times."""
+"""By file: what was logged on its last load, then on heads; a run loads it many times."""
 
 _LOGGED: set[str] = set()
 
@@ -27,22 +27,22 @@ def load_weights(
     model: nn.Module, content: object, source: str, *, name: str,
     rebuilt: Callable[[int], nn.Module] | None = None,
 ) -> nn.Module:  # fmt: skip
-    """Find a model's weights in what a file holds, and load them.
+    """Find a model's weights in the content of a file, and load them.
 
-    The dict and the prefix are found by their content: whatever holds every weight that the model
-    needs, apart from its head. Where several do, timm's dicts come first, in its order
-    (``state_dict_ema``, ``model_ema``, ``state_dict``, ``model``); among others, or within one,
-    averaged weights (``ema``, DINO's ``teacher``) do, and a student or a momentum encoder comes
-    last. Names of other repositories are mapped by timm's own filter of the model's family, and
-    tables of positions are resized as timm does. Buffers that are no statistics are the model's
-    own where the file lacks them. What lies outside the model's parts (decoders, mask tokens,
-    projectors, other heads) is left out. All this is said in one line of the ``genkt`` logger.
+    The right dict and prefix have every weight that the model needs, apart from its head. If
+    several fit, timm's dicts come first, in its order (``state_dict_ema``, ``model_ema``,
+    ``state_dict``, ``model``). Among others, or within one, averaged weights (``ema``, DINO's
+    ``teacher``) come first, and a student or a momentum encoder comes last. Names of other
+    repositories are mapped by timm's own filter of the model's family, and tables of positions are
+    resized as timm does. Missing buffers that are not statistics keep the model's own values. Other
+    parts (decoders, mask tokens, projectors, other heads) are left out. The ``genkt`` logger
+    reports all this in one line.
 
     Args:
         content: see ``read_content``.  source: the file, for messages.
         name: of the model, for messages.
-        rebuilt: builds the model with so many classes, to have as many as the weights; None: its
-            own number stays. (Some models' ``reset_classifier`` leaves out a head.)
+        rebuilt: builds the model with a given number of classes, to match the weights; None: it
+        keeps its own number. (Some models' ``reset_classifier`` leaves out a head.)
 
     Returns:
         The model, or the one that was built in its place.
@@ -68,7 +68,7 @@ def load_weights(
 
 
 def weights_notes(files: Iterable[str | None]) -> list[str]:
-    """What was said of these files when they were last loaded; nothing of a plain load."""
+    """What was logged when these files were last loaded; nothing for a plain load."""
     sources = dict.fromkeys(f'weights "{file}"' for file in files if file)
     return [f"{source}: {text}" for source in sources for text in _SAID.get(source, []) if text]
 
@@ -79,7 +79,7 @@ def _first_fit(
     """The best place that fits.
 
     Raises:
-        UserError: none does; the one that comes closest says why.
+        UserError: none fits; the message explains the closest one.
     """
     closest, state = None, candidates[0].state
     for place in candidates:
@@ -93,7 +93,7 @@ def _first_fit(
 
 
 def _no_tensors(content: object) -> str:
-    """What there is in place of named tensors."""
+    """A message on what was found instead of named tensors."""
     start = "expected named tensors, alone or under state_dict or model, got"
     if not isinstance(content, dict):
         return f"{start} a {type(content).__name__}"
@@ -106,7 +106,7 @@ def _no_tensors(content: object) -> str:
 
 
 def _classes_of(model: nn.Module, fitted: Fitted) -> int:
-    """How many classes the weights have; the model's own number where they do not say."""
+    """How many classes the weights have; the model's own number if they do not show it."""
     own: int = model.num_classes  # type: ignore[assignment]
     sizes = _rows_of(model, fitted)
     return sizes.pop() if len(sizes) == 1 else own
@@ -124,7 +124,7 @@ def _is_twin(place: Place, other: Place) -> bool:
 
 
 def _new_head(model: nn.Module, fitted: Fitted, loaded: Iterable[str]) -> tuple[str, bool]:
-    """What is said of a head that the weights did not give, and whether they had none."""
+    """A message on a head that was not loaded, and whether the weights had none."""
     head = head_names(model)
     new = head.difference(loaded)
     if not new:
@@ -134,13 +134,13 @@ def _new_head(model: nn.Module, fitted: Fitted, loaded: Iterable[str]) -> tuple[
     if len(lost) == len(head):
         return f"{classes}, the file has none", True
     if lost:
-        return f"a part of {classes}, the file does not have it: {_some(lost)}", True
+        return f"part of {classes} because the file does not have it: {_some(lost)}", True
     there = ", ".join(map(str, sorted(_rows_of(model, fitted))))
     return f"{classes}, that of the file has {there}", False
 
 
 def _told(place: Place, others: list[Place], fitted: Fitted) -> tuple[str, bool]:
-    """One line on a load, "" for a plain one, and whether it is more than a formality."""
+    """One line on a load ("" for a plain one), and whether the user should see it."""
     parts = []
     if place.container or place.prefix:
         parts.append(f"taken from {place}")
@@ -172,7 +172,7 @@ def _some(names: list[str]) -> str:
 
 
 def _say(source: str, load: tuple[str, bool], head: tuple[str, bool]) -> None:
-    """Once a file, by the process that speaks for a run."""
+    """Log once per file, in the process that reports for a run."""
     if _SAID.get(source, [""])[0] != load[0]:
         _SAID[source] = [load[0]]
     said = _SAID.setdefault(source, [load[0]])

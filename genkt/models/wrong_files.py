@@ -1,4 +1,4 @@
-"""What a file is that was given as weights: told by its first bytes, whatever its name."""
+"""Recognises files wrongly given as weights by their first bytes, whatever their name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _POINTER = (
 
 
 def wrong_kind(path: Path) -> str | None:
-    """What a file is that holds no weights genkt reads, and what to do; None: it may hold some.
+    """The kind of a file that has no readable weights, and what to do; None: it may have some.
 
     Only a first look: a file that passes may still be damaged.
     """
@@ -70,7 +70,7 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def cut_off(path: Path) -> str | None:
-    """How many bytes a safetensors file lacks, or None where it does not say so."""
+    """A message if a safetensors file is cut off, else None."""
     size = path.stat().st_size
     with open(path, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -124,7 +124,7 @@ def _kind_of_text(path: Path, head: bytes, size: int) -> str | None:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # else a character is cut in two
+        if error.start < len(head) - 4:  # otherwise the cut only split a character
             return None
         text = head[: error.start].decode("utf-8")
     if not all(c.isprintable() or c.isspace() for c in text):

@@ -1,10 +1,10 @@
-"""What earlier starts learnt about image files, so that an unchanged file is not read again.
+"""An index of image files from earlier starts, so that unchanged files are not read again.
 
-One small file a folder (or a tar) under the cache home, written in one step. It is a memory aid,
-nothing depends on it: a file is known by its size, its times and its inode; whatever the index
-says, a picture is compared with its content hash when it is loaded; an index that is damaged, lost
-or cannot be written costs time only. What could not be used is not in it: it is tried again; so is
-everything after a change of how pictures are decoded.
+There is one small file per folder (or tar) under the cache home, written in one step. Nothing
+depends on it. A file is identified by its size, times and inode. A loaded picture is always
+compared with its content hash. An index that is damaged, lost or cannot be written only costs time.
+Unusable files are not in it, so they are tried again. After a change in decoding, all files are
+read again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 WORTH = 64
-"""Fewer new images than this are read again sooner than an index is worth its file."""
+"""With fewer new images than this, reading them again is quicker than saving an index."""
 
 _SAVE_EVERY = 20_000
 _NO_HASH = "0" * 16
@@ -51,7 +51,7 @@ def examine_files(
     """(content hash, "") of each image file that decodes, ("", reason) of another.
 
     Args:
-        root: the folder that they lie in, which has one index.
+        root: the folder of the files; it has one index.
         paths: relative to it.
         description, num_threads, progress: of the reading, see ``map_in_threads``.
     """
@@ -103,10 +103,10 @@ def examine_bytes(data: bytes) -> tuple[str, str]:
 
 
 def file_facts(paths: Iterable[Path | str]) -> NDArray[np.int64]:
-    """[N, 4] size, modified, changed, inode: what tells that a file is not what it was.
+    """[N, 4] size, modified, changed, inode: they show whether a file has changed.
 
-    Programs cannot set the time of change, so a file written anew under its old size and time is
-    noticed too. A file that is not there has -1.
+    Programs cannot set the time of change, so a rewritten file with its old size and time is
+    noticed too. A missing file has -1.
     """
     facts = []
     for path in paths:
@@ -136,7 +136,7 @@ def index_of(kind: str, path: str | Path) -> Path:
 
 
 def _known_hashes(root: Path, paths: Sequence[str], facts: NDArray[np.int64]) -> list[str]:
-    """The content hash of every file that is as it was when it was last read, else ""."""
+    """The content hash of every file that has not changed since it was read, else ""."""
     columns = read_columns(index_of("folder", root))
     if columns is None:
         return [""] * len(paths)
@@ -150,9 +150,9 @@ def _known_hashes(root: Path, paths: Sequence[str], facts: NDArray[np.int64]) ->
 def _remember(
     root: Path, paths: Sequence[str], facts: NDArray[np.int64], fresh: Mapping[int, str]
 ) -> None:
-    """Add the hashes of rows to the index as it is now: another process may have added its own."""
+    """Add hashes of rows to the current index, where another process may have added its own."""
     now = file_facts(root / paths[row] for row in fresh)
-    same = (now == facts[list(fresh)]).all(axis=1)  # else it was written while it was read
+    same = (now == facts[list(fresh)]).all(axis=1)  # else it was changed while it was read
     if same.sum() < WORTH:
         return
     added = {
@@ -174,7 +174,7 @@ def _remember(
 def _kept_entries(
     root: Path, path: Path, added: Mapping[str, Any]
 ) -> dict[str, tuple[NDArray[np.int64], str]]:
-    """What the index has already, of files that are still there."""
+    """The entries of the index whose files still exist."""
     columns = read_columns(path)
     if columns is None:
         return {}
@@ -189,7 +189,7 @@ def _kept_entries(
 
 
 def read_columns(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Columns that ``write_columns`` wrote; None where there are none that hold today."""
+    """Columns that ``write_columns`` wrote; None if there are none that are still valid."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
@@ -201,14 +201,14 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]] | None:
     if digest == _digest(columns):
         if columns.pop("decoding", np.ones(1)).tolist() == [DECODING]:
             return columns
-        logger.info("%s: of an earlier way of decoding pictures, the files are read anew", path)
+        logger.info("%s: written before a change in decoding; the files are read again", path)
         return None
-    logger.warning("%s: damaged index of image files, the files are read anew", path)
+    logger.warning("%s: damaged index of image files; the files are read again", path)
     return None
 
 
 def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write columns in one step, with a digest of them; where that fails there is a warning."""
+    """Write columns and their digest in one step; a failure gives a warning."""
     try:
         clear_dead_temporaries(path.parent)
         with atomic_path(path) as temporary:
@@ -216,14 +216,16 @@ def write_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
             digest = np.frombuffer(_digest(known), np.uint8)
             np.savez(temporary, allow_pickle=False, **known, digest=digest)
     except (OSError, UserError) as error:
-        logger.warning("%s cannot be written (%s): images are read anew next time", path, error)
+        logger.warning(
+            "%s cannot be written (%s): images will be read again next time", path, error
+        )
 
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold the lock of an index; without one where its folder cannot be written."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # then writing fails too, and that is told
+        with contextlib.suppress(OSError):  # then writing fails too, which is reported
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(path.with_suffix(".lock")))
         yield

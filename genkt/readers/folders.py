@@ -1,4 +1,4 @@
-"""Image folders: the layouts people have, checked file by file when they are read."""
+"""Image folders in common layouts; every file is checked when it is read."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def read_folder(
     Split folders may be capitalised, and called ``training`` and ``testing`` too. Class folders
     are searched to any depth, files whose suffix is no image's are ignored, links are followed,
     and ``root/unlabelled`` becomes the unlabelled part. Every image is hashed and decoded once
-    (again only when its file has changed); those that cannot be used are in ``Splits.skipped``, and
-    so is, counted by kind, what lies in hidden and system folders (``system_files``). No picture
-    is in two parts: copies are left out as ``separation.separated`` says.
+    (again only when its file has changed); unusable ones are listed in ``Splits.skipped``. So are
+    the images in hidden and system folders, counted by kind (``system_files``). No picture is in
+    two parts: see ``separation.separated``.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -72,18 +72,17 @@ def read_folder(
 
     Args:
         root: the folder.
-        unlabelled: more folders of unlabelled images. Files of the parts of ``root``, and files
-            that came before, are left out of them.
-        test_fraction, validation_fraction: carved from train, stratified, where the folder has no
-            such part (test only where it has neither); 0 for none.
-        seed: of that carving.
-        max_skipped: images that may be unusable: a number, or a share (float, rounded up).
+        unlabelled: more folders of unlabelled images. Files of the parts of ``root``, and repeated
+        files, are left out of them. test_fraction, validation_fraction: shares of train that become
+        a missing part, stratified (test only if both are missing); 0 for none.
+        seed: of that split.
+        max_skipped: limit of unusable images: a number, or a share (float, rounded up).
         num_threads: decoding threads, by default up to 8.
-        progress: False tells nothing of how far the reading is.
+        progress: False shows no progress.
 
     Raises:
-        UserError: a folder that is not there or has another shape, classes that disagree between
-            parts, a training class without images, more unusable images than allowed.
+        UserError: a folder that is missing or has another layout, parts with different classes, a
+        training class without images, more unusable images than allowed.
     """
     root = existing_folder(root)
     listings, others = _list_parts(root)
@@ -113,7 +112,7 @@ def read_folder(
 
 
 def read_classes(root: str | Path) -> ImageSet:
-    """The training images of such a folder, or all where it has no parts; nothing is carved.
+    """The training images of such a folder, or all if it has no parts; nothing is split off.
 
     Raises:
         UserError: as ``read_folder``.
@@ -137,8 +136,8 @@ def read_unlabelled(
         max_skipped, num_threads, progress: as for ``read_folder``.
 
     Raises:
-        UserError: no folder, one that is not there, holds no image or lies inside another one, or
-            more unusable images than allowed.
+        UserError: no folder, a folder that is missing, has no image or is inside another one, or
+        more unusable images than allowed.
     """
     given = as_list(folders)
     if not given:
@@ -148,7 +147,9 @@ def read_unlabelled(
         for other in roots[:number]:
             inner, outer = sorted((one.resolve(), other.resolve()), reverse=True)
             if inner.is_relative_to(outer):
-                raise UserError(f"{inner} lies in {outer}, its images would count twice: give one")
+                raise UserError(
+                    f"{inner} is inside {outer}, so its images would count twice: give one"
+                )
     listings = [_list_unlabelled(root, root) for root in roots]
     return _scan_unlabelled(listings, max_skipped, num_threads, progress)
 
@@ -172,7 +173,7 @@ def _scan_unlabelled(
 def _more_unlabelled(
     folders: Sequence[str | Path], listings: Mapping[str, Listing]
 ) -> UnlabelledPlaces:
-    """Folders named beside the root; what the root's own pool holds already is taken once."""
+    """Folders given besides the root; files that are already in the root's pool count once."""
     if not folders:
         return UnlabelledPlaces({})
     labelled = {name: [each] for name, each in listings.items() if name != "unlabelled"}
@@ -186,7 +187,7 @@ def _more_unlabelled(
 
 
 def _list_parts(root: Path) -> tuple[dict[str, Listing], list[Skipped]]:
-    """Find the layout: listings by part name, and folders that are no part."""
+    """Find the layout: listings by part name, and folders that are not a part."""
     beside = SystemFiles()
     folders = [Path(entry.path) for entry in entries_of(root, beside) if entry.is_dir()]
     known: dict[str, Path] = {}
@@ -194,7 +195,7 @@ def _list_parts(root: Path) -> tuple[dict[str, Listing], list[Skipped]]:
         part = _SPLIT_FOLDERS.get(folder.name.lower())
         if part in known:
             raise UserError(
-                f"{root}: both {known[part].name}/ and {folder.name}/ are there, expected one"
+                f"{root}: expected one of {known[part].name}/ and {folder.name}/, got both"
             )
         if part:
             known[part] = folder
@@ -223,7 +224,7 @@ def _notes_on_others(root: Path, others: list[Path]) -> list[Skipped]:
         close = difflib.get_close_matches(folder.name.lower(), _SPLIT_FOLDERS, cutoff=0.8)
         if close:
             raise UserError(f"{folder}/: not a known part. Did you mean {close[0]}?")
-        reason = "folder beside train/ that is no part"
+        reason = "folder beside train/ that is not a known part"
         notes.append(Skipped(f"{folder}/", reason, is_damage=False))
     return notes
 
@@ -242,7 +243,7 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
             "images without classes can only be an unlabelled pool"
         )
     if not folders:
-        raise UserError(f"{shape}, it has neither class folders nor images{_aside(listing)}")
+        raise UserError(f"{shape}, got neither class folders nor images{_aside(listing)}")
     spellings: dict[str, list[Path]] = {}
     for class_folder in folders:
         spellings.setdefault(canonical(class_folder.name), []).append(class_folder)
@@ -273,7 +274,7 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
 
 
 def _aside(listing: Listing) -> str:
-    """What may have been meant for pictures of the data and was left out."""
+    """A note on files left out that the user may have meant as pictures of the data."""
     return "".join(f"; {entry.path}: {entry.reason}" for entry in listing.beside.entries())
 
 

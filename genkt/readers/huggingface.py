@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's ``datasets``: of the hub, or saved to disk (an optional extra)."""
+"""Data sets of Hugging Face's ``datasets``, from the hub or from disk (an optional extra)."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def read_huggingface(
 ) -> ImageSet:
     """A data set's pictures, with the labels of its ``ClassLabel`` column where it has one.
 
-    The picture column is the one of type ``Image`` (of several the one named image or img), the
-    label column the one named label, or else the first ``ClassLabel``, or else one of texts or
-    whole numbers that is called like classes (``CLASS_COLUMNS``). Ids are
-    ``NAME/SPLIT/row#content-hash``; pictures stay in the Arrow files until they are loaded.
+    The picture column has type ``Image`` (of several, the one named image or img). The label column
+    is the one named label, else the first ``ClassLabel``, else a column of texts or whole numbers
+    with a name from ``CLASS_COLUMNS``. Ids are ``NAME/SPLIT/row#content-hash``; pictures stay in
+    the Arrow files until they are loaded.
 
     Args:
-        name: of the hub, or the folder of ``save_to_disk``.
-        split: e.g. "train" or "train[:10%]"; may be left out where there is only one.
+        name: a name on the hub, or the folder of ``save_to_disk``.
+        split: e.g. "train" or "train[:10%]"; may be left out if there is only one.
         max_skipped, num_threads, progress: as for ``read_folder``.
 
     Raises:
-        UserError: the extra is not installed, nothing is there, no such split or no pictures, or
-            more unusable pictures than allowed.
+        UserError: the extra is not installed, no data set, split or picture is found, or more
+        pictures are unusable than allowed.
     """
     dataset = _load(name, split)
-    import datasets  # there, as it loaded
+    import datasets  # installed, as the data set was loaded
 
     column = _picture_column(name, dataset.features)
     pictures = dataset.cast_column(column, datasets.Image(decode=False)).select_columns([column])
@@ -126,7 +126,7 @@ def _load(name: str, split: str | None) -> Any:
     """The one split that is meant.
 
     Raises:
-        UserError: nothing there, no such split, or several and none named.
+        UserError: no data set, no such split, or several splits and none named.
     """
     try:
         import datasets
@@ -144,7 +144,10 @@ def _load(name: str, split: str | None) -> Any:
         raise UserError(f"hf:{name}: cannot be loaded: {reason}") from error
     if not isinstance(found, dict):
         if saved and split:
-            raise UserError(f"hf:{name}: one split without a name is saved there, got '{split}'")
+            raise UserError(
+                f"hf:{name}: expected no split name, as one split without a name is saved "
+                f"there, got '{split}'"
+            )
         return found
     if split is None and len(found) == 1:
         return next(iter(found.values()))
@@ -185,7 +188,7 @@ def _labels(name: str, dataset: Any) -> tuple[tuple[str, ...], NDArray[np.int64]
 
 
 def _named_labels(name: str, dataset: Any) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The same of a column of names or numbers that is called like one of classes."""
+    """The same for a column of names or numbers whose name is one of ``CLASS_COLUMNS``."""
     import datasets
 
     plain = {plain_key(column): column for column in reversed(dataset.column_names)}
@@ -196,7 +199,9 @@ def _named_labels(name: str, dataset: Any) -> tuple[tuple[str, ...], NDArray[np.
         others = [each for each, kind in kinds.items() if not isinstance(kind, datasets.Image)]
         if others:
             shown = ", ".join(f"{each} ({type(kinds[each]).__name__})" for each in others[:5])
-            logger.warning("hf:%s: no column of classes, so no labels, among %s", name, shown)
+            logger.warning(
+                "hf:%s: no labels, as none of these columns holds classes: %s", name, shown
+            )
         return (), np.full(len(dataset), UNLABELLED)
     names, faults = [], []
     for value in dataset.select_columns([column])[column][:]:

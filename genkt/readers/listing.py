@@ -1,4 +1,4 @@
-"""Image files on disk that belong together: found, hashed and decoded once, opened by path."""
+"""Lists of image files on disk; each file is hashed and decoded once and opened by path."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from genkt.types import UserError
 
 @dataclass
 class Listing:
-    """Image files found for one part: paths relative to the root, labels, and what to leave out.
+    """Image files of one part: paths relative to the root, labels, and files to leave out.
 
     Args:
-        beside: system files that were met and are no pictures of the data.
+        beside: system files that were found and do not belong to the data.
         notes: what else the user should know, one sentence each.
     """
 
@@ -57,9 +57,7 @@ class _FileOpener:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise UserError(
-                f"{path}: {error.strerror}, though it was there at the start"
-            ) from error
+            raise UserError(f"{path}: {error.strerror}, but it existed at the start") from error
         if content_hash(data) != digest:
             forget(index_of("folder", self.root))
             raise UserError(f"{path}: the file changed since the folder was read; start again")
@@ -70,7 +68,7 @@ def existing_folder(folder: str | Path) -> Path:
     """The absolute path of a folder.
 
     Raises:
-        UserError: it is not there, or no folder.
+        UserError: it does not exist, or is not a folder.
     """
     path = Path(os.path.abspath(home_path(folder)))
     try:
@@ -81,12 +79,12 @@ def existing_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     if not is_folder:
-        raise UserError(f"{path}: expected a folder of images, it is a file")
+        raise UserError(f"{path}: expected a folder of images, got a file")
     return path
 
 
 def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEntry[str]]:
-    """What a folder holds but hidden and system files and links that go round, sorted by name.
+    """The sorted entries of a folder, without hidden and system files and circular links.
 
     Args:
         beside: counts what is left out.
@@ -101,7 +99,7 @@ def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEn
 
 
 def _goes_round(entry: os.DirEntry[str], folder: Path, beside: SystemFiles | None) -> bool:
-    """Whether an entry is a link to itself, or to a folder that it lies in: it has no end."""
+    """Whether an entry is a circular link: to itself, or to a folder that contains it."""
     if not entry.is_symlink():
         return False
     try:
@@ -110,7 +108,7 @@ def _goes_round(entry: os.DirEntry[str], folder: Path, beside: SystemFiles | Non
         )
         reason = "link to a folder above it" if leads_above else ""
     except OSError as error:  # ELOOP
-        reason = f"link that leads nowhere: {error.strerror}"
+        reason = f"broken link: {error.strerror}"
     if reason and beside is not None:
         beside.add_link(entry.path, reason)
     return bool(reason)
@@ -148,7 +146,7 @@ def walk(
     """Every image-like file below ``folder`` with "" or the reason to leave it out.
 
     Args:
-        above: real paths of the folders that hold it.
+        above: real paths of the folders that contain it.
         beside: counts the system files, which are no pictures.
     """
     try:
@@ -175,14 +173,14 @@ def walk(
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether an image lies in the folder or below it."""
+    """Whether there is an image in the folder or below it."""
     return any(not reason for _, reason in walk(folder))
 
 
 def scan(
     listing: Listing, description: str, num_threads: int | None, progress: bool | None
 ) -> ImageSet:
-    """Hash and decode every listed file that no earlier start has seen as it is now."""
+    """Hash and decode every listed file that is new or has changed since an earlier start."""
     results = examine_files(
         listing.root,
         listing.paths,
@@ -203,7 +201,7 @@ def scan(
 
 
 def check_usable(parts: Mapping[str, ImageSet], place: str) -> None:
-    """Refuse parts that nothing can be learnt from or tested on.
+    """Refuse parts without usable images.
 
     Raises:
         UserError: a training class or a whole part without a usable image.

@@ -32,7 +32,7 @@ def map_in_threads(
     progress: bool | None = None,
     unit: str = "images",
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, telling how far it is unless ``progress`` is False."""
+    """Yield ``function(item)`` in order, and show progress unless ``progress`` is False."""
     threads = num_threads or min(8, os.cpu_count() or 1)
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -49,7 +49,7 @@ def left_out_notes(skipped: Sequence[Skipped], more: str = "") -> list[str]:
     """One sentence on all damaged files, and one on each kind of system files.
 
     Args:
-        more: said of the damaged ones too.
+        more: added to the sentence on the damaged ones.
     """
     damaged = [entry for entry in skipped if entry.is_damage]
     notes = [f"Left out: {e.path}: {e.reason}." for e in skipped if not e.is_damage]
@@ -64,7 +64,7 @@ def check_skipped(
     """Refuse a set of ``total`` files of which too many cannot be used.
 
     Args:
-        skipped: what was left out; what is no damage does not count.
+        skipped: what was left out; only damaged files count.
         max_skipped: a number of files (int), or a share of ``total`` (float 0..1, rounded up).
         place: what was read, for the message.
 

@@ -30,7 +30,7 @@ def read_files(paths: str | Path | Sequence[str | Path]) -> ImageSet:
     Files that cannot be decoded, and counts of system files in the folders, are in ``skipped``.
 
     Raises:
-        UserError: a path that is not there (all of them named), or nothing that decodes.
+        UserError: missing paths (all of them named), or no file that can be decoded.
     """
     paths = as_list(paths)
     missing = [str(path) for path in paths if not Path(path).exists()]
@@ -59,7 +59,7 @@ def read_files(paths: str | Path | Sequence[str | Path]) -> ImageSet:
 
 
 def _expand(path: Path, beside: SystemFiles, skipped: list[Skipped]) -> list[str]:
-    """A file as it is; of a folder every image below it, sorted."""
+    """A file itself; for a folder, every image below it, sorted."""
     if path.is_file():
         return [str(path)]
     found = list(walk(path, beside=beside))

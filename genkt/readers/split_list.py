@@ -1,4 +1,4 @@
-"""Parts of a data set that text files list, one ``filename,class`` a line."""
+"""Parts of a data set listed in text files, one ``filename,class`` per line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WHAT = "split list"
 _MOST_HINTS = 3
 _MOST_SEARCHED = 200_000
 _MOST_COMPARED = 10_000
-"""Files that are looked at, and names compared, to guess what a missing one is called."""
+"""Limit of files searched and names compared to guess the name of a missing file."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def read_split_list(
     """Read images by lists of them: CSV rows ``filename,class``, relative to one folder.
 
     A header may name the columns, in any order, beside others; semicolons and tabs separate them
-    too; a name with a comma stands in quotes, one may lack the file's ending. Empty lines do not
-    count, nor do lines that start with ``#``, but where a file is called so. Classes are those of
-    the training list, ordered as numbers where all are whole numbers, else as texts; "3.0" is "3".
-    What an image file is, and how it is checked, is as in ``read_folder``.
+    too; a name with a comma needs quotes, and the file's ending may be left out. Empty lines do not
+    count. Lines that start with ``#`` do not count, unless a file has that name. Classes are those
+    of the training list, ordered as numbers where all are whole numbers, else as texts; "3.0" is
+    "3". Image files are recognised and checked as in ``read_folder``.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -86,18 +86,17 @@ def read_split_list(
     (ImageSet(2 images, 2 classes, 2 labelled), ('cat', 'dog'), 2)
 
     Args:
-        root: the folder that the images lie in.
-        train, validation, test: list files; None: the part is carved from train as in
-            ``read_folder``.
+        root: the folder of the images.
+        train, validation, test: list files; None: the part is split off train as in
+        ``read_folder``.
         unlabelled: folders, and list files whose classes (if any) are not read. Images of the
             other lists are left out of them.
         test_fraction, validation_fraction, seed, num_threads, progress: as for ``read_folder``.
-        max_skipped: listed files that may be missing or unusable: a number, or a share (float,
-            rounded up).
+        max_skipped: limit of missing or unusable files: a number, or a share (float, rounded up).
 
     Raises:
-        UserError: a list that cannot be read, faulty lines (all are counted), a file that comes
-            twice, classes that disagree, more missing or unusable files than allowed.
+        UserError: a list that cannot be read, faulty lines (all are counted), a repeated file,
+        different classes, more missing or unusable files than allowed.
     """
     root = existing_folder(root)
     given = {"train": train, "validation": validation, "test": test}
@@ -162,7 +161,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
                 completed.append(whole)
             row = replace(row, path=whole)
         if isinstance(row, _Row) and row.path in rows:
-            row = f"'{row.path}' comes twice, first in line {rows[row.path].line}"
+            row = f"'{row.path}' is repeated, first in line {rows[row.path].line}"
         if isinstance(row, _Row):
             rows[row.path] = row
         else:
@@ -170,7 +169,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     check_faults(faults, f"{_WHAT} {file}")
     if not rows:
         columns = "filename,class" if labelled else "filename"
-        raise UserError(f"{_WHAT} {file}: expected rows of {columns}, it has none")
+        raise UserError(f"{_WHAT} {file}: expected rows of {columns}, got none")
     if barred := with_bars(row.class_name for row in rows.values()):
         told = (_WHAT, file, len(barred), barred[0])
         logger.warning("%s %s: one class per image is expected; %d are like '%s'", *told)
@@ -181,7 +180,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
 
 
 class _Endings:
-    """Completes names that lack the file's ending where one image alone is called so."""
+    """Completes names without the file's ending if exactly one image matches."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -219,12 +218,12 @@ def _row(row: Row, root: Path, labelled: bool, several: Mapping[str, str]) -> _R
         return f"expected filename,class, got '{row.name}' before '{row.class_name}'"
     path = _path(row.name, root)
     if path is None:
-        return f"'{row.name}' is no file below {root}"
+        return f"'{row.name}' is not a file below {root}"
     return _Row(row.line.number, path, row.class_name if labelled else "")
 
 
 def _path(name: str, root: Path) -> str | None:
-    """A listed name relative to the root; None where it leads out of it, or nowhere."""
+    """A listed name relative to the root; None if it is outside the root or does not exist."""
     expanded = os.path.expanduser(name)
     if os.path.isabs(expanded):
         expanded = os.path.relpath(expanded, root)
@@ -280,7 +279,7 @@ def _list_unlabelled(
 
 
 def _leave_out_missing(root: Path, listings: Sequence[Listing]) -> list[Skipped]:
-    """Move files that are not there to what is skipped; of the first few, guess what was meant."""
+    """Move missing files to the skipped ones; guess what was meant for the first few."""
     gone = [{path for path in each.paths if not os.path.exists(root / path)} for each in listings]
     first = [
         path
@@ -305,7 +304,7 @@ def _leave_out_missing(root: Path, listings: Sequence[Listing]) -> list[Skipped]
 
 
 def _closest(root: Path, paths: Sequence[str]) -> dict[str, str]:
-    """Path -> a hint: an image of the same stem anywhere below the root, else one beside it."""
+    """Path -> a hint: an image with this stem anywhere below the root, else a similar name."""
     same: dict[str, list[str]] = {PurePath(path).stem: [] for path in paths}
     beside: dict[str, list[str]] = {}
     for found, reason in islice(walk(root), _MOST_SEARCHED if paths else 0):

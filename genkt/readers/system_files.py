@@ -1,6 +1,6 @@
-"""What systems and tools put beside pictures: thumbnails, recycle bins, hidden files.
+"""Files that systems and tools put beside pictures: thumbnails, recycle bins, hidden files.
 
-Every walk over folders and tars leaves it out, counts the images in it, and says so.
+Every search of folders and tars leaves them out, counts the images in them, and says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLDERS = {
     "version control": (".bzr", ".git", ".hg", ".svn", "CVS"),
     "cloud sync": (".dropbox", ".dropbox.cache", ".stfolder", ".stversions", ".sync"),
 }  # fmt: skip
-"""Kind -> names of folders, in small letters unless they are always written large."""
+"""Kind -> names of folders, in lower case unless they are always in upper case."""
 
 _FILES = ("desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db")
 
@@ -84,7 +84,7 @@ class _Tally:
 
 
 class SystemFiles:
-    """Counts what a walk leaves out, by kind; a folder without any image does not count."""
+    """Counts what a search leaves out, by kind; a folder without any image does not count."""
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, bool], _Tally] = {}
@@ -128,7 +128,7 @@ class SystemFiles:
         return self.add_file(f"{place}/{path}", name)
 
     def entries(self) -> list[Skipped]:
-        """One entry per kind, in the order in which they were met, and one a link."""
+        """One entry per kind, in the order in which they were found, and one per link."""
         return self._links + [
             Skipped(tally.first, _text(kind, is_folder, tally), is_damage=False)
             for (kind, is_folder), tally in self._tallies.items()

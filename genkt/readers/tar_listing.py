@@ -1,9 +1,9 @@
-"""What lies in a tar and where: its headers are read, its images are not, nothing is extracted.
+"""Lists the members of a tar from their headers; no image is read, nothing is extracted.
 
-Each image is a sample. A ``.cls`` or ``.json`` member names the class of the images whose name goes
-on from its own: ``a.cls`` that of ``a.jpg`` and ``a.left.jpg``, ``a.0.cls`` that of ``a.0.jpg``,
-``a.jpg.json`` that of ``a.jpg``; of several the nearest does. So what is one sample of WebDataset
-(its key is the name up to the first dot) stays together, and names with dots have their own labels.
+Each image is a sample. A ``.cls`` or ``.json`` member names the class of all images whose name
+starts with its own: ``a.cls`` is for ``a.jpg`` and ``a.left.jpg``, ``a.0.cls`` for ``a.0.jpg``,
+``a.jpg.json`` for ``a.jpg``. The longest match wins. So a WebDataset sample (its key is the name up
+to the first dot) stays together, and names with dots can have their own labels.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from genkt.readers.system_files import is_system_path
 from genkt.types import UserError
 
 RULES = 3
-"""Of how members get their class: a listing that was kept under other rules is made anew."""
+"""Version of the rules for classes; a listing under other rules is made again."""
 
 BESIDE = "a system file"
-"""Reason of a note on an image that lies beside the pictures, and is no damage."""
+"""Reason of a note on a system file, which does not count as damage."""
 
 _LABELS = (".cls", ".json")
 _UNREAD_LABEL = re.compile(r"\.(class|classes|category|index|label|labels|target|cls\.\w+)$", re.I)
-"""Members that some tars keep classes in and that are not read."""
+"""Members that hold classes in some tars but are not read."""
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 
 
 @dataclass
 class TarListing:
-    """The images of one tar in the order in which they lie there, and what is left out.
+    """The images of one tar in their order there, and what is left out.
 
     Args:
         facts: [1, 4] of the tar when it was listed (``file_facts``).
@@ -60,7 +60,7 @@ class TarListing:
         offsets, sizes: [N] where the bytes of each are.
         classes: N class names, "" where the tar has none.
         hashes: N content hashes, "" where it is not known (yet).
-        notes: (member, reason) of what can be no image, or no class of one.
+        notes: (member, reason) of members that cannot be an image or a class.
         remarks: (member, reason) of classes that are not used; the images are.
     """
 
@@ -80,7 +80,7 @@ class TarListing:
 
 
 def list_tar(path: str) -> TarListing:
-    """The listing of a tar, from its index where the tar is as it was, else from its headers.
+    """The listing of a tar: from its index if the tar is unchanged, else from its headers.
 
     Raises:
         UserError: a tar that is missing, compressed, damaged or cut off.
@@ -129,7 +129,7 @@ def _listed(path: str, stream: BinaryIO, listing: TarListing) -> TarListing:
     listing.classes = labels.of(listing.names)
     listing.remarks = labels.remarks
     if not any(listing.classes):
-        why = "not read as a class: classes stand in .cls or .json members"
+        why = "not read as a class: classes must be in .cls or .json members"
         listing.remarks += [(name, why) for name in unread]
     listing.hashes = [""] * len(listing.names)
     return listing
@@ -156,7 +156,7 @@ def without_system_files(listing: TarListing) -> TarListing:
 
 @dataclass(frozen=True)
 class _Label:
-    """What a member names: a class, or "" and perhaps the reason why it is none."""
+    """The class that a member names, or "" and perhaps the reason why there is none."""
 
     member: str
     name: str
@@ -171,12 +171,12 @@ class _Labels:
         self._named: dict[str, dict[str, _Label]] = {kind: {} for kind in _LABELS}
 
     def add(self, member: str, name: str, reason: str = "") -> None:
-        """Take what a member names; a later one of the same name replaces it."""
+        """Store the class of a member; a later member of the same name replaces it."""
         stem, kind = posixpath.splitext(member)
         named = self._named[kind.lower()]
         if stem in named and named[stem].name != name:
             self.remarks.append(
-                (member, "a second one of this name names another class, which counts")
+                (member, "a second member of this name names another class, which is used")
             )
         named[stem] = _Label(member, name, reason)
 
@@ -189,7 +189,7 @@ class _Labels:
         for kind, named in self._named.items():
             for label in named.values():
                 if label not in used and (label.name or kind == ".cls"):
-                    self.remarks.append((label.member, "names a class, but no image takes it"))
+                    self.remarks.append((label.member, "names a class, but no image matches"))
         return found
 
     def _nearest(self, image: str, used: set[_Label], lost: dict[_Label, None]) -> str:
@@ -224,7 +224,7 @@ def _members(path: str, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             end = member.offset_data + (member.size if member.isreg() else 0)
             if end > size:
                 raise UserError(
-                    f"{path}: cut off at byte {size}, {member.name!a} goes on to byte {end}"
+                    f"{path}: cut off at byte {size}, but {member.name!a} ends at byte {end}"
                 )
             at = tar.offset
             yield member
@@ -232,14 +232,14 @@ def _members(path: str, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     except (tarfile.TarError, ValueError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: no tar, or damaged at byte {at}: {error}") from error
+        raise UserError(f"{path}: not a tar, or damaged at byte {at}: {error}") from error
     _check_end(path, stream, at, size)
 
 
 def _check_end(path: str, stream: BinaryIO, at: int, size: int) -> None:
-    """After the last member come zeros to the end; ``tarfile`` takes anything for the end."""
+    """Check that only zeros follow the last member; ``tarfile`` accepts anything there."""
     if at >= size:
-        raise UserError(f"{path}: cut off at byte {size}, a tar ends in a block of zeros")
+        raise UserError(f"{path}: cut off at byte {size}, expected a block of zeros at the end")
     while data := os.pread(stream.fileno(), 1 << 20, at):
         if data.strip(b"\0"):
             at += len(data) - len(data.lstrip(b"\0"))
@@ -252,7 +252,7 @@ def _check_end(path: str, stream: BinaryIO, at: int, size: int) -> None:
 def _refusal(member: tarfile.TarInfo, name: str) -> str:
     """Why a member cannot be an image, or ""."""
     if not member.isreg() or member.issparse():
-        return "a link or special member, no plain file"
+        return "a link or special member, not a plain file"
     if name.encode(errors="replace").decode() != name:
         return "name is not UTF-8"
     if name.startswith("/") or name.split("/")[0] == ".." or "\0" in name:
@@ -264,19 +264,20 @@ def _class_of(data: bytes, extension: str) -> str:
     """The class that a ``.cls`` or ``.json`` member names, "" for none.
 
     Raises:
-        ValueError: not one class, or (as UnicodeError or JSONDecodeError) neither text nor JSON.
+        ValueError: the member does not name exactly one class; a UnicodeError or JSONDecodeError if
+        it is neither text nor JSON.
         RecursionError: JSON that is nested without end.
     """
     if extension == ".cls":
         return class_name(decode_text(data))
     value = json.loads(data)
     if not isinstance(value, dict):
-        raise ValueError("no table of keys, expected one such as class or label")
+        raise ValueError("expected keys such as class or label, got no table of keys")
     return class_in(value)
 
 
 def write_listing(path: str, listing: TarListing) -> None:
-    """Keep a listing for the next start, if the tar is still what was listed."""
+    """Save a listing for the next start, if the tar has not changed since."""
     if len(listing.names) < WORTH or (file_facts([path]) != listing.facts).any():
         return
     columns: dict[str, NDArray[Any]] = {

@@ -1,4 +1,4 @@
-"""WebDataset tars, read where they lie: in order once for an index, then any image by offset."""
+"""WebDataset tars, not unpacked: read once in order for an index, then image by image."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def read_tars(
 ) -> ImageSet:
     """Every image in the tars, with its class where a ``.cls`` or ``.json`` member has one.
 
-    A JSON member names it under a key such as class or label (``CLASS_COLUMNS``). Labels that name
-    no single class or no image, and images without one beside others, are told with their number.
+    A JSON member names it under a key such as class or label (``CLASS_COLUMNS``). Labels without
+    exactly one class or without an image are counted and reported. So are images without a label in
+    a tar that has labels.
 
-    Each tar is read in order once, to check, hash and decode its images; the next start reads
-    nothing but the index of it, unless the tar has changed.
+    Each tar is read in order once, to check, hash and decode its images; the next start only reads
+    its index, unless the tar has changed.
 
     >>> import io, tarfile, tempfile
     >>> path = Path(tempfile.mkdtemp(), "toy.tar")
@@ -59,9 +60,9 @@ def read_tars(
 
     Args:
         paths: the tars, or one; ids are relative to the innermost folder that holds all of them.
-        max_skipped: members that may be unusable: a number, or a share (float, rounded up).
+        max_skipped: limit of unusable members: a number, or a share (float, rounded up).
         num_threads: reading threads, by default up to 8.
-        progress: False tells nothing of how far the reading is.
+        progress: False shows no progress.
 
     Returns:
         The images in the order of the tars. Classes are sorted, by value where all are numbers.
@@ -80,7 +81,7 @@ def read_tars(
             progress=progress, unit="tars",
         )
     )  # fmt: skip
-    _opened.cache_clear()  # a path that was opened before may be another file now
+    _opened.cache_clear()  # a path may be another file than when it was opened before
     tars = list(zip(files, listings, strict=True))
     skipped = _noted(tars) + _examine(tars, num_threads, progress)
     place = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
@@ -94,7 +95,7 @@ def read_tars(
 
 
 def _noted(tars: Sequence[tuple[str, TarListing]]) -> list[Skipped]:
-    """What the listings leave out: damage one by one, system files by kind."""
+    """What the listings leave out: damaged members one by one, system files by kind."""
     beside, damaged = SystemFiles(), []
     for file, tar in tars:
         for name, why in tar.notes:
@@ -108,7 +109,7 @@ def _noted(tars: Sequence[tuple[str, TarListing]]) -> list[Skipped]:
 def _examine(
     tars: Sequence[tuple[str, TarListing]], num_threads: int | None, progress: bool | None
 ) -> list[Skipped]:
-    """Hash and decode what no earlier start could, tar after tar; what still cannot be used."""
+    """Hash and decode what no earlier start did, tar after tar; return what is unusable."""
     jobs = [
         (file, tar, row)
         for file, tar in tars
@@ -174,7 +175,7 @@ def _image_set(tars: Sequence[tuple[str, TarListing]], skipped: Sequence[Skipped
 
 
 def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: ImageSet) -> None:
-    """Say once which labels are not used, and which images have none beside those that do."""
+    """Say once which labels are not used, and which images have no label while others do."""
     remarks: dict[str, list[str]] = {}
     for file, tar in tars:
         for member, reason in tar.remarks:
@@ -191,7 +192,7 @@ def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: Ima
     several = sorted({*several_classes(images.classes), *with_bars(images.classes)})
     if several:
         logger.warning(
-            "%s: expected one class per image; taken for one of their own: %d like '%s'",
+            "%s: expected one class per image; these count as classes of their own: %d like '%s'",
             place, len(several), several[0],
         )  # fmt: skip
 
@@ -215,16 +216,14 @@ class _TarOpener:
         try:
             data = _read(file, int(self.offsets[item]), int(self.sizes[item]))
         except OSError as error:
-            raise UserError(
-                f"{file}: {error.strerror}, though it was there at the start"
-            ) from error
+            raise UserError(f"{file}: {error.strerror}, but it existed at the start") from error
         if content_hash(data) != sample_id.rpartition("#")[2]:
             forget(index_of("tar", file))
             raise UserError(f"{file}: the tar changed since it was read; start again")
         return decode(data)
 
     def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[N] the block of ``BLOCK_ROWS`` neighbours in one tar that each item lies in."""
+        """[N] each item's block: ``BLOCK_ROWS`` neighbours in one tar."""
         tars = self._tars(items)
         per_tar = -(-np.diff(self.starts) // BLOCK_ROWS)
         first = np.concatenate([[0], np.cumsum(per_tar)])
@@ -232,7 +231,7 @@ class _TarOpener:
         return found
 
     def read_ahead(self, items: NDArray[np.int64]) -> None:
-        """Ask for the bytes of all the items; a tar that is gone is told when it is read."""
+        """Prefetch the bytes of all the items; a missing tar is reported when it is read."""
         if not hasattr(os, "posix_fadvise"):
             return
         for tar, item in zip(self._tars(items).tolist(), items.tolist(), strict=True):
@@ -242,7 +241,7 @@ class _TarOpener:
                 os.posix_fadvise(handle.number, offset, size, os.POSIX_FADV_WILLNEED)
 
     def _tars(self, items: ArrayLike) -> NDArray[np.int64]:
-        """Which tar each item lies in."""
+        """Which tar each item is in."""
         return np.searchsorted(self.starts, items, side="right") - 1
 
 
@@ -258,8 +257,8 @@ class _Handle:
             os.close(self.number)
 
 
-# Not of an opener, so that openers can be pickled. Reads name their place: a handle serves several
-# threads, and processes that were forked from one.
+# Not part of an opener, so that openers can be pickled. Reads give their offset, so several threads
+# and forked processes can share a handle.
 _opened = lru_cache(_OPEN_TARS)(_Handle)
 
 

@@ -106,7 +106,7 @@ def read_torchvision(
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> Splits:
-    """Read a torchvision data set with its official parts; what it lacks is carved from train.
+    """Read a torchvision data set with its official parts; missing parts are split off train.
 
     >>> read_torchvision("fake").train
     ImageSet(200 images, 10 classes, 200 labelled)
@@ -114,12 +114,12 @@ def read_torchvision(
     Args:
         name: one of ``TORCHVISION_NAMES``.
         root: the folder torchvision keeps it in; "fake" needs none.
-        download: let torchvision fetch what is not there.
+        download: let torchvision download what is missing.
         test_fraction, validation_fraction, seed, max_skipped, num_threads, progress: as for
             ``read_folder``.
 
     Raises:
-        UserError: an unknown name, no root, data that are not there or cannot be fetched, more
+        UserError: an unknown name, no root, data that are missing or cannot be downloaded, more
             unusable images than allowed.
     """
     parts = {
@@ -147,14 +147,14 @@ def read_torchvision_part(
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> ImageSet:
-    """One official part of a torchvision data set, as it is there.
+    """One official part of a torchvision data set, unchanged.
 
     Args:
         part: train, validation, test or unlabelled, where the data set has it.
         name, root, download, max_skipped, num_threads, progress: as for ``read_torchvision``.
 
     Raises:
-        UserError: as ``read_torchvision``, or a part that the data set lacks.
+        UserError: as ``read_torchvision``, or a part that the data set does not have.
     """
     recipe = _recipe(name)
     if root is None and not recipe.generated:

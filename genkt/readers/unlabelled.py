@@ -1,4 +1,4 @@
-"""Unlabelled images of several places, each file once, without those of the labelled parts."""
+"""Unlabelled images from several places: each file once, without the labelled parts' files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from genkt.types import UNLABELLED
 
 @dataclass
 class UnlabelledPlaces:
-    """Takes the files of one place after the other.
+    """Collects the files of one place after the other.
 
     Args:
-        part_of: real path -> labelled part, of the files that are no unlabelled ones.
+        part_of: real path -> labelled part, of the files that belong to a labelled part.
         listings: what was taken.
-        notes: what was not, one sentence a place.
+        notes: what was left out, one sentence per place.
     """
 
     part_of: Mapping[str, str]
@@ -40,11 +40,11 @@ class UnlabelledPlaces:
         )
 
     def know(self, listing: Listing) -> None:
-        """Files that are taken already."""
+        """Files that were added already."""
         self._taken.update(real_paths(listing))
 
     def add(self, listing: Listing, place: str | Path) -> None:
-        """Take what is new in a listing.
+        """Add the new files of a listing.
 
         Args:
             place: what it is of, as the user gave it.
@@ -52,7 +52,7 @@ class UnlabelledPlaces:
         real = real_paths(listing)
         files = list(zip(listing.paths, real, strict=True))
         named = [self.part_of[file] for file in real if file in self.part_of]
-        kept: dict[str, str] = {}  # of links to one file the first counts
+        kept: dict[str, str] = {}  # only the first link to a file counts
         for path, file in files:
             if file not in self.part_of and file not in self._taken:
                 kept.setdefault(file, path)
@@ -60,7 +60,7 @@ class UnlabelledPlaces:
         if again := len(files) - len(named) - len(kept):
             counts.append(f"{again} unlabelled")
         if counts:
-            text = f"data.unlabelled: {place}: left out what is taken already"
+            text = f"data.unlabelled: {place}: left out files that were added already"
             self.notes.append(f"{text} ({', '.join(counts)}).")
         self._taken.update(kept)
         labels = [UNLABELLED] * len(kept)

@@ -11,16 +11,16 @@ from genkt.disk import require_writable, size_text
 from genkt.progress import duration
 
 Row = tuple[str, str]
-"""What is told, and what it is."""
+"""A line of the estimate: its name and its text."""
 
 _Result = TypeVar("_Result")
 
 
 def timed(work: Callable[[str], _Result]) -> tuple[_Result, float]:
-    """A result and its seconds, of the second of two attempts: what comes first is slower.
+    """Run the work twice; return the result and seconds of the second, faster attempt.
 
     Args:
-        work: given the name of the attempt.
+        work: gets the name of the attempt.
     """
     work("warm-up")
     started = time.perf_counter()
@@ -28,10 +28,10 @@ def timed(work: Callable[[str], _Result]) -> tuple[_Result, float]:
 
 
 def time_row(seconds: float, where: str) -> Row:
-    """How long it would take.
+    """The estimated time.
 
     Args:
-        where: what follows, such as "on cuda:0".
+        where: end of the line, such as "on cuda:0".
     """
     return "time", f"about {duration(seconds)} {where}"
 
@@ -42,13 +42,13 @@ def memory_row(num_bytes: float, where: str = "") -> Row:
 
 
 def disk_row(out: str | Path, num_bytes: float, what: str) -> Row:
-    """What would be written, and what is free.
+    """The bytes that would be written, and the free ones.
 
     Args:
-        what: is written; it is called so where there is no room for it.
+        what: name of the written data, for the message if there is no room.
 
     Raises:
-        UserError: that is more than is free, or no file can be written there.
+        UserError: there is not enough free space, or no file can be written there.
     """
     free = require_writable(out, num_bytes, what)
     return "disk", f"about {size_text(num_bytes)} ({size_text(free)} free)"

@@ -1,4 +1,4 @@
-"""Fresh students and teachers, as the settings name them or as they were given in Python."""
+"""Fresh students and teachers, named by the settings or given in Python."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:
 
 
 def module_factory(model: Backbone) -> ModelFactory:
-    """Fresh copies of a model given in Python; its head must already fit the task."""
+    """Fresh copies of a model given in Python, whose head must already fit the task."""
 
     def make(num_classes: int | None, seed: int) -> Backbone:
         if num_classes is not None and model.num_classes != num_classes:

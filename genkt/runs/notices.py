@@ -1,4 +1,4 @@
-"""What happens in the middle of a run and must not go unseen."""
+"""Warnings in the middle of a run that the user must see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("genkt")
 
 
 def announce(fabric: Fabric, text: str) -> None:
-    """Something that holds for the whole run: in its log, and on standard error."""
+    """A message about the whole run: in its log, and on standard error."""
     if fabric.is_global_zero:
         logger.warning(text)
         say(text)
@@ -21,7 +21,7 @@ def announce(fabric: Fabric, text: str) -> None:
 def warn(log: StageLog, stage: str, text: str) -> None:
     """A warning in the run's log, and above the progress bars on standard error.
 
-    A dry run trains on a handful of images: what it would warn of says nothing.
+    A dry run trains on a handful of images: its warnings would mean nothing.
 
     Args:
         log: of the student that it is about.

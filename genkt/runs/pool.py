@@ -32,7 +32,7 @@ from genkt.types import UNLABELLED, UserError
 
 
 class PoolSettings(Protocol):
-    """What decides which images a run needs (read-only)."""
+    """The settings that decide which images a run needs (read-only)."""
 
     @property
     def data(self) -> DataSettings: ...
@@ -51,11 +51,11 @@ class Draw:
     """One label draw: which rows of a set of images are labelled, which are transfer images.
 
     Args:
-        images: what the rows are of; for the draws of a run that is the pool.
-        labels: [N] int64 over the images, ``UNLABELLED`` where this draw hides or lacks them.
+        images: the images of the rows; for the draws of a run, the pool.
+        labels: [N] int64 over the images, ``UNLABELLED`` for hidden or unknown labels.
         labelled, transfer: row indices.
-        parts: what ``transfer`` is made of where parts of it share every batch; empty: all its
-            rows come equally often.
+        parts: the parts of ``transfer`` if they share every batch; empty: all rows are drawn
+        equally often.
     """
 
     index: int
@@ -85,11 +85,11 @@ class Pool:
     """The images that some draw of a run needs, in one order: one teacher cache serves all draws.
 
     Args:
-        images: training images, then the transfer images that came from elsewhere.
+        images: training images, then the transfer images from elsewhere.
         draws: the run's label draws, rows of these images.
         splits: the data they come from.
-        notes: what the user should know, e.g. copies of test images that were left out.
-        from_elsewhere: the transfer images that are no training images, with their provenance.
+        notes: notes for the user, e.g. on copies of test images that were left out.
+        from_elsewhere: the transfer images that are not training images, with their provenance.
         first: the row of ``images`` where they start.
         own: the set that each draw made or retrieved, whose images come last in the draw.
     """
@@ -103,18 +103,18 @@ class Pool:
     own: tuple[TransferSet, ...] = ()
 
     def elsewhere(self, rows: np.ndarray) -> TransferSet | None:
-        """Those of some rows that are from elsewhere, in their order; None: there are none."""
+        """The given rows whose images are from elsewhere, in order; None if there are none."""
         inside = self._outside_training(rows)
         if self.from_elsewhere is None or not len(inside):
             return None
         return self.from_elsewhere.select(inside - self.first)
 
     def _outside_training(self, rows: np.ndarray) -> np.ndarray:
-        """Those of some rows that are in ``from_elsewhere``."""
+        """The given rows that are in ``from_elsewhere``."""
         return rows[(rows >= self.first) & (rows < self.first + len(self.from_elsewhere or ()))]
 
     def without(self, draw: Draw, rows: np.ndarray) -> Draw:
-        """A draw without some labelled rows as transfer images, and without what comes of them."""
+        """A draw without some labelled rows as transfer images, and without images of them."""
         hidden = {draw.images.ids[row] for row in rows}
         if self.own and len(draw.transfer):
             records = self.own[draw.index].records()
@@ -124,7 +124,7 @@ class Pool:
         return draw.without_transfer(np.concatenate([rows, made]))
 
     def made_of(self, rows: np.ndarray, ids: Iterable[str]) -> np.ndarray:
-        """Those of some rows whose images from elsewhere come of some images, by content."""
+        """The given rows whose images were made from or found by some images, by content."""
         inside = self._outside_training(rows)
         if self.from_elsewhere is None or not len(inside) or not has_origins(self.from_elsewhere):
             return inside[:0]
@@ -138,7 +138,7 @@ class Pool:
         return tuple(dict.fromkeys([*self.splits.skipped, *self.images.skipped]))
 
     def with_sets(self, sets: Sequence[TransferSet]) -> Pool:
-        """The pool with a transfer set more for each draw, its labels left behind."""
+        """The pool with one more transfer set for each draw, without its labels."""
         own = [without_classes(found.images) for found in sets]
         images = concat(self.images, *own)
         starts = np.cumsum([len(self.images), *map(len, own)])
@@ -157,13 +157,13 @@ class Pool:
 
 
 def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> Splits:
-    """Read the data the settings name; no picture is in two parts.
+    """Read the data that the settings name; no picture is in two parts.
 
     Args:
         given: parts that are read already.
 
     Raises:
-        UserError: nothing there, a wrong shape, too many unreadable files.
+        UserError: no data, a wrong layout, or too many unreadable files.
     """
     given = data.given if given is None else given
     return separated(given) if given is not None else data.read(seed)
@@ -176,7 +176,7 @@ def chosen_images(
     """Images to start from: all training images, those of a label draw, or unlabelled ones too.
 
     Args:
-        seed, draw: of a run of ``genkt transfer`` and one of its label draws, for ``labelled``.
+        seed, draw: seed and label draw of a run of ``genkt transfer``, for ``labelled``.
 
     Raises:
         UserError: labels that cannot be drawn.
@@ -197,7 +197,8 @@ def drawn_labels(
     """The training images that keep their label, as the settings choose them, and all others.
 
     Raises:
-        UserError: as ``draw_labels``; with what was left out of the data, as that may be why.
+        UserError: as ``draw_labels``; the message lists what was left out of the data, a possible
+        cause.
     """
     try:
         return draw_labels(
@@ -218,10 +219,10 @@ def _check_training(splits: Splits) -> None:
 
 
 def stored_views(settings: PoolSettings) -> ViewSpec:
-    """The views that are stored of every image of the pool: each is a pass of every teacher.
+    """The stored views of every image of the pool; each needs a pass of every teacher.
 
-    Synthesized images come in numbers, and every one is a variation already, so such transfer
-    sets bring a number of views of their own.
+    Synthesized images are many, and each is a variation already. So such transfer sets set their
+    own number of views.
     """
     views = settings.data.views.spec(derive_seed(settings.seed, "views"))
     own = settings.transfer_set.stored_views
@@ -229,7 +230,7 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
 
 
 def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
-    """The run's label draws and their images, with the warnings a careful colleague would give.
+    """The run's label draws and their images, with warnings.
 
     Args:
         given: a transfer set in Python, in place of the one that the settings name.
@@ -266,8 +267,7 @@ def _draw(
     """One label draw, as rows of all images that the run may train on.
 
     Returns:
-        The draw, and the rows that are no transfer images of it as they are copies of its labelled
-        ones.
+        The draw, and the rows left out of its transfer images because they copy its labelled ones.
     """
     data = settings.data
     seed = derive_seed(settings.seed, "draw", settings.first_draw + index)
@@ -285,7 +285,8 @@ def _copies_of_labelled(drawn: Sequence[tuple[Draw, np.ndarray]]) -> list[str]:
     images, row = next((draw.images, int(rows[0])) for draw, rows in drawn if len(rows))
     shown = ", ".join(map(str, counts[:5])) + (", ..." if len(counts) > 5 else "")
     return [
-        "Copies of a draw's labelled images are no transfer images of it: left out, by draw: "
+        "Copies of a draw's labelled images are not used as its transfer images. Left "
+        "out, by draw: "
         f"{shown} (e.g. {images.ids[row].rpartition('#')[0]})."
     ]
 
@@ -307,7 +308,7 @@ def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
 
 
 def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
-    """Warnings where transfer images come of images that the run is tested on."""
+    """Warnings if transfer images were made from or found by test images of the run."""
     if splits.test is None or not has_origins(found):
         return []
     tested = {content_of(sample_id) for sample_id in splits.test.ids}
@@ -324,7 +325,7 @@ def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
 
 
 def _origins(record: Record) -> dict[str, str]:
-    """Contents of the images that one comes of, and how; a saved copy is another file."""
+    """Content hashes of the images that one was made from, and how it was made."""
     origins = dict.fromkeys(map(content_of, copies_in(record)), "copied from")
     if record.parent:
         origins[content_of(record.parent)] = _HOW.get(record.source, "taken from")

@@ -1,4 +1,4 @@
-"""What a run's generator has made: transfer sets, and labelled images re-represented."""
+"""What a run's generator makes: transfer sets, and re-represented labelled images."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from genkt.types import UNLABELLED
 
 @dataclass(frozen=True)
 class OwnSet:
-    """A draw's own transfer set and what making or retrieving it took."""
+    """A draw's own transfer set and the seconds that it took."""
 
     transfer_set: TransferSet
     seconds: float
 
 
 def timed_set(make: Callable[[], TransferSet], directory: Path, processes: Processes) -> OwnSet:
-    """Make a draw's own set, or find it again; what it took stays beside its folder.
+    """Make a draw's own set, or find it again; its seconds are kept beside its folder.
 
     Args:
         make: makes it in ``directory``, continues an interrupted one, or opens a finished one.
     """
     started = time.perf_counter()
     found = make()
-    took = seconds_file(directory)  # reading a finished set again takes no part in the cost
+    took = seconds_file(directory)  # reading a finished set again does not count
     if processes.rank == 0 and _seconds(took) is None:
         write_signed(took, {"seconds": time.perf_counter() - started})
     processes.meet()
@@ -44,7 +44,7 @@ def timed_set(make: Callable[[], TransferSet], directory: Path, processes: Proce
 
 
 def _seconds(took: Path) -> float | None:
-    """What a set took; None where nobody has noted it yet, or the note is damaged."""
+    """The seconds that a set took; None if they were not noted yet, or the note is damaged."""
     if not took.exists():
         return None
     again = "the set is kept, only the time of opening it counts"
@@ -59,7 +59,7 @@ def _read_seconds(took: Path) -> float:
 
 
 def seconds_file(directory: Path) -> Path:
-    """Where ``timed_set`` notes what a set took, once it is there as a whole."""
+    """The file in which ``timed_set`` notes the seconds of a complete set."""
     return directory.with_suffix(".json")
 
 
@@ -71,7 +71,7 @@ class Represented:
         images: M originals, then their M reconstructions in the same order, without labels.
         rows: [M] the originals' rows in the pool, ascending.
         test: the reconstructed test images, where something is tested on them.
-        seconds: what making them took.
+        seconds: time to make them.
     """
 
     images: ImageSet
@@ -98,7 +98,7 @@ def beside(originals: ImageSet, reconstructions: ImageSet) -> ImageSet:
     """Originals, then their reconstructions, all unlabelled: a draw brings the labels.
 
     Args:
-        reconstructions: one an original, in the same order; their own classes do not count.
+        reconstructions: one per original, in the same order; their own classes do not count.
     """
     assert len(originals) == len(reconstructions)
     return concat(originals.without_labels(), without_classes(reconstructions))

@@ -33,7 +33,7 @@ RESULT = "result.json"
 """The file of a student that is written last."""
 
 CLAIM = "run.json"
-"""The file of a run that says what it is."""
+"""The file with the settings and command of a run."""
 
 _QUIET_SECONDS = 10.0
 """How long a process waits for another before it says so."""
@@ -44,7 +44,7 @@ logger = logging.getLogger("genkt")
 class RunFolder:
     """One run's folder: claimed by a configuration, continued by the same one, then finished.
 
-    Nothing is written or removed before ``claim``, so a start that fails leaves all as it was.
+    Nothing is written or removed before ``claim``, so a failed start changes nothing.
 
     Args:
         path: the folder.
@@ -54,7 +54,7 @@ class RunFolder:
         last: the file that a run writes last.
 
     Raises:
-        UserError: the folder holds another run, or something that is no run at all.
+        UserError: the folder has another run, or other files.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class RunFolder:
         self._look()
 
     def _look(self) -> None:
-        """Whether the folder may be used, and whether what is there must go first."""
+        """Check that the folder may be used; return whether its content must be removed first."""
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"out={self.path}: expected a folder, it is a file")
+            raise UserError(f"out={self.path}: expected a folder, got a file")
         if not self.path.exists() and (fault := writing_fault(self.path)):
             raise UserError(f"out={self.path}: cannot be written: {fault}")
         self._replace = self._ended() and self._overwrite
@@ -92,16 +92,15 @@ class RunFolder:
     def claim(self, command: str, inputs: Mapping[str, str] | None = None) -> None:
         """Write ``run.json`` and ``config.yaml``; from here on the folder is this run's.
 
-        What is there is looked at once more, while others are held off: another command may have
-        come first.
+        The folder is checked once more under a lock, because another command may have been first.
 
         Args:
             command: how to repeat the run.
-            inputs: fingerprints of what the settings only name (images, models given in Python).
+            inputs: fingerprints of images, and of models given in Python.
 
         Raises:
-            UserError: another run is there, or at work there; the inputs are not those this run
-                was started with.
+            UserError: another run is in the folder or is writing to it, or the inputs are not those
+            of the first start.
         """
         inputs = dict(inputs or {})
         with claiming(self.path):
@@ -116,7 +115,7 @@ class RunFolder:
             self._claimed = True
 
     def at_work(self) -> AbstractContextManager[None]:
-        """Work in the folder that was claimed: nobody replaces it meanwhile.
+        """Work in the claimed folder; no other process can replace it meanwhile.
 
         The process that claimed it holds it for all processes of a launch.
 
@@ -130,8 +129,8 @@ class RunFolder:
     def _require_own(self) -> None:
         if not self._is_run() or self._changed():
             raise UserError(
-                f"out={self.path}: another command has begun a run of other settings there at the "
-                "same time; give another out="
+                f"out={self.path}: another command started a run with other settings there "
+                "at the same time; give another out="
             )
 
     def _check_inputs(self, inputs: Mapping[str, str]) -> None:
@@ -156,18 +155,18 @@ class RunFolder:
             write_signed(self.path / CLAIM, facts)
         repeated = dict(self.config)
         if "overwrite" in repeated:
-            repeated["overwrite"] = False  # to repeat a run must never remove one
+            repeated["overwrite"] = False  # repeating a run must never remove one
         text = write_yaml(repeated)
         write_text(self.path / "config.yaml", f"# {' '.join(command.splitlines())}\n{text}")
 
     def seal(self, names: Sequence[str]) -> None:
-        """Write the digests of files that others read, or take ready-made from a finished run."""
+        """Write the digests of files that others read or copy from a finished run."""
         seal(self.path, names)
 
     def remove_damaged(self) -> None:
-        """Remove sealed files that are not what was written: they are made again, and told."""
+        """Remove damaged sealed files, so that they are made again, and log it."""
         names = damaged_files(self.path)
-        if not self.finished:  # what an interrupted start has removed is missed by nobody
+        if not self.finished:  # files of an unfinished run are made again anyway
             names = [name for name in names if (self.path / name).exists()]
         for name in names:
             logger.warning("%s: damaged or missing, it is made again", self.path / name)
@@ -176,7 +175,7 @@ class RunFolder:
             self.reopen()
 
     def reopen(self) -> None:
-        """Something of a finished run is made again: it has not ended before that is there."""
+        """Mark a finished run as unfinished, because a part of it is made again."""
         discard(self._last)
 
     def student(self, draw: int, arm: str) -> Path:
@@ -184,32 +183,32 @@ class RunFolder:
         return student_folder(self.path, draw, arm)
 
     def alone(self, name: str, *, first: bool) -> AbstractContextManager[float]:
-        """Hold others off a part of the run; the processes of one launch make it together.
+        """Lock a part of the run; all processes of the launch make it together.
 
         Args:
-            first: whether this is the first process of its launch, which holds it for all.
+            first: whether this is the first process of its launch, which holds the lock for all.
 
         Returns:
-            What gives the seconds waited for another.
+            A context that gives the seconds waited for another process.
         """
         return self.lock(name) if first else nullcontext(0.0)
 
     def lock(self, name: str) -> AbstractContextManager[float]:
-        """Held while one part of the run is made; several processes may make parts of it.
+        """A lock for one part of the run; several processes may make different parts.
 
-        A killed run may have left a process at one.
+        A process of a killed run may still hold one.
 
         Args:
-            name: of the part, for a message as well.
+            name: of the part, also for a message.
         """
-        told = f"{name}: another process is at it, waiting for it"
+        told = f"{name}: another process is making it; waiting"
         return held(self.path / LOCKS / f"{name}.lock", told, quiet_seconds=_QUIET_SECONDS)
 
     @contextmanager
     def one_command(self, processes: Processes) -> Iterator[None]:
-        """Be at work, in the first process of a launch; two commands do not make a set at once.
+        """Hold the folder's lock in the first process, so that two commands do not make one set.
 
-        Processes that meet in files alone share the work, and hold no other off.
+        Processes without a barrier share the work and take no lock.
         """
         with (
             nullcontext() if processes.rank or processes.by_files else self.lock("set"),
@@ -218,7 +217,7 @@ class RunFolder:
             yield
 
     def end(self) -> None:
-        """Nobody writes any more: remove what kept writers apart."""
+        """Remove the lock files, as no process writes any more."""
         (self.path / METRICS_LOCK).unlink(missing_ok=True)
         end_of_locks(self.path)
 
@@ -235,7 +234,7 @@ class RunFolder:
         return read_claim(self.path)
 
     def _changed(self) -> list[str]:
-        """The settings that the run there has otherwise, one line each."""
+        """The settings that differ from the run in the folder, one line each."""
         return [
             f"{key}: was {_shown(old)}, now {_shown(new)}"
             for key, old, new in _differences(
@@ -266,16 +265,16 @@ class RunFolder:
 
 
 OUTPUTS = "cache"
-"""Beside the students of a draw: outputs of its teachers that no other draw reads."""
+"""A folder beside a draw's students for teacher outputs that no other draw reads."""
 
 
 def teacher_folder(index: int) -> str:
-    """Beside the students of a draw: where a teacher is trained on its labels."""
+    """A folder beside a draw's students for a teacher trained on its labels."""
     return f"teacher{index}"
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a run has ended, and what others read of it is what was written."""
+    """Whether a run has ended and the files that others read are intact."""
     last = "report.json"
     ended = (folder / last).is_file() and not _half_sealed(folder, last)
     return ended and not damaged_files(folder)
@@ -284,18 +283,18 @@ def is_whole(folder: Path) -> bool:
 def _half_sealed(folder: Path, last: str) -> bool:
     """Whether a run was killed between its last file and the digest of that one.
 
-    What has happened to its files since nobody can tell: the last is written again, from the rest.
+    Its files cannot be checked then, so the last one is written again from the rest.
     """
     if not (folder / SEALS).is_file():
         return False  # of an older genkt
     try:
         return last not in read_signed(folder / SEALS, "digests of the files beside it")
-    except DamagedError:  # told where damaged files are
+    except DamagedError:  # reported where damaged files are handled
         return False
 
 
 def read_claim(folder: Path) -> dict[str, Any]:
-    """What a run's folder says it is: "config", "inputs" (of old runs: none) and "command".
+    """The content of a run's ``run.json``: "config", "inputs" (not in old runs) and "command".
 
     Raises:
         DamagedError: its ``run.json`` cannot be read.
@@ -317,7 +316,7 @@ def student_folder(out: str | Path, draw: int, arm: str) -> Path:
 
 def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(a, dict) and isinstance(b, dict):
-        if a.get("name") != b.get("name"):  # another choice: its own settings say nothing more
+        if a.get("name") != b.get("name"):  # a different choice, so its settings cannot be compared
             return [(f"{key}.name", a.get("name"), b.get("name"))]
         names = list(dict.fromkeys([*a, *b]))
         prefix = f"{key}." if key else ""

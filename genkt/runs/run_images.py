@@ -25,11 +25,11 @@ from genkt.types import Prediction
 
 @dataclass(frozen=True)
 class RunImages:
-    """What a run's images are read by.
+    """How a run's images are read.
 
     Args:
         splits: the data.
-        views: the stored views of transfer images, which cached teachers saw as well.
+        views: the stored views of transfer images, which cached teachers saw too.
         label_views: those of stages without a teacher.
         fabric: device and processes of the run.
         num_workers: loader processes.
@@ -44,11 +44,11 @@ class RunImages:
 
     @classmethod
     def of(cls, config: TransferConfig, pool: Pool, fabric: Fabric) -> RunImages:
-        """As the settings say.
+        """Build from the settings.
 
-        Nothing is cached for stages without a teacher, so neither the baseline nor a fine-tuning
-        is held to the few views that a cache can store: they have fresh ones every epoch. One
-        fixed view stays one fixed view. How many views a transfer set stores plays no part here.
+        Stages without a teacher cache nothing. So the baseline and fine-tuning get fresh views
+        every epoch, not the few stored ones. A single fixed view stays fixed. The number of views
+        that a transfer set stores does not matter here.
         """
         views, own = stored_views(config), config.data.views.num_views
         return cls(
@@ -114,7 +114,7 @@ class RunImages:
     def _dataset(
         self, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]
     ) -> ViewDataset:
-        """Images under some views; one data set a list of transforms, stored views kept."""
+        """Images under some views; one data set per list of transforms, with stored views kept."""
         key = f"{id(images)}|{spec}|{[transform.geometry for transform in transforms]}"
         if key not in self._datasets:
             self._datasets[key] = ViewDataset(images, spec, transforms)

@@ -16,7 +16,7 @@ from genkt.io import write_text
 from genkt.training.stage import Record
 
 Key = tuple[int, str, str]
-"""Whose a line is: draw, arm, stage."""
+"""The owner of a line: draw, arm, stage."""
 
 METRICS_LOCK = ".metrics.lock"
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("genkt")
 class RunLog:
     """``metrics.jsonl`` and TensorBoard events of a run; both stay consistent when it resumes.
 
-    Several processes may write to it, each of other students.
+    Several processes may write to it, each for other students.
     """
 
     def __init__(self, folder: Path, *, enabled: bool = True) -> None:
@@ -40,9 +40,9 @@ class RunLog:
         return StageLog(self, draw, arm)
 
     def put_right(self, known: Mapping[Key, Sequence[str]]) -> None:
-        """Give stages the lines that they must have; what is no line of any record is dropped.
+        """Restore the lines of stages; lines that are not records are dropped.
 
-        Lines that were lost or altered are written again, and that is told.
+        Lost or altered lines are written again, which is reported.
 
         Args:
             known: all lines of stages, by (draw, arm, stage); other stages stay as they are.
@@ -68,7 +68,7 @@ class RunLog:
                 write_text(self.path, "".join(line + "\n" for line in [*kept, *lost]))
 
     def lines(self) -> list[str]:
-        """The lines of the file, as it is now."""
+        """The current lines of the file."""
         if not self.path.is_file():
             return []
         return self.path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
@@ -80,7 +80,7 @@ class StageLog:
     def __init__(self, log: RunLog, draw: int, arm: str) -> None:
         self.log, self.draw, self.arm = log, draw, arm
         self.known: dict[Key, list[str]] = {}
-        """All lines of the stages that began here, where they are known from the first step on."""
+        """All lines of the stages that started here, if known from the first step."""
         self._writer: Any = None
         self._begun: tuple[str, int] | None = None
 
@@ -90,10 +90,10 @@ class StageLog:
         return f"draw {self.draw}, {self.arm}"
 
     def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
-        """A stage starts, resumes or has ended at ``step``; what it will write again is dropped.
+        """A stage starts, resumes or has ended at ``step``; later lines are dropped.
 
         Args:
-            known: its records up to there, which the log must have; None: nobody knows them.
+            known: its records up to there, which the log must have; None: they are not known.
         """
         if not self.log.enabled:
             return
@@ -126,7 +126,7 @@ class StageLog:
                 writer.add_scalar(name, value, int(record["step"]))
 
     def _events(self) -> Any:
-        """The events of the stage that has begun; None: none has."""
+        """The events of the current stage; None before the first."""
         if self._writer is None and self._begun is not None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -157,7 +157,7 @@ def _key_of(line: str) -> Key | None:
 
 
 def lines_by_stage(lines: Iterable[str]) -> dict[Key, list[str]]:
-    """Lines of a log by whose they are."""
+    """Lines of a log by owner."""
     found: dict[Key, list[str]] = {}
     for line in lines:
         if key := _key_of(line):
@@ -170,7 +170,7 @@ def _step(line: str) -> int:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that cannot be written any more says so once; the work goes on without it."""
+    """A log file that reports a failed write once; the work continues without the log."""
 
     _told = False
 
@@ -183,7 +183,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
     def close(self) -> None:
-        """Close the file; what is left may not find room."""
+        """Close the file, although the disk may be full."""
         try:
             super().close()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Contact sheet and card of any transfer set, from its images and records alone."""
+"""Contact sheet and card of any transfer set, from its images and records."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from genkt.transfer_set.set_files import Record
 ROWS, PICTURES = 36, 8
 
 SHEET, CARD = "contact_sheet.html", "README.md"
-"""What the files are called, in every set's folder."""
+"""The file names, the same in every set's folder."""
 
 
 def families_of(
     found: TransferSet, originals: ImageSet | None = None, *, rows: int = ROWS, each: int = PICTURES
 ) -> list[Family]:
-    """The first families of a set, in its order: what belongs to one source, query or class.
+    """The first families of a set in its order: images of one source, query or class.
 
     Args:
-        originals: the images that sources and queries are among, where they are at hand; those of
-            a family lead its strip.
-        rows, each: families, and pictures of a family, at most.
+        originals: images that include the sources and queries, if available; they come first in
+        each strip. rows, each: limits of families, and of pictures per family.
     """
     members: dict[tuple[str, str], list[tuple[int, Record]]] = {}
     loose: Counter[str] = Counter()
     for row, record in enumerate(found.records()):
         title = _family(found, record)
-        if not title:  # of no source, query or class: strips of the images next to one another
+        if not title:  # no source, query or class: strips of neighbouring images
             title = f"{record.source}, no label ({loose[record.source] // each + 1})"
             loose[record.source] += 1
-        key = record.source, title  # what an image found is no family of what was made from it
+        key = (
+            record.source,
+            title,
+        )  # images found by an image and images made from it are two families
         if key in members or len(members) < rows:
             family = members.setdefault(key, [])
             if len(family) < each:
@@ -134,18 +136,18 @@ _CARD = """# {title}
 import genkt
 
 found = genkt.TransferSet.open({code})
-found.images.load(0)   # a Pillow image; found.record(0) tells where it comes from
+found.images.load(0)   # a Pillow image; found.record(0) says where it comes from
 ```
 {layout}`contact_sheet.html` shows some of the images. To train a student on them:
 `genkt transfer transfer_set={kind} transfer_set.root={where}`.
 
 ## Licence
-The licences of the images are those of where they come from; genkt grants none.
+The images keep the licences of their sources; genkt grants none.
 """
 
 _LAYOUT = """`manifest/*.jsonl` has one line per image: `id`, `file`, `label` (-1: none), `source`
 (real, retrieved, synthesized), `parent` (what it was made from, or the query that found it) and
-`detail` (score, crop, mask, seed; `original`: the id it had first).
+`detail` (score, crop, mask, seed; `original`: its first id).
 """
 
 
@@ -171,18 +173,18 @@ def card_text(found: TransferSet, where: str, facts: Mapping[str, Any]) -> str:
 
 
 def inline(text: str) -> str:
-    """A text of somebody else's that stays within its line and is no markup."""
+    """An untrusted text on one line, without markup."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return plain.replace("<", "&lt;").replace("`", "'")
 
 
 def parts_text(found: TransferSet) -> str:
-    """The parts of a mix with their shares, "" where there are none."""
+    """The parts of a mix with their shares, "" if there are none."""
     return shares_text(found.parts, found.part_counts()) if found.parts else ""
 
 
 def describe(found: TransferSet) -> str:
-    """What is printed of a set that was made: the funnel, where things are, code that opens it."""
+    """The text printed for a finished set: counts, places of its files, code that opens it."""
     root = found.directory
     return "\n".join(
         [

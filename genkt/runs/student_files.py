@@ -1,4 +1,4 @@
-"""What a finished student of a run leaves on disk: sealed, and read back only as it was written."""
+"""The files of a finished student: sealed with digests and checked when read back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TrainedStudent:
     """A finished student: its figures, test predictions, weights, and what the method learned.
 
     Args:
-        log: the lines of its stages in the run's log, as far as they are known.
+        log: the known lines of its stages in the run's log.
     """
 
     result: StudentResult
@@ -55,7 +55,7 @@ class TrainedStudent:
 
 
 def save_student(student: TrainedStudent, directory: Path) -> None:
-    """Everything of a finished student; ``result.json``, with the digests of all, comes last."""
+    """Write all files of a finished student; ``result.json``, with all digests, comes last."""
     save_weights(directory / WEIGHTS, student.weights)
     if student.artifacts:
         save_weights(directory / ARTIFACTS, student.artifacts)
@@ -78,7 +78,7 @@ def read_result(directory: Path) -> tuple[StudentResult, dict[str, Cost]]:
     """The figures of a finished student and what its stages cost, without its other files.
 
     Raises:
-        DamagedError: they are not what was written.
+        DamagedError: they are damaged.
     """
     return _parsed(directory, _saved(directory))
 
@@ -92,7 +92,7 @@ def read_student(
         ids, labels: of the N test images that it was tested on.
 
     Raises:
-        DamagedError: a file is not what was written.
+        DamagedError: a file is damaged.
     """
     saved = _saved(directory)
     result, stages = _parsed(directory, saved)
@@ -122,10 +122,10 @@ def is_sealed(directory: Path) -> bool:
 
 
 def fault_of(directory: Path, read: Callable[[], object]) -> DamagedError | None:
-    """What is wrong with a finished student; None where it is whole, or not there.
+    """What is wrong with a finished student; None if it is intact or absent.
 
     Args:
-        read: reads all of it.
+        read: function that reads all of it.
     """
     if not (directory / RESULT).exists():
         return None
@@ -137,7 +137,7 @@ def fault_of(directory: Path, read: Callable[[], object]) -> DamagedError | None
 
 
 def forget(directory: Path) -> None:
-    """Let a student count as not trained: its result goes first, then the rest of its files."""
+    """Mark a student as not trained: remove its result first, then the rest of its files."""
     discard(directory / RESULT)
     discard(directory)
 
@@ -166,7 +166,7 @@ def _cost(values: dict[str, Any]) -> Cost:
 
 
 def _needed(directory: Path, saved: dict[str, Any]) -> dict[str, str]:
-    """The digests to compare: checkpoints of stages may have been removed, the rest not."""
+    """The digests to compare; only checkpoints of stages may have been removed."""
     with reading(directory / RESULT, "the result of a student", _REMEDY):
         return {
             name: str(seal)

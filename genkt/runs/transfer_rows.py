@@ -33,10 +33,10 @@ class _Kind:
     """One kind of transfer images of a run.
 
     Args:
-        name: ``OWN_PARTS``, or where they come from.
-        rows: those that are no training images.
-        share: weight in every batch; None: all images come equally often.
-        most: of them in a draw.
+        name: ``OWN_PARTS``, or their source.
+        rows: those that are not training images.
+        share: weight in every batch; None: all images are drawn equally often.
+        most: limit of them in a draw.
     """
 
     name: str
@@ -52,9 +52,9 @@ class TransferImages:
     Args:
         images: training images, then those from elsewhere, without their labels.
         from_elsewhere: the latter, with their provenance.
-        kinds: what a draw transfers on.
-        most: transfer images of a draw, whatever their kind.
-        notes: what was left out of them.
+        kinds: the kinds of transfer images of a draw.
+        most: limit of transfer images of a draw, of all kinds.
+        notes: what was left out.
     """
 
     images: ImageSet
@@ -78,7 +78,7 @@ class TransferImages:
             seed: of the draw.
 
         Returns:
-            (rows, parts, rows that were left out as they are copies of labelled ones).
+            (rows, parts, rows that were left out because they copy labelled ones).
 
         Raises:
             UserError: a part that has no image.
@@ -111,7 +111,7 @@ class TransferImages:
         return first_rows(self.images.ids)
 
     def _capped(self, rows: np.ndarray, most: int | None, seed: int) -> np.ndarray:
-        """At most so many of the rows, by a seeded priority of their ids."""
+        """At most ``most`` of the rows, by a seeded priority of their ids."""
         if most is None or len(rows) <= most:
             return rows
         return rows[capped_rows([self.images.ids[row] for row in rows.tolist()], most, seed)]
@@ -137,7 +137,7 @@ def read_transfer_images(
         given: a set in Python, in place of the one that ``transfer_set=saved`` names.
 
     Raises:
-        UserError: nothing there, or nothing to transfer on.
+        UserError: no images found, or nothing to transfer on.
     """
     parts = settings.set_parts
     if not parts:  # the labelled images alone, or a set that each draw makes of its own
@@ -212,8 +212,8 @@ def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> Tra
         return TransferImages(train, None, tuple(kinds), most, tuple(notes))
     found = sets[0].concat(*sets[1:])
     if len(kinds) > 1:
-        # A picture that several parts hold is one row: a teacher sees it once. Training images
-        # are left alone, as a transfer row must not come by a label.
+        # A picture in several parts is one row, so that a teacher sees it once. Training images are
+        # not merged, as a transfer row must not get a label.
         same = len(train) + first_rows(found.images.ids)
         kinds = [replace(kind, rows=same[kind.rows - len(train)]) for kind in kinds]
     images = concat(train, without_classes(found.images))
@@ -223,10 +223,10 @@ def _joined(splits: Splits, members: Sequence[_Member], most: int | None) -> Tra
 def _without_held_out(
     name: str, found: TransferSet | None, splits: Splits, notes: list[str]
 ) -> TransferSet | None:
-    """The set without copies of test and validation images, which are told.
+    """The set without copies of test and validation images, which are reported.
 
     Raises:
-        UserError: it has no others.
+        UserError: no other image is in it.
     """
     if found is None:
         return None
@@ -253,11 +253,11 @@ def kept_apart(
 
 
 def has_origins(found: TransferSet) -> bool:
-    """Whether more is known of some image than what it is."""
+    """Whether some image has more provenance than its source."""
     return not all(isinstance(reader, PlainRecords) for reader in found.provenance.readers)
 
 
 def copies_in(record: Record) -> list[str]:
-    """Ids of the images that one is a saved copy of, or a part of."""
+    """Ids of the images of which this one is a saved copy or a part."""
     detail = record.detail or {}
     return [str(detail[key]) for key in ("original", "image") if detail.get(key)]

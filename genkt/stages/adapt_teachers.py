@@ -1,4 +1,4 @@
-"""The stage in which the teachers meet the labels."""
+"""The stage that adapts the teachers to the labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from genkt.stages.student_training import StudentTraining
 
 @dataclass(frozen=True)
 class TeacherAdaptation(RecipeStage):
-    """The draw's teachers, now rather than when they are first needed."""
+    """Prepare the draw's teachers now, not when they are first needed."""
 
     def run(self, training: StudentTraining) -> None:
         if len(training.all_teachers):

@@ -43,8 +43,8 @@ class StudentArm(ABC):
         """Train the student; what was interrupted is continued.
 
         Returns:
-            Test accuracy (0..1) before the labels had the last word; None where they had no such
-            word or were all there was.
+            Test accuracy (0..1) before the final training on labels; None if there is no such
+            training, or nothing before it.
         """
 
 
@@ -111,7 +111,7 @@ class PlainArm(StudentArm):
 
 @dataclass(frozen=True)
 class IrfSettingArm(StudentArm):
-    """A row of Table 4 of the IRF paper.
+    """One row of Table 4 of the IRF paper.
 
     Args:
         settings: as ``train``, with what the recipe says; two stages share the steps.

@@ -1,4 +1,4 @@
-"""Stages that train all of the student but its classifier, which knows nothing of them."""
+"""Stages that train all of the student except its classifier."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def train_body(
 ) -> None:
     """Train the student's backbone; an interrupted stage is continued.
 
-    The classifier stands still: new as it came, where no earlier stage has trained it. Nothing is
-    validated meanwhile, as its answers would say nothing of the backbone.
+    The classifier is frozen, and still random if no earlier stage trained it. So there is no
+    validation: its answers would say nothing about the backbone.
     """
     if settings.select == "best":
         warn(
@@ -49,7 +49,7 @@ def train_body(
 
 @contextmanager
 def _still_classifier(student: Backbone) -> Iterator[None]:
-    """No gradient and so no weight decay for the classifier; afterwards all is as it was."""
+    """Freeze the classifier (no gradient, so no weight decay) within this block."""
     parameters = student.classifier_parameters()
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Choosing a method's beta on held-out labels, without what was made of the held-out images."""
+"""Chooses a method's beta on held-out labels, without images made from held-out images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from genkt.training.predictions import predict
 from genkt.types import UNLABELLED, Cost
 
 Trial = Callable[[Draw, Backbone, MethodOptions, str], Cost]
-"""(draw, student to train, options, name) -> what it cost."""
+"""(draw, student to train, options, name) -> cost."""
 
 FOLDER = "search"
-"""Of the trials, in the folder of the student that they are for."""
+"""Folder of the trials, in the folder of their student."""
 
 
 def searched(

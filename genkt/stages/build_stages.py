@@ -32,12 +32,12 @@ from genkt.training.train_settings import TrainSettings
 
 @dataclass(frozen=True)
 class StageBuilder:
-    """Builds stages: what they do not say is as the run says.
+    """Builds stages; settings that a stage does not give are those of the run.
 
     Args:
         config: of the run.
         splits: its data.
-        views: stored of transfer images.
+        views: the stored views of transfer images.
         num_teachers: of the run.
     """
 
@@ -51,15 +51,15 @@ class StageBuilder:
         return _BUILDERS[type(stage)](self, name, stage)
 
     def adaptation(self, name: str, stage: AdaptStage) -> RecipeStage:
-        """The teachers meet the labels."""
+        """The teachers are adapted to the labels."""
         return TeacherAdaptation(name)
 
     def distillation(self, name: str, stage: DistilStage) -> RecipeStage:
-        """A method, by the teachers that the stage names."""
+        """A method with the teachers that the stage names."""
         return Distillation(*self._distilled(name, stage))
 
     def soup(self, name: str, stage: SoupStage) -> RecipeStage:
-        """The same, one student a teacher."""
+        """The same, with one student per teacher."""
         return Soup(*self._distilled(name, stage))
 
     def finetuning(self, name: str, stage: FinetuneStage) -> RecipeStage:

@@ -1,4 +1,4 @@
-"""Stages in which teachers teach: all at once, one after the other, or a soup of students."""
+"""Distillation stages: all teachers at once, one after the other, or a soup of students."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from genkt.training.train_settings import TrainSettings
 from genkt.types import Cost
 
 _MOST_CALIBRATED = 100
-"""Batches that batch-norm statistics of a soup are estimated on, at most."""
+"""Limit of batches for the batch-norm statistics of a soup."""
 
 
 @dataclass(frozen=True)
 class Distillation(RecipeStage):
-    """Teach the student by all teachers at once, or by each in turn.
+    """Teach the student with all teachers at once, or with each in turn.
 
     Args:
         options: of the method.
         settings: as ``train``, with what the stage says.
         on: which images it trains on.
-        by: the teachers: all at once, ``in_turn``, or which ones, counted from 0.
+        by: all teachers at once, ``in_turn``, or the numbers of some, from 0.
         num_teachers: of the run.
     """
 
@@ -77,7 +77,7 @@ class Distillation(RecipeStage):
 
     @property
     def num_students(self) -> int:
-        """How often a student is taught."""
+        """The number of distillations."""
         return self.num_teachers if self.by == "in_turn" else 1
 
     def rows(self, draw: Draw) -> Draw:
@@ -101,7 +101,7 @@ class Distillation(RecipeStage):
     def _searched(
         self, training: StudentTraining, draw: Draw, teachers: TeacherSet
     ) -> MethodOptions:
-        """The stage's method, its beta searched where that is asked for."""
+        """The stage's method, after a search for beta if requested."""
 
         def trial(search: Draw, student: Backbone, options: MethodOptions, trial_name: str) -> Cost:
             return distil(
@@ -171,8 +171,8 @@ def distil(
     """A method on labelled and transfer images together; also what it learned.
 
     Args:
-        training: that it is a part of.
-        draw, student: what it trains, maybe other than those of ``training``.
+        training: the training it belongs to.
+        draw, student: what to train, possibly other than those of ``training``.
     """
     images = training.images
     if METHODS[options.name].objective.needs_frozen:
@@ -202,7 +202,7 @@ def _look_first(
     training: StudentTraining, draw: Draw, student: Backbone, objective: Objective,
     teachers: TeacherSet,
 ) -> None:  # fmt: skip
-    """All checks before the first step, and what the objective prepares."""
+    """All checks before the first step, and the objective's ``prepare``."""
     objective.check_labels(torch.from_numpy(draw.labels))
     num_views = max(1, training.images.views.num_views)
     if not teachers.online:

@@ -1,4 +1,4 @@
-"""Stages that learn from the labels alone: everything, or the classifier."""
+"""Stages that learn from labels only: all of the student, or the classifier."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Finetuning(LabelStage):
 
 @dataclass(frozen=True)
 class HeadTraining(LabelStage):
-    """Train the classifier alone; the backbone stands still."""
+    """Train only the classifier; the backbone is frozen."""
 
     def run(self, training: StudentTraining) -> None:
         if self._num_steps(training.draw):

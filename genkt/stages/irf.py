@@ -28,10 +28,10 @@ def train_setting(
     """Train ``model`` in place by the stages of a setting; two stages share the steps.
 
     Args:
-        settings: of the calibration; ``steps`` is what both stages take together.
+        settings: of the calibration; ``steps`` is the total of both stages.
         head_lr: learning rate of the delivery.
         prefix: of the stages' names and folders.
-        validate: measure the model on the validation images, where there are such.
+        validate: measure the model on the validation images, if there are any.
     """
     assert settings.steps is not None
     stages = {"deliver": setting.deliver, "calibrate": setting.calibrate}

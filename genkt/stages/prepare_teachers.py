@@ -1,4 +1,4 @@
-"""The teachers of a draw: as they come, linearly probed, or fine-tuned; outputs computed once."""
+"""The teachers of a draw: unchanged, linearly probed or fine-tuned; outputs computed once."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class PreparedTeacher:
     """One teacher of a draw.
 
     Args:
-        store: its cached outputs; None where it runs online.
+        store: its cached outputs; None if it runs online.
         accuracy: on the test images, 0..1; None where it has no head for the task.
-        validated: the same on the validation images, where that was asked for.
+        validated: the same on the validation images, if requested.
     """
 
     model: Backbone
@@ -54,13 +54,13 @@ class PreparedTeacher:
 
 @dataclass(frozen=True)
 class AdaptationSettings:
-    """What is done to the teachers on the labels of a draw.
+    """How the teachers are adapted to the labels of a draw.
 
     Args:
         how: never "auto".
         online: they run on every batch, nothing is cached.
-        seed: of heads that no weights belong to.
-        train: of the training, where there is one.  head_lr: of its head (IRF).
+        seed: for heads without weights.
+        train: settings of the training, if any.  head_lr: of its head (IRF).
     """
 
     how: Adaptation
@@ -83,16 +83,16 @@ class AdaptationSettings:
 
 @dataclass(frozen=True)
 class Teachers:
-    """The teachers of a run, made ready for one draw after the other.
+    """Prepares the teachers of a run for one draw after the other.
 
     Args:
         factories: make fresh ones, one entry each.
-        settings: what is done to them.
-        images: what they are trained and tested on.
-        pool_images: the images of all draws; what ``rows`` of the stores are of.
+        settings: how they are adapted.
+        images: the images they are trained and tested on.
+        pool_images: the images of all draws; the ``rows`` of the stores refer to them.
         represented: the labelled images and their reconstructions, where ``how`` is "irf".
         cache: keeps their outputs.
-        folder: of the run, for what belongs to one draw.
+        folder: of the run, for files of one draw.
     """
 
     factories: Sequence[ModelFactory]
@@ -108,9 +108,9 @@ class Teachers:
         return len(self.factories)
 
     def base(self, index: int) -> Backbone:
-        """A teacher as it comes, frozen, on the device; built once for the whole run.
+        """An unadapted teacher, frozen, on the device; built once for the whole run.
 
-        A head that no weights belong to is drawn from the run's seed.
+        A head without weights is drawn from the run's seed.
         """
         if index not in self._bases:
             base = self.factories[index](None, self.settings.seed)
@@ -118,7 +118,7 @@ class Teachers:
         return self._bases[index]
 
     def prepare(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
-        """The teachers of a draw, adapted to its labels where asked for, outputs cached.
+        """The teachers of a draw, adapted to its labels if requested, with cached outputs.
 
         A teacher that is not fine-tuned is the same for every draw: its features are computed once
         for the whole run (and for every later run on the same images), and a linear probe is fitted
@@ -141,7 +141,7 @@ class Teachers:
     def frozen(
         self, draw: Draw, student: Backbone, *, online: bool
     ) -> tuple[Backbone, OutputRows | None, TeacherShape]:
-        """The student as it is now, as one more teacher of a draw: frozen, its outputs cached.
+        """The current student as an additional teacher of a draw: frozen, with cached outputs.
 
         Args:
             online: nothing is cached of the others either.
@@ -151,13 +151,13 @@ class Teachers:
         return model, None if online else self._draw_store(draw, model), shape
 
     def fixed_outputs(self, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
-        """A model's outputs on some images of a draw under the fixed view, as it is now."""
+        """The current outputs of a model on some images of a draw under the fixed view."""
         frozen, images = copy.deepcopy(model).freeze(), draw.images.select(rows)
         store = self.cache.outputs(frozen, images, FIXED_VIEW, self._draw_home(draw))
         return store.rows(np.arange(len(rows)))
 
     def as_it_comes(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
-        """Untouched; it may have no head for the task."""
+        """An unadapted teacher; it may have no head for the task."""
         model = self.base(index)
         store = None if self.settings.online else self._pool_store(index, model)
         return PreparedTeacher(model, store, "none")
@@ -191,11 +191,11 @@ class Teachers:
         )  # fmt: skip
 
     def fine_tuned(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
-        """Train the teacher on the labels; its cache is this draw's and goes with it."""
+        """Train the teacher on the labels; its cache belongs to this draw."""
         return self._with_outputs(draw, *self._trained(draw, index, log))
 
     def better(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
-        """Linear probe or fine-tuning, whichever answers more validation images; both are paid."""
+        """Linear probe or fine-tuning, whichever is better on validation images; both cost time."""
         probed = self.probed(draw, index, log)
         model, cost = self._trained(draw, index, log)
         assert probed.validated is not None
@@ -212,7 +212,7 @@ class Teachers:
     def _adapt(self, draw: Draw, teacher: Backbone, directory: Path, log: StageLog) -> Cost:
         """Fine-tune all of the teacher, or its head first on re-represented images (IRF).
 
-        The validation images take no part: they are to judge between teachers (``better``).
+        The validation images are not used: they judge between teachers (``better``).
         """
         name, settings = f"adapt-{directory.name}", self.settings.train
         if self.settings.how == "irf":
@@ -248,7 +248,7 @@ class Teachers:
         )
 
     def _draw_store(self, draw: Draw, model: Backbone) -> PartStore:
-        """Outputs on the images of one draw, which no other reads; they go with its student."""
+        """Outputs on the images of one draw only; they are removed with its student."""
         views, pool = self.images.views, self.pool_images
         rows = np.union1d(draw.labelled, draw.transfer)
         images = pool.select(rows)

@@ -1,4 +1,4 @@
-"""Stages in which the student's backbone learns the classes of another labelled set."""
+"""Stages that train the student's backbone on the classes of another labelled set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GLYPH_SIZE, _GLYPHS_AT_ONCE = 32, 500
 
 @dataclass(frozen=True)
 class Pretraining(RecipeStage):
-    """Train the backbone on a labelled source; the head that knows its classes is left behind.
+    """Train the backbone on a labelled source; the head for its classes is dropped afterwards.
 
     Source: the supervised ImageNet pretraining that Vemulapalli et al., "Knowledge Transfer from
     Vision Foundation Models for Efficient Training of Small Task-specific Models", compare with.
@@ -41,7 +41,7 @@ class Pretraining(RecipeStage):
     Args:
         settings: as ``train``, with what the stage says.
         source, most_images, seed: see ``source_images``.
-        splits: the data, whose test and validation images keep out.
+        splits: the data, whose test and validation images are left out.
     """
 
     settings: TrainSettings
@@ -87,14 +87,14 @@ class Pretraining(RecipeStage):
 
 
 def source_images(source: str, num_images: int, seed: int) -> ImageSet:
-    """At most so many labelled images of a source; the same for every draw of a run.
+    """At most ``most_images`` labelled images of a source, the same for every draw of a run.
 
     Args:
-        source: ``glyphs``, a folder with one folder a class, or any other place of images.
+        source: ``glyphs``, a folder with one folder per class, or any other place of images.
         seed: of the glyphs, or of which images are taken.
 
     Raises:
-        UserError: nothing labelled there, or a single class.
+        UserError: no labelled images, or a single class.
     """
     if source == GLYPHS:
         return _glyphs(num_images, derive_seed(seed, "source"))
@@ -106,8 +106,8 @@ def source_images(source: str, num_images: int, seed: int) -> ImageSet:
     rows = np.flatnonzero(images.labels != UNLABELLED)
     if len(set(images.labels[rows].tolist())) < 2:
         raise UserError(
-            f"recipe.stages: source: {source}: expected labelled images of at least 2 classes (a "
-            f"folder with one folder a class), got {images}"
+            f"recipe.stages: source: {source}: expected labelled images of at least 2 "
+            f"classes (a folder with one folder per class), got {images}"
         )
     if len(rows) > num_images:
         order = np.random.default_rng(derive_seed(seed, "source")).permutation(len(rows))

@@ -1,4 +1,4 @@
-"""Stages in which the student's own sure answers on transfer images become labels."""
+"""Stages that use the student's confident answers on transfer images as labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from genkt.types import UNLABELLED, Prediction
 logger = logging.getLogger("genkt")
 
 ANSWERS = "answers.csv"
-"""In the folder of a round: the student's answer on every transfer image, and how sure it was."""
+"""File of a round: the student's answer on every transfer image, and its probability."""
 
 _COLUMNS = ("image", "class", "probability")
 
@@ -51,7 +51,7 @@ class StudentAnswers:
     probabilities: np.ndarray
 
     def label(self, draw: Draw, threshold: float) -> Draw:
-        """The draw with the sure answers as labels, and without the transfer images that have none.
+        """The draw with confident answers as labels, and without the other transfer images.
 
         Args:
             threshold: least probability of an answer that counts.
@@ -68,8 +68,8 @@ class PseudoLabelling(RecipeStage):
 
     Source: Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep
     Neural Networks". Differs from the paper: labels are renewed from round to round, not from
-    step to step; answers below the threshold do not count; and what labelled and pseudo-labelled
-    rows weigh follows from ``train.labelled_per_batch``.
+    step to step; answers below the threshold do not count; and ``train.labelled_per_batch`` sets
+    the weight of labelled and pseudo-labelled rows.
 
     Args:
         settings: as ``train``, with what the stage says; of one round.
@@ -114,7 +114,7 @@ class PseudoLabelling(RecipeStage):
         return self.rounds * settings.steps * settings.batch_size
 
     def _round_settings(self, draw: Draw) -> TrainSettings:
-        """Of one round; epochs are over all transfer images, however many get a label."""
+        """Steps of one round; epochs are over all transfer images, however many get a label."""
         return replace(self.settings, steps=distil_steps(draw, self.settings))
 
 
@@ -158,7 +158,7 @@ def _read(path: Path, rows: np.ndarray, names: tuple[str, ...]) -> StudentAnswer
 
 
 def _tell(log: StageLog, name: str, answers: StudentAnswers, threshold: float) -> int:
-    """Say how many images get a label; that none does is no error.
+    """Log how many images get a label; none is not an error.
 
     Returns:
         How many.

@@ -1,4 +1,4 @@
-"""What a run trains, as its recipe says: the arms, and how long each student takes."""
+"""What the recipe of a run trains: the arms, and the steps of each student."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RecipePlan(ABC):
 
     @abstractmethod
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
-        """What the report says of it.
+        """The report's text about the recipe.
 
         Args:
             draw: the first one.
@@ -55,20 +55,20 @@ class RecipePlan(ABC):
         return 0
 
     def report_names(self) -> dict[str, Any]:
-        """What the report calls the arms and its question; {}: as it does anyhow."""
+        """Names of the arms and the subject in the report; {}: the usual ones."""
         return {}
 
 
 @dataclass(frozen=True)
 class StagedPlan(RecipePlan):
-    """A list of stages, and plain fine-tuning beside it."""
+    """A list of stages, and plain fine-tuning as the baseline."""
 
     staged: StagedArm
     plain: PlainArm
 
     @classmethod
     def of(cls, config: TransferConfig, recipe: StagedRecipe, builder: StageBuilder) -> StagedPlan:
-        """As the settings say; with ``method=stl`` plain fine-tuning is all there is."""
+        """Build from the settings; ``method=stl`` only has plain fine-tuning."""
         stages = tuple(builder.build(name, stage) for name, stage in recipe.stages.items())
         staged = StagedArm(config.main_arm, stages)
         plain = PlainArm(BASELINE, config.train, staged)
@@ -94,7 +94,7 @@ class StagedPlan(RecipePlan):
         return {name: steps for name, steps in found.items() if steps}
 
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
-        """What a step of each distillation sees, and what the baseline is given for it."""
+        """Text on the images per step of each distillation and of the baseline."""
         config, notes = self.config, []
         for name, stage in config.distil_stages.items():
             settings = stage.settings(config.train)
@@ -105,7 +105,7 @@ class StagedPlan(RecipePlan):
                     "transfer images."
                 )
         if config.baseline and not config.is_plain:
-            passes = " The teachers' own passes come on top (see Cost)." if has_teachers else ""
+            passes = " The teachers' own passes are extra (see Cost)." if has_teachers else ""
             notes.append(
                 f"The baseline takes steps of {config.train.batch_size} labelled images, with "
                 "fresh random views, until it has seen as many as all stages "

@@ -1,4 +1,4 @@
-"""What every stage of a recipe can do; each kind has a file of its own."""
+"""The interface of every stage of a recipe; each kind has its own file."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class RecipeStage(ABC):
 
     @property
     def on_labels(self) -> bool:
-        """Whether it learns from the given labels alone."""
+        """Whether it learns only from the given labels."""
         return False
 
     @property
     def trains_classifier(self) -> bool:
-        """Whether it does, so that the student's answers count."""
+        """Whether it trains the classifier, so that the student's answers have meaning."""
         return True
 
     @abstractmethod
     def run(self, training: StudentTraining) -> None:
-        """Do it; what was interrupted is continued."""
+        """Run the stage; an interrupted one is continued."""
 
     @abstractmethod
     def num_images(self, draw: Draw) -> int:
         """Images that students see in it.
 
         Raises:
-            UserError: whatever would stop the stage; this is asked before any training.
+            UserError: any error that would stop the stage; called before any training.
         """
 
     def lengths(self, draw: Draw) -> dict[str, int]:
-        """Steps of a training whose method may average weights, under its name; {}: it has none."""
+        """Steps of trainings whose method may average weights, by name; {} if there are none."""
         return {}

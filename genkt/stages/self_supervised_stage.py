@@ -1,4 +1,4 @@
-"""Stages in which the student's backbone learns from images without any label."""
+"""Stages that train the student's backbone on images without labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SelfSupervision(RecipeStage):
     Args:
         settings: as ``train``, with what the stage says.
         views: of the transfer images in the run.
-        stage: what it says of the objective and of its own views.
+        stage: settings of the objective and of its own views.
     """
 
     settings: TrainSettings
@@ -54,8 +54,9 @@ class SelfSupervision(RecipeStage):
         if num_images < num_pairs:
             warn(
                 training.log, self.name,
-                f"a step shows {num_pairs} pairs of views of {num_images} images: an image that "
-                "comes twice is held to differ from itself; a smaller batch_size avoids that",
+                f"a step shows {num_pairs} pairs of views of {num_images} images: "
+                "a repeated image counts as different from itself; a smaller batch_size "
+                "avoids that",
             )  # fmt: skip
         objective = SimCLR(
             SimCLROptions(temperature=self.stage.temperature, projection=self.stage.projection),
@@ -97,9 +98,9 @@ class SelfSupervision(RecipeStage):
 
 
 def _plan(draw: Draw, settings: TrainSettings) -> PairPlan:
-    """All images equally often, or by the shares of the transfer set's parts.
+    """Sample all images equally often, or by the shares of the transfer set's parts.
 
-    A labelled image then comes as often as a transfer image does on the average.
+    With shares, a labelled image is drawn as often as the average transfer image.
     """
     parts = draw.parts
     others = np.setdiff1d(draw.labelled, draw.transfer)

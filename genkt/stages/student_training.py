@@ -1,4 +1,4 @@
-"""A student on its way through a run: what stages change, and what they leave for the report."""
+"""The state of a student in a run: what stages change, and what they record for the report."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from genkt.types import Cost
 
 @dataclass
 class StudentTraining:
-    """One student, stage after stage.
+    """One student during its stages.
 
     Args:
         student: changed in place, or replaced.
         draw: its labels and transfer images.
-        directory: each stage keeps its state in a folder of its name here.
+        directory: contains one folder for the state of each stage.
         images, pool: of the run.
         all_teachers: of the run, not yet adapted to the draw.
         represented: the labelled images and their reconstructions, where a stage reads them.
-        costs: of what has been done, by stage.
-        trained: of all trainings of the student.
-        curve: records of all stages, steps counted through.
+        costs: so far, by stage.
+        trained: cost of all trainings of the student.
+        curve: records of all stages, with consecutive steps.
         extras: small facts for the report.
-        artifacts: what methods have learned beside the student.
+        artifacts: what methods learned besides the student.
     """
 
     student: Backbone
@@ -54,13 +54,13 @@ class StudentTraining:
     _teachers: TeacherSet | None = None
 
     def add(self, name: str, cost: Cost, records: Sequence[Record]) -> None:
-        """Note a training of the student that has ended."""
+        """Record a finished training of the student."""
         self.curve += [{**r, "step": int(r["step"]) + self.num_steps} for r in records]
         self.costs[name] = cost
         self.trained += cost
 
     def add_parts(self, costs: Mapping[str, Cost], records: Sequence[Record]) -> None:
-        """The same for one of several parts, whose steps are counted through."""
+        """The same for one of several parts, with consecutive steps."""
         first, *others = costs.items()
         self.add(*first, records)
         for name, cost in others:
@@ -72,7 +72,7 @@ class StudentTraining:
         return self.trained.steps
 
     def first_weights(self) -> None:
-        """Note what tells whether two arms of a draw began with the same student."""
+        """Record a digest that shows whether two arms of a draw began with the same student."""
         self.extras["first_weights"] = self.student.fingerprint()
 
     def teachers(self) -> TeacherSet:
@@ -81,7 +81,9 @@ class StudentTraining:
             cache = self.all_teachers.cache
             started, waited = time.perf_counter(), cache.waited
             self._teachers, cost = self.all_teachers.prepare(self.draw, self.log)
-            if self._teachers.models:  # all counts: forward passes into the cache, probes, training
+            if (
+                self._teachers.models
+            ):  # all of it counts: forward passes into the cache, probes, training
                 worked = time.perf_counter() - started - (cache.waited - waited)
                 self.costs["teachers"] = replace(cost, seconds=max(cost.seconds, worked))
             self.extras |= self._teachers.facts()

@@ -15,17 +15,17 @@ from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.teacher import OutputName, Precision, cache_outputs
 
 AUTOCAST: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""What a teacher computes in when the student trains in a precision."""
+"""The teacher's precision for a given training precision."""
 
 
 class TeacherCache:
     """Where outputs are kept.
 
     Args:
-        home: of those that later runs on the same images read as well.
+        home: folder of outputs that later runs on the same images read too.
         config: of the run, for how they are computed and kept.
         images: of the run, for the device and the loader processes.
-        alone: holds other processes off ``home``; gives the seconds waited for them.
+        alone: locks ``home``; gives the seconds waited for other processes.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TeacherCache:
         self, name: str, teacher: Backbone, images: ImageSet, views: ViewSpec,
         *, trained_on: bool = False,
     ) -> OutputStore:  # fmt: skip
-        """Outputs that are the same for every draw, opened once a run.
+        """Outputs that are the same for every draw, opened once per run.
 
         Args:
             name: of the teacher and the images.
@@ -62,8 +62,8 @@ class TeacherCache:
         """Outputs of a teacher.
 
         Args:
-            home: of what one draw alone reads; None: that of all.
-            trained_on: with feature maps, where an objective reads them.
+            home: folder of outputs for a single draw; None: the shared folder.
+            trained_on: whether to add feature maps, if an objective reads them.
         """
         outputs: list[OutputName] = ["features", "logits"]
         if trained_on and self._reads_maps:

@@ -21,7 +21,7 @@ class TeacherSet:
         models: for online use and for messages.
         stores: their cached outputs; empty when online.
         online: run the models on every batch instead.
-        shapes: what an objective must know of them.
+        shapes: the sizes that an objective needs.
         test_accuracy: of each, 0..1; None where it has no head for the task.
         adapted: how each was adapted to the labels.
     """
@@ -71,9 +71,9 @@ class TeacherSet:
 
 
 def shape_of(model: Backbone, num_classes: int | None = None) -> TeacherShape:
-    """What an objective must know of a model.
+    """The sizes of a model that an objective needs.
 
     Args:
-        num_classes: of a head that stands for its own; None: its own.
+        num_classes: of a head that replaces the model's own; None: its own.
     """
     return TeacherShape(model.name, model.width, num_classes or model.num_classes, model.map_width)

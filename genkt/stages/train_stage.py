@@ -1,4 +1,4 @@
-"""One stage of training within a run: everything goes through the one loop."""
+"""One training stage of a run; all training uses the same loop."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def train_stage(
 
     Args:
         online: teachers that run on every batch.  head_only: the classifier alone is trained.
-        validate: measure it on the validation images, where there are such.
-        momentum: the slow weights that the method itself returns.
+        validate: measure it on the validation images, if there are any.
+        momentum: the slow weights that the method returns.
     """
 
     def accuracy(model: Backbone) -> float:
@@ -56,7 +56,7 @@ def train_supervised(
     images: RunImages, draw: Draw, name: str, student: Backbone, settings: TrainSettings,
     directory: Path, log: StageLog, *, head_only: bool = False, validate: bool = True,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
-    """Training on the draw's labels: all of the model, or its head alone."""
+    """Train on the draw's labels: all of the model, or only its head."""
     objective = build_objective(
         parse_options({"name": "stl"}), student_width=student.width, num_classes=images.num_classes
     )

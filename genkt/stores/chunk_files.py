@@ -30,14 +30,14 @@ _MOST_MAPPED_BYTES = 64 << 20
 
 
 class StoreError(UserError):
-    """A store that must not be served: damaged, truncated, or of another identity."""
+    """A store that must not be used: damaged, truncated, or with another identity."""
 
 
 class NonFiniteError(UserError):
     """Outputs that are NaN or infinite, or overflow the store's dtype.
 
     Args:
-        rows: the rows at fault.  overflow: the values are finite in float32.
+        rows: the bad rows.  overflow: the values are finite in float32.
     """
 
     def __init__(self, rows: Sequence[int], output: str, overflow: bool, dtype: str) -> None:
@@ -59,8 +59,8 @@ class StoreLayout:
 
     Args:
         num_rows: samples x views.  widths: columns of each output.  dtype: "float16" | "float32".
-        map_shape: (D, H', W') of a feature map, whose D H' W' numbers are its columns; None where
-            none is stored.
+        map_shape: (D, H', W') of a feature map, whose D H' W' numbers are its columns; None if none
+        is stored.
     """
 
     num_rows: int
@@ -96,7 +96,7 @@ class StoreLayout:
     def as_dict(self) -> dict[str, Any]:
         """The layout as plain JSON values."""
         values = {"num_rows": self.num_rows, "widths": dict(self.widths), "dtype": self.dtype}
-        # Named only where there is a map: a store without one is written as it always was.
+        # Only written if there is a map, so that stores without one keep their format.
         return values if self.map_shape is None else values | {"map_shape": list(self.map_shape)}
 
 
@@ -114,11 +114,11 @@ class ChunkDigests:
 
     @property
     def tail(self) -> str:
-        """Digest of the rows behind the last whole chunk."""
+        """Digest of the rows after the last whole chunk."""
         return self._running.hexdigest()
 
     def update(self, rows: np.ndarray) -> None:
-        """Take the next rows, closing each chunk that they fill."""
+        """Add the next rows, and close each chunk that they fill."""
         while len(rows):
             part, rows = np.split(rows, [self._chunk_rows - self._open_rows])
             self._running.update(part.data)
@@ -144,26 +144,26 @@ def require(condition: bool, path: Path, reason: str) -> None:
 
 
 def decoding_key(decoding: int) -> dict[str, int]:
-    """What a store's identity says of ``ImageSet.decoding``; of the first there was no word."""
+    """The entry for ``ImageSet.decoding`` in a store's identity; empty for the first value."""
     return {} if decoding == 1 else {"decoding": decoding}
 
 
 def tell_outdated(home: Path, identity: Mapping[str, Any]) -> None:
-    """Say why a store is computed anew that was there under an earlier decoding of pictures."""
+    """Log why a store is computed again after a change in the decoding of pictures."""
     current = identity.get("decoding", 1)
     plain = {name: value for name, value in identity.items() if name != "decoding"}
     for decoding in range(1, current):
         old = home / fingerprint(plain | decoding_key(decoding))
         if old.is_dir() and not (home / fingerprint(identity)).exists():
             logger.warning(
-                "%s holds pictures as an earlier genkt decoded them; some are shown otherwise now, "
-                "so all is computed anew. The old folder can be removed",
+                "%s is of pictures as an earlier genkt decoded them; some are decoded "
+                "differently now, so it is computed again. The old folder can be removed",
                 old,
             )
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Signed JSON of a store, refused where it was altered or cannot be read."""
+    """Signed JSON of a store; an error if it was altered or cannot be read."""
     try:
         return read_signed(path, "what a store says of itself")
     except DamagedError as error:
@@ -201,7 +201,7 @@ def check_file(path: Path, name: str, layout: StoreLayout) -> int:
 
 
 class MappedArray:
-    """One read-only .npy file, whose mapped pages never add up."""
+    """One read-only .npy file, whose mapped pages do not accumulate in memory."""
 
     def __init__(self, path: Path, name: str, layout: StoreLayout) -> None:
         offset = check_file(path, name, layout)
@@ -209,8 +209,8 @@ class MappedArray:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         values = np.frombuffer(self._map, dtype=layout.dtype, offset=offset)
         self._values = values.reshape(layout.num_rows, layout.widths[name])
-        # Pages of a small file may stay mapped; those of a large one would count as this process's
-        # memory until all of it does. They stay in the system's file cache either way.
+        # Pages of a small file may stay mapped. Those of a large one would fill this process's
+        # memory. All of them stay in the system's file cache either way.
         self._drops = len(self._map) > _MOST_MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED")
 
     def take(self, wanted: np.ndarray, order: np.ndarray) -> Tensor:

@@ -1,17 +1,17 @@
-"""Embeddings on disk: unit rows in float16 shards, found by the images' ids, never stale.
+"""Embeddings on disk: unit rows in float16 shards, looked up by image id, never stale.
 
-A store holds what one encoder makes of images, or of seeded crops of them. It is a folder named
+A store holds one encoder's embeddings of images, or of seeded crops of them. It is a folder named
 by the fingerprint of its identity (the encoder's weights, its transform, the crops)::
 
     <home>/<fingerprint>/store.json            the identity
     <home>/<fingerprint>/shards/<name>.npy     [images x K, D] float16, K rows per image
     <home>/<fingerprint>/shards/<name>.json    its images' ids, a digest, what could not be read
-    <home>/<fingerprint>/plans/<name>.json     which images of a gallery were missing, and are made
+    <home>/<fingerprint>/plans/<name>.json     the missing images of a gallery, which are to be made
 
-A shard is named by the ids it was asked to hold, is written beside its place and renamed, and its
-JSON comes last: whoever makes it, and however often, it is the same file or none. An id holds the
-hash of its image's content, so a changed image is another image. New images of a gallery go to new
-shards; images that are gone are no longer asked for.
+A shard is named by its requested ids. It is written to a temporary file and renamed, and its JSON
+comes last. So any process that makes it gives the same file or none. An id contains the hash of the
+image's content, so a changed image is another image. New images of a gallery go to new shards;
+removed images are no longer requested.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ logger = logging.getLogger("genkt")
 
 FORMAT = 1
 CHECKED_BYTES = 256 << 20
-"""Of a larger store only so many bytes, spread evenly, are compared with their digests."""
+"""For a larger store, only this many bytes, spread evenly, are checked against digests."""
 
 
 def embedding_identity(
@@ -56,7 +56,7 @@ def embedding_identity(
     crops: CropSpec | None,
     decoding: int = 1,
 ) -> dict[str, Any]:
-    """Everything a stored row depends on, but for the image; unequal ones never share a store.
+    """Everything a stored row depends on except the image; a store has only one identity.
 
     Args:
         encoder: fingerprint of its weights.  width: D.  transform: how it sees a picture.
@@ -77,8 +77,8 @@ class PlannedShard:
     """A shard to be made.
 
     Args:
-        name: what it is called.
-        images: [n] places of its images among those that were asked for.
+        name: its name.
+        images: [n] places of its images among the requested ones.
     """
 
     name: str
@@ -87,7 +87,7 @@ class PlannedShard:
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """What one encoder makes of images.
+    """One encoder's embeddings of images.
 
     Args:
         home: folder of stores.  identity: see ``embedding_identity``.
@@ -114,18 +114,18 @@ class EmbeddingStore:
 
     @property
     def rows_per_image(self) -> int:
-        """K: one row per image, or one a crop."""
+        """K: one row per image, or one per crop."""
         crops = self.identity["crops"]
         return int(crops["per_image"]) if crops else 1
 
     def plan(self, ids: Sequence[str], shard_size: int) -> list[PlannedShard]:
-        """The shards that must be there beside the known ones so that every id has its rows.
+        """The shards to add to the existing ones so that every id has its rows.
 
-        The plan is written down: processes that share the work, and a run that goes on after an
-        interruption, cut the missing images alike, whatever was finished in between.
+        The plan is saved. So processes that share the work, and a continued run, split the missing
+        images in the same way.
 
         Args:
-            ids: of the images that are wanted, each once.
+            ids: of the wanted images, each once.
             shard_size: images of a shard.
         """
         path = self.path / "plans" / f"{fingerprint_ids([*ids, str(shard_size)])}.json"
@@ -146,7 +146,7 @@ class EmbeddingStore:
     def _planned(
         self, path: Path, ids: Sequence[str], shard_size: int
     ) -> list[PlannedShard] | None:
-        """The shards that were planned before; None where the plan is damaged."""
+        """The shards of an earlier plan; None if it is damaged."""
         expected = "which images are missing"
 
         def read() -> list[PlannedShard]:
@@ -159,7 +159,7 @@ class EmbeddingStore:
         return read_or_forget(path, read, "planned anew")
 
     def known(self, ids: Iterable[str]) -> set[str]:
-        """Those of the ids that some finished shard has seen, whether it could read them or not."""
+        """The ids that are in a finished shard, including those that could not be read."""
         wanted, known = set(ids), set[str]()
         for shard in self._shards():
             known.update(wanted.intersection(shard["ids"]), wanted.intersection(shard["skipped"]))
@@ -218,11 +218,11 @@ class EmbeddingStore:
             for index, row in new:
                 found[index] = len(names), row * self.rows_per_image
             names.append(shard["name"])
-        # What one process could not read, another may have.
+        # Another process may have read what one could not.
         return names, found, {k: why for k, why in skipped.items() if found[place[k], 0] < 0}
 
     def _shards(self) -> list[dict[str, Any]]:
-        """What is written of every intact shard, by name."""
+        """The JSON of every intact shard, by name."""
         paths = sorted((self.path / "shards").glob("[!.]*.json"))
         stride = max(1, -(-self._num_bytes() // CHECKED_BYTES))
         shards = [self._read(path, index % stride == 0) for index, path in enumerate(paths)]
@@ -232,7 +232,7 @@ class EmbeddingStore:
         return sum(path.stat().st_size for path in (self.path / "shards").glob("[!.]*.npy"))
 
     def _read(self, path: Path, check: bool) -> dict[str, Any] | None:
-        """A shard's JSON; a damaged shard is removed, and so made again."""
+        """A shard's JSON; a damaged shard is removed, so that it is made again."""
         try:
             shard = read_signed(path, "a shard of embeddings")
             array = np.load(path.with_suffix(".npy"), mmap_mode="r")
@@ -251,7 +251,7 @@ class EmbeddingStore:
 
 
 def unit_rows(rows: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
-    """[n, D] rows scaled to length 1, in float16; zeros, which point nowhere, become all equal."""
+    """[n, D] rows scaled to length 1, in float16; a row of zeros becomes a row of equal values."""
     wide = rows.astype(np.float64)
     wide[~wide.any(axis=1)] = 1.0
     unit: NDArray[np.float16] = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(
@@ -291,7 +291,7 @@ def _cut(ids: Sequence[str], ranges: list[list[int]], shard_size: int) -> list[P
 
 
 def _outside(ids: Sequence[str], shards: Sequence[PlannedShard]) -> list[str]:
-    """The ids that no shard of the plan holds."""
+    """The ids that are in no shard of the plan."""
     planned = np.zeros(len(ids), dtype=bool)
     for shard in shards:
         planned[shard.images] = True

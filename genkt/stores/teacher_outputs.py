@@ -11,12 +11,12 @@ A finished store is a folder named by the fingerprint of its identity::
 
 Row = sample index * K + view index. Rows are written in order. A *commit* flushes them to the
 disk and only then replaces ``progress.json`` in one step, so after SIGKILL or a power cut the
-committed rows are whole and writing goes on behind them; digests are checked before it does.
-The folder gets its final name as the last act.
+committed rows are intact. Their digests are checked before writing continues. The folder gets its
+final name last.
 
 When a store is opened its identity, its own digest, the array headers and the exact file sizes
-are always checked. Every chunk's digest is checked up to ``CHECKED_BYTES``; of a larger store that
-many bytes, spread evenly, are checked, and ``OutputStore.verify`` reads all of it.
+are always checked. Every chunk's digest is checked up to ``CHECKED_BYTES``; in a larger store that
+many bytes, spread evenly, are checked. ``OutputStore.verify`` reads all of it.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def store_identity(
     outputs: Sequence[str], precision: str, ids: Sequence[str],
     map_shape: tuple[int, int, int] | None = None, decoding: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything a stored value depends on; stores of unequal identity never share a folder.
+    """Everything a stored value depends on; each identity has its own folder.
 
     Args:
         teacher: fingerprint of its weights.  transform: its input transform.
-        precision: what the forward pass computed in.  ids: N ordered sample ids.
+        precision: of the forward pass.  ids: N ordered sample ids.
         map_shape: (D, H', W') of the feature maps; None where none are stored.
         decoding: see ``ImageSet.decoding``.
     """
@@ -136,7 +136,7 @@ class OutputStore:
         """Check a finished store and map it.
 
         Args:
-            identity: what the store must hold; None: whatever its meta says.
+            identity: the expected identity; None: the one in its meta file.
 
         Raises:
             StoreError: it is absent, damaged, truncated, or of another identity.
@@ -168,7 +168,7 @@ class OutputStore:
 
         Args:
             indices: [B] row = sample index * K + view index; repeats are fine.
-            maps: read feature maps too, where they are stored: a thousand times the numbers.
+            maps: read stored feature maps too: about a thousand times as much data.
 
         Returns:
             features [B, D] (D = 0 where features were not stored), logits [B, C] or None, and the
@@ -199,7 +199,7 @@ class OutputStore:
             StoreError: other ids, another order, or another view spec.
         """
         same_ids = self.identity.get("ids") == fingerprint_ids(ids)
-        require(same_ids, self.path, "it holds other samples, or another order of them")
+        require(same_ids, self.path, "it has other samples, or another order of them")
         same_views = self.identity.get("views") == views.as_dict()
         require(same_views, self.path, "the teacher saw other views than the student would")
 
@@ -307,12 +307,12 @@ class StoreWriter:
         write_signed(self.partial / "meta.json", self._meta())
         os.replace(self.partial, self.final)
         sync_folder(self.final.parent)
-        # Only now: until the rename an interrupted finish is resumed from it.
+        # Only now: an interrupted finish resumes from it until the rename.
         (self.final / "progress.json").unlink(missing_ok=True)
         return OutputStore.open(self.final, self.identity)
 
     def close(self) -> None:
-        """Let go of the files without a commit; what was committed is resumed from."""
+        """Close the files without a commit; a later start resumes from the last commit."""
         for file in self._files.values():
             file.close()
 
@@ -334,7 +334,7 @@ class StoreWriter:
             )
 
     def _resume(self) -> None:
-        """Take up a partial store; StoreError where there is none that can be trusted."""
+        """Continue a partial store; StoreError if there is none, or it is damaged."""
         progress = read_facts(self.partial / "progress.json")
         layout = layout_of(progress, self.partial)
         same = layout == self.layout and progress["identity"] == self.identity

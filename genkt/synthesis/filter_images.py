@@ -1,4 +1,4 @@
-"""Which synthesized images stay out of a set: what a teacher says of each, and near copies."""
+"""Filters for synthesized images: by a teacher's answers, and near copies."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from genkt.transfer_set.set_files import (
 )
 
 MOST_MEASURED = 4096
-"""Images whose diversity is measured."""
+"""Number of images whose diversity is measured."""
 
 LOW_CONFIDENCE, DISAGREEMENT, DUPLICATE = "low confidence", "other class than source", "duplicate"
 
 _TOGETHER = 64
-"""Pictures a teacher judges at once, always so many: other batch sizes round differently."""
+"""The teacher's batch size, always the same, as other sizes round differently."""
 
 
 @dataclass(frozen=True)
 class Screened:
-    """What the filters found in n images.
+    """The results of the filters for n images.
 
     Args:
-        reasons: why each is left out, "" where it is kept.
-        facts: what each one's record keeps.
-        features: [n, D] float32 of the teacher where near copies are looked for later, else None.
+        reasons: why each is left out, "" if it is kept.
+        facts: details for each image's record.
+        features: [n, D] float32 of the teacher if near copies are searched for later, else None.
     """
 
     reasons: list[str]
@@ -56,11 +56,12 @@ class Screened:
 def screen(
     settings: SynthesisSettings, teacher: Backbone | None, images: Tensor, sources: Tensor | None
 ) -> Screened:
-    """Ask the teacher about images, where a filter is on.
+    """Apply the teacher to images, if a filter is on.
 
     Args:
         images: [n, 3, H, W] uint8.
-        sources: [B, 3, H, W] uint8, each the source of n / B images in order; None: of none.
+        sources: [B, 3, H, W] uint8, each the source of n / B images in order; None: there are no
+        sources.
     """
     filters, count = settings.filters, len(images)
     reasons, facts = [""] * count, [dict[str, Any]() for _ in range(count)]
@@ -105,9 +106,9 @@ def judge(teacher: Backbone, images: Tensor) -> tuple[Tensor, Tensor]:
 def remove_duplicates(
     root: Path, num_shards: int, settings: SynthesisSettings, classes: tuple[str, ...]
 ) -> None:
-    """Leave near copies of earlier images out of a set whose shards are all finished.
+    """Remove near copies of earlier images from a set whose shards are all finished.
 
-    What goes is written down before anything does, so that an interrupted removal goes on.
+    The list of removals is saved first, so that an interrupted removal can be continued.
     """
     path = root / "shards" / "duplicates.json"
     if not path.is_file():
@@ -122,7 +123,8 @@ def _find_duplicates(root: Path, num_shards: int, threshold: float) -> dict[int,
     """Rows of each shard that are near copies of an earlier image of the set.
 
     Args:
-        threshold: cosine similarity of teacher features from which two are near copies.
+        threshold: cosine similarity of teacher features at or above which two images are near
+        copies.
     """
     parts = [read_tokens(root, shard)["features"] for shard in range(num_shards)]
     starts = np.cumsum([0, *(len(part) for part in parts)])
@@ -138,10 +140,10 @@ def _drop_rows(
     root: Path, shard: int, rows: Sequence[int], settings: SynthesisSettings,
     classes: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Write a finished shard anew without some rows; once done, doing it again changes nothing.
+    """Rewrite a finished shard without some rows; repeating it changes nothing.
 
-    The shard counts as not finished while it is rewritten: if that is interrupted, it is
-    synthesized again.
+    The shard counts as unfinished meanwhile. If the rewrite is interrupted, it is synthesized
+    again.
     """
     facts = shard_facts(root, shard)
     assert facts is not None
@@ -166,10 +168,10 @@ def _drop_rows(
 
 
 def measure_diversity(found: TransferSet) -> dict[str, float]:
-    """How different the first images of a set are; {} where no features were kept.
+    """How different the first images of a set are; {} if no features were kept.
 
     Returns:
-        What is known of ``Diversity``: figures by name.
+        The known figures of ``Diversity``, by name.
     """
     features, tokens, count = list[Tensor](), list[Tensor](), 0
     for shard in range(found.num_shards):

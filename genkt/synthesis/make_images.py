@@ -27,7 +27,7 @@ from genkt.types import UserError
 logger = logging.getLogger("genkt")
 
 PIXELS_PER_TOKEN = 8
-"""Of the masks of a completer that has no tokens."""
+"""Grid of the masks of a completer without tokens."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Made:
         images: [n, 3, H, W] uint8.
         seeds: n seeds.
         tokens: [n, h, w] int64 and hidden: [n, h, w] bool (the drawn ones), or None.
-        masks: [n, h, w] bool, what was hidden of the source, or None.
+        masks: [n, h, w] bool, the hidden part of the source, or None.
     """
 
     images: Tensor
@@ -51,7 +51,7 @@ class Made:
 def source_mask(
     masks: MaskSettings, grid: tuple[int, int], seed: int, parent: str, mask_round: int
 ) -> Tensor:
-    """[h, w] the tokens of a source that one round hides."""
+    """[h, w] the tokens of a source that are hidden in one round."""
     return draw_mask(masks, grid, derive_seed(seed, parent, "mask", mask_round))
 
 
@@ -69,7 +69,7 @@ def make(
     parents: Sequence[str],
     groups: Sequence[Group],
 ) -> Made:
-    """The pictures of some groups, all of as many samples.
+    """The pictures of some groups with equal numbers of samples.
 
     Args:
         pictures: [B, 3, size, size] uint8, the source of each group.
@@ -96,7 +96,7 @@ def _reconstruct(
     generator: ImageCompleter, pictures: Tensor, settings: SynthesisSettings, parents: Sequence[str]
 ) -> Made:
     if not isinstance(generator, Generator):
-        raise UserError("synthesis=irf: expected a generator with a VQGAN, this one has none")
+        raise UserError("synthesis=irf: expected a generator with a VQGAN, got one without")
     tokens = generator.vqgan.encode(pictures).cpu()
     images = generator.vqgan.decode(tokens).cpu()
     seeds = [derive_seed(settings.seed, parent, 0, 0) for parent in parents]
@@ -107,7 +107,7 @@ def _complete(
     settings: SynthesisSettings, method: DiggSettings, generator: ImageCompleter,
     pictures: Tensor, masks: Tensor, seeds: list[list[int]],
 ) -> Made:  # fmt: skip
-    """Every picture as often as it has seeds, ``batch_size`` completions at once."""
+    """Complete every picture once per seed, ``batch_size`` completions at a time."""
     num_samples = len(seeds[0])
     covered = to_pixels(masks, generator.size // masks.shape[-1])
     most = max(1, settings.batch_size // len(pictures))  # samples of each picture at once
@@ -130,7 +130,7 @@ def _fitting(
     generator: ImageCompleter, pictures: Tensor, covered: Tensor, seeds: list[list[int]],
     method: DiggSettings,
 ) -> Completion:  # fmt: skip
-    """Completions on the CPU, in halves where memory does not hold them at once."""
+    """Completions, moved to the CPU; a batch that does not fit in memory is halved."""
     try:
         return generator.complete_images(pictures, covered, seeds, method.options)
     except torch.OutOfMemoryError as error:
@@ -148,7 +148,7 @@ def _fitting(
 
 
 def make_inverted(settings: SynthesisSettings, teacher: Backbone, groups: Sequence[Group]) -> Made:
-    """Pictures of classes, one group a picture; the groups of one batch of the inversion."""
+    """Pictures of classes, one per group, for the groups of one inversion batch."""
     method = settings.synthesis
     assert isinstance(method, InversionSettings)
     seeds = [derive_seed(settings.seed, "inversion", group.start) for group in groups]
@@ -158,7 +158,7 @@ def make_inverted(settings: SynthesisSettings, teacher: Backbone, groups: Sequen
 
 
 def mask_kind(mask: Tensor) -> str:
-    """How a mask [h, w] is called: bottom, top, left, right, rectangle or scatter."""
+    """The name of a mask [h, w]: bottom, top, left, right, rectangle or scatter."""
     rows, columns = mask.any(dim=1), mask.any(dim=0)
     height, width = int(rows.sum()), int(columns.sum())
     if int(mask.sum()) != height * width:

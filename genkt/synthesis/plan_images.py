@@ -1,4 +1,4 @@
-"""Which image of a synthesized set is which: rounds, sources and samples, cut into shards."""
+"""The order of images in a synthesized set: rounds, sources and samples, in shards."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class ImagePlan:
 
     @property
     def num_shards(self) -> int:
-        """Shards, the last one perhaps shorter."""
+        """The number of shards; the last one may be shorter."""
         return math.ceil(self.num_images / self.shard_size)
 
     @property
     def num_used(self) -> int:
-        """Sources that come in at all."""
+        """The number of sources that are used."""
         return min(self.num_sources, math.ceil(self.num_images / self.samples))
 
     def shard_images(self, shard: int) -> range:
@@ -91,9 +91,9 @@ def plan_of(settings: SynthesisSettings, num_sources: int) -> ImagePlan:
 
 
 def ordered_sources(sources: ImageSet, settings: SynthesisSettings) -> ImageSet:
-    """The sources in the order that the seed and their ids decide, ``max_sources`` at most.
+    """At most ``max_sources`` sources, in an order set by the seed and their ids.
 
-    Mixed, so that the first images of a set stand for all classes.
+    They are mixed, so that the first images of a set represent all classes.
     """
     ids = sources.ids
     keys = [(derive_seed(settings.seed, each, "source"), each) for each in ids]

@@ -80,7 +80,7 @@ class SynthesizeConfig(SynthesisSettings):
 
     @property
     def settings(self) -> SynthesisSettings:
-        """What the synthesis itself needs to know."""
+        """The settings of the synthesis itself."""
         values = {f.name: getattr(self, f.name) for f in fields(SynthesisSettings)}
         method = self.synthesis
         if self.num_images is not None and isinstance(method, (DiggSettings, InversionSettings)):
@@ -131,7 +131,7 @@ def synthesize(
 def _joined(config: SynthesizeConfig) -> tuple[torch.device, Processes]:
     """This process's device, and the processes that share the work.
 
-    Those of torchrun can wait for each other; others, such as srun's, meet in files alone.
+    Processes of torchrun have a barrier; others, such as srun's, only see each other's files.
     """
     processes = processes_of(config.executor)
     if processes.world_size > 1 and "MASTER_ADDR" in os.environ:
@@ -144,7 +144,7 @@ def _joined(config: SynthesizeConfig) -> tuple[torch.device, Processes]:
 
 
 def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> ModelNames | None:
-    """How other processes load the models; None where one was given as an object."""
+    """How other processes load the models; None if one was given as an object."""
     if given.generator is not None or given.teacher is not None:
         return None
     teacher = None
@@ -156,33 +156,33 @@ def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> Mode
 
 
 def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> None:
-    """What a careful colleague would say before the work starts."""
+    """Log warnings before the work starts."""
     for entry in sources.skipped:
         logger.warning("left out: %s: %s", entry.path, entry.reason)
     foreign = config.images is not None or not isinstance(config.data, EmbeddedData)
     used = not isinstance(config.synthesis, InversionSettings)
     if foreign and used and str(config.generator).startswith(SHIPPED):
         logger.warning(
-            "generator: %s knows small drawn characters only, your images may be nothing like "
-            "that; genkt prime and genkt convert make others",
+            "generator: %s only knows small drawn characters and may not suit your "
+            "images; genkt prime and genkt convert make others",
             config.generator,
         )
 
 
 def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None) -> ImageSet:
-    """The images that the settings start from; test and validation images never are.
+    """The source images of the settings, never test or validation images.
 
     Args:
         data: given in Python: the images themselves, or parts to choose from.
 
     Raises:
-        UserError: nothing there, or labels that cannot be drawn.
+        UserError: no images, or labels that cannot be drawn.
     """
     if isinstance(data, ImageSet):
         return data
     if config.images is not None:
         if config.sources != "train":
-            raise UserError(f"images: takes the place of data; leave out sources={config.sources}")
+            raise UserError(f"images: replaces data; leave out sources={config.sources}")
         roots = [config.images] if isinstance(config.images, str) else config.images
         return read_unlabelled(roots)
     splits = load_splits(config.data, config.seed, data)
@@ -195,7 +195,7 @@ def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.devi
     """The networks that the method and the filters need, on the device.
 
     Raises:
-        UserError: one that is not there, or does not fit the method.
+        UserError: a network is missing, or does not fit the method.
     """
     settings, inverts = config.settings, isinstance(config.synthesis, InversionSettings)
     generator, teacher = given.generator, given.teacher
@@ -214,10 +214,10 @@ def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.devi
 
 
 def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
-    """What the synthesis would cost, from a small one of its own; nothing stays on disk.
+    """Estimate the cost from a small synthesis; nothing stays on disk.
 
     Raises:
-        UserError: whatever would stop the real one at its start.
+        UserError: any error that would stop the real one at its start.
     """
     given = given or GivenModels()
     RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)

@@ -1,7 +1,7 @@
-"""One shard of a synthesis: sources in, networks, encoded files out, each beside the other.
+"""One shard of a synthesis: reading sources, running networks and encoding files in parallel.
 
-``SynthesisTask`` is what any executor runs: it names folders and holds plain values, and running
-it again, anywhere, gives the same bytes.
+``SynthesisTask`` is what any executor runs: it has folder names and plain values. Running it again,
+anywhere, gives the same bytes.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from genkt.transfer_set.set_files import ShardWriter, shard_facts, shard_name
 from genkt.types import UNLABELLED
 
 INPAINTING = "inpainting:"
-"""What stands before the name of a diffusers pipeline."""
+"""Prefix of the name of a diffusers pipeline."""
 
 _WAITING = 16
-"""Images a thread that may wait to be encoded."""
+"""Limit of images per thread that wait to be encoded."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """The networks of a synthesis, on their device; None where the method needs none."""
+    """The networks of a synthesis, on their device; None if the method needs none."""
 
     generator: ImageCompleter | None
     teacher: Backbone | None
@@ -109,7 +109,7 @@ class SynthesisTask:
         try:
             self._make(progress)
         except FileNotFoundError:
-            if not self.is_done():  # else another process has made it, and tidied up
+            if not self.is_done():  # otherwise another process has made it, and cleaned up
                 raise
 
     def _make(self, progress: Progress) -> None:
@@ -122,7 +122,7 @@ class SynthesisTask:
             shard = _Shard(self, models, pool, writer)
             for count in shard.run():
                 progress(count)
-            if not self.is_done():  # by a process that nobody knew to be alive
+            if not self.is_done():  # by a process that was thought dead
                 shard.finish()
 
 
@@ -161,7 +161,7 @@ def _generator(name: str, device: str) -> ImageCompleter:
 
 @dataclass
 class _Batch:
-    """Groups whose sources are on their way into memory (an inversion has none)."""
+    """Groups whose sources are being loaded (an inversion has none)."""
 
     groups: list[Group]
     pictures: list[Future[NDArray[np.uint8]]]
@@ -171,7 +171,7 @@ class _Batch:
 
 @dataclass
 class _Shard:
-    """A shard while it is made."""
+    """A shard in progress."""
 
     task: SynthesisTask
     models: Models
@@ -187,7 +187,7 @@ class _Shard:
         self._start = self.task.plan.shard_images(self.task.shard).start
 
     def run(self) -> Iterator[int]:
-        """Make every batch; yields how many images each had."""
+        """Make every batch; yields the number of images of each."""
         loading: deque[_Batch] = deque()
         for groups in self._groups():
             loading.append(self._load(groups))
@@ -198,7 +198,7 @@ class _Shard:
         self._write(0)
 
     def finish(self) -> None:
-        """Put the shard in its place."""
+        """Move the shard to its final place."""
         arrays = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
         facts = {
             "made": self.counts["made"],
@@ -208,7 +208,7 @@ class _Shard:
         self.writer.finish(facts, arrays)
 
     def _groups(self) -> Iterator[list[Group]]:
-        """Groups of as many samples, together about ``batch_size`` completions."""
+        """Groups with equal numbers of samples, together about ``batch_size`` completions."""
         settings = self.task.settings
         size = settings.batch_size // self.task.plan.samples
         if isinstance(settings.synthesis, InversionSettings):
@@ -252,7 +252,7 @@ class _Shard:
         return len(made.images)
 
     def _keep(self, batch: _Batch, made: Made, screened: Screened) -> None:
-        """Hand the images that passed over to be encoded, and remember their tokens."""
+        """Queue the accepted images for encoding, and keep their tokens."""
         members = [(b, s) for b, group in enumerate(batch.groups) for s in range(group.num_samples)]
         kept = []
         for row, (b, sample) in enumerate(members):
@@ -284,14 +284,14 @@ class _Shard:
             self.arrays.setdefault(name, []).append(column[kept])
 
     def _write(self, most: int) -> None:
-        """Write encoded images, in order, until at most so many wait."""
+        """Write encoded images, in order, until at most ``most`` wait."""
         while len(self.waiting) > most:
             future, number, about = self.waiting.popleft()
             self.writer.add(future.result(), number, **about)
 
 
 def _knows(teacher: Backbone | None, classes: tuple[str, ...]) -> bool:
-    """Whether a teacher's classes are those of the data: by name, where its files name them."""
+    """Whether a teacher's classes are those of the data: by name, if its files have names."""
     assert teacher is not None
     names = teacher.class_names
     return names == classes if names else teacher.num_classes == len(classes)
@@ -302,7 +302,7 @@ def _fitted(images: ImageSet, place: int, size: int) -> NDArray[np.uint8]:
 
 
 def _detail(task: SynthesisTask, group: Group, made: Made, row: int, sample: int) -> dict[str, Any]:
-    """What a record tells of how its image was made."""
+    """The details of a record: how its image was made."""
     method = task.settings.synthesis.name
     detail: dict[str, Any] = {"method": method, "seed": made.seeds[row]}
     if method == "deep_inversion":

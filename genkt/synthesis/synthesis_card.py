@@ -8,7 +8,7 @@ from typing import Any
 
 _WHAT = {
     "digg": "completions of masked images (DIGG: a part of each source is hidden, and a latent "
-    "transformer draws it anew); they carry no labels",
+    "transformer draws a new one); they carry no labels",
     "irf": "reconstructions (IRF, stage 2: each source once, through a VQGAN), with the labels of "
     "their sources",
     "deep_inversion": "pictures that were optimised until a trained classifier took them for its "
@@ -39,7 +39,7 @@ _CARD = """# Transfer set: {kept} synthesized images
 import genkt
 
 images = genkt.TransferSet.open({out!r})
-images.images.load(0)   # a Pillow image; images.record(0) tells where it comes from
+images.images.load(0)   # a Pillow image; images.record(0) says where it comes from
 ```
 `manifest/*.jsonl` has one line per image: `id`, `file`, `label` (-1: none), `parent` (the source's
 id) and `detail` (mask, seed, sample). {container}
@@ -52,14 +52,14 @@ id) and `detail` (mask, seed, sample). {container}
 ## Licence
 The images are derived from the sources and from what the generator was trained on: the licences of
 both apply, and genkt grants none. Synthesized images may repeat parts of their sources (the visible
-ones always): handle them like these where they show people or anything private.
+ones always): handle them like their sources if these show people or anything private.
 """
 
 _EXACT = "whatever the\n  batch size, the number of processes or an interruption"
 _INEXACT = "with the\n  same batch size (tokens were drawn in bfloat16)"
 
-_FROM_TOKENS = """`tokens/*.safetensors` holds what each image was decoded from (`tokens`, which of
-them were drawn: `hidden`, and `seeds`). The same images, byte for byte:
+_FROM_TOKENS = """`tokens/*.safetensors` holds the `tokens` that each image was decoded from, which
+of them were drawn (`hidden`), and the `seeds`. The same images, byte for byte:
 
 ```python
 import genkt
@@ -81,7 +81,7 @@ def card_text(header: Mapping[str, Any], command: str, out: str) -> str:
     dropped = ", ".join(f"{count} {why}" for why, count in funnel["dropped"].items())
     diversity = "; ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in header["diversity"].items())
     in_bfloat16 = method.get("sampling", {}).get("precision") == "bfloat16"
-    decoding = "The set holds no tokens; it is made again by its command."
+    decoding = "The set has no tokens; its command makes it again."
     if header["has_tokens"] and generator:
         decoding = _FROM_TOKENS.format(out=out, name=generator["name"])
     return _CARD.format(

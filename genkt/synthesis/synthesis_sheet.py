@@ -64,7 +64,7 @@ def _masked(
     settings: SynthesisSettings,
     generator: ImageCompleter,
 ) -> tuple[NDArray[np.uint8], ...]:
-    """The source with its hidden part hatched; nothing where nothing was hidden."""
+    """The source with its hidden part hatched; None if nothing was hidden."""
     method, detail = settings.synthesis, record.detail or {}
     if not isinstance(method, DiggSettings) or record.parent is None:
         return ()

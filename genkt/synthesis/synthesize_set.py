@@ -66,13 +66,13 @@ def run_synthesis(
         settings: what to make.
         sources: images to start from (for ``deep_inversion``: only their classes count).
         out: its folder.
-        generator, teacher: on the device that computes; each only where the method or a filter
-            needs it.
-        names: the same models for other processes to load; None: there is no name for them.
-        executor: who makes the shards; without names always this process.
+        generator, teacher: on the device that computes; each is needed only if the method or a
+        filter uses it.
+        names: the same models by name, for other processes; None: they have no names.
+        executor: how the shards are made; without names always in this process.
         processes: those that share the work, all with the same arguments; None: as
             ``processes_of`` finds them.
-        plain: what ``config.yaml`` keeps; by default the settings.
+        plain: the content of ``config.yaml``; by default the settings.
         command: how to repeat it, for the card.
         overwrite: replace another run in ``out``.
 
@@ -81,27 +81,27 @@ def run_synthesis(
 
     Raises:
         UserError: settings, models and sources that do not fit, before anything is written;
-            a folder that holds another run; a set of which the filters leave nothing.
+            a folder with another run; filters that leave no image.
     """
     check_models(settings, generator, teacher)
     if names is None and executor.name not in IN_PROCESS:
         logger.warning(
-            "executor=%s: other processes cannot load models that were given as objects; the set "
-            "is made in this one", executor.name,
+            "executor=%s: other processes cannot load models that were given as objects, "
+            "so this process makes the set", executor.name,
         )  # fmt: skip
         executor = HERE
     processes = processes or processes_of(executor)
     if overwrite and processes.by_files:
         raise UserError(
-            f"overwrite=true: processes of this launch cannot tell when the old run is gone; "
-            f"remove {out} before you start them"
+            "overwrite=true: the processes of this launch cannot see when the old run is "
+            f"removed; remove {out} before you start them"
         )
     folder = RunFolder(out, _plain(settings, plain), overwrite=overwrite, last=HEADER)
     sources = ordered_sources(sources, settings)
     models = Models(generator, teacher)
     work = Synthesis(settings, sources, folder.path, models, names, executor)
-    _ = work.plan  # says now when there is nothing to start from
-    processes.meet()  # none still looks at the folder when the first one changes it
+    _ = work.plan  # fails now if there are no sources
+    processes.meet()  # no process reads the folder when the first one changes it
     if processes.rank == 0 or processes.by_files:
         folder.claim(command, _inputs(sources, generator, teacher))
     processes.meet()
@@ -137,7 +137,7 @@ def _plain(settings: SynthesisSettings, plain: Mapping[str, Any] | None) -> dict
 def _inputs(
     sources: ImageSet, generator: ImageCompleter | None, teacher: Backbone | None
 ) -> dict[str, str]:
-    """Fingerprints of what the settings only name."""
+    """Fingerprints of the images and models of the settings."""
     labels = map(str, sources.labels.tolist())
     found = {"images": fingerprint_ids([*sources.ids, *sources.classes, *labels])}
     if generator is not None:
@@ -159,7 +159,9 @@ def check_models(
     if teacher is None and (
         settings.filters.needs_teacher or isinstance(method, InversionSettings)
     ):
-        raise UserError(f"synthesis={method.name}: its filters or method need a teacher, give one")
+        raise UserError(
+            f"synthesis={method.name}: expected a teacher for its filters or method, got none"
+        )
     if isinstance(method, InversionSettings):
         return
     if generator is None:
@@ -171,17 +173,18 @@ def check_models(
             generator.require_completer()
             if generator.needs_classes:
                 raise UserError(
-                    f"generator {generator.name}: its transformer must be told the upstream class "
-                    "of every picture, which sources do not have; take one without classes, or "
+                    f"generator {generator.name}: its transformer needs the upstream class "
+                    "of every picture, which sources do not have; use one without "
+                    "classes, or "
                     "generator.complete(..., conditions=...) in Python"
                 )
-        for kind in method.masks.kinds:  # now, and not at the first unlucky draw
+        for kind in method.masks.kinds:  # check now, not at the first unlucky draw
             draw_mask(replace(method.masks, kinds=(kind,)), mask_grid(generator), 0)
 
 
 @dataclass
 class Synthesis:
-    """A set while it is made.
+    """A set in progress.
 
     Args:
         settings: of the synthesis.  sources: in their canonical order.
@@ -198,14 +201,14 @@ class Synthesis:
 
     @property
     def plan(self) -> ImagePlan:
-        """What each shard holds."""
+        """The plan of the shards."""
         if isinstance(self.settings.synthesis, InversionSettings):
             assert self.models.teacher is not None
             return plan_of(self.settings, self.models.teacher.num_classes)
         return plan_of(self.settings, len(self.sources))
 
     def task(self, shard: int) -> SynthesisTask:
-        """What one shard needs to know."""
+        """The task of one shard."""
         plan = self.plan
         if isinstance(self.settings.synthesis, InversionSettings):
             rows: list[int] = []
@@ -247,8 +250,8 @@ class Synthesis:
         if not header["funnel"]["kept"]:
             dropped = ", ".join(f"{n} {why}" for why, n in header["funnel"]["dropped"].items())
             raise UserError(
-                f"filters: none of {header['funnel']['made']} images is left ({dropped}); loosen "
-                "them and give overwrite=true or another out="
+                f"filters: none of {header['funnel']['made']} images is left ({dropped}); "
+                "loosen the filters and give overwrite=true or another out="
             )
         found = TransferSet.of_rows(open_shards(self.out, header))
         header["diversity"] = measure_diversity(found) if header["has_features"] else {}

@@ -1,4 +1,4 @@
-"""A synthesized set's images, decoded from its tokens again: the same bytes."""
+"""Decodes the images of a synthesized set from its tokens again, to the same bytes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _AT_ONCE = 64
 def redecode(
     directory: str | Path, generator: Generator, sources: ImageSet | None = None
 ) -> Iterator[tuple[Record, bytes]]:
-    """The file of every image of a set, made from its tokens alone.
+    """Make the file of every image of a set from its tokens.
 
-    On the kind of device the set was made on, with the same libraries, they are the files of the
-    set byte for byte; elsewhere single pixels may differ by a rounding.
+    With the same kind of device and the same libraries they equal the files of the set byte for
+    byte. Otherwise single pixels may differ by rounding.
 
     Args:
         directory: the set.
         generator: the one it was made with.
-        sources: the images it was made from, needed where their own pixels were kept
-            (``keep_visible``).
+        sources: the images it was made from, needed if their own pixels were kept
+        (``keep_visible``).
 
     Raises:
         UserError: no such set, one without tokens, another generator, or missing sources.
@@ -42,7 +42,7 @@ def redecode(
     found = read_transfer_set(directory)
     header, files = found.header, image_files(found.header)
     if not header.get("has_tokens"):
-        raise UserError(f"{directory}: holds no tokens to decode, only images")
+        raise UserError(f"{directory}: expected tokens to decode, got only images")
     if header["generator"]["fingerprint"] != generator.fingerprint():
         raise UserError(
             f"{directory}: was made with generator {header['generator']['name']} "
@@ -79,7 +79,7 @@ def _with_sources(
     rows = []
     for image, record in zip(images, records, strict=True):
         if record.parent not in places:
-            raise UserError(f"sources: expected {record.parent} among them, it is not")
+            raise UserError(f"sources: expected {record.parent} among them, but it is missing")
         pixels = fit_picture(sources.load(places[record.parent]), generator.size)
         source = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         at_round = (record.detail or {})["round"]

@@ -1,4 +1,4 @@
-"""Transfer sets in Python: images with labels, shares and provenance, composed of one another."""
+"""Transfer sets in Python: images with labels, shares and provenance, combined as needed."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from genkt.types import UserError
 
 @dataclass(frozen=True, eq=False)
 class TransferSet(SetRows):
-    """Images to distil on, with what is known of each: saved ones, or composed of others.
+    """Images to distil on and the provenance of each: a saved set, or one composed of others.
 
-    Every method gives another set and leaves this one as it is; no image is opened or copied
-    before it is loaded or saved. Made by ``open``, ``of`` and ``mix``.
+    Every method returns a new set and leaves this one unchanged. Images are opened only when they
+    are loaded or saved. Made by ``open``, ``of`` and ``mix``.
 
     Example:
         >>> import tempfile
@@ -59,10 +59,10 @@ class TransferSet(SetRows):
 
     @classmethod
     def open(cls, location: str | Path | Sequence[str]) -> TransferSet:
-        """A saved set, or real images wherever ``open_images`` finds them; of a list, all.
+        """A saved set, or real images in any place that ``open_images`` reads; a list gives all.
 
         Raises:
-            UserError: nothing there, a set that is not finished, or damage.
+            UserError: nothing is found, the set is not finished, or a file is damaged.
         """
         if not isinstance(location, (str, Path)):
             if not location:
@@ -75,7 +75,7 @@ class TransferSet(SetRows):
 
     @classmethod
     def of_rows(cls, rows: SetRows) -> TransferSet:
-        """A set of rows that were read."""
+        """A set of the given rows."""
         return cls(rows.images, rows.provenance, rows.parts, rows.part_of, rows.stored)
 
     @classmethod
@@ -86,11 +86,11 @@ class TransferSet(SetRows):
         *,
         records: Callable[[int], Record] | None = None,
     ) -> TransferSet:
-        """A set of images at hand.
+        """A set of images that are open already.
 
         Args:
             source: of all of them.
-            records: the provenance of a row where more is known; called when it is asked for.
+            records: gives the provenance of a row if more is known; called only when needed.
         """
         reader = PlainRecords(images, source) if records is None else _EachRecord(records)
         sources = np.full(len(images), SOURCES.index(source))
@@ -98,14 +98,14 @@ class TransferSet(SetRows):
 
     @classmethod
     def mix(cls, members: Mapping[str, tuple[TransferSet, float]]) -> TransferSet:
-        """Sets that share every batch: so much of it from each, however many images it has.
+        """Sets that share every batch: each gives its share, however many images it has.
 
         Args:
-            members: by name a set and its share; shares are weights and need not add up to 1. A
-                mix in a mix divides its share among its own parts.
+            members: name -> (set, share). Shares are weights and need not add up to 1. A mix inside
+            a mix divides its share among its own parts.
 
         Raises:
-            UserError: no member, one without images or share, a share that is no number above 0.
+            UserError: no member, a member without images or share, or a share that is not above 0.
         """
         parts: list[Part] = []
         part_of = []
@@ -125,15 +125,15 @@ class TransferSet(SetRows):
         return replace(joined, parts=tuple(parts), part_of=np.concatenate(part_of), stored=None)
 
     def flat(self) -> TransferSet:
-        """The same images, all of which come equally often."""
+        """The same images, all drawn equally often."""
         return replace(self, parts=(), part_of=NO_PARTS)
 
     def concat(self, *others: TransferSet) -> TransferSet:
-        """The images of this set, then those of the others; all come equally often.
+        """The images of this set, then those of the others; all are drawn equally often.
 
         Raises:
-            UserError: class names that disagree (``without_labels`` drops them), or a mix among
-                several sets: the shares of its parts would mean nothing beside the other images.
+            UserError: class names differ (``without_labels`` drops them), or one of several sets is
+            a mix: its shares would have no meaning for the other images.
         """
         if not others:
             return self
@@ -144,14 +144,14 @@ class TransferSet(SetRows):
         return TransferSet(images, self.provenance.join([each.provenance for each in others]))
 
     def with_labelled(self, images: ImageSet, share: float | None = None) -> TransferSet:
-        """This set and a few labelled images beside it.
+        """This set with a few labelled images added.
 
         Args:
             images: the labelled images; only their pictures count.
-            share: of every batch, above 0 and below 1; None: each image comes as often as others.
+            share: of every batch, above 0 and below 1; None: all images are drawn equally often.
 
         Raises:
-            UserError: a share out of bounds, or none where this set is a mix.
+            UserError: a share out of bounds, or no share although this set is a mix.
         """
         few = TransferSet.of(without_classes(images))
         if share is None:
@@ -165,7 +165,7 @@ class TransferSet(SetRows):
         """The images at some rows (integers in any order, or N booleans).
 
         Raises:
-            IndexError: a row that is not there.
+            IndexError: there is no such row.
         """
         images = self.images.select(rows)
         chosen = np.asarray(rows)
@@ -174,7 +174,8 @@ class TransferSet(SetRows):
         return TransferSet(images, self.provenance.select(chosen), self.parts, part_of)
 
     def cap(self, most: int, seed: int = 0) -> TransferSet:
-        """At most so many images, in their order, drawn by seed; fewer are among more.
+        """At most ``most`` images in their order, drawn by seed; smaller draws are nested in
+        larger.
 
         Raises:
             UserError: a number below 0.
@@ -186,7 +187,7 @@ class TransferSet(SetRows):
     def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:
         """About ``share * N`` images drawn by seed, and the others, each in their order.
 
-        Copies of one picture are on one side; see ``split_rows``.
+        Copies of one picture stay together; see ``split_rows``.
 
         Raises:
             UserError: a share outside 0..1.
@@ -213,21 +214,21 @@ class TransferSet(SetRows):
     ) -> TransferSet:
         """Write the set to a folder; a second call continues one that was interrupted.
 
-        The same set gives the same bytes. Of a mix the shares are kept, of every image its
-        provenance and (``detail["original"]``) the id it had first.
+        The same set gives the same bytes. A mix keeps its shares. Every image keeps its provenance
+        and its first id (``detail["original"]``).
 
         Args:
             path: the folder.
             files: how images are stored; None: ``ImageFiles()``.
             shard_size: images per shard.
             header: more facts for ``transfer_set.json``, e.g. ``funnel``.
-            progress: False tells nothing of how far it is.
+            progress: False shows no progress.
 
         Returns:
             The set as saved.
 
         Raises:
-            UserError: a folder that holds something else, or an image that cannot be read.
+            UserError: the folder has other content, or an image cannot be read.
         """
         saved = save_set(
             self, home_path(path), files or ImageFiles(), shard_size, header or {}, progress
@@ -247,13 +248,13 @@ class TransferSet(SetRows):
         """The folder of a saved set.
 
         Raises:
-            UserError: it was composed and has none.
+            UserError: the set was composed and has no folder.
         """
         return self._saved.directory
 
     @property
     def header(self) -> Mapping[str, Any]:
-        """What ``transfer_set.json`` of a saved set holds; {} of one that was composed."""
+        """The content of ``transfer_set.json`` of a saved set; {} for a composed set."""
         return self.stored.header if self.stored else {}
 
     @property

@@ -1,4 +1,4 @@
-"""What a user types for a set of images, opened: a folder, tars, a saved set, a named data set."""
+"""Opens any location of images: a folder, tars, a saved set or a named data set."""
 
 from __future__ import annotations
 
@@ -55,12 +55,13 @@ def open_images(
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> ImageSet:
-    """Open the images that a location names, with their labels where the source has any.
+    """Open the images that a location names, with their labels if the source has any.
 
-    - ``photos``: every image below the folder, unlabelled; of a folder that only has tars, those;
+    - ``photos``: every image below the folder, unlabelled; or all tars, if the folder only has
+    tars;
     - ``runs/synth``: a saved transfer set;
     - ``shards/*.tar``, ``a.tar``, ``train-{000..012}.tar``: WebDataset tars;
-    - ``hf:NAME_OR_PATH[:split]``: a Hugging Face data set, of the hub or saved to disk;
+    - ``hf:NAME_OR_PATH[:split]``: a Hugging Face data set, from the hub or from disk;
     - ``torchvision:NAME:ROOT[:part]``: a torchvision data set, by default its train part;
     - a list of these, whose classes are matched by name.
 
@@ -74,15 +75,15 @@ def open_images(
     ImageSet(201 images, 10 classes, 200 labelled)
 
     Args:
-        location: one location or several. Equal files of equal name count once (the others are
-            in ``skipped``), so that no two ids are the same.
-        max_skipped: images of each source that may be unusable: a number, or a share (float).
+        location: one location or several. Files with the same name and content count once (the
+        others are in ``skipped``), so that ids differ.
+        max_skipped: limit of unusable images per source: a number, or a share (float).
         num_threads: decoding threads, by default up to 8.
-        progress: False tells nothing of how far the reading is.
+        progress: False shows no progress.
 
     Raises:
-        UserError: a location of no known form, one that is not there, holds no image or comes
-            twice, or more unusable images than allowed.
+        UserError: a location of unknown form, one that is missing, has no image or is given twice,
+        or more unusable images than allowed.
     """
     given = as_list(location)
     if not given:
@@ -94,14 +95,14 @@ def open_images(
 
 
 def _expand(location: str) -> list[str]:
-    """The paths that a pattern stands for; anything else as it is."""
+    """The paths that match a pattern; anything else unchanged."""
     location = os.path.expanduser(location)
     if os.path.lexists(location) or _scheme(location):
         return [location]
     names = list(_braces(location))
     found = [path for name in names for path in _glob(name)]
     if not found:
-        raise UserError(f"{location}: nothing there has such a name. Expected {FORMS}")
+        raise UserError(f"{location}: no file matches. Expected {FORMS}")
     missing = [name for name in found if not os.path.exists(name)]
     if missing and names != [location]:
         raise UserError(
@@ -114,7 +115,7 @@ def _expand(location: str) -> list[str]:
 
 
 def _glob(name: str) -> list[str]:
-    """Paths of a pattern; it finds nothing in system folders but where it names them."""
+    """Paths that match a pattern; system folders are searched only if it names them."""
     if not glob.has_magic(name):
         return [name]
     found = sorted(glob.glob(name, recursive=True))
@@ -126,7 +127,7 @@ def _glob(name: str) -> list[str]:
 
 
 def _is_system(path: str, named: set[str]) -> bool:
-    """Whether a path leads into a system folder, or to such a file, that nobody named."""
+    """Whether a path is in a system folder, or is a system file, that the pattern does not name."""
     *folders, last = Path(path).parts
     kinds = [folder for folder in folders if folder_kind(folder)]
     if file_kind(last) if os.path.isfile(path) else folder_kind(last):
@@ -151,7 +152,7 @@ def _braces(text: str) -> Iterator[str]:
 
 
 def _scheme(location: str) -> str:
-    """``hf`` or ``torchvision`` where the location starts so, "" for a path."""
+    """``hf`` or ``torchvision`` if the location starts with it, "" for a path."""
     match = _SCHEME.match(location)
     if match is None or os.path.lexists(location):
         return ""
@@ -168,7 +169,7 @@ def _refuse_repeats(names: Sequence[str]) -> None:
     for name in names:
         key = name if _scheme(name) else os.path.realpath(name)
         if key in seen:
-            raise UserError(f"{name}: given twice, its images would count twice: give it once")
+            raise UserError(f"{name}: given twice, so its images would count twice: give it once")
         seen.add(key)
 
 
@@ -207,14 +208,16 @@ def _open_named(scheme: str, name: str, reading: _Reading) -> ImageSet:
 
 def _tar(name: str) -> str:
     if name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")):
-        raise UserError(f"{name}: a compressed tar has no random access: unpack it to a .tar first")
+        raise UserError(
+            f"{name}: single images cannot be read from a compressed tar: unpack it to a .tar first"
+        )
     if not name.lower().endswith(".tar"):
         raise UserError(f"{name}: a file, but no .tar. Expected {FORMS}")
     return name
 
 
 def _is_saved(folder: Path) -> bool:
-    """A transfer set, finished or not (the message says which)."""
+    """Open a transfer set; the message says if it is not finished."""
     return (folder / HEADER).is_file() or (folder / "shards" / "00000.json").is_file()
 
 
@@ -226,12 +229,12 @@ def _tars_alone(folder: Path) -> list[str]:
 
 
 def _union(sets: list[ImageSet]) -> ImageSet:
-    """All samples under the class names of all sets, in the order in which they are met."""
+    """All samples, with the class names of all sets in the order of first use."""
     classes = tuple(dict.fromkeys(name for images in sets for name in images.classes))
     place = {name: number for number, name in enumerate(classes)}
     joined = []
     for images in sets:
-        # One entry more: the label -1 takes the last.
+        # One more entry, for the label -1, which indexes the last one.
         numbers = np.array([*(place[name] for name in images.classes), UNLABELLED])
         labels = numbers[images.labels]
         joined.append(
@@ -247,7 +250,7 @@ def _without_repeats(images: ImageSet) -> ImageSet:
     kept, repeats = [], []
     for index, sample_id in enumerate(images.ids):
         if sample_id in seen:
-            repeats.append(Skipped(sample_id.rpartition("#")[0], "the same file comes twice"))
+            repeats.append(Skipped(sample_id.rpartition("#")[0], "repeated file"))
         else:
             seen.add(sample_id)
             kept.append(index)

@@ -1,4 +1,4 @@
-"""What sets of images are composed by: chosen rows, the parts of a mix, provenance read lazily."""
+"""Helpers to compose sets: choice of rows, parts of a mix, provenance that is read lazily."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from genkt.types import UNLABELLED, UserError
 SOURCES: tuple[Source, ...] = ("real", "retrieved", "synthesized")
 
 NO_PARTS = np.empty(0, dtype=np.int64)
-"""The parts of the rows of a set that is no mix."""
+"""The parts of the rows of a set that is not a mix."""
 
 Reader = Callable[[NDArray[np.int64]], list[Record]]
-"""The provenance of some rows of one set; must be picklable where the set is."""
+"""Gives the provenance of some rows of one set; must be picklable if the set is."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Part:
 
 
 def nested_parts(name: str, inner: Sequence[Part], share: float) -> list[Part]:
-    """The parts that one member of a mix brings: itself, or its own parts with shares of its share.
+    """The parts of one member of a mix: itself, or its own parts with shares of its share.
 
     >>> nested_parts("made", [Part("digg", 3), Part("irf", 1)], 0.5)
     [Part(name='made/digg', share=0.375), Part(name='made/irf', share=0.125)]
 
     Raises:
-        UserError: a share that is no number above 0.
+        UserError: a share that is not above 0.
     """
     if not (share > 0 and math.isfinite(share)):
         raise UserError.of("mix", f"a share above 0 for {name}", share)
@@ -59,7 +59,7 @@ def nested_parts(name: str, inner: Sequence[Part], share: float) -> list[Part]:
 
 
 def capped_rows(ids: Sequence[str], most: int, seed: int) -> NDArray[np.int64]:
-    """At most so many rows, ascending, by a seeded priority of their ids.
+    """At most ``most`` rows, ascending, by a seeded priority of their ids.
 
     The rows of a smaller number are among those of a larger one, whatever the order of the ids.
     """
@@ -72,8 +72,8 @@ def split_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """About ``share * N`` rows and the others, both ascending, drawn by content.
 
-    Copies of one picture are on one side: the first part has ``round(share * N)`` rows or, where
-    that would part copies, the nearest number that does not.
+    Copies of one picture stay together. The first part has ``round(share * N)`` rows, or the
+    nearest number that keeps copies together.
 
     Raises:
         UserError: a share outside 0..1.
@@ -105,7 +105,7 @@ def without_classes(images: ImageSet) -> ImageSet:
 
 @dataclass(frozen=True)
 class PlainRecords:
-    """Provenance of images of which no more is known than what they are.
+    """Provenance of images of which nothing more than their source is known.
 
     Args:
         images: N samples.  source: of all of them.
@@ -122,7 +122,7 @@ class PlainRecords:
 
 @dataclass(frozen=True, eq=False)
 class Provenance:
-    """Where the images of a composed set come from; records are read when they are asked for.
+    """Where the images of a composed set come from; records are read when needed.
 
     Args:
         readers: of the sets that the rows came from.
@@ -142,11 +142,11 @@ class Provenance:
         return cls((reader,), places, kinds)
 
     def select(self, rows: NDArray[np.int64]) -> Provenance:
-        """That of some rows."""
+        """The provenance of some rows."""
         return replace(self, places=self.places[rows], sources=self.sources[rows])
 
     def join(self, others: Sequence[Provenance]) -> Provenance:
-        """That of this set's rows, then those of others."""
+        """The provenance of this set's rows, then of others' rows."""
         members = [self, *others]
         known = {id(reader): reader for member in members for reader in member.readers}
         number = {key: place for place, key in enumerate(known)}
@@ -171,7 +171,7 @@ class Provenance:
         return [found[place] for place in range(len(rows))]
 
     def counts(self) -> dict[str, int]:
-        """Images by source, those that are there."""
+        """The number of images of each source that occurs."""
         numbers = np.bincount(self.sources, minlength=len(SOURCES)).tolist()
         return {name: n for name, n in zip(SOURCES, numbers, strict=True) if n}
 

@@ -1,10 +1,10 @@
 """Transfer sets on disk: images with labels and provenance, written in shards, opened lazily.
 
 transfer_set.json      header: format, source, counts, settings, classes, parts
-shards/00000.json      one a finished shard: counts, digests and sizes of its files
+shards/00000.json      one per finished shard: counts, digests and sizes of its files
 manifest/00000.jsonl   one line per image (``Record``)
 images/00000/000000.webp, or images/00000.tar (WebDataset)
-tokens/00000.safetensors   what images are decoded from, where a generator made them
+tokens/00000.safetensors   the tokens of generated images
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_OFFSET = -1
 _HEADER = {
     "source": str, "num_images": int, "num_shards": int, "files": dict, "classes": list,
 }  # fmt: skip
-"""What every header holds."""
+"""The keys of every header."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Opener:
     """Opens an image of a set; an item is the offset in its tar, or ``_NO_OFFSET``."""
 
     root: str
-    decoding: ClassVar[int] = 1  # genkt writes plain RGB, which always was what it is
+    decoding: ClassVar[int] = 1  # genkt writes plain RGB, whose decoding has never changed
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
         file, _, digest = sample_id.rpartition("#")
@@ -99,7 +99,7 @@ def read_rows(directory: str | Path) -> SetRows:
     """Open a set; manifests and sizes are checked now, each image when it is loaded.
 
     Raises:
-        UserError: no set there, one that is not finished, of another genkt, or damaged.
+        UserError: there is no set, or it is not finished, of another genkt version, or damaged.
     """
     root = home_path(directory)
     path = root / HEADER
@@ -109,8 +109,8 @@ def read_rows(directory: str | Path) -> SetRows:
                 f"{root}: its transfer set is not finished; repeat its command to continue it"
             )
         raise UserError(
-            f"{root}: expected a transfer set (with {HEADER}), found none; other images are read "
-            "by transfer_set=folder, or genkt.TransferSet.open"
+            f"{root}: expected a transfer set (with {HEADER}), found none; read other "
+            "images with transfer_set=folder, or genkt.TransferSet.open"
         )
     header = read_header(path)
     found = open_shards(root, header)
@@ -125,7 +125,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """The header of a set, without its digest; an older one has none.
 
     Raises:
-        UserError: it is damaged, or of another genkt.
+        UserError: it is damaged, or of another genkt version.
     """
     expected = "the header of a transfer set"
     header = read_json(path, expected)
@@ -141,7 +141,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def open_shards(root: Path, header: Mapping[str, Any]) -> SetRows:
-    """The set that finished shards make up, whether its header is written or not.
+    """The set of all finished shards, whether its header is written or not.
 
     Args:
         header: at least ``num_shards`` and ``classes``; of a mix also ``parts``.
@@ -173,7 +173,7 @@ def open_shards(root: Path, header: Mapping[str, Any]) -> SetRows:
 
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> SetRows:
-    """Declare a set finished: count its shards and write ``transfer_set.json``.
+    """Mark a set as finished: count its shards and write ``transfer_set.json``.
 
     Args:
         header: at least ``source``, ``num_shards``, ``files`` (an ``ImageFiles``) and ``classes``.

@@ -40,9 +40,9 @@ def save_set(
     if shard_size < 1:
         raise UserError.of("shard_size", "at least 1 image", shard_size)
     if not len(found):
-        raise UserError(f"{root}: a transfer set needs an image, this one has none")
+        raise UserError(f"{root}: expected at least one image to save, got none")
     if found.stored is not None and root.resolve() == found.stored.directory.resolve():
-        raise UserError(f"{root}: the set lies there; save it to another folder")
+        raise UserError(f"{root}: the set is stored there; save it to another folder")
     full = _header(found, files, shard_size, header)
     claim = {
         "config": {"name": "saved", "files": full["files"], "shard_size": shard_size},
@@ -80,7 +80,7 @@ def _header(
 
 
 def _fingerprint(found: SetRows, header: Mapping[str, Any]) -> str:
-    """Of all that is written: the provenance of every image, and the header."""
+    """Digest of all that is written: the provenance of every image, and the header."""
     digest = hashlib.blake2b(digest_size=16)
     for record in found.records():
         digest.update(record.line().encode())
@@ -90,14 +90,14 @@ def _fingerprint(found: SetRows, header: Mapping[str, Any]) -> str:
 
 
 def _refuse_others(root: Path, claim: Mapping[str, Any]) -> None:
-    """Go on only in a folder that is empty or that a save of the very same set has begun.
+    """Accept only an empty folder, or one in which a save of the same set was begun.
 
     Raises:
         UserError: anything else.
     """
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root}: expected a folder, it is a file")
-    there = contents(root)  # looked at once: another may be at work
+        raise UserError(f"{root}: expected a folder, got a file")
+    there = contents(root)  # read once: another process may be at work
     if _CLAIM not in there:
         if any(name != _LOCK and not is_leftover(root / name) for name in there):
             raise UserError(f"{root}: the folder is not empty and holds no transfer set of genkt")
@@ -128,7 +128,7 @@ def _write_shard(
 
 
 def _detail(found: SetRows, row: int, record: Record) -> dict[str, Any]:
-    """What is known of an image, the id it had first, and its part of this mix."""
+    """The detail of an image, with its first id and its part of this mix."""
     known = {key: value for key, value in (record.detail or {}).items() if key != "part"}
     part = {"part": found.parts[found.part_of[row]].name} if found.parts else {}
     return {"original": record.id, **known, **part}

@@ -29,13 +29,13 @@ from genkt.types import UNLABELLED, Range, UserError
 HEADER = "transfer_set.json"
 
 Source = Literal["real", "retrieved", "synthesized"]
-"""How an image came to be: a photograph at hand, one found elsewhere, one that was made."""
+"""The source of an image: a given one, one found elsewhere, or a generated one."""
 
 LOSSLESS = 64
-"""WebP pictures up to this side are stored without loss: there a lossy file is hardly smaller."""
+"""WebP pictures up to this side are lossless, as a lossy file is hardly smaller there."""
 
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.\w+)?")
-"""Names that ``tempfile`` gives; other hidden files (.git, .cache) are not a writer's."""
+"""Names that ``tempfile`` gives; other hidden files (.git, .cache) are not genkt's."""
 
 _SUFFIXES = {"webp": "webp", "png": "png", "jpeg": "jpg"}
 _PARTS = ("images", "tokens", "manifest", "shards")
@@ -48,8 +48,8 @@ class ImageFiles:
     Args:
         format: webp (lossless up to ``LOSSLESS`` pixels a side), png or jpeg.
         quality: of jpeg and of larger webp pictures.
-        container: one folder a shard, or one tar a shard as WebDataset reads it (for each image
-            ``key.webp`` and ``key.json``).
+        container: one folder per shard, or one WebDataset tar per shard (``key.webp`` and
+        ``key.json`` for each image).
     """
 
     format: Literal["webp", "png", "jpeg"] = "webp"
@@ -62,7 +62,7 @@ class ImageFiles:
         return _SUFFIXES[self.format]
 
     def encode(self, pixels: NDArray[np.uint8]) -> bytes:
-        """The file of one picture, [H, W, 3] uint8; the same pixels give the same bytes."""
+        """The file of one picture, [H, W, 3] uint8; equal pixels give equal bytes."""
         stream = io.BytesIO()
         image = Image.fromarray(pixels)
         if self.format == "webp" and max(image.size) <= LOSSLESS:
@@ -84,7 +84,8 @@ class Record:
         id: ``relative/path#content-hash``; inside a tar the path goes on with the member's name.
         label: class number, or ``UNLABELLED``.
         source: real, retrieved (a real image found elsewhere) or synthesized.
-        parent: id of the image it was made from, or of the query that found it; None: of none.
+        parent: id of the image it was made from, or of the query that found it; None: there is
+        none.
         offset: of its header in the tar, or None for a file of its own.
         detail: what else is known: mask, seed and sample; or query, score and crop.
     """
@@ -123,7 +124,7 @@ class Record:
 
 
 def shard_name(shard: int) -> str:
-    """How a shard's files are called."""
+    """The name of a shard's files."""
     return f"{shard:05d}"
 
 
@@ -134,7 +135,7 @@ def part_path(root: Path, part: str, shard: int) -> Path:
 
 
 def shard_facts(root: Path, shard: int) -> dict[str, Any] | None:
-    """What a finished shard's marker says; None where the shard is not finished."""
+    """The content of a finished shard's marker; None if the shard is not finished."""
     path = part_path(root, "shards", shard)
     if not path.exists():
         return None
@@ -153,7 +154,7 @@ def read_records(root: Path, shard: int) -> list[Record]:
     """The manifest of one finished shard.
 
     Raises:
-        UserError: a shard that is not there, or not as it was written.
+        UserError: the shard is missing or damaged.
     """
     return [Record.parse(line.decode()) for line in manifest_lines(root, shard)]
 
@@ -190,17 +191,17 @@ def _checked(path: Path, digest: str) -> bytes:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}, though its shard was finished") from error
     if digest_of(data) != digest:
-        raise UserError(f"{path}: damaged, it is not what was written")
+        raise UserError(f"{path}: damaged, expected the tokens that were written")
     return data
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file or folder is what a killed writer left half done."""
+    """Whether a file or folder was left unfinished by a killed writer."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what a killed writer left half done; no other may write at the time."""
+    """Remove what a killed writer left unfinished; no other process may write meanwhile."""
     for folder in (root, *(root / part for part in _PARTS)):
         for path in folder.glob(".*") if folder.is_dir() else ():
             if not is_leftover(path):
@@ -212,10 +213,10 @@ def remove_leftovers(root: Path) -> None:
 
 
 class ShardWriter:
-    """Writes one shard of a set; it is there as a whole after ``finish``, or not at all.
+    """Writes one shard of a set, which exists completely after ``finish``, or not at all.
 
-    Everything is written beside its place first; the shard's marker comes last, and only the
-    marker says that a shard is finished. Writing a shard twice gives the same bytes.
+    Everything is written to temporary files first. The shard's marker comes last, and only the
+    marker shows that a shard is finished. Writing a shard twice gives the same bytes.
 
     Example:
         >>> root = Path(tempfile.mkdtemp())
@@ -277,7 +278,7 @@ class ShardWriter:
 
         Args:
             data: as ``ImageFiles.encode`` made it.
-            number: its place in the shard, which names it.
+            number: its place in the shard; the file is named after it.
             label, source, parent, detail: see ``Record``.
         """
         key = f"{number:06d}"
@@ -312,10 +313,10 @@ class ShardWriter:
     def finish(
         self, facts: Mapping[str, Any], tokens: Mapping[str, NDArray[Any]] | None = None
     ) -> dict[str, Any]:
-        """Put everything in its place.
+        """Move all files to their final places.
 
         Args:
-            facts: plain values that the marker keeps, such as how many images were dropped.
+            facts: plain values for the marker, such as how many images were dropped.
             tokens: arrays with one row per image, in the order of ``add``.
 
         Returns:
@@ -362,7 +363,7 @@ def read_image_file(root: Path, record_file: str, offset: int | None) -> bytes:
     """The encoded bytes of one image of a set.
 
     Raises:
-        UserError: its file is gone, or the tar holds something else there.
+        UserError: its file is missing, or the tar has other content there.
     """
     path = root / record_file
     try:

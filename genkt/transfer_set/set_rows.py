@@ -1,4 +1,4 @@
-"""The rows of a transfer set: images, where each comes from, and the folder they lie in."""
+"""The rows of a transfer set: images, where each comes from, and the set's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOGETHER = 1024
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a set lies on disk.
+    """Where a set is on disk.
 
     Args:
         directory: its folder.
@@ -36,14 +36,15 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class SetRows:
-    """Images with what is known of each; what is read, saved and composed.
+    """Images with their provenance; the rows that are read, saved and composed.
 
     Args:
         images: N images, opened lazily.
         provenance: where each of them comes from.
-        parts: of a mix, each with its share of every batch; empty: all rows come equally often.
+        parts: of a mix, each with its share of every batch; empty: all rows are drawn equally
+        often.
         part_of: [N] the part of each row; empty where there are none.
-        stored: where the set lies, None for one that was composed.
+        stored: where the set is on disk; None for a composed set.
     """
 
     images: ImageSet
@@ -78,7 +79,7 @@ class SetRows:
 
         Raises:
             IndexError: a row that is not there.
-            UserError: a manifest that was damaged or changed since the set was opened.
+            UserError: a manifest is damaged, or changed after the set was opened.
         """
         chosen = np.asarray(rows, dtype=np.int64)
         outside = (chosen < 0) | (chosen >= len(self))
@@ -90,8 +91,8 @@ class SetRows:
         for place, row in enumerate(chosen.tolist()):
             if records[place].id != self.images.ids[row]:
                 raise UserError(
-                    f"{self.images.ids[row]}: its record is another's ({records[place].id}); the "
-                    "set changed since it was opened"
+                    f"{self.images.ids[row]}: its record has another id "
+                    f"({records[place].id}); the set changed since it was opened"
                 )
             if records[place].label != (label := int(self.images.labels[row])):
                 records[place] = replace(records[place], label=label)

@@ -17,10 +17,10 @@ from genkt.runs.pool import drawn_labels
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a choice depends on.
+    """The facts that a choice depends on.
 
     Args:
-        labels_per_class: labelled images of a draw over the number of classes.
+        labels_per_class: labelled images of a draw divided by the number of classes.
         num_unlabelled: other training images of a draw, and unlabelled ones.
         student_pretrained: its weights are loaded.
         student_knows, teachers_know: their heads have the classes of the data.
@@ -37,7 +37,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """Settings of ``genkt transfer``, and two lines that tell them to the user."""
+    """Settings of ``genkt transfer``, and two lines that explain them to the user."""
 
     words: tuple[str, ...]
     what: str
@@ -53,8 +53,8 @@ def facts_of(
     """The facts of a run; models are built to look at their heads.
 
     Args:
-        student, teachers: given in Python, in place of those that the settings name; such a
-            student counts as pretrained.
+        student, teachers: given in Python instead of by the settings; such a student counts as
+        pretrained.
     """
     labelled, others = drawn_labels(config.data, splits, derive_seed(config.seed, "draw", 0))
     unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
@@ -98,7 +98,8 @@ def choose(facts: DataFacts) -> MethodChoice:
                 "recipe.stages.finetune.steps=0",
                 *knows,
             ),
-            "student and teachers know these classes: each row is taught by whoever is surer",
+            "student and teachers know these classes: each row is taught by the more "
+            "certain of the two",
             "plain distillation overwrites what a trained student knows: by it "
             f"{share_of_gains('logit_kd')} pairs of models gained, so {share_of_gains('kl_dp')} "
             "(as in Roth et al. 2024)",
@@ -120,7 +121,7 @@ def choose(facts: DataFacts) -> MethodChoice:
         return MethodChoice(
             ("method=aft", "transfer_set=labelled"),
             "the teacher's features on the labelled images alone (AFT)",
-            "the student is pretrained and there are no other images, the setting of Qiu et al. "
+            "the student is pretrained and there are no other images, as in Qiu et al. "
             "2024; not measured here",
         )
     return MethodChoice(
@@ -132,8 +133,8 @@ def choose(facts: DataFacts) -> MethodChoice:
 
 
 def _gain(arm: str, facts: DataFacts) -> str:
-    """How an arm stood against plain fine-tuning, and on what."""
+    """How an arm compared with plain fine-tuning, and on which data."""
     measured = contrast("transfer_sets", arm, "stl")
     labels = facts.labels_per_class
     here = f", you have {labels:.3g}" if labels > measured.labels_per_class else ""
-    return f"{measured}, on {measured.data} with {measured.labels_per_class} labels a class{here}"
+    return f"{measured}, on {measured.data} with {measured.labels_per_class} labels per class{here}"

@@ -1,4 +1,4 @@
-"""What an average of the weights cannot do in the steps that a run has, said before it trains."""
+"""Notes before training on averages of the weights that a run has too few steps for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from genkt.training.averages import newest_share, start_left
 from genkt.training.train_settings import TrainSettings
 
 _MOST_LEFT = 0.01
-"""Share of the first weights that does no harm in momentum's slow copy."""
+"""Harmless share of the first weights in momentum's slow copy."""
 
 
 def average_notes(config: TransferConfig, lengths: Mapping[str, int]) -> list[str]:
-    """One line for each thing that averages of this run's weights cannot do; often none.
+    """One line for each average of weights that has too few steps; often none.
 
     Args:
         lengths: steps of every training, by name.
@@ -22,7 +22,7 @@ def average_notes(config: TransferConfig, lengths: Mapping[str, int]) -> list[st
 
 
 def _momentum_notes(config: TransferConfig, lengths: Mapping[str, int]) -> list[str]:
-    """Where a method's slow weights stay close to the student's first ones."""
+    """Notes on slow weights of a method that stay close to the student's first ones."""
     notes = []
     for name, stage in config.distil_stages.items():
         rule = (stage.method or config.method).weight_rule
@@ -42,7 +42,7 @@ def _momentum_notes(config: TransferConfig, lengths: Mapping[str, int]) -> list[
 
 
 def _window_notes(train: TrainSettings, lengths: Mapping[str, int]) -> list[str]:
-    """Where training is too short for the average that ``train.ema`` asks for."""
+    """Notes on training that is too short for ``train.ema``."""
     if train.ema is None:
         return []
     every, notes = train.ema_every, []
@@ -55,7 +55,7 @@ def _window_notes(train: TrainSettings, lengths: Mapping[str, int]) -> list[str]
     ]
     if none:
         notes.append(
-            f"train.ema_every={every}: nothing is averaged in fewer steps than that: "
+            f"train.ema_every={every}: nothing is averaged, as the training has fewer steps: "
             f"{', '.join(none)}."
         )
     if short:

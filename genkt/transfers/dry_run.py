@@ -46,12 +46,12 @@ class _Measured:
 
 
 def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None = None) -> str:
-    """What the run would cost, from a few real steps; nothing stays on disk.
+    """Estimate the cost of the run from a few real steps; nothing stays on disk.
 
     Raises:
         UserError: whatever would stop the real run at its start.
     """
-    RunFolder(config.out, plain, overwrite=config.overwrite)  # says now when it is taken
+    RunFolder(config.out, plain, overwrite=config.overwrite)  # fails now if it is in use
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
         folder = RunFolder(Path(temporary) / "run", plain, overwrite=False)
         opened = open_run(config, folder, given or Given())
@@ -69,7 +69,7 @@ def _measure(opened: OpenedRun) -> _Measured:
     teachers, adapt = run.teachers.prepare(draw, opened.log.stage(0, "dry_run"))
     cached = max(0.0, time.perf_counter() - started - adapt.seconds)
     student = opened.fresh_student()
-    for attempt in ("warm-up", "timed"):  # what comes first is slower than what follows
+    for attempt in ("warm-up", "timed"):  # the first attempt is slower
         training = run.training(draw, arm, run.folder.path / attempt, student)
         run.arm(arm).train(training)
         student, cost = training.student, training.trained
@@ -119,7 +119,7 @@ def _few_images(opened: OpenedRun) -> OpenedRun:
     splits = replace(
         splits,
         train=few_of["train"],
-        # No stage is to be slowed by looking at them, but a choice between teachers needs some.
+        # Validation would slow the stages, but a choice between teachers needs some images.
         validation=few_of.get("validation") if config.adaptation == "better" else None,
         test=few_of["test"],
     )
@@ -149,7 +149,7 @@ def _few_steps(config: TransferConfig) -> TransferConfig:
 
 
 def _num_images(opened: OpenedRun) -> int:
-    """Images of the pool once every draw has made its own."""
+    """The number of images in the pool after every draw has made its own."""
     return len(opened.pool.images) + opened.config.draws * opened.num_made
 
 
@@ -175,9 +175,9 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":
         teachers = f"{views} views to cache" + (", every draw" if adapted else "")
-    search = f", and {searched} steps a draw to search beta" if searched else ""
+    search = f", and {searched} steps per draw to search beta" if searched else ""
     each = f" in each of {processes} processes" if processes > 1 else ""
-    images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer a draw{how}"
+    images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"
     rows = [
         ("students", f"{draws} x {_count(arms, 'arm')}, {steps} steps each{search}"),
         ("images", images),

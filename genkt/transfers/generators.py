@@ -25,5 +25,5 @@ class Generators:
         return self._loaded[name]
 
     def release(self) -> None:
-        """Free their memory: nothing is made once training has begun."""
+        """Free their memory; they are not needed once training has begun."""
         self._loaded.clear()

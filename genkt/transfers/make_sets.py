@@ -1,4 +1,4 @@
-"""What a run makes before anything is trained: transfer sets of each draw, reconstructions."""
+"""What a run makes before training: each draw's transfer set, and reconstructions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def maker_of(
     config: TransferConfig, folder: RunFolder, cache_home: Path, generators: Generators,
     alone: Alone,
 ) -> SetMaker | None:  # fmt: skip
-    """What gives each draw a set of its own; None: the settings name one, or no stage reads any.
+    """The maker of each draw's set; None: the settings name a set, or no stage needs one.
 
     A dry run looks at a part of a gallery, and leaves nothing in the user's cache.
 
@@ -72,7 +72,7 @@ def maker_of(
 
 
 def set_is_made(config: TransferConfig, draw: int) -> bool:
-    """Whether a draw's own set is there as a whole."""
+    """Whether a draw's own set is complete."""
     return seconds_file(Path(config.out) / HOME / str(draw)).is_file()
 
 
@@ -80,7 +80,7 @@ def with_sets(opened: OpenedRun, represented: Represented | None = None) -> RunW
     """The run with all its images: each draw's own set is made, or found again.
 
     Args:
-        represented: what ``represent`` gave; None: it is asked here.
+        represented: the result of ``represent``; None: it is called here.
     """
     represented = represented or represent(opened)
     pool = opened.pool
@@ -108,13 +108,13 @@ def with_sets(opened: OpenedRun, represented: Represented | None = None) -> RunW
 
 
 def own_set(opened: OpenedRun, draw: Draw) -> OwnSet:
-    """A draw's transfer set, made from nothing but what this draw may know."""
+    """A draw's transfer set, made only from the images and labels of this draw."""
     assert opened.maker is not None
     return opened.maker.make(draw, opened.pool.splits, opened.workplace)
 
 
 def _kept_apart(opened: OpenedRun, draw: Draw) -> tuple[OwnSet, tuple[str, ...]]:
-    """A draw's own set without copies of test and validation images, which are told."""
+    """A draw's own set without copies of test and validation images, which are reported."""
     own = own_set(opened, draw)
     found, notes = kept_apart(
         own.transfer_set, opened.pool.splits, f"transfer set of draw {draw.index}"
@@ -127,7 +127,7 @@ def _kept_apart(opened: OpenedRun, draw: Draw) -> tuple[OwnSet, tuple[str, ...]]
 def represent(opened: OpenedRun) -> Represented | None:
     """Reconstruct the labelled images of all draws, and the test images where an arm needs them.
 
-    None where no stage trains on them.
+    None if no stage trains on them.
     """
     config, pool = opened.config, opened.pool
     if not config.re_represents:
@@ -142,7 +142,7 @@ def represent(opened: OpenedRun) -> Represented | None:
 
 
 def _reconstructed(opened: OpenedRun, images: ImageSet, name: str) -> tuple[ImageSet, float]:
-    """One reconstruction an image, in the order of the images; and the seconds they took."""
+    """One reconstruction per image, in the order of the images, and the seconds it took."""
     config = opened.config
     settings = synthesis_settings(IrfSettings("irf"), derive_seed(config.seed, "irf"), _BATCH)
     own = synthesized(

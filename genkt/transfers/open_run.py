@@ -72,10 +72,12 @@ def open_run(config: TransferConfig, folder: RunFolder, given: Given) -> OpenedR
     """Read the data and check that models, method and data fit, before any training.
 
     Raises:
-        UserError: the first thing that does not fit.
+        UserError: the first setting, model or data set that does not fit.
     """
     if config.smoke:
-        raise UserError("smoke: expected false; only genkt transfer on the command line makes one")
+        raise UserError(
+            "smoke: expected false; only genkt transfer on the command line can do a smoke run"
+        )
     splits = load_splits(config.data, config.seed, given.data)
     _check_parts(config, splits)
     student = module_factory(given.student) if given.student else student_factory(config.student)
@@ -115,7 +117,7 @@ def open_run(config: TransferConfig, folder: RunFolder, given: Given) -> OpenedR
 
 
 def reopened(config: TransferConfig, plain: dict[str, Any]) -> OpenedRun:
-    """A run that another process has opened, and said all about."""
+    """A run that another process has opened and reported on."""
     before, logger.disabled = logger.disabled, True
     try:
         return open_run(config, RunFolder(config.out, plain, overwrite=False), Given())
@@ -127,15 +129,15 @@ def _check_parts(config: TransferConfig, splits: Splits) -> None:
     """Refuse data without a part that the settings need."""
     if config.adaptation == "better" and "validation" not in splits.parts:
         raise UserError(
-            "teacher.adapt: better compares on validation images, the data have none: "
-            f"{how_to_get('validation', config.data, splits)}, or take teacher.adapt=linear_probe"
+            "teacher.adapt: better compares on validation images, but the data have none: "
+            f"{how_to_get('validation', config.data, splits)}, or set teacher.adapt=linear_probe"
         )
     if "test" not in splits.parts:
         raise UserError(f"no test images: {how_to_get('test', config.data, splits)}")
     if config.train.select == "best" and "validation" not in splits.parts:
         raise UserError(
-            "train.select: best needs validation images, the data have none: "
-            f"{how_to_get('validation', config.data, splits)}, or take train.select=last"
+            "train.select: best needs validation images, but the data have none: "
+            f"{how_to_get('validation', config.data, splits)}, or set train.select=last"
         )
 
 
@@ -156,7 +158,7 @@ def _pool(config: TransferConfig, splits: Splits, given: TransferSet | None) -> 
 
 
 def _told(notes: Sequence[str]) -> Sequence[str]:
-    """The notes, after they were said."""
+    """The notes, after they were logged."""
     for note in notes:
         logger.warning(note)
     return notes
@@ -174,7 +176,7 @@ def _check_fit(
     config: TransferConfig, num_classes: int, world_size: int, student: ModelFactory,
     teachers: Sequence[ModelFactory],
 ) -> None:  # fmt: skip
-    """Build every model and the objective once, so that a misfit shows before training."""
+    """Build every model and the objective once, so that errors show before training."""
     seed = derive_seed(config.seed, "check")
     model = student(num_classes, seed)
     heads = None if config.adaptation == "none" else num_classes
@@ -208,7 +210,7 @@ def _check_fit(
 def _check_batch_norm(
     config: TransferConfig, world_size: int, student: Backbone, teachers: Sequence[Backbone]
 ) -> None:
-    """Refuse every training whose micro-batches leave a batch norm one value per channel."""
+    """Refuse micro-batches that give a batch norm a single value per channel."""
     train = config.train
     found: list[tuple[str, Backbone, int]] = []
     if config.adapts_by_training and config.adapt.steps:

@@ -1,7 +1,7 @@
-"""A run in its phases: opened, with its sets, trained; each a value that the next one takes.
+"""The phases of a run: opened, with its sets, trained. Each is the input of the next.
 
-No phase is changed by a later one. What they hold may load or cache on demand (models, views,
-outputs of teachers); that changes no answer.
+A later phase never changes an earlier one. Their objects may load or cache on demand (models,
+views, outputs of teachers), which changes no result.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class OpenedRun:
 
     Args:
         folder, log: where it is written.
-        cache_home: outputs of teachers that later runs read as well.
+        cache_home: folder of teacher outputs that later runs read too.
         fabric: device and processes.
         pool: the images of all draws, without the sets that draws make of their own.
-        views: stored of transfer images.
-        student: makes a fresh student.  teachers: make fresh teachers, one entry each.
+        views: the stored views of transfer images.
+        student: makes a fresh student.  teachers: one function per teacher that makes a fresh one.
         plan: what is trained.
         generators: on the device.
         maker: gives each draw a transfer set of its own; None: the settings name one.
@@ -74,38 +74,38 @@ class OpenedRun:
 
     @property
     def num_made(self) -> int:
-        """Transfer images that a draw makes or finds itself."""
+        """The number of transfer images that a draw makes or finds itself."""
         pool = self.pool
         return self.maker.num_images(pool.draws[0], pool.splits) if self.maker else 0
 
     @property
     def planned_draw(self) -> Draw:
-        """The first draw with as many transfer images as it will have, before they are made."""
+        """The first draw with its final number of transfer images, before they are made."""
         draw, made = self.pool.draws[0], np.zeros(self.num_made, np.int64)
         return replace(draw, transfer=np.concatenate([draw.transfer, made]))
 
     @property
     def workplace(self) -> Workplace:
-        """Where its sets are made, by all processes of the launch."""
+        """Where all processes of the launch make its sets."""
         fabric = self.fabric
         processes = Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
         return Workplace(self.folder.path, processes)
 
     def alone(self, part: str) -> AbstractContextManager[float]:
-        """Hold others off a part of the run; the processes of one launch make it together.
+        """Lock a part of the run; all processes of the launch make it together.
 
-        Gives the seconds waited for another.
+        Yields the seconds waited for another process.
         """
         return self.folder.alone(part, first=self.is_first)
 
     def fresh_student(self, seed: int = 0) -> Backbone:
-        """A student that has learned nothing here."""
+        """A student before any training in this run."""
         return self.student(self.num_classes, seed)
 
 
 @dataclass(frozen=True)
 class RunWithSets:
-    """A run whose images are all there, and whose teachers may be asked.
+    """A run with all its images, whose teachers can be used.
 
     Args:
         pool: with the transfer images of every draw.
@@ -135,7 +135,7 @@ class RunWithSets:
         return self.opened.plan.arms[name]
 
     def training(self, draw: Draw, arm: str, directory: Path, student: Backbone) -> StudentTraining:
-        """A student at its start.
+        """The training of one student, at its start.
 
         Args:
             directory: of its stages.
@@ -154,7 +154,7 @@ class RunWithSets:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run whose students are all there.
+    """A run with all its students.
 
     Args:
         students: of every arm, one per draw.
@@ -172,5 +172,5 @@ class TrainedRun:
 
     @property
     def exported(self) -> TrainedStudent:
-        """The one that is."""
+        """The student that is exported."""
         return self.main[self.chosen]

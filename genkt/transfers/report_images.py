@@ -25,7 +25,7 @@ SHEET = 3 * COLUMNS
 
 
 def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
-    """Sources beside what was made of them; or a few labelled, then transfer images."""
+    """Sources next to the images made from them; or a few labelled, then transfer images."""
     splits, represented = run.pool.splits, run.represented
     if run.sets:
         return _completions(splits, draw, run.sets[draw.index].transfer_set)
@@ -45,7 +45,7 @@ def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
 
 
 def composition(run: RunWithSets, draw: Draw) -> dict[str, int]:
-    """What a draw's students see -> how many images."""
+    """Kind of images that a draw's students see -> their number."""
     if run.opened.maker is not None:
         kinds = {run.opened.maker.images_text: len(draw.transfer)}
     else:
@@ -70,7 +70,7 @@ def sheet_link(run: RunWithSets, draw: Draw) -> str:
 
 
 def _completions(splits: Splits, draw: Draw, found: TransferSet) -> list[TransferSample]:
-    """Rows of one source and what was made of it."""
+    """Rows of one source and the images made from it."""
     made: dict[str, list[int]] = {}
     for row, record in enumerate(found.records()):
         made.setdefault(record.parent or "", []).append(row)
@@ -79,7 +79,7 @@ def _completions(splits: Splits, draw: Draw, found: TransferSet) -> list[Transfe
     shown: list[TransferSample] = []
     for place, parent in enumerate(order[: SHEET // COLUMNS]):
         rows = made[parent]
-        step = max(1, len(rows) // (COLUMNS - 1))  # of all its masks, not the first ones alone
+        step = max(1, len(rows) // (COLUMNS - 1))  # from all its masks, not only the first ones
         tiles = [known[parent], *(_made(found, row) for row in rows[::step][: COLUMNS - 1])]
         shown += [replace(tile, row=place) for tile in tiles]
     return shown
@@ -88,7 +88,7 @@ def _completions(splits: Splits, draw: Draw, found: TransferSet) -> list[Transfe
 def _sources(
     splits: Splits, draw: Draw, parents: Iterable[str]
 ) -> Iterator[tuple[str, TransferSample]]:
-    """The pictures that something was made of, labelled ones with their label."""
+    """The source pictures; labelled ones with their label."""
     wanted = set(parents)
     for row in draw.labelled.tolist():
         if (each := draw.images.ids[row]) in wanted:

@@ -1,4 +1,4 @@
-"""Gathers what a run has to tell into the report's plain values."""
+"""Collects the results of a run as plain values for the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from genkt.types import Cost
 
 
 def report_data(trained: TrainedRun, command: str) -> ReportData:
-    """The run as plain values; pictures are loaded for the sheets only."""
+    """The run as plain values; pictures are loaded only for the sheets."""
     run, opened, chosen = trained.run, trained.run.opened, trained.chosen
     config, draw, splits = run.config, run.pool.draws[chosen], run.pool.splits
     students, method = trained.students, config.main_arm
@@ -165,7 +165,7 @@ def _notes(trained: TrainedRun) -> list[str]:
 
 
 def _adapted(students: Sequence[TrainedStudent]) -> str:
-    """How, with the number of draws where that differs from draw to draw."""
+    """How teachers were adapted, with counts if draws differ."""
     ways = Counter(
         str(value).replace("_", "-")
         for student in students
@@ -176,7 +176,7 @@ def _adapted(students: Sequence[TrainedStudent]) -> str:
 
 
 def _image_notes(run: RunWithSets) -> list[str]:
-    """Where transfer images are from, and what was made by a generator."""
+    """Notes on the origin of transfer images, and on what a generator made."""
     config, maker, notes = run.config, run.opened.maker, []
     if maker is not None:
         notes.append(maker.note(run.sets))

@@ -38,12 +38,12 @@ from genkt.transfers.set_maker import SHARD_SIZE, SetMaker, Workplace
 
 @dataclass(frozen=True)
 class RetrievedSets(SetMaker):
-    """What all draws of a run retrieve with: one gallery, the encoders, one store.
+    """What all draws of a run share for retrieval: one gallery, the encoders, one store.
 
     Args:
         settings: of the transfer set.
         gallery: where images are found.
-        embedder: its encoders, and where their embeddings are kept.
+        embedder: its encoders, and the store of their embeddings.
     """
 
     settings: RetrievedSet
@@ -59,7 +59,7 @@ class RetrievedSets(SetMaker):
         Args:
             home: folder of embeddings.
             device: auto, cpu or cuda.
-            most: only so many images of the gallery, for a trial.
+            most: limit of gallery images, for a trial.
 
         Raises:
             UserError: no such gallery or encoder.
@@ -82,7 +82,7 @@ class RetrievedSets(SetMaker):
 
     @property
     def how(self) -> str:
-        return "retrieved (genkt retrieve dry_run=true tells how long the gallery takes)"
+        return "retrieved (genkt retrieve dry_run=true says how long the gallery takes)"
 
     @property
     def by_draw(self) -> bool:
@@ -90,7 +90,7 @@ class RetrievedSets(SetMaker):
 
     @property
     def is_linear(self) -> bool:
-        return False  # it is the gallery that takes its time
+        return False  # most of the time goes into the gallery
 
     @property
     def notes(self) -> Sequence[str]:
@@ -105,7 +105,7 @@ class RetrievedSets(SetMaker):
         return self.settings.num_images or multiplied(queries, self.settings.multiplier or 1)
 
     def make(self, draw: Draw, splits: Splits, place: Workplace) -> OwnSet:
-        """Test images keep out."""
+        """Refuse test images."""
         values: dict[str, Any] = {
             f.name: getattr(self.settings, f.name) for f in fields(SearchSettings)
         }
@@ -135,7 +135,7 @@ class RetrievedSets(SetMaker):
         return replace(self, settings=self.settings.shortened(num_images))
 
     def note(self, sets: Sequence[OwnSet]) -> str:
-        """Where they were found and by what, and what became of suspected leaks."""
+        """Where and how images were found, and what was done with suspected leaks."""
         how = _QUERIES.get(self.settings.strategy, "with its own labelled images as queries")
         leaks = dict.fromkeys(leaks_text(own.transfer_set.header) for own in sets)
         return (

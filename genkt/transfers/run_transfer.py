@@ -39,12 +39,12 @@ _SEALED = (
     "report.json", "report.html", "student/config.json", "student/model.safetensors",
     "checkpoints/last.safetensors", "checkpoints/best.safetensors",
 )  # fmt: skip
-"""What others read of a finished run."""
+"""The files of a finished run that others read."""
 
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a transfer gives back.
+    """The result of a transfer.
 
     Args:
         student: the exported student, in evaluation mode on the CPU.
@@ -62,7 +62,7 @@ class TransferResult:
 def run_transfer(
     config: TransferConfig, plain: dict[str, Any], *, command: str, given: Given | None = None
 ) -> TransferResult:
-    """Run, continue, or (where it has ended) re-open the transfer that ``config`` describes.
+    """Run or continue the transfer that ``config`` describes, or re-open it if it is finished.
 
     Args:
         config: the settings.  plain: the same, as written to ``config.yaml``.
@@ -83,7 +83,9 @@ def run_transfer(
         finished = _whole(opened)
         trained = _trained(opened, plain, is_new=not finished, shared=_shared(config, given))
         result = _reported(trained, command, finished=finished)
-        sealed = finished and (folder.path / SEALS).is_file()  # not where killed just before it
+        sealed = (
+            finished and (folder.path / SEALS).is_file()
+        )  # not if the run was killed just before sealing
         if opened.is_first and not sealed:
             _seal(folder)
             folder.end()
@@ -94,7 +96,7 @@ def run_transfer(
 
 @contextmanager
 def _log_of(opened: OpenedRun) -> Iterator[None]:
-    """What is logged meanwhile goes to the run's log as well."""
+    """Messages in this block go to the run's log as well."""
     handler = log_to_file(opened.folder.path / "train.log" if opened.is_first else None)
     try:
         yield
@@ -104,11 +106,11 @@ def _log_of(opened: OpenedRun) -> Iterator[None]:
 
 
 def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: bool) -> TrainedRun:
-    """All students, and before them what they are trained on.
+    """Make what students are trained on, then train all students.
 
     Args:
         is_new: the run has not ended before.
-        shared: other processes may do a part of the work.
+        shared: other processes may do part of the work.
     """
     config = opened.config
     if is_new:
@@ -134,7 +136,7 @@ def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferR
     """The report, and the exported student.
 
     Args:
-        finished: they are there already.
+        finished: both exist already.
     """
     run, opened = trained.run, trained.run.opened
     student = opened.fresh_student()
@@ -147,8 +149,8 @@ def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferR
     if opened.is_first and not finished:
         teachers = [run.teachers.base(index) for index in range(len(run.teachers))]
         write_text(folder / "student" / "README.md", student_card(data, student, teachers))
-        _seal(opened.folder)  # else a kill behind the report leaves files that nobody can check
-        build_report(data, folder)  # last: the run has ended where the report is
+        _seal(opened.folder)  # otherwise a kill after the report would leave files without digests
+        build_report(data, folder)  # last: the report marks the end of the run
     accuracies = [each.result.accuracy for each in trained.main]
     return TransferResult(student, data, folder, sum(accuracies) / len(accuracies))
 
@@ -158,7 +160,7 @@ def _seal(folder: RunFolder) -> None:
 
 
 def _whole(opened: OpenedRun) -> bool:
-    """Whether the run has ended; what is damaged of it counts as not there."""
+    """Whether the run has ended; damaged files count as missing."""
     folder = opened.folder
     if opened.is_first:
         folder.remove_damaged()
@@ -168,7 +170,7 @@ def _whole(opened: OpenedRun) -> bool:
 
 
 def _inputs(opened: OpenedRun, given: Given) -> dict[str, str]:
-    """Fingerprints of the images, and of models given in Python: the settings only name them."""
+    """Fingerprints of the images, and of models given in Python."""
     pool, parts = opened.pool, opened.pool.splits.parts
     found = {"images": fingerprint_ids(pool.images.ids)}
     for name in sorted(parts.keys() & {"train", "validation", "test"}):
@@ -192,8 +194,8 @@ def _shared(config: TransferConfig, given: Given) -> bool:
         return True
     if config.executor.name == "pool":
         logger.warning(
-            "executor=pool: other processes cannot load objects given in Python; this one does "
-            "the work"
+            "executor=pool: other processes cannot load objects given in Python, so this "
+            "process does all the work"
         )
     return False
 
@@ -242,7 +244,7 @@ def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> No
 
 
 def describe(result: TransferResult) -> str:
-    """What is printed at the end: table, where the report is, and code that loads the student."""
+    """The text printed at the end: table, place of the report, code that loads the student."""
     return "\n".join(
         [
             text_summary(result.report),

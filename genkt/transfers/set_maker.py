@@ -34,7 +34,7 @@ class Workplace:
 
     @property
     def command(self) -> str:
-        """What the card of the part says of it."""
+        """Text on the card of the part."""
         return f"part of {self.folder}"
 
     def home(self, name: str) -> Path:
@@ -43,22 +43,22 @@ class Workplace:
 
 
 class SetMaker(ABC):
-    """Makes or finds a draw's transfer images by nothing but what this draw may know."""
+    """Makes or finds a draw's transfer images, using only the draw's own images and labels."""
 
     @property
     @abstractmethod
     def stage(self) -> str:
-        """What the costs of a student call it."""
+        """Its name among the costs of a student."""
 
     @property
     @abstractmethod
     def images_text(self) -> str:
-        """What the report calls its images."""
+        """The name of its images in the report."""
 
     @property
     @abstractmethod
     def how(self) -> str:
-        """What a dry run says of its images."""
+        """The text of a dry run on its images."""
 
     @property
     @abstractmethod
@@ -68,16 +68,16 @@ class SetMaker(ABC):
     @property
     @abstractmethod
     def is_linear(self) -> bool:
-        """Whether a few images tell a dry run how long all of them take."""
+        """Whether a dry run can estimate the time of all images from a few."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the user should know before anything is made."""
+        """Notes for the user before anything is made."""
         return ()
 
     @abstractmethod
     def check(self, *, built_in: bool) -> None:
-        """Refuse what cannot be made, and warn of what is shipped for other images.
+        """Refuse what cannot be made, and warn if shipped models are for other images.
 
         Args:
             built_in: the data are those that the shipped models know.
@@ -92,12 +92,12 @@ class SetMaker(ABC):
 
     @abstractmethod
     def make(self, draw: Draw, splits: Splits, place: Workplace) -> OwnSet:
-        """A draw's set: made, continued, or read where it is there."""
+        """A draw's set: made, continued, or read if it exists."""
 
     @abstractmethod
     def shortened(self, num_images: int) -> Self:
-        """The same with so many images."""
+        """The same with another number of images."""
 
     @abstractmethod
     def note(self, sets: Sequence[OwnSet]) -> str:
-        """What the report says of all draws' sets."""
+        """Notes of the report on all draws' sets."""

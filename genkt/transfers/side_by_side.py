@@ -1,10 +1,10 @@
-"""A run's parts side by side: other processes make its sets and train its students.
+"""Parts of a run in parallel: other processes make its sets and train its students.
 
-A draw's students are small and hardly use a second core, so on a CPU several are trained at once,
-each on its share of the cores; on a machine with several GPUs, each on one of them. The run itself
-then finds everything done, and would do what they left. Wherever a student is trained, it has the
-same number of threads, so the figures are the same. Another executor, number of processes or of
-draws may share the cores otherwise, which rounds sums otherwise, unless OMP_NUM_THREADS is set.
+Students are small and hardly use a second core. So on a CPU several are trained at once, each on
+its share of the cores. With several GPUs, each is trained on one of them. The main process does
+what is left. A student has the same number of threads in every process, so the figures are the
+same. Another executor, number of processes or number of draws may change the number of threads and
+so the rounding of sums, unless OMP_NUM_THREADS is set.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from genkt.transfers.train_student import train_student
 from genkt.types import UserError
 
 WORTH_SECONDS = 20.0
-"""Time that other processes must save; each takes about five seconds to start."""
+"""Seconds that other processes must save; each takes about five seconds to start."""
 
 _POLL_SECONDS = 0.5
 _TIMED_IMAGES = 8
@@ -49,11 +49,11 @@ logger = logging.getLogger("genkt")
 
 @dataclass(frozen=True)
 class RunTask(ABC):
-    """A part of a run, for a process of its own; what libraries print goes to the run's log.
+    """A part of a run for another process; the output of libraries goes to the run's log.
 
     Args:
-        config, plain: as ``run_transfer`` was given them.
-        draw: by its place in the run, 0 the first.
+        config, plain: the arguments of ``run_transfer``.
+        draw: its place in the run, from 0.
     """
 
     config: TransferConfig
@@ -66,7 +66,7 @@ class RunTask(ABC):
         return 1
 
     def run(self, progress: Progress) -> None:
-        """Make the part, unless it is there."""
+        """Make the part, unless it exists."""
         log = Path(self.config.out) / "train.log"
         with (
             open(log, "a", encoding="utf-8", errors="backslashreplace") as stream,
@@ -85,7 +85,7 @@ class RunTask(ABC):
 
     @abstractmethod
     def make(self, opened: OpenedRun) -> None:
-        """What is to be done, in an open run."""
+        """Do the work in an open run."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class SetTask(RunTask):
         return set_is_made(self.config, self.draw)
 
     def make(self, opened: OpenedRun) -> None:
-        """Make it from what its draw may know."""
+        """Make it from its draw's own images and labels."""
         own_set(opened, opened.pool.draws[self.draw])
 
 
@@ -122,14 +122,14 @@ class StudentTask(RunTask):
         return (student_folder(self.config.out, self.draw, self.arm) / RESULT).is_file()
 
     def make(self, opened: OpenedRun) -> None:
-        """Wait for sets that other processes are at, then train."""
+        """Wait for sets that other processes are making, then train."""
         run = _with_sets(opened)
         opened.generators.release()
         train_student(run, run.pool.draws[self.draw], self.arm)
 
 
 _runs: dict[str, OpenedRun] = {}
-"""The run that this process works for, by its folder: opened once for all its parts."""
+"""The run of this process, by its folder; opened once for all its parts."""
 _runs_with_sets: dict[str, RunWithSets] = {}
 """The same with its sets."""
 
@@ -148,7 +148,7 @@ def _with_sets(opened: OpenedRun) -> RunWithSets:
 
 
 def num_finished(config: TransferConfig) -> int:
-    """Students that are there."""
+    """The number of finished students."""
     return sum(task.is_done() for task in student_tasks(config, {}))
 
 
@@ -161,15 +161,15 @@ def set_tasks(opened: OpenedRun, plain: dict[str, Any]) -> list[SetTask]:
 
 
 def sets_are_tasks(opened: OpenedRun) -> bool:
-    """Whether other processes may make the draws' own sets, each that of a draw."""
+    """Whether other processes may make the draws' own sets, one draw each."""
     return opened.maker is not None and opened.maker.by_draw
 
 
 def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[StudentTask]:
-    """All students, in an order in which hardly one waits for what another is making.
+    """All students, ordered so that few of them wait for another's results.
 
-    The first fills the caches that the others read; meanwhile baselines need no teacher. Those
-    that only take another's weights come last.
+    The first fills the caches that the others read. Baselines need no teacher and run meanwhile.
+    Students that only copy another's weights come last.
     """
 
     def order(task: StudentTask) -> tuple[bool, ...]:
@@ -189,7 +189,7 @@ def num_processes(config: TransferConfig) -> int:
     """Processes that may work for the run at once; 1: this one alone.
 
     Args:
-        config: its executor says whether: inline never, pool always, auto where it saves time.
+        config: its executor decides: inline never, pool always, auto if it saves time.
     """
     executor = config.executor
     if executor.name == "inline" or launched().world_size > 1:
@@ -205,7 +205,8 @@ def _on_gpu(config: TransferConfig) -> bool:
 def threads_each(config: TransferConfig) -> int | None:
     """CPU threads of one student; None: as many as there are.
 
-    They follow from the machine and the settings alone: sums are rounded as threads share them.
+    The number depends only on the machine and the settings, because it changes the rounding of
+    sums.
     """
     processes = num_processes(config)
     if processes == 1 or _on_gpu(config) or "OMP_NUM_THREADS" in os.environ:
@@ -225,8 +226,8 @@ def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:
     """Processes to start for some students; 1: none, the run trains them itself.
 
     Args:
-        missing: students that are to be trained.
-        seconds: that one of them takes.
+        missing: number of students to train.
+        seconds: time for one of them.
     """
     processes = max(1, min(num_processes(config), missing))
     saved = seconds * (missing - missing / processes)
@@ -242,25 +243,25 @@ def _seconds_a_student(opened: OpenedRun) -> float:
     student.train()
     number = (
         opened.config.train.batch_size if cuda else _TIMED_IMAGES
-    )  # a GPU takes as long for a few
+    )  # a GPU needs as long for a few images
     blank = torch.zeros(number, 3, *student.transform.input_size, device=device)
     seconds = 0.0
     with torch.random.fork_rng(devices=cuda), threads(threads_each(opened.config)):
         for _ in range(2):
             started = time.perf_counter()
             student(blank).features.sum().backward()
-            next(student.parameters()).sum().item()  # a GPU is waited for
+            next(student.parameters()).sum().item()  # waits for the GPU
             seconds = time.perf_counter() - started
     return num_images / number * seconds
 
 
 def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
-    """Have other processes do what is missing, where that is asked for or saves time.
+    """Let other processes do what is missing, if the settings say so or it saves time.
 
-    Sets that are no tasks (``sets_are_tasks``) must be there.
+    Sets that are not tasks (``sets_are_tasks``) must exist.
 
     Raises:
-        UserError: as a task says; with executor=auto the run goes on by itself.
+        UserError: an error of a task; with executor=auto this process continues alone.
     """
     config = opened.config
     if num_processes(config) == 1:
@@ -284,12 +285,14 @@ def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
     except UserError as error:
         if config.executor.name != "auto":
             raise
-        logger.warning("%s; this process goes on alone (executor=inline never starts any)", error)
+        logger.warning(
+            "%s; this process continues alone (executor=inline never starts others)", error
+        )
 
 
 @contextlib.contextmanager
 def _followed(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
-    """Tell what other processes do, one kind of task after the other."""
+    """Show the progress of other processes, one kind of task after the other."""
     stop = threading.Event()
 
     def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:

@@ -23,25 +23,25 @@ from genkt.types import UserError
 CLASSES = ("first", "second", "third")
 PER_CLASS = 8
 SIZE = 64
-"""Pixels of a side: of the made-up images, and of what every model is given."""
+"""Side in pixels of the made-up images and of every model's input."""
 
 BATCH = 6
 _LABELLED = 2
 _HERE = (SHIPPED_PREFIX, "local-dir:")
-"""Models that are on this disk: taken as they are."""
+"""Prefixes of models on this disk, which are used unchanged."""
 _GENERATOR = "genkt:digits_generator"
 _LARGE = 100_000_000
-"""Parameters from which a model takes too long on a CPU."""
+"""A model with more parameters is too slow on a CPU."""
 _DEPTH = 1
 
 
 @dataclass(frozen=True)
 class Smoke:
-    """A run in small.
+    """A smoke run.
 
     Args:
         config: its settings.
-        told: lines for the user: what is not as the settings said.
+        told: lines for the user on changed settings.
     """
 
     config: TransferConfig
@@ -50,7 +50,8 @@ class Smoke:
 
 @contextmanager
 def smoke_of(config: TransferConfig) -> Iterator[Smoke]:
-    """The same stages, method and architectures in seconds; its images last as long as this.
+    """The same stages, method and architectures in seconds. Its images are removed at the end of
+    the block.
 
     Weights are random (those of models on this disk stay), images are noise of three classes, a
     model of more than 100 M parameters keeps one of its blocks, every stage takes one step and a
@@ -112,13 +113,13 @@ def _in_small(config: TransferConfig, home: Path) -> Smoke:
 
 
 def _first_beta(method: MethodOptions) -> MethodOptions:
-    """A search goes on with one value alone."""
+    """A search tries only one value."""
     tried: dict[str, Any] = {"beta_grid": beta_candidates(method)[:1]}
     return replace(method, **tried) if tried["beta_grid"] else method
 
 
 def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
-    """A folder in place of the data, with a few labels where the data have few.
+    """A folder that replaces the data, with few labels if the data have few.
 
     Args:
         needs_others: some images must be left without a label.
@@ -174,7 +175,7 @@ def _small_transform(transform: dict[str, Any]) -> dict[str, Any]:
 def _small_args(
     role: str, name: str, args: dict[str, Any], transform: dict[str, Any], told: list[str]
 ) -> dict[str, Any]:
-    """Arguments that make a timm model fit for a CPU; a line says what they change."""
+    """Arguments that make a timm model small enough for a CPU; a line reports them."""
     from timm.models import get_pretrained_cfg
 
     declared, size = get_pretrained_cfg(name), transform["input_size"]
@@ -196,7 +197,7 @@ def _small_args(
 
 
 def _num_parameters(name: str, args: dict[str, Any]) -> int | None:
-    """Without memory for them; None where timm does not take the arguments."""
+    """Count parameters without memory for them; None if timm rejects the arguments."""
     import timm
     import torch
 

@@ -25,7 +25,7 @@ from genkt.transfers.set_maker import SHARD_SIZE, SetMaker, Workplace
 logger = logging.getLogger("genkt")
 
 Alone = Callable[[str], AbstractContextManager[float]]
-"""Holds other processes off a part of the run that has this name."""
+"""Locks the part of the run with this name against other processes."""
 
 _THREADS = 4
 
@@ -68,8 +68,8 @@ class SynthesizedSets(SetMaker):
         name = self.settings.generator
         if name.startswith(SHIPPED) and not built_in:
             logger.warning(
-                "transfer_set.generator: %s draws small glyphs on photographs, your images may be "
-                "nothing like that; genkt prime and genkt convert make others",
+                "transfer_set.generator: %s draws small glyphs on photographs and may not "
+                "suit your images; genkt prime and genkt convert make others",
                 name,
             )
         settings = synthesis_settings(self.settings.synthesis, 0, self.settings.batch_size)
@@ -133,7 +133,7 @@ def synthesized(
 
 
 def synthesis_settings(method: MethodSettings, seed: int, batch_size: int) -> SynthesisSettings:
-    """What ``genkt synthesize`` would be told: nothing is left out of a run's own sets."""
+    """The settings for ``genkt synthesize``: a run's own sets are not filtered."""
     return SynthesisSettings(
         synthesis=method, files=ImageFiles(), filters=FilterSettings(), shard_size=SHARD_SIZE,
         max_sources=None, seed=seed, batch_size=batch_size, num_threads=_THREADS,

@@ -31,21 +31,21 @@ logger = logging.getLogger("genkt")
 
 
 def train_student(run: RunWithSets, draw: Draw, arm: str) -> TrainedStudent:
-    """Train one arm on one draw, or load it where an earlier start or another process did."""
+    """Train one arm on one draw, or load the student if it is finished already."""
     opened, name = run.opened, f"draw {draw.index}, {arm}"
     directory = run.folder.student(draw.index, arm)
     if not _is_there(opened, directory):
         with opened.alone(name):
-            if not _is_there(opened, directory):  # nobody finished it meanwhile
+            if not _is_there(opened, directory):  # no other process finished it meanwhile
                 _train(run, draw, arm, directory)
-    elif opened.is_first and any(directory.rglob(STATE)):  # killed while it tidied
+    elif opened.is_first and any(directory.rglob(STATE)):  # killed during the clean-up
         with opened.alone(name):
             _tidy(run, draw, arm, directory)
     return load_student(opened, directory)
 
 
 def heal(opened: OpenedRun) -> bool:
-    """Have finished students whose files are not what was written trained again.
+    """Mark finished students with damaged files to be trained again.
 
     Returns:
         Whether there was one, as the first process of a launch sees it.
@@ -59,8 +59,8 @@ def heal(opened: OpenedRun) -> bool:
                 old = old or ((directory / RESULT).is_file() and not is_sealed(directory))
     if old:
         logger.info(
-            "%s: some students were written by an older genkt, without digests: their files are "
-            "taken as they are",
+            "%s: some students were written by an older genkt without digests; their "
+            "files are used without a check",
             opened.folder.path,
         )
     return opened.fabric.broadcast(found > 0)
@@ -75,7 +75,7 @@ def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
     if fault() is None:
         return False
     with opened.alone(name):
-        error = fault()  # else another process has trained it again
+        error = fault()  # no error if another process has trained it again
         if error is not None:
             logger.warning("%s; %s: trained again", error.fact, name)
             forget(directory)
@@ -83,7 +83,7 @@ def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
 
 
 def _is_there(opened: OpenedRun, directory: Path) -> bool:
-    """As the first process of a launch sees it: all of them must go the same way."""
+    """The answer of the first process of a launch, as all processes must do the same."""
     return opened.fabric.broadcast((directory / RESULT).is_file())
 
 
@@ -103,7 +103,7 @@ def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
 
 
 def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> float | None:
-    """Train the student, or take that of the arm that trains the same.
+    """Train the student, or use the one of an arm with the same training.
 
     Returns:
         As ``StudentArm.train``.
@@ -121,7 +121,7 @@ def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> float 
 
 
 def _making(run: RunWithSets, draw: Draw) -> dict[str, Cost]:
-    """What the generator's work took: this draw's set, and its share of what all draws use."""
+    """The cost of generation: this draw's set, and its share of what all draws use."""
     stages = {}
     if run.opened.maker is not None:
         stages[run.opened.maker.stage] = Cost(seconds=run.sets[draw.index].seconds)
@@ -134,7 +134,7 @@ def _making(run: RunWithSets, draw: Draw) -> dict[str, Cost]:
 def _finished(
     run: RunWithSets, training: StudentTraining, arm: str, before: float | None
 ) -> TrainedStudent:
-    """The student as it is kept, tested and validated."""
+    """The final student, tested and validated."""
     student, images, draw = training.student, training.images, training.draw
     tested = None
     if run.arm(arm).tested_on_reconstructions and run.represented is not None:
@@ -157,19 +157,21 @@ def _finished(
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
-    """Read a finished student back; DamagedError where a file is not what was written."""
+    """Read a finished student back; DamagedError if a file is not what was written."""
     test = opened.pool.splits.parts["test"]
     return read_student(directory, test.ids, torch.from_numpy(test.labels), opened.num_classes)
 
 
 def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
-    """Drop what only a student in training needs: optimizer states, this draw's outputs."""
+    """Remove what only training needs: optimizer states, this draw's outputs."""
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
     if arm != BASELINE:
         shutil.rmtree(run.folder.student(draw.index, OUTPUTS), ignore_errors=True)
         for index in range(len(run.teachers)):
             _drop_states(run.folder.student(draw.index, teacher_folder(index)))
-    _drop_states(directory)  # last: while one is there, a killed process had not come to the end
+    _drop_states(
+        directory
+    )  # last: a remaining state shows that the process was killed before the end
 
 
 def _drop_states(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings that were given and that nothing reads: right, but without effect."""
+"""Settings that are valid but have no effect in this run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from genkt.config.transfer_settings import TransferConfig
 
 
 def unused(config: TransferConfig, keys: Iterable[str]) -> list[str]:
-    """A line a setting that this run does not read.
+    """One line for each setting that this run does not read.
 
     Args:
         keys: the dotted keys that the user gave.
@@ -32,7 +32,7 @@ def _reasons(config: TransferConfig) -> dict[str, str]:
     if not config.reads_transfer_set:
         found["transfer_set"] = "no stage trains on transfer images"
     if train.optimizer != "sgd":
-        found["train.momentum"] = f"it is of train.optimizer=sgd, not of {train.optimizer}"
+        found["train.momentum"] = f"only train.optimizer=sgd reads it, not {train.optimizer}"
     if train.ema is None:
         found["train.ema_every"] = "train.ema is null: there are no slow weights"
     return found

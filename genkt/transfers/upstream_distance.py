@@ -1,4 +1,4 @@
-"""How far the downstream images are from upstream, before and after re-representation."""
+"""Distance of the downstream images from upstream, before and after re-representation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _BATCH = 64
 
 
 def upstream_distance(opened: OpenedRun) -> DistanceSummary | None:
-    """Measured once a run, with the features of the model before it is transferred.
+    """Measure it once per run, with the features of the model before its transfer.
 
     All pictures are fitted to the generator's size first, so that re-representation is the only
-    difference. None where the settings name no upstream images, or too few images are there.
+    difference. None if the settings name no upstream images, or there are too few images.
     """
     path = opened.folder.path / "frechet.json"
     if opened.fabric.broadcast(opened.is_first and _is_measured(path)):
@@ -80,7 +80,7 @@ def _read(path: Path) -> DistanceSummary:
 
 
 def upstream_of(config: TransferConfig) -> str | None:
-    """The folder of upstream images, ``GLYPHS``, or None where there are none to compare with."""
+    """The folder of upstream images, ``GLYPHS``, or None if there are none to compare with."""
     named = config.recipe.upstream_images
     if named != "auto":
         return named

@@ -310,7 +310,7 @@ def test_nothing_of_the_users_is_replaced(digits: Path, tmp_path: Path) -> None:
     ran = run(*words, f"out={tmp_path / 'mine'}", "overwrite=true")
     assert ran.code == 2 and "not empty and holds no analysis of genkt" in ran.err
     ran = run(*words, f"out={tmp_path / 'mine' / 'notes.txt'}")
-    assert ran.code == 2 and "expected a folder, it is a file" in ran.err
+    assert ran.code == 2 and "expected a folder, got a file" in ran.err
 
 
 def test_null_turns_the_transfer_off() -> None:

@@ -81,7 +81,7 @@ def test_models_given_in_python_are_looked_at() -> None:
 def test_more_labels_than_were_measured_are_told() -> None:
     facts = replace(PLAIN, num_unlabelled=9)
     assert "you have" not in choose(facts).why
-    assert "2 labels a class, you have 50" in choose(replace(facts, labels_per_class=50)).why
+    assert "2 labels per class, you have 50" in choose(replace(facts, labels_per_class=50)).why
 
 
 @pytest.mark.parametrize(

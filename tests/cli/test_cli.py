@@ -188,7 +188,7 @@ def test_an_output_that_cannot_be_a_folder(tmp_path: Path) -> None:
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file' / 'run'}"))
     assert ran.code == 2 and len(ran.lines) == 1 and "cannot be written" in ran.err
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'file'}"))
-    assert ran.code == 2 and "expected a folder, it is a file" in ran.err
+    assert ran.code == 2 and "expected a folder, got a file" in ran.err
     ran = run(*transfer_words(tmp_path, f"out={tmp_path / 'images'}"))
     assert ran.code == 2 and "the folder is not empty and holds no genkt run" in ran.err
 

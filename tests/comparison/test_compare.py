@@ -120,7 +120,7 @@ def test_another_arm_leaves_those_that_are_there(home: Path) -> None:
     changed = {**arms, "more": ["transfer_set=unlabelled", "transfer_set.max_images=4"]}
     ran = run(*words_of(home, arms=changed))
     assert ran.code == 2 and len(ran.lines) == 2
-    assert "overwrite=true trains these anew" in ran.lines[0]
+    assert "overwrite=true trains these again" in ran.lines[0]
     assert ran.lines[1] == "genkt compare: arm more: transfer_set.max_images: was 5, now 4"
     ran = run(*words_of(home, "overwrite=true", arms=changed))
     assert ran.code == 0 and ran.err.count("finished") == 1
@@ -202,7 +202,7 @@ def test_what_no_user_caused_is_told_in_one_line_with_its_log(
 def test_two_comparisons_in_one_folder_at_once(home: Path) -> None:
     with FileLock(home / "comparison" / ".lock"):
         ran = run(*words_of(home))
-    assert ran.code == 2 and "another genkt compare is at work there" in ran.err
+    assert ran.code == 2 and "another genkt compare is running there" in ran.err
 
 
 def test_arms_are_tasks_that_travel_and_know_their_work(tasks: tuple[ArmTask, ...]) -> None:

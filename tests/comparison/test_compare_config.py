@@ -173,7 +173,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert ran.code == 2 and "holds no comparison" in ran.err
     (tmp_path / "file").touch()
     ran = run(*words, f"out={tmp_path / 'file'}")
-    assert ran.code == 2 and "expected a folder, it is a file" in ran.err
+    assert ran.code == 2 and "expected a folder, got a file" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_candidates_of_equal_settings_are_trained_once(tmp_path: Path) -> None:
 def test_data_without_validation_images(tmp_path: Path) -> None:
     ran = run(*tuned(tmp_path, "data.validation_fraction=0", "train.eval_every=0"))
     assert ran.code == 2
-    assert "settings are chosen on validation images, the data have none" in ran.err
+    assert "chosen on validation images, but the data have none" in ran.err
 
 
 def test_an_arm_none_of_whose_candidates_ends_well_is_told_the_others_go_on(tmp_path: Path) -> None:

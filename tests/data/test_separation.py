@@ -257,7 +257,7 @@ def test_transfer_images_are_no_test_images_and_no_labelled_ones(tmp_path: Path)
     told = " ".join(pool.notes)
     assert f"5 test images are also in transfer_set: root={tmp_path}: 5 files left out" in told
     assert "3 validation images are also in transfer_set" in told
-    assert "left out, by draw: 20, 20 (e.g. digits/" in told
+    assert "Left out, by draw: 20, 20 (e.g. digits/" in told
     with pytest.raises(UserError, match="No other image is in it"):
         build_pool(config_of(*words), SPLITS, TransferSet.of(SPLITS.test))
 
@@ -313,7 +313,7 @@ def test_places_of_unlabelled_images_count_once(tmp_path: Path) -> None:
     more = read(other, root)
     assert more.unlabelled is not None and len(more.unlabelled) == 6 + 2
     told = " ".join(more.notes)
-    assert "left out what is taken already (4 test, 8 train, 6 unlabelled)" in told
+    assert "left out files that were added already (4 test, 8 train, 6 unlabelled)" in told
     for copied in ("2 unlabelled images are there more than once", "1 train image is also",
                    "1 test image is also"):  # fmt: skip
         assert copied in told

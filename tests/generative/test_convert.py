@@ -304,5 +304,5 @@ def test_the_command_refuses_code_in_one_line(tmp_path: Path) -> None:
     path = write_call(tmp_path / "x.ckpt", "os", "system", f"touch {canary}")
     ran = run("convert", str(path), f"out={tmp_path / 'out'}", "size=16")
     assert ran.code == 2 and len(ran.err.splitlines()) == 1
-    assert "refused, as it names os.system" in ran.err.replace("posix", "os")
+    assert "it names os.system" in ran.err.replace("posix", "os")
     assert not canary.exists() and not (tmp_path / "out").exists()

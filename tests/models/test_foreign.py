@@ -105,7 +105,7 @@ def test_the_mode_and_the_running_means_of_the_module_stay() -> None:
         ({"transform": TRANSFORM, "features": "tokens"}, r"got [1, 16, 8]; give pool="),
         ({"transform": TRANSFORM, "classifier": "output.dens"}, "Did you mean output.dense"),
         ({"transform": TRANSFORM, "classifier": "a", "features": "b"}, "got both"),
-        ({"transform": TRANSFORM, "pool": "mean"}, "pool is of features"),
+        ({"transform": TRANSFORM, "pool": "mean"}, "pool needs features"),
     ],
 )
 def test_what_does_not_do_is_said(given: dict[str, Any], message: str) -> None:

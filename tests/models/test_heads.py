@@ -309,7 +309,7 @@ class Headless(Everywhere):
         (Everywhere(), "a vector .* for each head, got"),
         (Beside(), "differs from model"),
         (Half(), "from all 2 heads, got 1"),
-        (Headless(), "expected a classifier, it has none"),
+        (Headless(), "expected a classifier, got none"),
     ],
 )
 def test_heads_whose_vectors_are_not_all_are_refused(model: nn.Module, message: str) -> None:

@@ -166,7 +166,7 @@ def test_loose_images_and_other_folders_are_listed(tmp_path: Path) -> None:
     splits = read_folder(tmp_path, max_skipped=1)
     assert [entry.reason for entry in splits.skipped] == [
         "not inside a class folder",
-        "folder beside train/ that is no part",
+        "folder beside train/ that is not a known part",
     ]
 
 
@@ -183,11 +183,11 @@ def test_loose_images_and_other_folders_are_listed(tmp_path: Path) -> None:
         (["train/x.png"], "train: expected one folder of images for each class, got 1"),
         (["train/"], "train: expected one folder .* neither"),
         (["test/a/x.png", "val/a/x.png"], "has test/, val/ but no train/"),
-        (["train/a/x.png", "train/b/x.png", "val/a/", "valid/a/"], "both val/ and valid/"),
+        (["train/a/x.png", "train/b/x.png", "val/a/", "valid/a/"], "one of val/ and valid/"),
         (["train/a/x.png", "train/b/x.png", "vall/a/x.png"], "vall/: not a known part. Did"),
         (["train/a/x.png", "train/b/x.png", "test/a/", "test/b/"], "no images in its 2 class"),
         (["train/cat/x.png", "train/b/x.png", "test/cats/x.png"], "'cats', unknown to train, did"),
-        (["train/a/x.png", "train/b/x.png", "test/a/x.png"], "test: .* it lacks 'b'"),
+        (["train/a/x.png", "train/b/x.png", "test/a/x.png"], "test: .* 'b' missing"),
         (["a/x.png", "b/x.png", "unlabelled/"], "unlabelled: no images"),
     ],
 )

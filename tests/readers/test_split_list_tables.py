@@ -156,4 +156,4 @@ def test_words_for_no_value_are_told(
 ) -> None:
     train = write(tmp_path / "train.csv", "a0.png,cat", "a1.png,dog", "a2.png,nan", "a3.png,nan")
     assert read(root, train).classes == ("cat", "dog", "nan")
-    assert [m for m in caplog.messages if '"nan" is a class, of 2 rows' in m]
+    assert [m for m in caplog.messages if '"nan" counts as a class, in 2 rows' in m]

@@ -124,7 +124,7 @@ def test_labels_that_are_lost_are_told_once_a_reason(
     assert len(told) == 5 and sum("1 member: " in each for each in told) == 4
     for member, reason in (
         ("x1.json", "'label' is true or false"), ("x2.json", "no key that names a class"),
-        ("lone.cls", "no image takes it"), ("3.cls", "names another class"),
+        ("lone.cls", "no image matches"), ("3.cls", "names another class"),
     ):  # fmt: skip
         assert any(member in each and reason in each for each in told), member
     assert "2 of 72 images have no class" in told[4] and "x1.png" in told[4]

@@ -102,9 +102,9 @@ def test_hostile_and_special_members_are_named_and_skipped(tmp_path: Path) -> No
         "bad\\udcff.png": "name is not UTF-8",
         "text.png": "not a picture that Pillow can open",
         "none.png": "empty file",
-        "soft.png": "a link or special member, no plain file",
-        "hard.png": "a link or special member, no plain file",
-        "device.png": "a link or special member, no plain file",
+        "soft.png": "a link or special member, not a plain file",
+        "hard.png": "a link or special member, not a plain file",
+        "device.png": "a link or special member, not a plain file",
         "good.json": "names no class: damaged",
     }
     beside = [entry.path for entry in images.skipped if not entry.is_damage]

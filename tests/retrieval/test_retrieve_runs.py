@@ -229,7 +229,7 @@ def test_every_draw_retrieves_its_own_set(tmp_path: Path) -> None:
     ]  # fmt: skip
     dry = run(*transfer_words(tmp_path, *more, "dry_run=true"))
     assert dry.code == 0, dry.err
-    assert "6 labelled, 10 transfer a draw, 10 of them retrieved" in dry.out
+    assert "6 labelled, 10 transfer per draw, 10 of them retrieved" in dry.out
     assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
     ran = run(*transfer_words(tmp_path, *more))
     assert ran.code == 0, ran.err

@@ -273,7 +273,7 @@ def test_a_set_is_not_written_over_anything_else(tmp_path: Path) -> None:
     kept = tree(tmp_path / "set")
     for other, message in (
         (plain("b", 4), "holds another run or transfer set"),
-        (found.without_labels(), "the set lies there"),
+        (found.without_labels(), "the set is stored there"),
         (plain("a", 4).without_labels(), "holds another run or transfer set"),
         (plain("a", 4, "synthesized"), "holds another run or transfer set"),
     ):

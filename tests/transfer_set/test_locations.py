@@ -115,7 +115,7 @@ def test_equal_files_of_equal_name_count_once(tmp_path: Path) -> None:
     twice = write_tar(tmp_path / "x.tar", [("a.png", png(1)), ("a.png", png(2)), ("a.png", png(1))])
     images = open_images(twice)
     assert len(images) == len(set(images.ids)) == 2
-    assert images.skipped[0].reason == "the same file comes twice"
+    assert images.skipped[0].reason == "repeated file"
     assert np.array_equal(np.asarray(images.load(1)), np.asarray(decode(png(2))))
 
 
@@ -128,13 +128,13 @@ def test_wrong_locations_get_one_line(tmp_path: Path) -> None:
     for location, message in {
         "photo": r"photo: does not exist\. Did you mean \S*photos\? Expected a folder of images",
         "nowhere/at/all": "does not exist. Expected a folder",
-        "*.tra": r"\*\.tra: nothing there has such a name\. Expected",
+        "*.tra": r"\*\.tra: no file matches\. Expected",
         "t-{0..2}.tar": r"2 of 3 are missing, the first is .*t-1\.tar",
         "t-{2..0}.tar": "expected an ascending range of at most 1000000 numbers",
         "t-{0..9999999999}.tar": "an ascending range of at most",
         "bare": "bare: no images in it or below it",
         "notes.txt": r"notes\.txt: a file, but no \.tar\. Expected",
-        "x.tar.gz": "a compressed tar has no random access",
+        "x.tar.gz": "compressed tar",
         "photos/1.png": r"a file, but no \.tar",
     }.items():
         with pytest.raises(UserError, match=message) as caught:
@@ -161,7 +161,7 @@ def test_the_same_place_twice(tmp_path: Path) -> None:
         [tar, str(tmp_path / "*.tar")],
         ["torchvision:fake", "torchvision:fake"],
     ):
-        with pytest.raises(UserError, match="given twice, its images would count twice"):
+        with pytest.raises(UserError, match="given twice"):
             open_images(twice)
     inner = picture_folder(photos / "inner", [2])
     with refused("inner", "photos"):

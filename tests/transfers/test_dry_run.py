@@ -14,7 +14,7 @@ from tiny import run, transfer_words, tree, write_images
     [
         ([], ["1 draw x 2 arms, 6 steps each", "6 labelled, 15 transfer", "42 views to cache"]),
         (["method=aft", "method.beta=search", "draws=3"],
-         ["3 draws x 2 arms", "and 12 steps a draw to search beta"]),
+         ["3 draws x 2 arms", "and 12 steps per draw to search beta"]),
         (["method=stl", "baseline=false"], ["1 draw x 1 arm,", "teachers   none"]),
         (["teacher.adapt=fine_tune"], ["views to cache, every draw"]),
         (["teacher.outputs=online", "data.views.num_views=0"], ["teachers   online"]),

@@ -184,7 +184,7 @@ def test_every_way_to_teach_reads_the_set(more: list[str], made: Path, tmp_path:
 def test_what_a_dry_run_says(made: Path, tmp_path: Path) -> None:
     ran = run(*digg_words(made, "dry_run=true", f"out={tmp_path / 'run'}"))
     assert ran.code == 0, ran.err
-    assert f"6 labelled, {NUM_MADE} transfer a draw, {NUM_MADE} of them synthesized" in ran.out
+    assert f"6 labelled, {NUM_MADE} transfer per draw, {NUM_MADE} of them synthesized" in ran.out
     labelled = {d.images.ids[r] for d in draws_of(digg_words(made)) for r in d.labelled}
     assert f"{4 * (len(labelled) + 2 * NUM_MADE)} views to cache" in ran.out
     assert not (tmp_path / "run").exists()

@@ -281,7 +281,7 @@ def test_auto_goes_on_alone_where_processes_fail(
     executor: str,
 ) -> None:  # fmt: skip
     def dead(*_: Any, **__: Any) -> None:
-        raise UserError("draw 1, stl: 3 processes died of it")
+        raise UserError("draw 1, stl: 3 processes died in it")
 
     monkeypatch.setattr(side_by_side, "run_tasks", dead)
     run = planned(tmp_path, executor, 60.0, monkeypatch)
@@ -290,7 +290,7 @@ def test_auto_goes_on_alone_where_processes_fail(
             work_ahead(run, {})
     else:
         work_ahead(run, {})
-        assert "3 processes died of it; this process goes on alone" in caplog.text
+        assert "3 processes died in it; this process continues alone" in caplog.text
 
 
 def test_ray_does_not_train_draws(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_part_that_another_process_is_at_is_waited_for(
     waiter = threading.Thread(target=second)
     with folder.lock("draw 1, stl"):
         waiter.start()
-        while "draw 1, stl: another process is at it" not in caplog.text:
+        while "draw 1, stl: another process is making it" not in caplog.text:
             time.sleep(0.01)
         order.append("first")
     waiter.join()

@@ -23,7 +23,7 @@ NUM_POOL = 1000
 """The first so many digits are for training and validation, the rest for the test."""
 
 NUM_VALIDATION_PER_CLASS = 10
-"""Digits of each class that are carved from the pool for validation."""
+"""Digits of each class that are split off the pool for validation."""
 
 CLASSES = tuple("0123456789")
 
@@ -49,9 +49,9 @@ def digits() -> Splits:
 
 
 def digits_on_photos() -> Splits:
-    """The harder task: the same digits and split, every picture ``|photo crop - digit|``.
+    """The harder task: the same digits and split, each picture is ``|photo crop - digit|``.
 
-    The photographs are ``photos.DOWNSTREAM_PHOTOS``, which nothing upstream ever sees.
+    The photographs are ``photos.DOWNSTREAM_PHOTOS``, which are never used upstream.
     """
     pictures, labels = _load()
     ground = photo_crops(DOWNSTREAM_PHOTOS, len(pictures), seed=_GROUND_SEED, size=SIZE)

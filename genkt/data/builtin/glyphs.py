@@ -1,8 +1,8 @@
-"""Glyphs that look handwritten, without end: a bank drawn once from fonts, warped in batches.
+"""Any number of handwritten-looking glyphs: a bank is drawn from fonts once, then warped.
 
 The upstream half of the embedded world. Every glyph of the bank is kept as two distance fields
-(to its outline, to its skeleton) instead of pixels: after any warp a stroke of any width comes
-from thresholding a distance, so each copy gets its own pen and stays smooth.
+(to its outline, to its skeleton) instead of pixels: a threshold on the distance gives a stroke of
+any width after any warp, so each copy has its own pen and stays smooth.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class GlyphBank:
 
 @dataclass(frozen=True)
 class GlyphStyle:
-    """How far a copy strays from its font; lengths are shares of half the frame.
+    """How far a copy may differ from its font; lengths are shares of half the frame.
 
     Args:
         elastic: largest smooth displacement.
@@ -126,7 +126,7 @@ def font_path(name: str) -> Path:
         from genkt.io import did_you_mean
 
         names = sorted(file.stem for file in folder.glob("*.ttf"))
-        raise UserError(f"font {name!r}: matplotlib ships none.{did_you_mean(name, names)}")
+        raise UserError(f"font {name!r}: matplotlib has no such font.{did_you_mean(name, names)}")
     return path
 
 
@@ -308,7 +308,7 @@ def scan(ink: Tensor, style: GlyphStyle, generator: torch.Generator) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, one standard deviation [B] in pixels an image: [B, 1, H, W]."""
+    """Gaussian blur with one standard deviation per image, [B] in pixels: [B, 1, H, W]."""
     offsets = torch.arange(-3, 4, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=0.05)[:, None]) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
@@ -324,8 +324,8 @@ def colour(
     """Ink [B, 1, H, W] on a ground -> pictures [B, 3, H, W] in 0..1.
 
     Args:
-        photos: [P, 3, H, W] uint8 crops of photographs; given, every picture is
-            ``|photo - ink|``; without them the ground is plain, sometimes bright.
+        photos: [P, 3, H, W] uint8 crops of photographs; with them, every picture is ``|photo -
+        ink|``; without them the ground is plain and sometimes bright.
     """
     num = len(ink)
     if photos is None:

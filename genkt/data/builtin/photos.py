@@ -1,6 +1,6 @@
 """Photographs that ship inside scikit-image and scikit-learn, cut into small grounds.
 
-Two disjoint lists: pictures of one never appear on the other side of the embedded world.
+There are two disjoint lists. One is used upstream only, the other downstream only.
 """
 
 from __future__ import annotations

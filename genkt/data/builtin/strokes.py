@@ -1,7 +1,7 @@
 """Handwritten forms that no font has: crossed sevens, flagged ones, open fours, curled nines.
 
 Written down by hand as pen strokes, never traced from a data set. Every copy jitters the control
-points, which changes a form in ways that warping a finished glyph cannot.
+points. This changes a form in ways that a warp of a finished glyph cannot.
 """
 
 from __future__ import annotations

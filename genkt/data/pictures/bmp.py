@@ -1,4 +1,4 @@
-"""What Pillow reads wrongly of BMP, put right before it sees the bytes."""
+"""Corrects BMP bytes that Pillow would read wrongly."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def is_bmp(data: bytes) -> bool:
 def mended_bmp(data: bytes) -> bytes:
     """The same picture, written so that Pillow reads it rightly.
 
-    Pillow takes 4 or 8 bits a pixel for 1 where the palette is black and white, and 4 for 8 where
-    it counts up from black. A palette that is longer than it looks prevents both.
+    If the palette is black and white, Pillow reads 4 or 8 bits per pixel as 1. If the palette
+    counts up from black, it reads 4 as 8. A longer palette prevents both.
 
     Raises:
-        UnreadableImage: 16 bits a pixel with transparency, which Pillow overlooks.
+        UnreadableImage: 16 bits per pixel with transparency, which Pillow ignores.
     """
     if len(data) < _FILE_HEADER + _INFO_HEADER:
         return data

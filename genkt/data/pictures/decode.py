@@ -33,7 +33,7 @@ from genkt.data.pictures.tiff import (
 )
 
 DECODING = 2
-"""Rises when the same bytes become other pixels: what was computed of the old ones is not served.
+"""Rises when the same bytes decode to other pixels; results of the old pixels are not reused.
 
 1: colour profiles were not applied, nor was the transparent level of 2- and 4-bit grey PNG, and
 some TIFF and BMP were read wrongly.
@@ -60,8 +60,8 @@ def decode(source: str | Path | bytes | Image.Image) -> Image.Image:
       transparency is laid onto white.
     - A colour profile that is not sRGB is applied (``to_srgb``); PNG's gAMA and cHRM are not.
     - 16-bit grey is scaled by its full range, 32-bit and float pictures by the range they use
-      (``eight_bits``); of 16-bit colour the high byte counts, which is within one level.
-    - Of an animation the first frame counts, of a TIFF the first page of full resolution.
+      (``eight_bits``); 16-bit colour keeps its high byte, which is within one level.
+    - An animation gives its first frame, a TIFF its first page of full resolution.
     - HEIC, AVIF and JPEG XL are read where Pillow or its plugin for them is installed.
 
     The result carries no metadata, so decoding it again changes nothing.
@@ -101,7 +101,7 @@ def _decoded(data: bytes) -> Image.Image:
 
 
 def _checked(data: bytes) -> bytes:
-    """The bytes for Pillow, of which it would show something else or only a preview."""
+    """Bytes for Pillow, for files that it would show wrongly or only as a preview."""
     if maker := raw_maker(data):
         raise UnreadableImage(raw_reason(maker))
     return mended_bmp(data) if is_bmp(data) else data
@@ -155,7 +155,7 @@ def _transparent_level(image: Image.Image) -> Any:
     if key is None or image.format != "PNG":
         return None
     tile = next(iter(getattr(image, "tile", ())), None)
-    if tile is None:  # loaded: nothing tells how many bits a level had
+    if tile is None:  # loaded: the number of bits per level is lost
         return None
     raw_mode = tile[3] if isinstance(tile[3], str) else tile[3][0]
     if raw_mode == "RGB;16B":  # the pixels have lost the bits that it would be compared with

@@ -16,13 +16,13 @@ RAW_SUFFIXES = frozenset(
         ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw",
     }
 )  # fmt: skip
-"""Of camera raw, which no reader here develops."""
+"""Suffixes of camera raw files, which genkt does not develop."""
 
 DEVELOPED_SUFFIXES = frozenset({".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Of the pictures that cameras and people make of raw ones."""
+"""Suffixes of the pictures that cameras and people make from raw files."""
 
-# What looks like a picture by its name. Some need a package, or are read by none: better to name
-# them as skipped than to overlook them.
+# Suffixes of pictures. Some need a package, and some cannot be read. Such files are reported as
+# skipped, not ignored.
 IMAGE_SUFFIXES = RAW_SUFFIXES | {
     ".apng", ".avif", ".avifs", ".bmp", ".bw", ".dds", ".dib", ".gif", ".heic", ".heics", ".heif",
     ".heifs", ".hif", ".icns", ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe",
@@ -62,7 +62,7 @@ class Plugin:
     register: str = ""
 
     def registered(self) -> bool:
-        """Register it with Pillow, once a process; False where the package is not installed."""
+        """Register it with Pillow once per process; False if the package is not installed."""
         with _register_lock:
             if self.package not in _tried:
                 _tried[self.package] = self._register()
@@ -110,7 +110,7 @@ def plugin_for(data: bytes) -> Plugin | None:
 
 
 def unknown_reason(data: bytes) -> str:
-    """Why no reader takes an encoded picture, as exactly as its first bytes tell."""
+    """Why no reader accepts an encoded picture, as exactly as its first bytes show."""
     if plugin := plugin_for(data):
         if plugin.registered():
             return f"damaged, or a kind of {plugin.kind} that {plugin.package} cannot read"

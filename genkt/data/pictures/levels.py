@@ -1,4 +1,4 @@
-"""Deep pixels (more than 8 bits, signed, float) to the 256 levels of an 8-bit picture."""
+"""Converts deep pixels (more than 8 bits, signed, float) to the 256 levels of 8 bits."""
 
 from __future__ import annotations
 

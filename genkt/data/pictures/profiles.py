@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _SAME = 2
-"""A profile that moves no colour by more than so many levels is sRGB: it is not applied."""
+"""A profile that changes no colour by more than this many levels counts as sRGB."""
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

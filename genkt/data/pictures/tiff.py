@@ -1,7 +1,7 @@
-"""TIFF: which page counts, and a second reader for what Pillow cannot read or reads wrongly.
+"""TIFF: choice of the page, and a second reader for what Pillow cannot read correctly.
 
-The second reader is tifffile. Without the package ``imagecodecs`` it knows no LZW and no JPEG, so
-Pillow stays the first.
+The second reader is tifffile. Without the package ``imagecodecs`` it cannot read LZW or JPEG, so
+Pillow is tried first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNSIGNED = 1
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
-# tifffile tells of oddities that do not matter; what stops it is an exception, and told.
+# tifffile warns about harmless oddities. What stops it is an exception, which is reported.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
@@ -98,7 +98,7 @@ def _number_of_page(pages: Iterable[Tags]) -> int:
 
 
 def is_misread(image: Image.Image) -> bool:
-    """Whether Pillow would open the page of a TIFF and show something else than it holds."""
+    """Whether Pillow would open the page of a TIFF but show wrong pixels."""
     tags = tags_of(image)
     bits = tags.get(_BITS, (1,))
     compressed = image.info.get("compression") != "raw"
