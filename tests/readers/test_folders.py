@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from refusals import refused
 from source_cases import overlap, picture_folder
+from test_progress import Terminal
 
 from genkt.data.splits import draw_labels
 from genkt.readers.folders import read_folder, read_unlabelled
@@ -298,12 +300,14 @@ def test_names_that_are_not_text(tmp_path: Path) -> None:
     assert read_folder(tmp_path).skipped[0].reason == "name is not UTF-8"
 
 
-def test_progress_bar_only_where_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_bar_where_none_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path)
-    read_folder(tmp_path)
-    assert capfd.readouterr().err == ""
-    read_folder(tmp_path, progress=True)
-    assert "8/8" in capfd.readouterr().err
+    for wanted in (True, False):
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        read_folder(tmp_path, progress=wanted)
+        assert ("8/8" in terminal.getvalue()) is wanted
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../..", "self", "/"])
