@@ -126,7 +126,10 @@ def test_tars_that_are_cut_off(tmp_path: Path) -> None:
         (0, "not a tar, or damaged at byte 0"),
         (100, "not a tar, or damaged at byte 0"),
         (second.offset, rf"cut off at byte {second.offset}, expected a block of zeros"),
-        (second.offset_data + 3, rf"cut off at byte {second.offset_data + 3}, but '00001.png' ends"),
+        (
+            second.offset_data + 3,
+            rf"cut off at byte {second.offset_data + 3}, but '00001.png' ends",
+        ),
         (end, rf"cut off at byte {end}, expected a block of zeros"),
     ]:
         path.write_bytes(whole[:size])
