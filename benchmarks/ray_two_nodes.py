@@ -28,6 +28,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 OF_THE_COMMAND = {"config.yaml", "run.json", "README.md", "contact_sheet.html"}
 """Files that tell how and where a set was made; logs tell when."""
 GLYPHS_AN_IMAGE = 100
+SOON_MISSED = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
+"""A node that does not answer five times is given up: after 3 seconds instead of 20."""
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -68,9 +70,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         one, two = Path(home, "one"), Path(home, "two")
         make(asked.command, asked, one)
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": SOON_MISSED}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         node = cluster.add_node(num_cpus=1)
         finished: list[int] = []
         killer = threading.Thread(target=kill_at_work, args=(cluster, node, Path(home), finished))

@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "transfer": "genkt.api.transfer",
-    "evaluate": "genkt.api.transfer",
-    "analyze": "genkt.api.transfer",
+    "evaluate": "genkt.api.evaluate",
+    "analyze": "genkt.api.analyze",
     "estimate": "genkt.api.transfer",
     "synthesize": "genkt.api.synthesize",
     "compare": "genkt.api.compare",

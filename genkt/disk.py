@@ -64,9 +64,10 @@ def require_free(path: str | Path, num_bytes: float, what: str) -> int:
     """
     free = free_bytes(path)
     if free < num_bytes:
-        raise UserError(
-            f"{what}: expected {size_text(num_bytes)} free in {existing_above(path)}, got "
-            f"{size_text(free)}: {size_text(num_bytes - free)} are missing"
+        raise UserError.of(
+            what,
+            f"{size_text(num_bytes)} free in {existing_above(path)}",
+            f"{size_text(free)}: {size_text(num_bytes - free)} are missing",
         )
     return free
 

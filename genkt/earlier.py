@@ -32,12 +32,6 @@ def new_key(key: str) -> str | None:
     return None
 
 
-def renamed_fault(key: str) -> str | None:
-    """What to answer to an old key; None where it is none."""
-    new = new_key(key)
-    return None if new is None else f"{key}: is now {new}"
-
-
 def as_now(recorded: Mapping[str, Any], like: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Settings that an earlier version has recorded, as this version would have recorded them.
 

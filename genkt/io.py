@@ -223,7 +223,10 @@ def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[None]
 
 def damaged(path: str | Path, expected: str, found: str, remedy: str = "") -> DamagedError:
     """The error of a file that is not what genkt wrote."""
-    return DamagedError(f"{path}: damaged, expected {expected} ({found}){remedy and f'; {remedy}'}")
+    fact = f"{path}: damaged, expected {expected} ({found})"
+    error = DamagedError(f"{fact}{remedy and f'; {remedy}'}")
+    error.fact = fact
+    return error
 
 
 def _told(error: Exception) -> str:

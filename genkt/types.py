@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +20,39 @@ UNLABELLED = -1
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave; the command line prints it as one line, exit code 2."""
+    """A mistake in what the user gave; the command line prints it as one line, exit code 2.
+
+    Attributes:
+        key: what it is about (an argument, a setting, a file), where ``of`` was told.
+        got: what was given for it, as ``of`` was told.
+    """
+
+    key: str | None = None
+    got: object = None
+
+    @classmethod
+    def of(cls, key: object, expected: str, got: object, hint: str = "") -> Self:
+        """The error "KEY: expected EXPECTED, got GOT", and what to do about it.
+
+        >>> error = UserError.of("draws", "at least 1", 0, "; give draws=1")
+        >>> print(error)
+        draws: expected at least 1, got 0; give draws=1
+        >>> error.key, error.got
+        ('draws', 0)
+        """
+        error = cls(f"{key}: expected {expected}, got {got}{hint}")
+        error.key, error.got = str(key), got
+        return error
 
 
 class DamagedError(UserError):
-    """A file that genkt wrote earlier and that cannot be read, or is not what was written."""
+    """A file that genkt wrote earlier and that cannot be read, or is not what was written.
+
+    Attributes:
+        fact: what is wrong with it, without what to do about it.
+    """
+
+    fact: str = "damaged"
 
 
 @dataclass(frozen=True)
@@ -52,12 +80,6 @@ class Range:
         if self.above:
             return f"above {low}" if self.high is None else f"above {low}, at most {high}"
         return f">= {low}" if self.high is None else f"{low} .. {high}"
-
-
-def ranges_of(hint: Any) -> list[Range]:
-    """The bounds in a type, of its items and alternatives too."""
-    own = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range)]
-    return own + [bound for part in get_args(hint) for bound in ranges_of(part)]
 
 
 def _number(value: float | None) -> str:

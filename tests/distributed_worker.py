@@ -1,4 +1,4 @@
-"""Run by torchrun in tests/test_distributed.py: train in every process, rank 0 keeps weights."""
+"""Run by torchrun in test_distributed.py: train in every process, rank 0 keeps weights."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiny import write_images
 
-from genkt.cli.app import read_config
+from genkt.config.read_config import read_config
 from genkt.upstream.generator.prime_generator import PrimeConfig
 
 SMALL = [

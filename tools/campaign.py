@@ -41,8 +41,7 @@ ABOUT = (
     "or name the place. Words: random command lines end with code 0 or 2 and no traceback. Disks: "
     "a disk of a random size fills up, and later has more room. Environments: closed streams, odd "
     "variables, few file handles, signals, two commands at once. After every trial no process and "
-    "nothing in /dev/shm may be left: processes of a pool speak through pipes, and the locks that "
-    "libraries make there have no name once they are made, so a kill leaves none."
+    "nothing in /dev/shm may be left."
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import griffe
 
 
-class DocstringExamples(griffe.Extension):
+class DocstringExamples(griffe.Extension):  # type: ignore[misc]  # griffe comes with mkdocs
     """Puts doctests between fences; "Example:" becomes a bold word."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:

@@ -28,7 +28,7 @@ class Table:
 
 
 def _rows(name: str, columns: Sequence[str], arms: Mapping[str, str]) -> dict[str, list[str]]:
-    """Label -> the figures of an arm, one a column."""
+    """Label -> the figures of an arm, one per column."""
     baseline, reference = study(name)["baseline"], study(name)["reference"]
     found = {}
     for label, arm in arms.items():

@@ -3,7 +3,7 @@
     python tools/floors.py                               # prints what imports what
     python tools/floors.py --write docs/internals.md     # its table, and floors.svg beside it
 
-Each part imports from those before it in ``FLOORS`` only (tests/test_floors.py). In the picture a
+Each part imports from those before it in ``FLOORS`` only (test_floors.py). In the picture a
 part stands one row above the highest part that it imports; of its imports only those are drawn
 that no other one brings along.
 """
@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "genkt"
 FLOORS = [
-    "__init__", "types", "bounds", "earlier", "synonyms", "disk", "io", "written", "files", "locks",
+    "__init__", "types", "earlier", "synonyms", "disk", "io", "settings", "files", "locks",
     "progress", "stopping", "precision", "losses", "metrics", "execution", "data", "readers",
-    "models", "transfer_set", "stores", "generative", "methods", "schema", "training", "report",
+    "models", "transfer_set", "stores", "generative", "methods", "training", "report",
     "config", "runs", "upstream", "retrieval", "synthesis", "inference", "stages", "transfers",
     "comparison", "analysis", "cli", "api", "__main__",
 ]  # fmt: skip

@@ -18,7 +18,8 @@ from teacher.pretrain_teacher import pretrain
 from teacher.train_teacher import TeacherSettings
 from tqdm import tqdm
 
-from genkt.schema import parse
+from genkt.settings.faults import Fault, refuse
+from genkt.settings.schema import parse
 from genkt.types import UserError
 
 DEFAULTS = Path(__file__).parent / "teacher" / "pretrain.yaml"
@@ -46,10 +47,9 @@ def settings_of(words: list[str]) -> PretrainSettings:
     for word in words:
         key, _, value = word.partition("=")
         values[key] = yaml.safe_load(value)
-    faults: list[str] = []
+    faults: list[Fault] = []
     settings = parse(PretrainSettings, values, "", faults)
-    if faults:
-        raise UserError("\n".join(faults))
+    refuse(faults)
     assert isinstance(settings, PretrainSettings)
     return settings
 

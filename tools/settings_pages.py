@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from genkt.cli.main import COMMANDS  # noqa: E402
-from genkt.methods.base import MethodOptions  # noqa: E402
-from genkt.methods.build import METHODS  # noqa: E402
-from genkt.types import Range, ranges_of  # noqa: E402
+from genkt.settings.objects import GivenObject  # noqa: E402
+from genkt.settings.schema import OneOf  # noqa: E402
+from genkt.types import Range  # noqa: E402
 
 CONFIGS = ROOT / "configs"
 VERBATIM = ("recipe", "study", "experiment")
@@ -109,7 +109,7 @@ def settings(kind: Any, said: Written, prefix: str = "") -> Iterator[Setting]:
     for field in dataclasses.fields(kind):
         key, hint = prefix + field.name, hints[field.name]
         inner = [each for each in _options(hint) if dataclasses.is_dataclass(each)]
-        if key in said.groups or hint is MethodOptions or _is_named(inner):
+        if key in said.groups or _by_name(hint) or _is_named(inner):
             continue
         meaning = said.comments.get(key) or _of_yaml(told.get(field.name, ""))
         if len(inner) == 1:
@@ -147,10 +147,20 @@ def _arguments(kind: Any) -> dict[str, str]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type."""
+    """The alternatives of a type; objects that can only be given in Python are left out."""
     if get_origin(hint) is Annotated:
         return _options(get_args(hint)[0])
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(each for each in found if each is not GivenObject)
+
+
+def _by_name(hint: Any) -> Mapping[str, Any]:
+    """Name -> dataclass, where a setting's name says which of several it is."""
+    for option in (hint, *get_args(hint)):
+        for mark in getattr(option, "__metadata__", ()):
+            if isinstance(mark, OneOf):
+                return mark.by_name
+    return {}
 
 
 def _is_named(kinds: Sequence[Any]) -> bool:
@@ -166,13 +176,12 @@ def takes(hint: Any) -> str:
     """
     origin = get_origin(hint)
     if origin is Annotated:
-        bounds = [bound for bound in ranges_of(hint) if isinstance(bound, Range)]
-        own = bounds[-1:] if hint.__metadata__ else []
+        own = [bound for bound in hint.__metadata__ if isinstance(bound, Range)]
         return _joined(get_args(hint)[0], " ".join(filter(None, map(_bounds, own))))
     if origin is Literal:
         return ", ".join(str(choice) for choice in get_args(hint))
     if origin in (Union, types.UnionType):
-        return " or ".join(takes(option) for option in get_args(hint))
+        return " or ".join(takes(option) for option in _options(hint))
     if origin is tuple and get_args(hint)[-1] is not Ellipsis:
         return f"list of {len(get_args(hint))}: {takes(get_args(hint)[0])}"
     if origin in (list, tuple):
@@ -270,8 +279,8 @@ def group_page(group: str, hint: Any) -> str:
 
 def _chosen(hint: Any, choice: str) -> Any:
     """The dataclass of a choice."""
-    if hint is MethodOptions:
-        return METHODS[choice].options
+    if by_name := _by_name(hint):
+        return by_name[choice]
     kinds = [each for each in _options(hint) if dataclasses.is_dataclass(each)]
     for kind in kinds:
         name = typing.get_type_hints(kind, include_extras=True).get("name")

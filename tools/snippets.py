@@ -42,13 +42,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from settings_pages import CONFIGS, config_of, written  # noqa: E402
 
-from genkt.cli.app import read_config  # noqa: E402
 from genkt.cli.compare import read_comparison  # noqa: E402
 from genkt.cli.main import COMMANDS  # noqa: E402
 from genkt.cli.positional import with_positionals  # noqa: E402
-from genkt.cli.setting_types import kinds_of  # noqa: E402
 from genkt.cli.synthesize import as_synthesis  # noqa: E402
-from genkt.cli.words import MODEL_GROUPS, sort_words, split_word  # noqa: E402
+from genkt.config.read_config import read_config  # noqa: E402
+from genkt.settings.assignments import Said  # noqa: E402
+from genkt.settings.kinds import kinds_of  # noqa: E402
+from genkt.settings.words import MODEL_GROUPS, sort_words  # noqa: E402
 from genkt.types import UserError  # noqa: E402
 
 PLACES = {"predict": ("run", "images"), "export": ("run",), "inspect": ("set",),
@@ -145,8 +146,8 @@ def command_fault(words: Sequence[str]) -> str | None:
         if command == "compare":
             read_comparison(rest)
         else:
-            rest = [word for word in _spelled(command, rest) if word != "-m"]
-            read_config(config_of(command), command, rest)
+            said = [word for word in _spelled(command, rest) if word != "-m"]
+            read_config(config_of(command), command, said)
     except UserError as error:
         return str(error)
     return None
@@ -162,14 +163,15 @@ def option_fault(words: Sequence[str]) -> str | None:
     groups = {group for name in names for group in written(CONFIGS / f"{name}.yaml").groups}
     sorted_ = sort_words(_spelled(command, rest), command)
     if sorted_.faults:
-        return sorted_.faults[0]
-    for key, value in filter(None, map(split_word, sorted_.overrides)):
+        return str(sorted_.faults[0])
+    for each in sorted_.settings:
+        key, value = each.key, each.text
         if key in groups:
             choices = [*sorted_.choices(key), "auto"]
             if key not in MODEL_GROUPS and value not in choices:
                 return f"{key}={value}: expected one of {', '.join(choices)}"
             continue
-        kinds = [each for name in names for each in kinds_of(config_of(name), key)]
+        kinds = [kind for name in names for kind in kinds_of(config_of(name), key)]
         if not kinds and not (command == "compare" and key in LISTED):
             return f"{key}: genkt {command} has no such setting"
         literals = [each for each in kinds if get_origin(each) is Literal]
@@ -184,9 +186,10 @@ def _has_settings(words: Sequence[str]) -> bool:
     return bool(words) and words[0] in COMMANDS and "--help" not in words
 
 
-def _spelled(command: str, words: list[str]) -> list[str]:
+def _spelled(command: str, words: list[str]) -> Sequence[Said]:
     """The words as settings: those without a key get theirs."""
-    words = as_synthesis(words) if command == "synthesize" else words
+    if command == "synthesize":
+        return as_synthesis(words)
     return with_positionals(words, *PLACES[command]) if command in PLACES else words
 
 

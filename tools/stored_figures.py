@@ -46,7 +46,7 @@ def arm_of(name: str, arm: str) -> Any:
     return found[0]
 
 
-def difference_of(name: str, arm: str, against: str, of: str = "accuracy") -> Any:
+def difference_of(name: str, arm: str, against: str, *, of: str = "accuracy") -> Any:
     """The stored difference of two arms. Raises: KeyError."""
     results = study(name)
     for kind in ("minus_baseline", "minus_reference", "pairs"):

@@ -119,7 +119,7 @@ def _analysed(
     kl, top1 = agreement(classifiers)
     weighted, weighted_notes = _weighted(config, collector)
     return AnalyzeData(
-        title=_title(config),
+        title=config.data.title,
         split=config.split,
         classes=parts.classes,
         class_sizes=np.bincount(parts.labels, minlength=len(parts.classes)).tolist(),
@@ -194,8 +194,3 @@ def _weighted(config: AnalyzeConfig, collector: Collector) -> tuple[list[Weighte
         except UserError as error:
             notes.append(f"{name}: no probe of weighted features: {error}")
     return found, notes
-
-
-def _title(config: AnalyzeConfig) -> str:
-    data = config.data
-    return getattr(data, "dataset", None) or Path(getattr(data, "root", data.name)).resolve().name

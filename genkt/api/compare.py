@@ -1,10 +1,10 @@
-"""The Python API of ``genkt compare``: the same words and settings."""
+"""``genkt.compare``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from genkt.api.transfer import as_words
+from genkt.api.objects import call_text, given_settings
 from genkt.cli.compare import read_comparison
 from genkt.comparison.compare_arms import CompareResult, run_compare
 from genkt.types import UserError
@@ -39,10 +39,8 @@ def compare(*words: str, **settings: Any) -> CompareResult:
         >>> (result.out / "compare.html").is_file()
         True
     """
-    all_words = [word for key, value in settings.items() for word in as_words(key, value)]
-    found = read_comparison([*all_words, *words])
+    found = read_comparison([*given_settings(settings), *words])
     if found.config.dry_run:
         raise UserError("dry_run: the arms are listed on the command line")
-    arguments = [*map(repr, words), *(f"{key}={value!r}" for key, value in settings.items())]
-    command = f"genkt.compare({', '.join(arguments)})"
+    command = call_text("compare", words, settings)
     return run_compare(found.config, found.arms, command=command, words=found.words)

@@ -1,4 +1,4 @@
-"""The Python API of ``genkt retrieve``: the same words and settings, plus your own objects."""
+"""``genkt.retrieve`` and ``genkt.deduplicate``: the command line's settings, and own objects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from genkt.api.transfer import GIVEN_SPLITS, Model, ModelSetting, as_backbone, as_words
-from genkt.cli.app import read_config
+from genkt.api.objects import (
+    Model,
+    ModelSetting,
+    call_text,
+    given_settings,
+    named_arguments,
+)
+from genkt.config.data_settings import CarvedData
+from genkt.config.read_config import read_config
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.execution.ranks import device_here
 from genkt.execution.tasks import HERE
+from genkt.models.foreign import as_backbone
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.encoders import BackboneEncoder, load_encoder
 from genkt.retrieval.prepare_retrieval import (
@@ -26,6 +34,7 @@ from genkt.retrieval.prepare_retrieval import (
 )
 from genkt.retrieval.prepare_retrieval import retrieve as run_retrieval
 from genkt.retrieval.search.duplicates import Mode, near_duplicates
+from genkt.settings.objects import object_in
 from genkt.transfer_set.composition import TransferSet
 from genkt.types import UserError
 
@@ -66,29 +75,17 @@ def retrieve(
         >>> len(found), first.source, first.detail["rank"], first.parent in parts.train.ids
         (6, 'retrieved', 1, True)
     """
-    named = {"data": data, "gallery": gallery, "encoder": encoder, **settings}
-    named = {key: value for key, value in named.items() if value is not None or key in settings}
-    images = gallery.images if isinstance(gallery, TransferSet) else gallery
-    given = GivenImages(
-        data=data if isinstance(data, (ImageSet, Splits)) else None,
-        gallery=images if isinstance(images, ImageSet) else None,
-        encoders=[BackboneEncoder(as_backbone(encoder))]
-        if isinstance(encoder, nn.Module)
-        else None,
-    )
-    objects = {"data": given.data, "gallery": given.gallery, "encoder": given.encoders}
-    plain = {key: value for key, value in named.items() if objects.get(key) is None}
-    all_words = [word for key, value in plain.items() for word in _words(key, value)]
-    if given.data is not None:
-        all_words = GIVEN_SPLITS + all_words
-    if given.gallery is not None:
-        all_words.append("gallery=given")
-    if given.encoders is not None:
-        all_words += ["encoder=timm", "encoder.model=pixels"]
-    config = read_config(RetrieveConfig, "retrieve", all_words + list(words))
+    named = named_arguments(settings, data=data, gallery=gallery, encoder=encoder)
+    config = read_config(RetrieveConfig, "retrieve", [*given_settings(named), *words])
     if config.dry_run:
         raise UserError("dry_run: estimates are made on the command line")
-    return run_retrieval(config, _shown(words, named), given)
+    images, model = object_in(config.gallery), object_in(config.encoder.model)
+    given = GivenImages(
+        data=object_in(config.data.root) if isinstance(config.data, CarvedData) else None,
+        gallery=images.images if isinstance(images, TransferSet) else images,
+        encoders=None if model is None else [BackboneEncoder(model)],
+    )
+    return run_retrieval(config, call_text("retrieve", words, named), given)
 
 
 def deduplicate(
@@ -137,19 +134,3 @@ def deduplicate(
             raise UserError(f"{name}: {reason}")
         copies = near_duplicates(rows.features(0, rows.num_rows), threshold, mode=mode)
     return first.select(np.flatnonzero(copies.keep))
-
-
-def _words(key: str, value: Any) -> list[str]:
-    """A keyword argument as command-line words; an encoder's settings begin with its group."""
-    if key == "encoder" and isinstance(value, dict) and "name" not in value and "model" in value:
-        return ["encoder=timm", *as_words(key, value)]
-    return as_words(key, value)
-
-
-def _shown(words: tuple[str, ...], named: dict[str, Any]) -> str:
-    """The call as the card shows it; objects by their class."""
-    arguments = [repr(word) for word in words]
-    for key, value in named.items():
-        is_plain = isinstance(value, (str, int, float, dict, list, tuple))
-        arguments.append(f"{key}={value!r}" if is_plain else f"{key}=<{type(value).__name__}>")
-    return f"genkt.retrieve({', '.join(arguments)})"

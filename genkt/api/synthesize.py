@@ -1,17 +1,17 @@
-"""The Python API of ``genkt synthesize``: the same words and settings, plus your own objects."""
+"""``genkt.synthesize``: the settings of the command line, and own objects."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from genkt.api.transfer import GIVEN_SPLITS, ModelSetting, as_backbone, as_words
-from genkt.cli.app import read_config
+from genkt.api.objects import ModelSetting, call_text, given_settings, named_arguments
 from genkt.cli.synthesize import as_synthesis
+from genkt.config.data_settings import CarvedData
+from genkt.config.read_config import read_config
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.generative.completer import ImageCompleter
+from genkt.settings.objects import object_in
 from genkt.synthesis.prepare_synthesis import GivenModels, SynthesizeConfig
 from genkt.synthesis.prepare_synthesis import synthesize as run_synthesis
 from genkt.transfer_set.composition import TransferSet
@@ -49,30 +49,14 @@ def synthesize(
         >>> len(found), found.images.load(0).size
         (3, (16, 16))
     """
-    named = {"data": data, "generator": generator, "teacher": teacher, **settings}
-    named = {key: value for key, value in named.items() if value is not None or key in settings}
-    given = GivenModels(
-        data=data if isinstance(data, (ImageSet, Splits)) else None,
-        generator=None if generator is None or isinstance(generator, str) else generator,
-        teacher=as_backbone(teacher) if isinstance(teacher, nn.Module) else None,
-    )
-    objects = {"data": given.data, "generator": given.generator, "teacher": given.teacher}
-    plain = {key: value for key, value in named.items() if objects.get(key) is None}
-    all_words = [word for key, value in plain.items() for word in as_words(key, value)]
-    if given.data is not None:
-        all_words = GIVEN_SPLITS + all_words
-    if given.generator is not None:
-        all_words.append("generator=given")
-    config = read_config(SynthesizeConfig, "synthesize", as_synthesis(all_words) + list(words))
+    named = named_arguments(settings, data=data, generator=generator, teacher=teacher)
+    said = as_synthesis([*given_settings(named), *words])
+    config = read_config(SynthesizeConfig, "synthesize", said)
     if config.dry_run:
         raise UserError("dry_run: estimates are made on the command line")
-    return run_synthesis(config, _shown(words, named), given)
-
-
-def _shown(words: tuple[str, ...], named: dict[str, Any]) -> str:
-    """The call as the card shows it; objects by their class."""
-    arguments = [repr(word) for word in words]
-    for key, value in named.items():
-        is_plain = isinstance(value, (str, int, float, dict, list, tuple))
-        arguments.append(f"{key}={value!r}" if is_plain else f"{key}=<{type(value).__name__}>")
-    return f"genkt.synthesize({', '.join(arguments)})"
+    given = GivenModels(
+        data=object_in(config.data.root) if isinstance(config.data, CarvedData) else None,
+        generator=object_in(config.generator),
+        teacher=object_in(config.teacher.model),
+    )
+    return run_synthesis(config, call_text("synthesize", words, named), given)

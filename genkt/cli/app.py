@@ -1,244 +1,141 @@
-"""What every command shares: compose, check everything, run once or as a hydra sweep."""
+"""Runs a command once, or as a hydra sweep; everything is checked before any folder is made."""
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
 
-from genkt.cli.compose import compose, hydra_engine, without_defaults
-from genkt.cli.values import parse_override, quote, sweep_parts
-from genkt.cli.words import MODEL_GROUPS, NOT_TIMM, Words, hydra_words, sort_words, split_word
-from genkt.config.data_settings import IN_PYTHON
-from genkt.config.set_settings import OWN_PARTS
-from genkt.earlier import renamed_fault
-from genkt.io import did_you_mean, home_path, nearby, shown
-from genkt.schema import parse
+from genkt.config.read_config import Config, read_config, read_sorted
+from genkt.settings.assignments import Assignment, Said, read_word
+from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.kinds import is_open, kinds_of
+from genkt.settings.values import parse_override, quote, sweep_parts
+from genkt.settings.words import Words, sort_words, with_models
 from genkt.types import UserError
-from genkt.written import as_texts, as_values, kept
 
-Config = TypeVar("Config")
-
-
-def read_config(kind: type[Config], command: str, words: list[str]) -> Config:
-    """The typed settings a command line stands for.
-
-    Raises:
-        UserError: one line per fault, all faults at once.
-    """
-    return _checked(kind, command, sort_words(words, command))
-
-
-def _checked(kind: type[Config], command: str, words: Words) -> Config:
-    faults: list[str] = []
-    plain = compose(command, words, faults, kind)
-    named = {fault.split(":")[0] for fault in faults if ": required;" in fault}
-    found: list[str] = []
-    config = parse(kind, plain, "", found) if plain else None
-    faults += [fault for fault in found if fault.split(":")[0] not in named]
-    texts = as_texts(plain)
-    faults += _model_faults(texts, words)
-    faults += [] if as_values(plain).get("smoke") is True else _path_faults(texts)
-    if texts.get("device") == "cuda" and not _has_cuda():
-        faults.append("device: cuda asked for, but torch sees no CUDA device here; give device=cpu")
-    if faults:
-        raise UserError("\n".join(_with_sweep_hint(fault, words) for fault in _once(faults)))
-    assert isinstance(config, kind)
-    return config
-
-
-def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
-    """Settings with some of them changed, without another look at the YAML files.
-
-    Args:
-        values: dotted key -> value.
-
-    Raises:
-        UserError: one line per fault.
-    """
-    plain = asdict(config)  # type: ignore[call-overload]
-    for key, value in values.items():
-        *groups, last = key.split(".")
-        group = plain
-        for name in groups:
-            group = group.get(name) if isinstance(group.get(name), dict) else {}
-        if last not in group:
-            unknown = f"{key}: unknown setting.{did_you_mean(last, group)}"
-            raise UserError(renamed_fault(key) or unknown)
-        group[last] = value
-    faults: list[str] = []
-    changed = parse(type(config), plain, "", faults)
-    if faults:
-        raise UserError("\n".join(faults))
-    assert isinstance(changed, type(config))
-    return changed
-
-
-def _once(faults: list[str]) -> list[str]:
-    return list(dict.fromkeys(faults))
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _with_sweep_hint(fault: str, words: Words) -> str:
-    """``train.lr=1e-3,2e-3`` without -m is one text: say what was probably meant."""
-    if words.multirun:
-        return fault
-    for word in words.overrides:
-        pair = split_word(word)
-        several = pair is not None and "," in pair[1] and pair[1][0] not in "[{"
-        if pair and several and fault.startswith(f"{pair[0]}: expected"):
-            return f"{fault} (a list is written [a,b]; to run each value, add -m)"
-    return fault
-
-
-def _model_faults(plain: dict[str, Any], words: Words) -> list[str]:
-    """What is wrong with the names of models, before anything is built."""
-    faults = []
-    for group in MODEL_GROUPS:
-        settings = plain.get(group)
-        names = settings.get("model") if isinstance(settings, dict) else None
-        for name in names if isinstance(names, list) else [names]:
-            from genkt.models.load import name_fault
-
-            if group == "encoder" and str(name).startswith(NOT_TIMM):
-                continue
-            if isinstance(name, str) and (fault := name_fault(name)):
-                hint = did_you_mean(name, words.choices(group), most=1)
-                faults.append(f"{group}: {fault}{hint.replace('mean ', f'mean {group}=')}")
-    return faults
-
-
-_FILES = ("data.label_list", "data.train", "data.validation", "data.test")
-_WEIGHTS = ("student.weights", "teacher.weights", "weights")
-"""Files, or folders that hold one as Hugging Face lays it out."""
-_PLACES = ("transfer_set.root", "transfer_set.parts")
-_FOLDERS = ("data.root", "data.unlabelled", *_PLACES, "recipe.upstream")
-_NO_FOLDERS = (IN_PYTHON, "auto", "glyphs")
-_OTHER_PLACE = re.compile(r"^\w{2,}:|[*?\[{]|\.tar$")
-"""Places of images that are no folder: hf:NAME, torchvision:NAME:ROOT, patterns, tars."""
-
-
-def _path_faults(plain: dict[str, Any]) -> list[str]:
-    """Files and folders that the settings name and that are not there."""
-    faults = []
-    for key in (*_WEIGHTS, *_FILES, *_FOLDERS):
-        given = _select(plain, key)
-        for path in given if isinstance(given, list) else [given]:
-            if not isinstance(path, str) or path in _NO_FOLDERS:
-                continue
-            if key == "data.root" and "dataset" in plain["data"]:
-                continue  # torchvision may make it
-            if key in _PLACES and (path in OWN_PARTS or _OTHER_PLACE.search(path)):
-                continue  # no folder: opened, and its faults told, with the data
-            found = home_path(path)
-            if key == "data.unlabelled" and "train" in plain["data"] and found.is_file():
-                continue  # a list of files
-            if not found.exists():
-                own = OWN_PARTS if key == "transfer_set.parts" else ()
-                meant = did_you_mean(path, own, most=1)
-                hint = f".{meant}" if meant else nearby(found)
-                faults.append(f"{key}: no such {_kind(key)}: {shown(path)}{hint}")
-            elif key not in _WEIGHTS and found.is_dir() != (key in _FOLDERS):
-                faults.append(f"{key}: expected a {_kind(key)}: {shown(path)}")
-    return faults
-
-
-def _kind(key: str) -> str:
-    return "folder" if key in _FOLDERS else "file"
-
-
-def _select(plain: Any, key: str) -> Any:
-    for part in key.split("."):
-        plain = plain.get(part) if isinstance(plain, dict) else None
-    return plain
+__all__ = ["read_config", "run_command"]
 
 
 def run_command(
-    kind: type[Config], command: str, words: list[str], task: Callable[[Config], float | None]
+    kind: type[Config],
+    command: str,
+    words: Sequence[Said],
+    task: Callable[[Config], float | None],
 ) -> None:
     """Run ``task`` on the settings the words stand for; with -m, on each of a sweep's.
 
-    Everything is composed and checked here, before any folder is made. A sweep goes through
-    hydra, so that its sweepers and launchers work; ``task`` returns the metric they read.
+    A sweep goes through hydra, so that its sweepers and launchers work; ``task`` returns the
+    metric they read.
     """
     sorted_words = sort_words(words, command)
     if sorted_words.multirun:
+        check_jobs(kind, command, sorted_words)
         _sweep(kind, command, sorted_words, task)
     else:
-        task(_checked(kind, command, sorted_words))
+        task(read_sorted(kind, command, sorted_words))
 
 
 def _sweep(
     kind: type[Config], command: str, words: Words, task: Callable[[Config], float | None]
 ) -> None:
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig, OmegaConf
+
+    from genkt.settings.yaml_files import hydra_sweep
 
     failed: list[Exception] = []
+    settings = [each for one in words.settings for each in with_models(one, words)]
+    has_folder = "out" in {field.name for field in fields(kind)}  # type: ignore[arg-type]
 
-    def application(config: DictConfig) -> float | None:
+    def job(_: Any) -> float | None:
         """One job of the sweep; its folder is a numbered one inside ``out``."""
         try:
-            plain: Any = kept(OmegaConf.to_container(config, resolve=True))
-            plain.pop("experiment", None)
-            if "out" in plain:
-                plain["out"] = HydraConfig.get().runtime.output_dir
-            faults: list[str] = []
-            typed = parse(kind, plain, "", faults)
-            if faults:
-                raise UserError("\n".join(faults))
-            return task(typed)
+            hydra = HydraConfig.get()
+            said = _of_job(settings, hydra.overrides.task)
+            own = replace(words, settings=said, hydra=[], multirun=False)
+            fixed = {"out": str(hydra.runtime.output_dir)} if has_folder else {}
+            return task(read_sorted(kind, command, own, fixed))
         except Exception as error:  # hydra would swallow it; raised again below
             failed.append(error)
             return None
 
-    _check_jobs(kind, command, words)
-    # hydra's own log file would make a job's folder look taken
-    overrides = without_defaults(command, words, hydra_words(words, quote_sweeps=False, kind=kind))
-    overrides = ["hydra/job_logging=none", *overrides]
     with tempfile.TemporaryDirectory() as unused:
-        if "out" not in {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+        # hydra's own log file would make a job's folder look taken
+        overrides = ["hydra/job_logging=none", *words.hydra, *swept_words(words, kind)]
+        if not has_folder:
             overrides.append(f"hydra.sweep.dir={quote(unused)}")
-        hydra_engine(words).multirun(words.config_name or command, application, overrides)
+        try:
+            hydra_sweep(words.config_name or command, words.homes, overrides, job)
+        except SystemExit as error:
+            raise UserError("-m: hydra ended the sweep, as said above") from error
     if failed:
         raise failed[0]
 
 
-def _check_jobs(kind: type[Any], command: str, words: Words) -> None:
-    """Check the first job and, one at a time, every other value of every swept setting."""
-    faults = list(words.faults)
+def _of_job(settings: Sequence[Assignment], overrides: Sequence[str]) -> list[Assignment]:
+    """The settings of one job: those that are swept as hydra hands them back."""
+    found = [each for word in overrides if (each := read_word(word))]
+    chosen = {each.key: replace(each, prefix="", how="carried") for each in found}
+    return [chosen.get(each.key, each) if each.how == "typed" else each for each in settings]
+
+
+def swept_words(words: Words, kind: Any) -> list[str]:
+    """What hydra must know of the settings: what is swept, its choices, and the folder."""
+    settings = [each for one in words.settings for each in with_models(one, words)]
+    found = [_swept(each, words, kind) for each in settings]
+    return [word for word in found if word is not None]
+
+
+def _swept(each: Assignment, words: Words, kind: Any) -> str | None:
+    is_choice = "." not in each.key and bool(words.choices(each.key))
+    if each.removes or _chooses_nothing(each, words):
+        return None
+    value = each.in_hydras_grammar(() if is_choice else kinds_of(kind, each.key), sweep=True)
+    override = parse_override(f"key={value}")
+    is_swept = override is not None and override.is_sweep_override()
+    if not (is_swept or is_choice or each.key == "out"):
+        return None
+    prefix = "++" if is_open(kind, f"{each.key}.") else each.prefix  # hydra wants it for new keys
+    return f"{prefix}{each.key}={value}"
+
+
+def _chooses_nothing(each: Assignment, words: Words) -> bool:
+    """``experiment=null``, as the help page prints the default: hydra refuses it."""
+    return each.text == "null" and "." not in each.key and bool(words.choices(each.key))
+
+
+def check_jobs(kind: type[Any], command: str, words: Words) -> None:
+    """Check the first job and, one at a time, every other value of every swept setting.
+
+    Raises:
+        SettingsError: all faults at once.
+    """
+    faults: list[Fault] = list(words.faults)
     try:
-        hydra_words(words, quote_sweeps=False, kind=kind)
-    except UserError as error:
-        faults.append(str(error))
-    values = [] if faults else [_values(word) for word in words.overrides]
+        swept_words(words, kind)
+    except SettingsError as error:
+        faults += error.faults
+    values = [] if faults else [values_of(each) for each in words.settings]
     first = [options[0] for options in values]
     jobs = [first] if first or not faults else []
     for place, options in enumerate(values):
         jobs += [[*first[:place], other, *first[place + 1 :]] for other in options[1:]]
     for job in jobs:
         try:
-            _checked(kind, command, replace(words, overrides=job, faults=[], multirun=False))
-        except UserError as error:
-            faults += str(error).splitlines()
-    if faults:
-        raise UserError("\n".join(_once(faults)))
+            read_sorted(kind, command, replace(words, settings=job, faults=[], multirun=False))
+        except SettingsError as error:
+            faults += error.faults
+    refuse(faults)
 
 
-def _values(word: str) -> list[str]:
-    """The single overrides that a swept one stands for; a sampled interval stands for itself."""
-    pair = split_word(word)
-    if pair and len(parts := sweep_parts(pair[1])) > 1:
-        return [word[: len(word) - len(pair[1])] + part for part in parts]
-    override = parse_override(word)
+def values_of(each: Assignment) -> list[Assignment]:
+    """The single settings that a swept one stands for; a sampled interval stands for itself."""
+    if each.removes or each.how != "typed":
+        return [each]
+    if len(parts := sweep_parts(each.text)) > 1:
+        return [replace(each, text=part) for part in parts]
+    override = parse_override(str(each))
     if override is None or not override.is_sweep_override() or not override.is_discrete_sweep():
-        return [word]
-    key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        return [each]
+    return [replace(each, text=value, how="carried") for value in override.sweep_string_iterator()]

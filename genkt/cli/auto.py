@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genkt.cli.app import read_config
-from genkt.cli.words import split_word
+from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
-from genkt.models.backbone import Backbone
+from genkt.settings.assignments import Said, key_of, keys_of, text_of
 from genkt.types import UserError
-
-AUTO = "method=auto"
 
 
 @dataclass(frozen=True)
@@ -25,40 +22,33 @@ class Decided:
         told: lines for the user.
     """
 
-    words: list[str]
+    words: list[Said]
     splits: Splits | None = None
     told: tuple[str, ...] = ()
 
 
-def decided(
-    words: list[str],
-    splits: Splits | None = None,
-    student: Backbone | None = None,
-    teachers: Sequence[Backbone] | None = None,
-) -> Decided:
+def decided(words: Sequence[Said]) -> Decided:
     """Look at the data where the words ask for it; the user's own words have the last say.
-
-    Args:
-        splits, student, teachers: given in Python.
 
     Raises:
         UserError: every fault of the other words.
     """
-    if AUTO not in words:
-        return Decided(words)
+    rest = [word for word in words if not _is_auto(word)]
+    if len(rest) == len(words):
+        return Decided(rest)
     if "-m" in words or "--multirun" in words:
         raise UserError("method=auto: looks at one run's data, not at a sweep's; name methods")
     from genkt.runs.pool import load_splits
     from genkt.transfers.auto_method import choose, facts_of
+    from genkt.transfers.open_run import Given
 
-    rest = [word for word in words if word != AUTO]
     config = read_config(TransferConfig, "transfer", rest)
     if config.smoke:
         raise UserError("method=auto: looks at the data, which smoke=true leaves alone; name one")
-    splits = load_splits(config.data, config.seed, splits)
-    choice = choose(facts_of(config, splits, student, teachers))
-    own = {pair[0] for word in rest if (pair := split_word(word))}
-    chosen = [word for word in choice.words if _key(word) not in own]
+    splits, given = load_splits(config.data, config.seed), Given.of(config)
+    choice = choose(facts_of(config, splits, given.student, given.teachers))
+    own = set(keys_of(rest))
+    chosen = [word for word in choice.words if key_of(word) not in own]
     kept = [word for word in choice.words if word not in chosen]
     told = [f"method=auto: {choice.what} ({' '.join(chosen)})", f"  because {choice.why}"]
     if kept:
@@ -66,7 +56,5 @@ def decided(
     return Decided([*chosen, *rest], splits, tuple(told))
 
 
-def _key(word: str) -> str:
-    pair = split_word(word)
-    assert pair is not None
-    return pair[0]
+def _is_auto(word: Said) -> bool:
+    return key_of(word) == "method" and text_of(word) == "auto"

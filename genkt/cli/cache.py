@@ -6,13 +6,13 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from genkt.bounds import BatchSize, CountOrNone, Repeats, Seed
 from genkt.cli.app import run_command
 from genkt.config.data_settings import DataSettings
 from genkt.config.set_settings import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
 from genkt.config.transfer_settings import TeacherSettings
 from genkt.execution.tasks import ExecutorSettings, processes_of
 from genkt.io import home_path
+from genkt.settings.bounds import BatchSize, CountOrNone, Repeats, Seed
 from genkt.training.train_settings import Precision
 from genkt.types import Range
 

@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from genkt.cli.app import read_config, with_settings
-from genkt.cli.words import split_word
 from genkt.comparison.plan_arms import ArmSettings, Option
 from genkt.config.compare_settings import (
     Arm,
@@ -17,8 +15,11 @@ from genkt.config.compare_settings import (
     as_settings,
     candidates_of,
 )
+from genkt.config.read_config import read_config, with_settings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import did_you_mean
+from genkt.settings.assignments import Said, key_of, keys_of, read_word
+from genkt.settings.faults import Fault, SettingsError, faults_of, refuse
 from genkt.types import UserError
 
 _FLAGS = ("--config-dir", "-cd")
@@ -51,7 +52,7 @@ def run(words: list[str]) -> None:
         raise UserError("\n".join([*lines, "the same command tries these arms again"]))
 
 
-def read_comparison(words: Sequence[str]) -> CheckedComparison:
+def read_comparison(words: Sequence[Said]) -> CheckedComparison:
     """What a command line stands for.
 
     Raises:
@@ -60,7 +61,8 @@ def read_comparison(words: Sequence[str]) -> CheckedComparison:
     own, shared, folder = sort_out(words)
     config = read_config(CompareConfig, "compare", [*folder, *own])
     shared = merged(shared)
-    arms, faults, heard = [], {}, set[str]()
+    arms, heard = [], set[str]()
+    faults: dict[Arm, tuple[Fault, ...]] = {}
     for arm in arms_of(config.study):
         told = merged(config.study.words, shared, arm.words)
         try:
@@ -69,25 +71,25 @@ def read_comparison(words: Sequence[str]) -> CheckedComparison:
             options = _candidates(arm, settings, told, folder, config.study.tuning, out)
             _refuse_said_twice(options, [*shared, *arm.words])
         except UserError as error:
-            faults[arm] = str(error).splitlines()
+            faults[arm] = faults_of(error)
             continue
-        heard |= set(told)
+        heard |= set(map(str, told))
         chosen = options[0].config if options else settings
         arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
     if faults:
-        raise UserError("\n".join(_faults(faults, len(faults) + len(arms))))
+        raise SettingsError(_told(faults, len(faults) + len(arms)))
     if any(each.config.smoke for each in arms):
-        raise UserError("smoke: expected false; only genkt transfer makes a smoke run")
-    if wrong := _grid_faults(config, arms):
-        raise UserError("\n".join(wrong))
-    if unheard := [word for word in shared if word not in heard]:
-        why = "no arm takes this setting: each has its own of the key, or none"
-        raise UserError("\n".join(f"{word}: {why}" for word in unheard))
-    return CheckedComparison(config, tuple(arms), tuple(merged(config.study.words, shared)))
+        text = "expected false; only genkt transfer makes a smoke run"
+        raise SettingsError([Fault("smoke", text)])
+    refuse(_grid_faults(config, arms))
+    why = "no arm takes this setting: each has its own of the key, or none"
+    refuse(Fault(str(word), why) for word in shared if str(word) not in heard)
+    words_of_all = tuple(map(str, merged(config.study.words, shared)))
+    return CheckedComparison(config, tuple(arms), words_of_all)
 
 
 def _candidates(
-    arm: Arm, settings: TransferConfig, told: list[str], folder: list[str],
+    arm: Arm, settings: TransferConfig, told: Sequence[Said], folder: list[str],
     tuning: TuningSettings | None, out: str,
 ) -> tuple[Option, ...]:  # fmt: skip
     """What an arm's settings are chosen from."""
@@ -100,12 +102,13 @@ def _candidates(
     return tuple(found)
 
 
-def _refuse_said_twice(options: Sequence[Option], words: Sequence[str]) -> None:
+def _refuse_said_twice(options: Sequence[Option], words: Sequence[Said]) -> None:
     """A grid must not take the place of what the user or the arm says. Raises: UserError."""
-    said = {pair[0]: word for word in words if (pair := split_word(word))}
+    said = {key_of(word): word for word in words}
     keys = dict.fromkeys(word.partition("=")[0] for option in options for word in option.words)
     if clash := [said[key] for key in keys if key in said]:
-        raise UserError(f"study.tuning.grids: {clash[0]} is given already; drop it or its grid")
+        text = f"{clash[0]} is given already; drop it or its grid"
+        raise SettingsError([Fault("study.tuning.grids", text)])
 
 
 def _grid(arm: Arm, settings: TransferConfig, tuning: TuningSettings) -> str:
@@ -113,7 +116,7 @@ def _grid(arm: Arm, settings: TransferConfig, tuning: TuningSettings) -> str:
     return arm.name if arm.name in tuning.grids else settings.main_arm
 
 
-def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[str]:
+def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[Fault]:
     """Grids that belong to no arm."""
     tuning = config.study.tuning
     if tuning is None:
@@ -121,35 +124,37 @@ def _grid_faults(config: CompareConfig, arms: Sequence[ArmSettings]) -> list[str
     used = {_grid(each.arm, each.config, tuning) for each in arms}
     known = sorted({each.arm.name for each in arms} | {each.config.main_arm for each in arms})
     return [
-        f'study.tuning.grids: "{name}": neither an arm nor the method or recipe of one.'
-        + (did_you_mean(name, known) or f" Known here: {', '.join(known)}.")
+        Fault(
+            "study.tuning.grids",
+            f'"{name}": neither an arm nor the method or recipe of one.'
+            + (did_you_mean(name, known) or f" Known here: {', '.join(known)}."),
+        )
         for name in tuning.grids
         if name not in used
     ]
 
 
-def _command(folder: list[str], told: Sequence[str], out: str) -> str:
-    return shlex.join(["genkt", "transfer", *folder, *told, "baseline=false", out])
+def _command(folder: list[str], told: Sequence[Said], out: str) -> str:
+    return shlex.join(["genkt", "transfer", *folder, *map(str, told), "baseline=false", out])
 
 
 def _read_arm(
-    arm: Arm, told: list[str], shared: Sequence[str], folder: list[str]
-) -> tuple[TransferConfig, list[str]]:
+    arm: Arm, told: list[Said], shared: Sequence[Said], folder: list[str]
+) -> tuple[TransferConfig, list[Said]]:
     """An arm's settings, and the words it was told.
 
     A setting of all arms that an arm's own choice does not have is not told to it: method.beta=3
     is for methods that have a beta, and the baseline has none.
     """
-    chosen = {pair[0] for word in arm.words if (pair := split_word(word)) and "." not in pair[0]}
+    chosen = {key for key in keys_of(arm.words) if "." not in key}
     try:
         return read_config(TransferConfig, "transfer", [*folder, *told]), told
-    except UserError as error:
+    except SettingsError as error:
+        unknown = {fault.key for fault in error.faults if fault.kind == "unknown"}
         foreign = [
             word
             for word in shared
-            if (pair := split_word(word))
-            and pair[0].partition(".")[0] in chosen
-            and f"\n{pair[0]}: unknown setting." in f"\n{error}"
+            if (key := key_of(word)) and key.partition(".")[0] in chosen and key in unknown
         ]
         if not foreign:
             raise
@@ -157,58 +162,60 @@ def _read_arm(
     return read_config(TransferConfig, "transfer", [*folder, *told]), told
 
 
-def _faults(faults: dict[Arm, list[str]], num_arms: int) -> list[str]:
-    """One line per fault, without its arms where it is that of all."""
-    told: dict[str, list[str]] = {}
-    for arm, lines in faults.items():
-        for line in lines:
-            told.setdefault(line, []).append(arm.name)
+def _told(faults: dict[Arm, tuple[Fault, ...]], num_arms: int) -> list[Fault]:
+    """Every fault once, with its arms unless it is that of all."""
+    told: dict[Fault, list[str]] = {}
+    for arm, found in faults.items():
+        for fault in found:
+            told.setdefault(fault, []).append(arm.name)
     return [
-        line if len(names) == num_arms else f"arm {', '.join(names)}: {line}"
-        for line, names in told.items()
+        fault if len(names) == num_arms else Fault(f"arm {', '.join(names)}", str(fault))
+        for fault, names in told.items()
     ]
 
 
-def sort_out(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def sort_out(words: Sequence[Said]) -> tuple[list[Said], list[Said], list[str]]:
     """(words of the comparison itself, words of all its arms, the folder of YAML files).
 
-    >>> sort_out(["methods=[aft,stl]", "train.steps=9", "study.title=T", "out=x"])
-    (['study=product', 'study.product.method=[aft,stl]', 'study.title=T', 'out=x'], \
-['train.steps=9'], [])
+    >>> own, shared, folder = sort_out(["methods=[aft,stl]", "train.steps=9", "study.title=T"])
+    >>> [str(word) for word in own]
+    ['study=product', 'study.product.method=[aft,stl]', 'study.title=T']
+    >>> shared, folder
+    (['train.steps=9'], [])
     """
     known = {field.name for field in fields(CompareConfig)}
-    own: list[str] = []
-    shared: list[str] = []
+    own: list[Said] = []
+    shared: list[Said] = []
     folder: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        flag, equals, _ = word.partition("=")
-        pair = split_word(word)
+        flag, equals, _ = str(word).partition("=")
+        found, key = read_word(word), key_of(word)
         if flag in _FLAGS:
-            folder = [word] if equals or not rest else [word, rest.pop(0)]
+            folder = [flag if not equals else str(word)]
+            folder += [] if equals or not rest else [str(rest.pop(0))]
         elif word in ("-m", "--multirun"):
             raise UserError("-m: arms take the place of a sweep here: methods=[a,b], or a study")
-        elif pair and pair[0] in _LISTS:
-            own.append(f"study.product.{_LISTS[pair[0]]}={pair[1]}")
-        elif pair is None or pair[0].split(".")[0] in known:
+        elif found and key in _LISTS:
+            own.append(found.under(f"study.product.{_LISTS[key]}"))
+        elif key is None or key.split(".")[0] in known:
             own.append(word)  # what is no setting at all is told once, as the comparison's
         else:
             shared.append(word)
-    listed = any(word.startswith("study.product.") for word in own)
-    if listed and not any(word.startswith("study=") for word in own):
+    keys = keys_of(own)
+    if any(key.startswith("study.product.") for key in keys) and "study" not in keys:
         own.insert(0, "study=product")
     return own, shared, folder
 
 
-def merged(*groups: Sequence[str]) -> list[str]:
+def merged(*groups: Sequence[Said]) -> list[Said]:
     """The words of several places, later ones in the place of earlier ones of the same key.
 
     >>> merged(["data=digits", "draws=5"], ["method=aft"], ["draws=2"])
     ['data=digits', 'draws=2', 'method=aft']
     """
-    found: dict[str, str] = {}
+    found: dict[str, Said] = {}
     for word in (word for group in groups for word in group):
-        pair = split_word(word)
-        found[pair[0] if pair else word] = word
+        found[key_of(word) or str(word)] = word
     return list(found.values())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from genkt.bounds import CountOrNone, Depth
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
+from genkt.settings.bounds import CountOrNone, Depth
 from genkt.types import Range
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from genkt.bounds import BatchSize, Seed
 from genkt.cli.app import run_command
 from genkt.config.data_settings import DataSettings
+from genkt.settings.bounds import BatchSize, Seed
 
 
 @dataclass(frozen=True)

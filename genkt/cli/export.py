@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from genkt.bounds import NotNegative
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
+from genkt.settings.bounds import NotNegative
 from genkt.types import Range
 
 

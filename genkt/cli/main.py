@@ -15,7 +15,7 @@ from genkt.cli.terminal import printing
 from genkt.disk import explained
 from genkt.execution.ranks import require_numbers
 from genkt.io import did_you_mean, shown
-from genkt.stopping import Stopped, until_stopped
+from genkt.stopping import Stopped, stop, stop_asked, until_stopped
 from genkt.types import UserError
 
 COMMANDS = {
@@ -143,7 +143,7 @@ def _run(command: str, words: list[str]) -> int:
 
 
 def _tell_repeated(words: list[str]) -> None:
-    from genkt.cli.words import repeated
+    from genkt.settings.words import repeated
 
     if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
         for line in repeated(words):
@@ -155,13 +155,10 @@ def _stopped_first() -> Iterator[None]:
     """A signal counts, whatever a library makes of it that was in the middle of something."""
     try:
         yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, Stopped):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
+    except Exception:
+        if not stop_asked():
             raise
-        raise cause from None
+        raise stop("") from None
 
 
 def _of_dead_loader(error: RuntimeError) -> bool:

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from genkt.cli.values import quote
-from genkt.cli.words import FLAGS
+from genkt.settings.values import quote
+from genkt.settings.words import FLAGS
 
 _SETTING = re.compile(r"^[~+]{0,2}[A-Za-z_][\w.]*=", re.ASCII)
 

@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from genkt.bounds import BatchSize, Count
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
 from genkt.disk import output_file
 from genkt.io import write_text
+from genkt.settings.bounds import BatchSize, Count
 from genkt.types import UserError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from genkt.cli.app import run_command
 from genkt.execution.tasks import processes_of
+from genkt.settings.assignments import Said, key_of, read_word
 from genkt.synthesis.prepare_synthesis import SynthesizeConfig
 
 
@@ -24,15 +26,17 @@ def run(words: list[str]) -> None:
     run_command(SynthesizeConfig, "synthesize", as_synthesis(words), task)
 
 
-def as_synthesis(words: list[str]) -> list[str]:
+def as_synthesis(words: Sequence[Said]) -> list[Said]:
     """``method=digg`` said in the words of the settings, where ``method`` is a student's.
 
-    >>> as_synthesis(["method=irf", "method.num_masks=2", "seed=1"])
+    >>> [str(word) for word in as_synthesis(["method=irf", "method.num_masks=2", "seed=1"])]
     ['synthesis=irf', 'synthesis.num_masks=2', 'seed=1']
     """
-    return [
-        "synthesis" + word.removeprefix("method")
-        if word.startswith(("method=", "method."))
-        else word
-        for word in words
-    ]
+    return [_as_synthesis(word) for word in words]
+
+
+def _as_synthesis(word: Said) -> Said:
+    key, found = key_of(word), read_word(word)
+    if found is None or key is None or key.partition(".")[0] != "method":
+        return word
+    return found.under("synthesis" + key.removeprefix("method"))

@@ -10,8 +10,8 @@ from dataclasses import asdict
 
 from genkt.cli.app import run_command
 from genkt.cli.auto import decided
-from genkt.cli.words import keys_of
 from genkt.config.transfer_settings import TransferConfig
+from genkt.settings.assignments import keys_of
 from genkt.transfers.unused import unused
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from genkt.bounds import BatchSize, Seed
 from genkt.config.data_settings import DataSettings
 from genkt.config.retrieval_settings import OPEN_CLIP, TextSettings
 from genkt.io import did_you_mean
-from genkt.types import Range, UserError
+from genkt.settings.bounds import BatchSize, Seed
+from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.types import Range
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class TransferTriple:
     def __post_init__(self) -> None:
         missing = [key for key, name in self.named.items() if name is None]
         if missing and len(missing) < len(self.named):
-            raise UserError(
-                f"transfer.{missing[0]}: expected a model too, as the others of before, after, "
-                "teacher are given; or set all of them to null"
+            text = (
+                "expected a model too, as the others of before, after, teacher are given; or set "
+                "all of them to null"
             )
+            raise SettingsError([Fault(missing[0], text, "together")])
 
     @property
     def named(self) -> dict[str, str | None]:
@@ -79,9 +81,9 @@ class AnalyzeConfig:
         """
         faults = []
         if not self.names:
-            faults.append("models: expected one or more, got an empty list")
+            faults.append(Fault("models", "expected one or more, got an empty list"))
         faults += [
-            f"models: expected models that differ, got {name} {count} times"
+            Fault("models", f"expected models that differ, got {name} {count} times")
             for name, count in Counter(self.names).items()
             if count > 1
         ]
@@ -90,8 +92,7 @@ class AnalyzeConfig:
         by = self.similarity.by
         if by is None or not by.startswith(OPEN_CLIP):
             faults += self._unlisted("similarity.by", by)
-        if faults:
-            raise UserError("\n".join(faults))
+        refuse(faults)
 
     @property
     def names(self) -> list[str]:
@@ -114,12 +115,12 @@ class AnalyzeConfig:
         """The model that is called so, by its own or its short name."""
         return next(own for own, short in self.titles.items() if name in (own, short))
 
-    def _unlisted(self, key: str, name: str | None) -> list[str]:
+    def _unlisted(self, key: str, name: str | None) -> list[Fault]:
         known = dict.fromkeys([*self.names, *self.titles.values()])
         if name is None or name in known:
             return []
         hint = did_you_mean(name, known) or f" It is one of {', '.join(self.names)}."
-        return [f"{key}: expected one of models, got {name}.{hint}"]
+        return [Fault(key, f"expected one of models, got {name}.{hint}", "together")]
 
 
 def short_names(names: Sequence[str]) -> list[str]:

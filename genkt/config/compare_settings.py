@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from genkt.bounds import Repeats
 from genkt.execution.tasks import ExecutorSettings
 from genkt.io import did_you_mean
-from genkt.types import Range, UserError
+from genkt.settings.bounds import Repeats
+from genkt.settings.faults import Fault, refuse
+from genkt.types import Range
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
@@ -82,9 +83,7 @@ class StudySettings:
         Raises:
             UserError: one line per fault.
         """
-        faults = _shape_faults(self) or [*_name_faults(self), *_tuning_faults(self)]
-        if faults:
-            raise UserError("\n".join(faults))
+        refuse(_shape_faults(self) or [*_name_faults(self), *_tuning_faults(self)])
 
 
 @dataclass(frozen=True)
@@ -185,30 +184,32 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _shape_faults(study: StudySettings) -> list[str]:
+def _shape_faults(study: StudySettings) -> list[Fault]:
     """What the open mappings hold that they must not."""
     faults = [
-        f"study.arms.{name}: expected a list of settings of genkt transfer, got {words!r}"
+        Fault(f"arms.{name}", f"expected a list of settings of genkt transfer, got {words!r}")
         for name, words in study.arms.items()
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words)
     ]
     faults += [
-        f"study.product.{key}: expected a list of values, got {values!r}"
+        Fault(f"product.{key}", f"expected a list of values, got {values!r}")
         for key, values in study.product.items()
         if not isinstance(values, list)
     ]
     pairs = [pair for pair in study.pairs if len(pair) != 2]
-    return faults + [f"study.pairs: expected two arms [a, b], got {pair}" for pair in pairs]
+    return faults + [Fault("pairs", f"expected two arms [a, b], got {pair}") for pair in pairs]
 
 
-def _tuning_faults(study: StudySettings) -> list[str]:
+def _tuning_faults(study: StudySettings) -> list[Fault]:
     """Grids of another shape, or of another number of candidates than the others."""
     if study.tuning is None:
         return []
     grids = study.tuning.grids
     faults = [
-        f"study.tuning.grids.{name}: expected settings such as train.lr, each with a list of "
-        f"values, got {grid!r}"
+        Fault(
+            f"tuning.grids.{name}",
+            f"expected settings such as train.lr, each with a list of values, got {grid!r}",
+        )
         for name, grid in grids.items()
         if not isinstance(grid, dict)
         or not grid
@@ -219,28 +220,29 @@ def _tuning_faults(study: StudySettings) -> list[str]:
     counts = {name: len(set(map(as_settings, candidates_of(grid)))) for name, grid in grids.items()}
     if len(set(counts.values())) > 1:
         shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-        faults.append(f"study.tuning.grids: expected as many candidates for all, got {shown}")
+        text = f"expected as many candidates for all, got {shown}"
+        faults.append(Fault("tuning.grids", text, "together"))
     return faults
 
 
-def _name_faults(study: StudySettings) -> list[str]:
+def _name_faults(study: StudySettings) -> list[Fault]:
     names = [arm.name for arm in arms_of(study)]
     faults = [
-        f'study.arms: "{name}": expected letters, digits and any of _ . + - (it names a folder)'
+        Fault("arms", f'"{name}": expected letters, digits and any of _ . + - (it names a folder)')
         for name in names
         if not _NAME.fullmatch(name)
     ]
     faults += [
-        f"study.arms: {name}: there are {count} arms of this name; each needs its own"
+        Fault("arms", f"{name}: there are {count} arms of this name; each needs its own")
         for name, count in Counter(names).items()
         if count > 1
     ]
+    known = f" Arms: {', '.join(names)}."
     asked = [("baseline", study.baseline), ("reference", study.reference)]
     asked += [("names", name) for name in study.names]
     asked += [("pairs", name) for pair in study.pairs for name in pair]
     faults += [
-        f'study.{key}: "{name}": not an arm.'
-        + (did_you_mean(name, names) or f" Arms: {', '.join(names)}.")
+        Fault(key, f'"{name}": not an arm.{did_you_mean(name, names) or known}', "together")
         for key, name in dict.fromkeys(asked)
         if name is not None and name not in names
     ]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from genkt.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.data.views import ViewSpec
+from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
+from genkt.settings.faults import Fault
+from genkt.settings.objects import GivenObject, name_in, object_in
 
 if TYPE_CHECKING:
     from genkt.data.splits import Splits
-
-IN_PYTHON = "images given in Python"
-"""The folder of a run whose images were given as an object."""
 
 Pair = tuple[Factor, Factor]
 
@@ -80,8 +79,13 @@ class LabelSettings(ABC):
 
     @property
     def in_python(self) -> bool:
-        """Whether they were given as an object, which the settings only stand for."""
+        """Whether an object was given in their place."""
         return False
+
+    @property
+    def given(self) -> Any:
+        """That object, or None."""
+        return None
 
     def own_part(self, part: HeldOut) -> str:
         """How a user gives a part that is there already."""
@@ -104,20 +108,37 @@ class Carving(TypedDict):
 
 @dataclass(frozen=True)
 class CarvedData(LabelSettings):
-    """Data that may lack a part, and may hold files that cannot be read."""
+    """Data that may lack a part, and may hold files that cannot be read.
 
-    root: str
+    Args:
+        root: where the images are; or ``Splits`` or an ``ImageSet``.
+    """
+
+    root: str | GivenObject
     validation_fraction: Share
     test_fraction: Share
     max_skipped: NotNegative
 
     @property
     def title(self) -> str:
-        return Path(self.root).resolve().name
+        return "images given in Python" if self.in_python else Path(self.place).resolve().name
+
+    @property
+    def place(self) -> str:
+        """Where the images are.
+
+        Raises:
+            UserError: they were given as an object.
+        """
+        return name_in(self.root)
 
     @property
     def in_python(self) -> bool:
-        return self.root == IN_PYTHON
+        return isinstance(self.root, GivenObject)
+
+    @property
+    def given(self) -> Any:
+        return object_in(self.root)
 
     @property
     def test_was_refused(self) -> bool:
@@ -164,7 +185,7 @@ class FolderData(CarvedData):
     def read(self, seed: int) -> Splits:
         from genkt.readers.folders import read_folder
 
-        return read_folder(self.root, unlabelled=self.unlabelled, **self.carving(seed))
+        return read_folder(self.place, unlabelled=self.unlabelled, **self.carving(seed))
 
 
 @dataclass(frozen=True)
@@ -179,7 +200,7 @@ class TorchvisionData(CarvedData):
         from genkt.readers.torchvision_sets import read_torchvision
 
         carving = self.carving(seed)
-        return read_torchvision(self.dataset, self.root, download=self.download, **carving)
+        return read_torchvision(self.dataset, self.place, download=self.download, **carving)
 
     @property
     def title(self) -> str:
@@ -203,7 +224,7 @@ class SplitListData(CarvedData):
         from genkt.readers.split_list import read_split_list
 
         return read_split_list(
-            self.root,
+            self.place,
             self.train,
             validation=self.validation,
             test=self.test,
@@ -218,11 +239,12 @@ class SplitListData(CarvedData):
 DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
 
 
-def label_faults(data: DataSettings) -> list[str]:
-    """One line where several ways to choose labels are given."""
+def label_faults(data: DataSettings) -> list[Fault]:
+    """One where several ways to choose labels are given."""
     ways = ("labels_per_class", "label_fraction", "label_list")
     given = [way for way in ways if getattr(data, way) is not None]
     if len(given) < 2:
         return []
     shown = ", ".join(f"{way}={getattr(data, way)}" for way in given)
-    return [f"data.{given[-1]}: expected one way to choose labels, got {shown}; set others to null"]
+    text = f"expected one way to choose labels, got {shown}; set others to null"
+    return [Fault(given[-1], text, "together").below("data")]

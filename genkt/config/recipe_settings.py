@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, Self
 
-from genkt.bounds import BatchSize, Count, Rate
 from genkt.config.irf_settings import BASELINE, IRF_SETTINGS, same_training
 from genkt.config.stage_settings import Adaptation, DistilStage, StageSettings, TrainingStage
+from genkt.settings.bounds import BatchSize, Count, Rate
+from genkt.settings.faults import Fault, refuse
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Range, UserError
+from genkt.types import Range
 
 IrfArm = Literal["linear_probe", "lp_ft", "rec_rec", "rec_rec_on_rec", "mixed", "mixed_mixed"]
 """See ``IRF_SETTINGS``."""
@@ -132,27 +133,35 @@ class StagedRecipe(Recipe):
             UserError: one line per fault.
         """
         faults = [
-            f'stages: "{name}": expected letters, digits and any of _ . + - (it names a folder)'
+            Fault(
+                "stages",
+                f'"{name}": expected letters, digits and any of _ . + - (it names a folder)',
+            )
             for name in self.stages
             if not _NAME.fullmatch(name)
         ]
         faults += [
-            f'stages: "{name}": the run itself has something of that name (teachers, search, '
-            "synthesize, retrieve, re-represent, adapt-teacherN); give the stage another"
+            Fault(
+                "stages",
+                f'"{name}": the run itself has something of that name (teachers, search, '
+                "synthesize, retrieve, re-represent, adapt-teacherN); give the stage another",
+            )
             for name in self.stages
             if _TAKEN_BY_RUN.fullmatch(name)
         ]
         if _TAKEN_IN_DRAW.fullmatch(self.name):
-            faults.append(f"name: {self.name} is a folder of the run itself; give another name")
+            text = f"{self.name} is a folder of the run itself; give another name"
+            faults.append(Fault("name", text))
         if not self.trained:
-            faults.append("stages: expected at least one stage that trains the student")
+            faults.append(Fault("stages", "expected at least one stage that trains the student"))
         adapted = [name for name, stage in self.stages.items() if stage.adapts]
         if len(adapted) > 1:
-            faults.append(f"stages: expected at most one that adapts, got {', '.join(adapted)}")
+            text = f"expected at most one that adapts, got {', '.join(adapted)}"
+            faults.append(Fault("stages", text))
         if self.name == BASELINE:
-            faults.append(f"name: {BASELINE} is the baseline's; give the recipe another name")
-        if faults:
-            raise UserError("\n".join(f"recipe.{fault}" for fault in faults))
+            text = f"{BASELINE} is the baseline's; give the recipe another name"
+            faults.append(Fault("name", text))
+        refuse(faults)
 
     def main_arm(self, method: str) -> str:
         return method if self.name == "distil" else self.name

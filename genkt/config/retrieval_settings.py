@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from genkt.bounds import Count, NotNegative, NumProcesses, Pixels, Seed
 from genkt.data.crops import CropSpec
 from genkt.data.transform import refuse_overlay
+from genkt.settings.bounds import Count, NotNegative, NumProcesses, Pixels, Seed
+from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.objects import GivenObject
 from genkt.transfer_set.set_files import ImageFiles
-from genkt.types import Range, UserError
+from genkt.types import Range
 
 Cosine = Annotated[float, Range(-1, 1)]
 
@@ -25,14 +27,15 @@ class EncoderSettings:
     """``encoder``: what images are compared by.
 
     Args:
-        model: ``pixels``, a timm name, ``genkt:NAME``, ``open_clip:NAME``, or a list of these.
+        model: ``pixels``, a timm name, ``genkt:NAME``, ``open_clip:NAME``, or a list of these; or
+            a module.
         shares: of each in the mean of their cosine similarities; None: all the same.
         pretrained, weights, args, transform, channels_last: as for a teacher.
         duplicates: mean similarity from which two images count as one.
         leaks: similarity, one for each encoder, from which an image may be one of the data.
     """
 
-    model: str | list[str]
+    model: str | GivenObject | list[str]
     shares: list[NotNegative] | None
     pretrained: bool
     weights: str | list[str | None] | None
@@ -48,28 +51,27 @@ class EncoderSettings:
         Raises:
             UserError: one line per fault.
         """
-        refuse_overlay(self.transform, "encoder.transform")
+        refuse_overlay(self.transform)
         names, faults = self.names, []
         if not names or len(set(names)) < len(names):
-            faults.append(f"encoder.model: expected names that differ, got {names}")
+            faults.append(Fault("model", f"expected names that differ, got {names}"))
         for key in ("shares", "weights", "leaks"):
             given = getattr(self, key)
             if isinstance(given, list) and len(given) != len(names):
-                faults.append(f"encoder.{key}: expected {len(names)}, one per model, got {given}")
+                text = f"expected {len(names)}, one per model, got {given}"
+                faults.append(Fault(key, text, "together"))
         if self.shares is not None and not sum(self.shares):
-            faults.append("encoder.shares: expected some share above 0")
+            faults.append(Fault("shares", "expected some share above 0"))
         if self.duplicates is not None and self.duplicates <= 0:
-            faults.append(
-                "encoder.duplicates: expected a similarity above 0 and at most 1, or null, got "
-                f"{self.duplicates:g}"
-            )
-        if faults:
-            raise UserError("\n".join(faults))
+            got = f"{self.duplicates:g}"
+            text = f"expected a similarity above 0 and at most 1, or null, got {got}"
+            faults.append(Fault("duplicates", text))
+        refuse(faults)
 
     @property
     def names(self) -> list[str]:
         """Every encoder's name."""
-        return self.model if isinstance(self.model, list) else [self.model]
+        return self.model if isinstance(self.model, list) else [str(self.model)]
 
     @property
     def files(self) -> list[str | None]:
@@ -115,7 +117,8 @@ class TextSettings:
     def __post_init__(self) -> None:
         wrong = [template for template in self.templates if template.count("{}") != 1]
         if wrong or not self.templates:
-            raise UserError(f"text.templates: expected texts with one {{}} each, got {wrong}")
+            text = f"expected texts with one {{}} each, got {wrong}"
+            raise SettingsError([Fault("templates", text)])
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ class LeakSettings:
 
     def __post_init__(self) -> None:
         if self.decisions is not None and self.assume is not None:
-            raise UserError("decontaminate.assume: expected null where decisions are given")
+            text = "expected null where decisions are given"
+            raise SettingsError([Fault("assume", text, "together")])
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class SearchSettings:
 
     Args:
         encoder: what images are compared by.
-        gallery: ``GLYPHS``, a location of images (``genkt.transfer_set.open_images``), or several.
+        gallery: ``GLYPHS``, a location of images (``genkt.transfer_set.open_images``), several, or
+            an ``ImageSet``.
         glyphs: what ``GLYPHS`` are.
         strategy: ``query_balanced`` (all queries alike), ``best_matches`` (the highest scores),
             ``random``, or ``text`` (query balanced, the queries are words).
@@ -160,7 +165,7 @@ class SearchSettings:
     """
 
     encoder: EncoderSettings
-    gallery: str | list[str]
+    gallery: str | GivenObject | list[str]
     glyphs: GlyphSettings
     strategy: Literal["query_balanced", "best_matches", "random", "text"]
     num_images: Count | None
@@ -181,14 +186,16 @@ class SearchSettings:
             UserError: one line per fault.
         """
         if (self.num_images is None) == (self.multiplier is None):
-            raise UserError("num_images: expected a number here or in multiplier, one of the two")
+            text = "expected a number here or in multiplier, one of the two"
+            raise SettingsError([Fault("num_images", text, "together")])
         if self.strategy == "text":
             others = [name for name in self.encoder.names if not name.startswith("open_clip:")]
             if others:
-                raise UserError(
-                    f"strategy=text: expected encoders that read words (open_clip:NAME), got "
+                text = (
+                    "text: expected encoders that read words (open_clip:NAME), got "
                     f"{', '.join(others)}"
                 )
+                raise SettingsError([Fault("strategy", text, "together")])
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Self
 
-from genkt.bounds import BatchSize, Count, NotNegative
-from genkt.config.data_settings import IN_PYTHON
 from genkt.config.retrieval_settings import SearchSettings
 from genkt.config.synthesis_settings import DiggSettings
-from genkt.types import UserError
+from genkt.settings.bounds import BatchSize, Count, NotNegative
+from genkt.settings.faults import Fault, refuse
+from genkt.settings.objects import GivenObject
 
 OWN_PARTS = ("labelled", "unlabelled")
 """Parts of a set that are a draw's own images of the data."""
@@ -32,7 +32,7 @@ class SetPart:
     """
 
     name: str
-    places: str | list[str] | None = None
+    places: str | GivenObject | list[str] | None = None
     opened: Opener = "any"
     share: float | None = None
     most: int | None = None
@@ -223,10 +223,14 @@ class RetrievedSet(SearchSettings, SetKind):
 
 @dataclass(frozen=True)
 class SavedSet(SetKind):
-    """``transfer_set=saved``: sets that genkt wrote, one or several; their labels are not read."""
+    """``transfer_set=saved``: sets that genkt wrote, one or several; their labels are not read.
+
+    Args:
+        root: a folder, several, or a ``TransferSet``.
+    """
 
     name: Literal["saved"]
-    root: str | list[str]
+    root: str | GivenObject | list[str]
     max_images: Count | None
     num_views: Count | None
 
@@ -243,9 +247,8 @@ class SavedSet(SetKind):
         return self.num_views
 
     def note(self, shares: Sequence[tuple[float, int]]) -> str:
-        where = f"read from {places_text(self.root)}"
-        if self.root == IN_PYTHON:
-            where = "given in Python"
+        given = isinstance(self.root, GivenObject)
+        where = "given in Python" if given else f"read from {places_text(self.root)}"
         total = sum(share for share, _ in shares)
         shown = [f"{100 * share / total:.3g} % ({count} images)" for share, count in shares]
         shared = f" Their parts share the transfer rows of a step: {', '.join(shown)}."
@@ -279,17 +282,16 @@ class MixSet(SetKind):
         """
         faults = []
         if not self.parts or len(set(self.parts)) < len(self.parts):
-            faults.append(f"parts: expected different places, at least one, got {self.parts}")
+            text = f"expected different places, at least one, got {self.parts}"
+            faults.append(Fault("parts", text))
         for key in ("shares", "max_images"):
             given = getattr(self, key)
             if isinstance(given, list) and len(given) != len(self.parts):
-                faults.append(
-                    f"{key}: expected {len(self.parts)} values, one per part, got {given}"
-                )
+                text = f"expected {len(self.parts)} values, one per part, got {given}"
+                faults.append(Fault(key, text, "together"))
         if any(not (share > 0 and share < float("inf")) for share in self.shares or ()):
-            faults.append(f"shares: expected numbers above 0, got {self.shares}")
-        if faults:
-            raise UserError("\n".join(f"transfer_set.{fault}" for fault in faults))
+            faults.append(Fault("shares", f"expected numbers above 0, got {self.shares}"))
+        refuse(faults)
 
     @property
     def set_parts(self) -> list[SetPart]:
@@ -317,8 +319,10 @@ class MixSet(SetKind):
         return f"Of the transfer rows of a step: {', '.join(of_each)}."
 
 
-def places_text(places: str | list[str]) -> str:
+def places_text(places: str | GivenObject | list[str]) -> str:
     """One place or several, as messages show them."""
+    if isinstance(places, GivenObject):
+        return "images given in Python"
     return places if isinstance(places, str) else ", ".join(places)
 
 

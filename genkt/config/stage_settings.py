@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
-from genkt.bounds import BatchSize, Count, CountOrNone, Factor, Rate, Repeats, Width
-from genkt.methods.base import MethodOptions
+from genkt.methods.build import MethodChoice
+from genkt.settings.bounds import BatchSize, Count, CountOrNone, Factor, Rate, Repeats, Width
+from genkt.settings.faults import Fault, SettingsError
 from genkt.training.train_settings import OptimizerName, TrainSettings
-from genkt.types import Range, UserError
+from genkt.types import Range
 
 Adaptation = Literal["auto", "none", "linear_probe", "fine_tune", "better", "irf"]
 """What is done to a teacher on the few labels; "better": linear probe or fine-tuning, whichever
@@ -108,9 +109,8 @@ class TrainingStage(AnyStage):
     def __post_init__(self) -> None:
         """Refuse two lengths. Raises: UserError."""
         if self.steps is not None and self.epochs is not None:
-            raise UserError(
-                f"steps, epochs: expected one of them, got {self.steps} and {self.epochs:g}"
-            )
+            text = f"expected one of them, got {self.steps} and {self.epochs:g}"
+            raise SettingsError([Fault("steps", text, "together", also=("epochs",))])
 
     @property
     def training(self) -> TrainingStage:
@@ -160,7 +160,7 @@ class DistilStage(TrainingStage):
     """
 
     do: Literal["distil"]
-    method: MethodOptions | None = None
+    method: MethodChoice | None = None
     images: Literal["all", "labelled"] = "all"
     teachers: Literal["all", "in_turn"] | list[Annotated[int, Range(0, 1000)]] = "all"
     labelled_per_batch: Annotated[int, Range(0, 2**20)] | None = None

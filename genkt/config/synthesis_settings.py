@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from genkt.bounds import BatchSize, Count, NumProcesses, Seed, Share
 from genkt.generative.completer import CompletionOptions
 from genkt.generative.decoding.sampling import Sampling
 from genkt.generative.deep_inversion import DeepInversionSettings
 from genkt.generative.masks import MaskSettings
+from genkt.settings.bounds import BatchSize, Count, NumProcesses, Seed, Share
+from genkt.settings.faults import Fault, SettingsError
 from genkt.transfer_set.set_files import ImageFiles
-from genkt.types import Range, UserError
+from genkt.types import Range
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,5 @@ class SynthesisSettings:
             UserError: a filter that compares with sources, for images without any.
         """
         if self.filters.agreement and isinstance(self.synthesis, InversionSettings):
-            raise UserError(
-                "filters.agreement: expected false with synthesis=deep_inversion, whose images "
-                "have no source"
-            )
+            text = "expected false with synthesis=deep_inversion, whose images have no source"
+            raise SettingsError([Fault("filters.agreement", text, "together")])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from genkt.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.config.data_settings import DataSettings, label_faults
 from genkt.config.irf_settings import BASELINE
 from genkt.config.recipe_settings import RecipeSettings
@@ -15,16 +14,22 @@ from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
 from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
-from genkt.methods.build import METHODS
+from genkt.methods.build import METHODS, MethodChoice
+from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
+from genkt.settings.faults import Fault, SettingsError, refuse
+from genkt.settings.objects import GivenObject, places_in
 from genkt.training.train_settings import TrainSettings
-from genkt.types import UserError
 
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """``student``: what to train."""
+    """``student``: what to train.
 
-    model: str
+    Args:
+        model: a name, or a module.
+    """
+
+    model: str | GivenObject
     pretrained: bool
     weights: str | None
     args: dict[str, Any]
@@ -33,14 +38,18 @@ class StudentSettings:
 
     def __post_init__(self) -> None:
         """Refuse a transform that no picture can go through. Raises: UserError."""
-        refuse_overlay(self.transform, "student.transform")
+        refuse_overlay(self.transform)
 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """``teacher``: one model or several, and what is done with them."""
+    """``teacher``: one model or several, and what is done with them.
 
-    model: str | list[str]
+    Args:
+        model: a name or a module, or a list of names, or of modules.
+    """
+
+    model: str | GivenObject | list[str | GivenObject]
     pretrained: bool
     weights: str | list[str | None] | None
     args: dict[str, Any] | list[dict[str, Any]]
@@ -50,17 +59,30 @@ class TeacherSettings:
     outputs: Literal["cached", "online"]
 
     def __post_init__(self) -> None:
-        """Refuse a transform that no picture can go through. Raises: UserError."""
-        refuse_overlay(self.transform, "teacher.transform")
+        """Refuse a transform that no picture can go through, and names beside modules."""
+        refuse_overlay(self.transform)
+        given = [isinstance(each, GivenObject) for each in self.models]
+        if any(given) and not all(given):
+            text = "expected a list of names or a list of modules, got both"
+            raise SettingsError([Fault("model", text)])
+
+    @property
+    def models(self) -> list[str | GivenObject]:
+        """Every teacher's name, or the module."""
+        return list(self.model) if isinstance(self.model, list) else [self.model]
 
     @property
     def names(self) -> list[str]:
-        """The models, one or several."""
-        return self.model if isinstance(self.model, list) else [self.model]
+        """The names of the models, one or several.
+
+        Raises:
+            UserError: modules were given.
+        """
+        return places_in(self.models)
 
     @property
     def weights_files(self) -> list[str | None]:
-        """The files of their weights: one for all, or one a model."""
+        """The files of their weights: one for all, or one per model."""
         return self.weights if isinstance(self.weights, list) else [self.weights]
 
     def args_of(self, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -71,9 +93,8 @@ class TeacherSettings:
         """
         given = self.args if isinstance(self.args, list) else [self.args] * len(names)
         if len(given) != len(names):
-            raise UserError(
-                f"teacher.args: expected {len(names)} mappings, one per model, got {len(given)}"
-            )
+            text = f"expected {len(names)} mappings, one per model, got {len(given)}"
+            raise SettingsError([Fault("teacher.args", text)])
         return given
 
 
@@ -115,7 +136,7 @@ class TransferConfig:
     data: DataSettings
     student: StudentSettings
     teacher: TeacherSettings
-    method: MethodOptions
+    method: MethodChoice
     transfer_set: TransferSettings
     recipe: RecipeSettings
     out: str
@@ -143,9 +164,9 @@ class TransferConfig:
         """
         faults = label_faults(self.data) + _stage_faults(self)
         if self.executor.name == "ray":
-            faults.append("executor: expected auto | pool | inline for a transfer, got ray")
-        if faults:
-            raise UserError("\n".join(faults))
+            text = "expected auto | pool | inline for a transfer, got ray"
+            faults.append(Fault("executor", text, "together"))
+        refuse(faults)
 
     @property
     def main_arm(self) -> str:
@@ -226,37 +247,39 @@ class TransferConfig:
         return list(dict.fromkeys(names))
 
 
-def _stage_faults(config: TransferConfig) -> list[str]:
-    """What does not fit in the stages, one line each; the same fault of several stages once."""
+def _stage_faults(config: TransferConfig) -> list[Fault]:
+    """What does not fit in the stages."""
     faults = []
     steps, epochs = config.train.steps, config.train.epochs
     if steps is None and not epochs:
-        faults.append("train.steps: null counts in epochs: give train.epochs above 0 too")
+        text = "null counts in epochs: give train.epochs above 0 too"
+        faults.append(Fault("train.steps", text, "together"))
     if steps is not None and epochs is not None:
-        faults.append(
-            f"train.steps, train.epochs: expected one of them, got {steps} and {epochs:g}; "
+        text = (
+            f"expected one of them, got {steps} and {epochs:g}; "
             "train.steps=null counts in epochs, train.epochs=null in steps"
         )
+        faults.append(Fault("train.steps", text, "together", also=("train.epochs",)))
     for name, stage in config.recipe.trained.items() if not config.is_plain else ():
         faults += _row_faults(config, name, stage)
     for name, stage in config.distil_stages.items():
         faults += _distil_faults(config, name, stage)
-    return list(dict.fromkeys(faults))
+    return faults
 
 
-def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list[str]:
-    """A line where labelled rows leave no room for transfer images in a stage that mixes both."""
+def _row_faults(config: TransferConfig, name: str, stage: TrainingStage) -> list[Fault]:
+    """One where labelled rows leave no room for transfer images in a stage that mixes both."""
     settings = stage.settings(config.train)
     count, size = settings.labelled_per_batch, settings.batch_size
     mixes = _mixes(config, stage)
     if not stage.mixes_in_labels or count < size or (count == size and not mixes):
         return []
     room = "less than" if mixes else "at most"
-    return [
-        f"{stage.labelled_key(name)}.labelled_per_batch: expected {room} "
-        f"{stage.batch_key(name)}.batch_size ({size}), got {count}; the rest of a batch are "
-        "transfer images"
-    ]
+    text = (
+        f"expected {room} {stage.batch_key(name)}.batch_size ({size}), got {count}; the rest of a "
+        "batch are transfer images"
+    )
+    return [Fault(f"{stage.labelled_key(name)}.labelled_per_batch", text, "together")]
 
 
 def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
@@ -264,23 +287,24 @@ def _mixes(config: TransferConfig, stage: TrainingStage) -> bool:
     return stage.mixes_in_labels and config.transfer_set.has_images
 
 
-def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[str]:
+def _distil_faults(config: TransferConfig, name: str, stage: DistilStage) -> list[Fault]:
     """What does not fit in one stage in which a method teaches."""
     method, settings, faults = stage.method or config.method, stage.settings(config.train), []
     unlabelled = _mixes(config, stage) and not settings.labelled_per_batch
     if unlabelled and (why := method.needs_labels):
-        faults.append(
-            f"{stage.labelled_key(name)}.labelled_per_batch: {why} reads labelled rows of every "
-            "batch, got 0 of them"
-        )
+        text = f"{why} reads labelled rows of every batch, got 0 of them"
+        key = f"{stage.labelled_key(name)}.labelled_per_batch"
+        faults.append(Fault(key, text, "together"))
     if method.weight_rule is not None and config.train.ema is not None:
-        faults.append(
-            f"train.ema: method {method.name} averages the weights by its own rule; expected null, "
+        text = (
+            f"method {method.name} averages the weights by its own rule; expected null, "
             f"got {config.train.ema:g}"
         )
+        faults.append(Fault("train.ema", text, "together"))
     if stage.one_by_one and not METHODS[method.name].needs:
-        faults.append(
-            f"recipe.stages.{name}: method {method.name} reads no teacher, so there is none to "
-            "learn from one by one; take another method, or do=distil with teachers=all"
+        text = (
+            f"method {method.name} reads no teacher, so there is none to learn from one by one; "
+            "take another method, or do=distil with teachers=all"
         )
+        faults.append(Fault(f"recipe.stages.{name}", text, "together"))
     return faults

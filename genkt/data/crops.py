@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 from PIL import Image, ImageEnhance, ImageOps
 
-from genkt.bounds import Factor, Pixels
 from genkt.data.transform import plain_dict
 from genkt.data.views import crop_box
 from genkt.io import derive_seed
+from genkt.settings.bounds import Factor, Pixels
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 Pair = tuple[Factor, Factor]
@@ -67,10 +68,12 @@ class CropSpec:
         for name in ("scale", "ratio"):
             low, high = (float(part) for part in getattr(self, name))
             if not 0 < low <= high < math.inf:
-                raise UserError(f"crops.{name}: expected 0 < low <= high, got [{low:g}, {high:g}]")
+                text = f"expected 0 < low <= high, got [{low:g}, {high:g}]"
+                raise SettingsError([Fault(name, text)])
             object.__setattr__(self, name, (low, high))
         if self.scale[1] > 1:
-            raise UserError(f"crops.scale: expected shares up to 1, got {self.scale[1]:g}")
+            text = f"expected shares up to 1, got {self.scale[1]:g}"
+            raise SettingsError([Fault("scale", text)])
 
     def as_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values, for fingerprints and cards."""

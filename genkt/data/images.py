@@ -259,9 +259,8 @@ def from_arrays(
     """
     colour = images.ndim == 4 and images.shape[3] == 3
     if images.dtype != np.uint8 or not (images.ndim == 3 or colour):
-        raise UserError(
-            f"{prefix}: expected uint8 images [N, H, W] or [N, H, W, 3], "
-            f"got {images.dtype} {list(images.shape)}"
+        raise UserError.of(
+            prefix, "uint8 images [N, H, W] or [N, H, W, 3]", f"{images.dtype} {list(images.shape)}"
         )
     shape = str(images.shape[1:]).encode()
     ids = [

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from genkt.io import did_you_mean
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 if TYPE_CHECKING:
@@ -60,14 +61,15 @@ class ImageTransform:
         for name in ("input_size", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.input_size) != 2 or min(self.input_size) < 1:
-            raise UserError(f"input_size: expected (height, width), got {self.input_size}")
+            raise _fault("input_size", f"expected (height, width), got {self.input_size}")
         if len(self.mean) != 3 or len(self.std) != 3:
-            raise UserError(f"mean, std: expected 3 channels, got {self.mean}, {self.std}")
+            text = f"expected 3 channels, got {self.mean}, {self.std}"
+            raise SettingsError([Fault("mean", text, also=("std",))])
         for name, values, bounds in (("mean", self.mean, _MEANS), ("std", self.std, _DEVIATIONS)):
             if not all(map(bounds.holds, values)):
-                raise UserError(f"{name}: expected numbers {bounds}, got {list(values)}")
+                raise _fault(name, f"expected numbers {bounds}, got {list(values)}")
         if not 0 < self.crop_pct <= 2:
-            raise UserError(f"crop_pct: expected a number in (0, 2], got {self.crop_pct}")
+            raise _fault("crop_pct", f"expected a number in (0, 2], got {self.crop_pct}")
         _require_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _require_choice("crop_mode", self.crop_mode, CROP_MODES)
 
@@ -146,27 +148,31 @@ class ImageTransform:
         return self.input_size, self.interpolation, self.crop_pct, self.crop_mode
 
 
-def refuse_overlay(overlay: Mapping[str, Any], key: str) -> None:
-    """Refuse values of a transform that are wrong for every model.
+def refuse_overlay(overlay: Mapping[str, Any], key: str = "transform") -> None:
+    """Refuse parts of a transform that are wrong whatever the model declares for the others.
 
     Raises:
-        UserError: under the dotted ``key``.
+        SettingsError: under ``key``.
     """
     whole = {"input_size": (1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)}
     names = [field.name for field in fields(ImageTransform)]
     try:
         ImageTransform(**whole | {name: overlay[name] for name in names if name in overlay})
-    except UserError as error:
-        raise UserError(f"{key}.{error}") from error
+    except SettingsError as error:
+        raise SettingsError(fault.below(key) for fault in error.faults) from error
     except (TypeError, ValueError) as error:
-        raise UserError(f"{key}: expected numbers and names, got {dict(overlay)}") from error
+        raise _fault(key, f"expected numbers and names, got {dict(overlay)}") from error
 
 
 def _require_choice(name: str, value: str, choices: Sequence[str] | Mapping[str, Any]) -> None:
     if value not in choices:
         known = ", ".join(choices)
         hint = did_you_mean(str(value), choices)
-        raise UserError(f"{name}: expected one of {known}, got {value!r}.{hint}")
+        raise _fault(name, f"expected one of {known}, got {value!r}.{hint}")
+
+
+def _fault(name: str, text: str) -> SettingsError:
+    return SettingsError([Fault(name, text)])
 
 
 def _center(available: int, wanted: int) -> int:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from genkt.data.transform import ImageTransform, plain_dict
 from genkt.io import derive_seed
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import UserError
 
 if TYPE_CHECKING:
@@ -93,12 +94,13 @@ class ViewSpec:
         _require_within("rotate_degrees", self.rotate_degrees, 0, 180)
         _require_within("translate", self.translate, 0, 0.999)
         if not isinstance(self.hflip, bool):
-            raise UserError(f"views.hflip: expected true or false, got {self.hflip!r}")
+            raise _fault("hflip", f"expected true or false, got {self.hflip!r}")
         if self.num_views > 1 and not self.is_random:
-            raise UserError(
-                f"views.num_views={self.num_views} without any augmentation: all views would be "
-                "the same picture. Use num_views=1, or set crop_scale, hflip, rotate_degrees, "
-                "translate or scale"
+            raise _fault(
+                "num_views",
+                f"got {self.num_views} without any augmentation: all views would be the same "
+                "picture. Use num_views=1, or set crop_scale, hflip, rotate_degrees, translate or "
+                "scale",
             )
 
     @property
@@ -131,20 +133,24 @@ def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in value)
     except (TypeError, ValueError):
-        raise UserError(f"views.{name}: expected two numbers (low, high), got {value!r}") from None
+        raise _fault(name, f"expected two numbers (low, high), got {value!r}") from None
     if not 0 < low <= high < math.inf:
-        raise UserError(f"views.{name}: expected 0 < low <= high, got ({low:g}, {high:g})")
+        raise _fault(name, f"expected 0 < low <= high, got ({low:g}, {high:g})")
     return low, high
+
+
+def _fault(name: str, text: str) -> SettingsError:
+    return SettingsError([Fault(name, text)])
 
 
 def _require_count(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"views.{name}: expected a whole number >= {least}, got {value!r}")
+        raise _fault(name, f"expected a whole number >= {least}, got {value!r}")
 
 
 def _require_within(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UserError(f"views.{name}: expected a number from {low} to {high}, got {value!r}")
+        raise _fault(name, f"expected a number from {low} to {high}, got {value!r}")
 
 
 FIXED_VIEW = ViewSpec()

@@ -56,9 +56,11 @@ def require_numbers() -> None:
     for name in (*(name for names in _LAUNCHERS for name in names), *_NUMBERS):
         value = os.environ.get(name)
         if value is not None and not value.isdecimal():
-            raise UserError(
-                f"{name}: expected a whole number in the environment, got {value!r}; unset it, or "
-                "start with torchrun or srun"
+            raise UserError.of(
+                name,
+                "a whole number in the environment",
+                repr(value),
+                "; unset it, or start with torchrun or srun",
             )
 
 

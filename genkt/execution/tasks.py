@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from genkt.bounds import NumProcesses
 from genkt.execution.ranks import ALONE, Processes, launched
+from genkt.settings.bounds import NumProcesses
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import UserError
 
 Progress = Callable[[int], None]
@@ -61,15 +62,14 @@ class ExecutorSettings:
 
     def __post_init__(self) -> None:
         if self.address is not None and self.name != "ray":
-            raise UserError(
-                f"executor.address: expected null with executor={self.name}; only ray has "
-                "an address"
-            )
+            text = f"expected null with executor={self.name}, only ray has one"
+            raise SettingsError([Fault("address", text, "together")])
         if self.num_workers is not None and self.name not in ("pool", "ray"):
-            raise UserError(
-                f"executor.num_workers: expected null with executor={self.name}, which is one "
-                "process; executor=pool has several"
+            text = (
+                f"expected null with executor={self.name}, which is one process; executor=pool "
+                "has several"
             )
+            raise SettingsError([Fault("num_workers", text, "together")])
 
 
 IN_PROCESS = ("auto", "inline")

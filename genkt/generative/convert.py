@@ -135,7 +135,7 @@ def convert_transformer(
     num_heads, num_conditions = facts.num_heads, facts.num_conditions
     assert num_heads is not None and num_conditions is not None
     if width % num_heads:
-        raise UserError(f"num_heads: expected a divisor of the width {width}, got {num_heads}")
+        raise UserError.of("num_heads", f"a divisor of the width {width}", num_heads)
     if "pos_emb" not in state or state["pos_emb"].ndim != 3 or "tok_emb.bias" in state:
         raise UserError("checkpoint: its transformer is not taming's GPT over tokens")
     config = TransformerConfig(

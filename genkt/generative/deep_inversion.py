@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genkt.bounds import BatchSize, Count, NotNegative
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
+from genkt.settings.bounds import BatchSize, Count, NotNegative
 from genkt.types import Range, UserError
 
 _Norm = nn.BatchNorm2d | nn.SyncBatchNorm
@@ -250,11 +250,9 @@ def _size(teacher: Backbone) -> tuple[int, int]:
 
 def _check(teacher: Backbone, labels: Tensor, seeds: Sequence[int]) -> None:
     if labels.ndim != 1 or labels.is_floating_point():
-        raise UserError(
-            f"labels: expected whole numbers [B], got {labels.dtype} {list(labels.shape)}"
-        )
+        raise UserError.of("labels", "whole numbers [B]", f"{labels.dtype} {list(labels.shape)}")
     if len(seeds) != len(labels):
-        raise UserError(f"seeds: expected {len(labels)}, one per label, got {len(seeds)}")
+        raise UserError.of("seeds", f"{len(labels)}, one per label", len(seeds))
     wrong = sorted(set(labels.tolist()) - set(range(teacher.num_classes)))
     if wrong:
         raise UserError(

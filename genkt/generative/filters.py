@@ -54,7 +54,7 @@ def by_confidence(probabilities: Tensor, minimum: float) -> Tensor:
     """
     _require_matrix(probabilities, "probabilities")
     if not 0 <= minimum <= 1:
-        raise UserError(f"confidence: expected a minimum within 0..1, got {minimum}")
+        raise UserError.of("confidence", "a minimum within 0..1", minimum)
     return probabilities.amax(dim=1) >= minimum
 
 
@@ -79,15 +79,15 @@ def by_agreement(probabilities: Tensor, reference: Tensor) -> Tensor:
     num_samples, num_classes = probabilities.shape
     if reference.is_floating_point():
         if reference.shape != probabilities.shape:
-            raise UserError(
-                f"agreement: expected probabilities {[num_samples, num_classes]} of the sources, "
-                f"got {list(reference.shape)}"
+            raise UserError.of(
+                "agreement",
+                f"probabilities {[num_samples, num_classes]} of the sources",
+                list(reference.shape),
             )
         reference = reference.argmax(dim=1)
     elif reference.shape != (num_samples,):
-        raise UserError(
-            f"agreement: expected one label for each of {num_samples} samples, "
-            f"got {list(reference.shape)}"
+        raise UserError.of(
+            "agreement", f"one label for each of {num_samples} samples", list(reference.shape)
         )
     elif (reference == UNLABELLED).any():
         raise UserError(
@@ -117,9 +117,9 @@ def diversity(features: Tensor, sources: Sequence[str], tokens: Tensor | None = 
     counts = {"sources": len(sources), **({} if tokens is None else {"tokens": len(tokens)})}
     for name, count in counts.items():
         if count != len(rows):
-            raise UserError(f"diversity: expected {len(rows)} {name}, one per sample, got {count}")
+            raise UserError.of("diversity", f"{len(rows)} {name}, one per sample", count)
     if not len(rows):
-        raise UserError("diversity: expected at least one sample, got none")
+        raise UserError.of("diversity", "at least one sample", "none")
     names = {name: index for index, name in enumerate(dict.fromkeys(sources))}
     groups = torch.tensor([names[name] for name in sources], device=rows.device)
     distinct = None
@@ -163,9 +163,8 @@ def _unit_rows(features: Tensor) -> Tensor:
 
 def _require_matrix(tensor: Tensor, name: str) -> None:
     if tensor.ndim != 2 or not tensor.is_floating_point():
-        raise UserError(
-            f"{name}: expected floats [rows, columns], got {str(tensor.dtype)[6:]} "
-            f"{list(tensor.shape)}"
+        raise UserError.of(
+            name, "floats [rows, columns]", f"{str(tensor.dtype)[6:]} {list(tensor.shape)}"
         )
     if not torch.isfinite(tensor).all():
-        raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
+        raise UserError.of(name, "finite numbers", "NaN or infinity")

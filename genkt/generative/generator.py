@@ -146,7 +146,7 @@ class Generator:
         if hidden.ndim == 2:
             hidden = hidden.expand(len(pictures), -1, -1)
         if num_samples < 1:
-            raise UserError(f"num_samples: expected at least 1, got {num_samples}")
+            raise UserError.of("num_samples", "at least 1", num_samples)
         hashes = [content_hash(picture.numpy().tobytes()) for picture in pictures]
         seeds = [[derive_seed(seed, h, k) for k in range(num_samples)] for h in hashes]
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -246,9 +246,10 @@ class Generator:
         if isinstance(images, Tensor):
             expected = (3, self.size, self.size)
             if images.ndim != 4 or images.shape[1:] != expected or images.dtype != torch.uint8:
-                raise UserError(
-                    f"images: expected uint8 [N, 3, {self.size}, {self.size}], got "
-                    f"{images.dtype} {list(images.shape)}"
+                raise UserError.of(
+                    "images",
+                    f"uint8 [N, 3, {self.size}, {self.size}]",
+                    f"{images.dtype} {list(images.shape)}",
                 )
             return images.cpu()
         one = isinstance(images, Image.Image) or (
@@ -275,9 +276,8 @@ def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
     if isinstance(image, np.ndarray) and (
         image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,))
     ):
-        raise UserError(
-            f"images: expected uint8 arrays [H, W] or [H, W, 3], got {image.dtype} "
-            f"{list(image.shape)}"
+        raise UserError.of(
+            "images", "uint8 arrays [H, W] or [H, W, 3]", f"{image.dtype} {list(image.shape)}"
         )
     return decode(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
 

@@ -59,9 +59,9 @@ class Inpainter:
         self.side = side or self._own_side()
         self.size = size or self.side
         if num_steps < 1:
-            raise UserError(f"num_steps: expected at least 1, got {num_steps}")
+            raise UserError.of("num_steps", "at least 1", num_steps)
         if strength is not None and not 0 < strength <= 1:
-            raise UserError(f"strength: expected a number in (0, 1], got {strength:g}")
+            raise UserError.of("strength", "a number in (0, 1]", f"{strength:g}")
         wanted = {"prompt": prompt or None, "guidance_scale": guidance, "strength": strength}
         accepted = inspect.signature(type(self.pipeline).__call__).parameters
         refused = [key for key in wanted if wanted[key] is not None and key not in accepted]
@@ -122,7 +122,7 @@ class Inpainter:
         """
         check_masks(masks, images)
         if len(seeds) != len(images):
-            raise UserError(f"seeds: expected {len(images)}, one row per picture, got {len(seeds)}")
+            raise UserError.of("seeds", f"{len(images)}, one row per picture", len(seeds))
         images, masks = images.cpu(), masks.cpu()
         drawn = torch.stack([
             torch.stack([self._draw(image, mask, seed) for seed in row])
@@ -193,9 +193,10 @@ def _as_inpainting(pipeline: Any, name: str) -> Any:
     try:
         return AutoPipelineForInpainting.from_pipe(pipeline)
     except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"inpainter {name}: expected a pipeline that inpaints (StableDiffusionInpaintPipeline, "
-            f"for example), got {type(pipeline).__name__}, whose family has none"
+        raise UserError.of(
+            f"inpainter {name}",
+            "a pipeline that inpaints (StableDiffusionInpaintPipeline, for example)",
+            f"{type(pipeline).__name__}, whose family has none",
         ) from error
 
 

@@ -62,24 +62,33 @@ class TransformerConfig:
         for scan in self.scans:
             if scan not in SCANS:
                 hint = did_you_mean(scan, SCANS)
-                raise UserError(f'scans: expected {" | ".join(SCANS)}, got "{scan}".{hint}')
+                raise UserError.of("scans", " | ".join(SCANS), f'"{scan}".{hint}')
         if self.condition not in CONDITIONS or (self.condition == "none") != (
             not self.num_conditions
         ):
-            raise UserError(
-                f"condition: expected {' | '.join(CONDITIONS)}, and num_conditions above 0 unless "
-                f"none, got {self.condition} with {self.num_conditions}"
+            raise UserError.of(
+                "condition",
+                f"{' | '.join(CONDITIONS)}, and num_conditions above 0 unless none",
+                f"{self.condition} with {self.num_conditions}",
             )
         num_sos = len(self.scans) * max(1, self.num_conditions)
         if self.vocab_size < max(self.num_codes, self.sos_offset + num_sos):
-            raise UserError(
-                f"vocab_size: expected at least {max(self.num_codes, self.sos_offset + num_sos)} "
-                f"({self.num_codes} codes, {num_sos} start tokens), got {self.vocab_size}"
+            raise UserError.of(
+                "vocab_size",
+                (
+                    f"at least {max(self.num_codes, self.sos_offset + num_sos)} ({self.num_codes} "
+                    f"codes, {num_sos} start tokens)"
+                ),
+                self.vocab_size,
             )
         if self.block_size < self.grid[0] * self.grid[1]:
-            raise UserError(
-                f"block_size: expected at least {self.grid[0] * self.grid[1]} for a grid of "
-                f"{self.grid[0]} x {self.grid[1]} tokens, got {self.block_size}"
+            raise UserError.of(
+                "block_size",
+                (
+                    f"at least {self.grid[0] * self.grid[1]} for a grid of {self.grid[0]} x "
+                    f"{self.grid[1]} tokens"
+                ),
+                self.block_size,
             )
 
     @staticmethod
@@ -165,16 +174,15 @@ class LatentTransformer(nn.Module):
         """
         count = self.config.num_conditions
         if (conditions is not None) != (count > 0):
-            raise UserError(
-                f"conditions: expected {'one class per image' if count else 'none'}, got "
-                f"{'none' if conditions is None else 'some'}"
+            raise UserError.of(
+                "conditions",
+                "one class per image" if count else "none",
+                "none" if conditions is None else "some",
             )
         if conditions is None:
             return self.config.sos_offset + scans
         if len(conditions) and not 0 <= int(conditions.min()) <= int(conditions.max()) < count:
-            raise UserError(
-                f"conditions: expected 0 to {count - 1}, got {sorted(set(conditions.tolist()))}"
-            )
+            raise UserError.of("conditions", f"0 to {count - 1}", sorted(set(conditions.tolist())))
         return self.config.sos_offset + conditions * len(self.config.scans) + scans
 
     def conditions_of(self, tokens: Tensor, labels: Tensor | None) -> Tensor | None:
@@ -285,7 +293,7 @@ class LatentTransformer(nn.Module):
         expected = (len(tokens), *self.grid)
         for name, grid in (("tokens", tokens), ("hidden", hidden)):
             if tuple(grid.shape) != expected:
-                raise UserError(f"{name}: expected shape {expected}, got {tuple(grid.shape)}")
+                raise UserError.of(name, f"shape {expected}", tuple(grid.shape))
 
 
 def scan_order(scan: str, grid: tuple[int, int]) -> Tensor:

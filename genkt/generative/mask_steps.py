@@ -41,9 +41,9 @@ class MaskSchedule:
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
-            raise UserError(f"num_steps: expected at least 1, got {self.num_steps}")
+            raise UserError.of("num_steps", "at least 1", self.num_steps)
         if not (self.order_noise >= 0 and math.isfinite(self.order_noise)):
-            raise UserError(f"order_noise: expected a number >= 0, got {self.order_noise}")
+            raise UserError.of("order_noise", "a number >= 0", self.order_noise)
 
     def num_unknown(self, num_hidden: int) -> list[int]:
         """Unknown tokens before each step that has any, and 0 at the end.

@@ -98,16 +98,21 @@ class MaskedTransformer(nn.Module):
         self.conditioning = conditioning or Conditioning.null(self.model.config)
         self._copies: dict[tuple[torch.dtype, torch.device], Any] = {}
         if self.model.config.vocab_size <= self.num_codes:
-            raise UserError(
-                f"masked transformer: expected a vocabulary of more than its {self.num_codes} "
-                f"codes (the last token is the mask), got {self.model.config.vocab_size}"
+            raise UserError.of(
+                "masked transformer",
+                (
+                    f"a vocabulary of more than its {self.num_codes} codes (the last token is the "
+                    "mask)"
+                ),
+                self.model.config.vocab_size,
             )
         expected = asdict(Conditioning.null(self.model.config))
         for name, given in asdict(self.conditioning).items():
             if given.ndim != expected[name].ndim or given.shape[-1:] != expected[name].shape[-1:]:
-                raise UserError(
-                    f"conditioning: expected {name} of shape {list(expected[name].shape)}, got "
-                    f"{list(given.shape)}"
+                raise UserError.of(
+                    "conditioning",
+                    f"{name} of shape {list(expected[name].shape)}",
+                    list(given.shape),
                 )
 
     @property
@@ -259,11 +264,11 @@ class MaskedTransformer(nn.Module):
         expected = (len(tokens), *self.grid)
         for name, grid in (("tokens", tokens), ("hidden", hidden)):
             if tuple(grid.shape) != expected:
-                raise UserError(f"{name}: expected shape {expected}, got {tuple(grid.shape)}")
+                raise UserError.of(name, f"shape {expected}", tuple(grid.shape))
         visible = tokens[~hidden]
         wrong = visible[(visible < 0) | (visible >= self.num_codes)]
         if len(wrong):
-            raise UserError(f"tokens: expected 0 to {self.num_codes - 1}, got {int(wrong[0])}")
+            raise UserError.of("tokens", f"0 to {self.num_codes - 1}", int(wrong[0]))
         if len(seeds) != len(tokens) or len({len(row) for row in seeds}) > 1:
             raise UserError(f"seeds: expected {len(tokens)} rows of one length, one row per grid")
         if conditions is not None:

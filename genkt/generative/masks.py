@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genkt.io import did_you_mean
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 MaskKind = Literal["bottom", "top", "left", "right", "rectangle", "scatter"]
@@ -54,17 +55,20 @@ class MaskSettings:
         """Check the values together. Raises: UserError."""
         if not self.kinds or isinstance(self.kinds, str):
             got = f'the text "{self.kinds}"' if self.kinds else "none"
-            raise UserError(f"kinds: expected a list of some of {', '.join(KINDS)}, got {got}")
+            text = f"expected a list of some of {', '.join(KINDS)}, got {got}"
+            raise SettingsError([Fault("kinds", text)])
         object.__setattr__(self, "kinds", tuple(self.kinds))  # a list cannot be hashed
         for kind in self.kinds:
             if kind not in KINDS:
                 hint = did_you_mean(str(kind), KINDS)
-                raise UserError(f'kinds: expected some of {", ".join(KINDS)}, got "{kind}".{hint}')
+                text = f'expected some of {", ".join(KINDS)}, got "{kind}".{hint}'
+                raise SettingsError([Fault("kinds", text)])
         if not 0 <= self.min_share <= self.max_share <= 1:
-            raise UserError(
-                "min_share, max_share: expected 0 <= min_share <= max_share <= 1, "
+            text = (
+                "expected 0 <= min_share <= max_share <= 1, "
                 f"got {self.min_share} and {self.max_share}"
             )
+            raise SettingsError([Fault("min_share", text, also=("max_share",))])
 
 
 def draw_mask(settings: MaskSettings, grid: tuple[int, int], seed: int) -> Tensor:
@@ -125,9 +129,8 @@ def hidden_tokens(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     height, width = masks.shape[1:]
     if height % grid[0] or width % grid[1]:
-        raise UserError(
-            f"masks: expected sides that {grid[0]} x {grid[1]} tokens divide, "
-            f"got {height} x {width} pixels"
+        raise UserError.of(
+            "masks", f"sides that {grid[0]} x {grid[1]} tokens divide", f"{height} x {width} pixels"
         )
     rows, columns = grid
     cells = masks.reshape(len(masks), rows, height // rows, columns, width // columns)
@@ -148,7 +151,7 @@ def dilate(hidden: Tensor, rings: int) -> Tensor:
         UserError: negative rings.
     """
     if rings < 0:
-        raise UserError(f"dilation: expected 0 or more rings of tokens, got {rings}")
+        raise UserError.of("dilation", "0 or more rings of tokens", rings)
     if rings == 0:
         return hidden
     window = 2 * rings + 1
@@ -173,7 +176,7 @@ def fill_hidden(images: Tensor, masks: Tensor, how: Fill) -> Tensor:
     _check_fit(masks, images)
     if how not in get_args(Fill):
         hint = did_you_mean(str(how), get_args(Fill))
-        raise UserError(f'fill: expected edge | grey, got "{how}".{hint}')
+        raise UserError.of("fill", "edge | grey", f'"{how}".{hint}')
     masks = masks.to(images.device)
     covered = masks[:, None]
     if how == "edge":
@@ -207,12 +210,13 @@ def check_masks(masks: Tensor, images: Tensor, *, allow_full: bool = False) -> N
 
 def _check_fit(masks: Tensor, images: Tensor) -> None:
     if masks.dtype != torch.bool:
-        raise UserError(f"masks: expected bool, True where hidden, got {str(masks.dtype)[6:]}")
+        raise UserError.of("masks", "bool, True where hidden", str(masks.dtype)[6:])
     expected = [images.shape[0], *images.shape[2:]]
     if images.ndim != 4 or list(masks.shape) != expected:
-        raise UserError(
-            f"masks: expected [B, H, W] for images [B, 3, H, W], got {list(masks.shape)} for "
-            f"{list(images.shape)}"
+        raise UserError.of(
+            "masks",
+            "[B, H, W] for images [B, 3, H, W]",
+            f"{list(masks.shape)} for {list(images.shape)}",
         )
 
 

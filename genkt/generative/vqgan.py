@@ -115,13 +115,14 @@ class VQGAN(nn.Module):
             UserError: a token that is no index of the codebook, or another shape.
         """
         if tokens.ndim != 3 or tokens.is_floating_point():
-            raise UserError(
-                f"tokens: expected integers [B, h, w], got {tokens.dtype} {list(tokens.shape)}"
+            raise UserError.of(
+                "tokens", "integers [B, h, w]", f"{tokens.dtype} {list(tokens.shape)}"
             )
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.num_codes:
-            raise UserError(
-                f"tokens: expected 0 to {self.num_codes - 1}, got {int(tokens.min())} to "
-                f"{int(tokens.max())}"
+            raise UserError.of(
+                "tokens",
+                f"0 to {self.num_codes - 1}",
+                f"{int(tokens.min())} to {int(tokens.max())}",
             )
         tokens = tokens.to(self.codebook.device)
         if not len(tokens):
@@ -181,14 +182,15 @@ class VQGAN(nn.Module):
 
     def _check_images(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
-            raise UserError(
-                f"images: expected uint8 [B, 3, H, W], got {images.dtype} {list(images.shape)}"
+            raise UserError.of(
+                "images", "uint8 [B, 3, H, W]", f"{images.dtype} {list(images.shape)}"
             )
         factor = self.downsampling
         if images.shape[2] % factor or images.shape[3] % factor:
-            raise UserError(
-                f"images: expected sides that are multiples of {factor}, got "
-                f"{images.shape[2]} x {images.shape[3]}"
+            raise UserError.of(
+                "images",
+                f"sides that are multiples of {factor}",
+                f"{images.shape[2]} x {images.shape[3]}",
             )
 
     def _latents(self, model: Any, images: Tensor) -> Tensor:

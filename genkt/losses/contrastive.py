@@ -227,9 +227,8 @@ def _patch_term(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     require_map(teacher_map, "teacher map")
     require_same_rows(student_map, teacher_map, "teacher map")
     if student_map.shape[1] != teacher_map.shape[1]:
-        raise UserError(
-            f"student map: expected the teacher's {teacher_map.shape[1]} channels, "
-            f"got {student_map.shape[1]}"
+        raise UserError.of(
+            "student map", f"the teacher's {teacher_map.shape[1]} channels", student_map.shape[1]
         )
     with no_autocast(student_map):
         resized = functional.interpolate(
@@ -251,7 +250,7 @@ def _check_features(student_features: Tensor, teacher_features: Tensor) -> None:
 
 def _check_temperature(temperature: float) -> None:
     if not (math.isfinite(temperature) and temperature > 0):
-        raise UserError(f"temperature: expected a number > 0, got {temperature}")
+        raise UserError.of("temperature", "a number > 0", temperature)
 
 
 def _check_similarities(similarities: Tensor, temperature: float, num_samples: int) -> int:
@@ -259,5 +258,5 @@ def _check_similarities(similarities: Tensor, temperature: float, num_samples: i
     require_matrix(similarities, "similarities", min_columns=2)
     _check_temperature(temperature)
     if num_samples < 1:
-        raise UserError(f"num_samples: expected at least 1, got {num_samples}")
+        raise UserError.of("num_samples", "at least 1", num_samples)
     return similarities.shape[1] - 1

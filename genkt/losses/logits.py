@@ -61,9 +61,7 @@ def require_labels(logits: Tensor, labels: Tensor) -> None:
         UserError: another shape or type.
     """
     if labels.ndim != 1 or labels.dtype != torch.int64:
-        raise UserError(
-            f"labels: expected [B] int64, got {list(labels.shape)} {str(labels.dtype)[6:]}"
-        )
+        raise UserError.of("labels", "[B] int64", f"{list(labels.shape)} {str(labels.dtype)[6:]}")
     require_same_rows(logits, labels, "labels")
 
 
@@ -117,7 +115,7 @@ def _check_distillation(
         require_matrix(logits, f"logits of teacher {index}")
         require_shape(logits, tuple(student_logits.shape), f"logits of teacher {index}")
     if not (math.isfinite(temperature) and temperature > 0):
-        raise UserError(f"temperature: expected a number > 0, got {temperature}")
+        raise UserError.of("temperature", "a number > 0", temperature)
     return teachers
 
 
@@ -195,7 +193,7 @@ def top_k_distillation(
     teachers = _check_distillation(student_logits, teacher_logits, temperature)
     num_classes = student_logits.shape[1]
     if not MIN_CLASSES <= top_k <= num_classes:
-        raise UserError(f"top_k: expected {MIN_CLASSES}..{num_classes} classes, got {top_k}")
+        raise UserError.of("top_k", f"{MIN_CLASSES}..{num_classes} classes", top_k)
     with no_autocast(student_logits):
         logs = _log_mean_probabilities(teachers, temperature)
         best, classes = logs.topk(top_k, dim=1)

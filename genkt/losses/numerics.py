@@ -27,7 +27,7 @@ def listed(teachers: Teachers, name: str) -> list[Tensor]:
     """
     several = [teachers] if isinstance(teachers, Tensor) else list(teachers)
     if not several:
-        raise UserError(f"{name}: expected at least one teacher, got none")
+        raise UserError.of(name, "at least one teacher", "none")
     return several
 
 
@@ -65,7 +65,7 @@ def require_floats(tensor: Tensor, name: str) -> None:
     """
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise UserError(f"{name}: expected a tensor of floats, got {kind}")
+        raise UserError.of(name, "a tensor of floats", kind)
 
 
 def require_matrix(tensor: Tensor, name: str, *, min_rows: int = 1, min_columns: int = 1) -> None:
@@ -76,11 +76,11 @@ def require_matrix(tensor: Tensor, name: str, *, min_rows: int = 1, min_columns:
     """
     require_floats(tensor, name)
     if tensor.ndim != 2:
-        raise UserError(f"{name}: expected a matrix [rows, columns], got shape {_shape(tensor)}")
+        raise UserError.of(name, "a matrix [rows, columns]", f"shape {_shape(tensor)}")
     if tensor.shape[0] < min_rows:
-        raise UserError(f"{name}: needs at least {min_rows} rows, got {tensor.shape[0]}")
+        raise UserError.of(name, f"at least {min_rows} rows", tensor.shape[0])
     if tensor.shape[1] < min_columns:
-        raise UserError(f"{name}: needs at least {min_columns} columns, got {tensor.shape[1]}")
+        raise UserError.of(name, f"at least {min_columns} columns", tensor.shape[1])
 
 
 def require_map(tensor: Tensor, name: str) -> None:
@@ -91,9 +91,7 @@ def require_map(tensor: Tensor, name: str) -> None:
     """
     require_floats(tensor, name)
     if tensor.ndim != 4 or 0 in tensor.shape:
-        raise UserError(
-            f"{name}: expected a map [rows, channels, height, width], got shape {_shape(tensor)}"
-        )
+        raise UserError.of(name, "a map [rows, channels, height, width]", f"shape {_shape(tensor)}")
 
 
 def require_same_rows(student: Tensor, other: Tensor, name: str) -> None:
@@ -103,9 +101,8 @@ def require_same_rows(student: Tensor, other: Tensor, name: str) -> None:
         UserError: the numbers of rows differ.
     """
     if student.shape[0] != other.shape[0]:
-        raise UserError(
-            f"{name}: expected {student.shape[0]} rows, one for each of the student's, "
-            f"got {other.shape[0]}"
+        raise UserError.of(
+            name, f"{student.shape[0]} rows, one for each of the student's", other.shape[0]
         )
 
 
@@ -116,7 +113,7 @@ def require_shape(tensor: Tensor, shape: tuple[int, ...], name: str) -> None:
         UserError: the shapes differ.
     """
     if tuple(tensor.shape) != shape:
-        raise UserError(f"{name}: expected shape {list(shape)}, got {_shape(tensor)}")
+        raise UserError.of(name, f"shape {list(shape)}", _shape(tensor))
 
 
 def _shape(tensor: Tensor) -> list[int]:

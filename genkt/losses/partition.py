@@ -91,7 +91,7 @@ def winners(scores: Sequence[Tensor]) -> Tensor:
         UserError: no model, or different numbers of rows.
     """
     if not scores:
-        raise UserError("scores: expected those of at least one model, got none")
+        raise UserError.of("scores", "those of at least one model", "none")
     for index, score in enumerate(scores):
         require_same_rows(scores[0], score, f"scores of model {index}")
     # The first of equal values is what argmax promises. NaN counts as the highest, so it shows.
@@ -112,7 +112,7 @@ def merged_rows(models_logits: Sequence[Tensor], winner: Tensor) -> Tensor:
         UserError: no model, logits of different shapes, or another number of winners.
     """
     if not models_logits:
-        raise UserError("logits: expected those of at least one model, got none")
+        raise UserError.of("logits", "those of at least one model", "none")
     first = models_logits[0]
     for index, logits in enumerate(models_logits):
         require_matrix(logits, f"logits of model {index}")

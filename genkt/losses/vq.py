@@ -99,7 +99,7 @@ def adaptive_weight(
     require_floats(gan_gradient, "gan gradient")
     require_shape(gan_gradient, tuple(nll_gradient.shape), "gan gradient")
     if not clamp > 0:
-        raise UserError(f"clamp: expected a number > 0, got {clamp}")
+        raise UserError.of("clamp", "a number > 0", clamp)
     with torch.no_grad(), no_autocast(nll_gradient):
         above: Tensor = torch.linalg.vector_norm(widen(nll_gradient))
         below: Tensor = torch.linalg.vector_norm(widen(gan_gradient))
@@ -132,9 +132,10 @@ def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tenso
         2.0
     """
     if not features_a or len(features_a) != len(features_b):
-        raise UserError(
-            "perceptual features: expected the same number of maps of both, at least one, "
-            f"got {len(features_a)} and {len(features_b)}"
+        raise UserError.of(
+            "perceptual features",
+            "the same number of maps of both, at least one",
+            f"{len(features_a)} and {len(features_b)}",
         )
     distances = [
         _unit_distance(a, b, f"map {index}")
@@ -184,7 +185,7 @@ def codebook_perplexity(counts: Tensor) -> Tensor:
         2.0
     """
     if counts.ndim != 1:
-        raise UserError(f"counts: expected [num_codes], got shape {list(counts.shape)}")
+        raise UserError.of("counts", "[num_codes]", f"shape {list(counts.shape)}")
     counts = counts.double()
     if counts.numel() == 0 or (counts < 0).any() or counts.sum() == 0:
         raise UserError("counts: expected numbers >= 0 that are not all 0")
@@ -215,7 +216,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
         0.0
     """
     if a.numel() == 0:
-        raise UserError(f"pictures: expected at least one value, got shape {list(a.shape)}")
+        raise UserError.of("pictures", "at least one value", f"shape {list(a.shape)}")
     require_shape(b, tuple(a.shape), "pictures to compare")
     return 10 * torch.log10(PEAK**2 / (a.double() - b.double()).square().mean())
 
@@ -223,7 +224,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def _check_floats(tensor: Tensor, name: str) -> None:
     require_floats(tensor, name)
     if tensor.numel() == 0:
-        raise UserError(f"{name}: expected at least one value, got shape {list(tensor.shape)}")
+        raise UserError.of(name, "at least one value", f"shape {list(tensor.shape)}")
 
 
 def _unit_distance(a: Tensor, b: Tensor, name: str) -> Tensor:
@@ -231,9 +232,7 @@ def _unit_distance(a: Tensor, b: Tensor, name: str) -> Tensor:
     require_floats(b, name)
     require_shape(b, tuple(a.shape), name)
     if not 2 <= a.ndim <= 4:
-        raise UserError(
-            f"{name}: expected [B, D, H, W], [B, T, D] or [B, D], got shape {list(a.shape)}"
-        )
+        raise UserError.of(name, "[B, D, H, W], [B, T, D] or [B, D]", f"shape {list(a.shape)}")
     channels = 1 if a.ndim == 4 else -1
     with no_autocast(a):
         difference = _unit(widen(a), channels) - _unit(widen(b), channels)

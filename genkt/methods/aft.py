@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genkt.bounds import NotNegative, Rate
 from genkt.io import derive_seed
 from genkt.losses.features import reverse_feature_regression
 from genkt.losses.kernels import MIN_ROWS, kernel_distance, linear_kernel, rbf_kernel
@@ -27,6 +26,8 @@ from genkt.methods.base import (
 )
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Output, Shapes, as_output, as_outputs
+from genkt.settings.bounds import NotNegative, Rate
+from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
@@ -110,7 +111,7 @@ class AFTOptions(BetaOptions):
     bilevel: bool = False
     kernel_rows: str = "all"
 
-    def faults(self) -> list[str]:
+    def faults(self) -> list[Fault]:
         """Every value that is wrong, and every pair of values that exclude each other."""
         faults = super().faults()
         faults += positive_fault("mu_lr", self.mu_lr)
@@ -120,15 +121,14 @@ class AFTOptions(BetaOptions):
         faults += flag_fault("no_kernel", self.no_kernel)
         faults += flag_fault("bilevel", self.bilevel)
         if self.no_kernel is True and (self.kernel, self.mu) != ("linear", "diagonal"):
-            faults.append(
-                "method.no_kernel: replaces kernel and mu by an affine map; leave method.kernel "
-                f'at "linear" and method.mu at "diagonal", got "{self.kernel}" and "{self.mu}"'
+            text = (
+                "replaces kernel and mu by an affine map; leave method.kernel at "
+                f'"linear" and method.mu at "diagonal", got "{self.kernel}" and "{self.mu}"'
             )
+            faults.append(Fault("no_kernel", text, "together"))
         if self.bilevel is True and (self.no_kernel is True or self.mu == "identity"):
-            faults.append(
-                "method.bilevel: needs a learned mu; expected mu=diagonal or mu=dense and "
-                "no_kernel=false"
-            )
+            text = "needs a learned mu; expected mu=diagonal or mu=dense and no_kernel=false"
+            faults.append(Fault("bilevel", text, "together"))
         return faults
 
     @property

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genkt.bounds import NotNegative
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.methods.base import BetaOptions, Objective, choice_fault, positive_fault
 from genkt.methods.shapes import Shapes, TrainingRows
 from genkt.metrics.logme import LogME, logme, logme_released
+from genkt.settings.bounds import NotNegative, Positive
+from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 SOLVERS: dict[str, Callable[[Tensor, Tensor, int], LogME]] = {
@@ -35,11 +36,11 @@ class BTuningOptions(BetaOptions):
 
     name: str = "b_tuning"
     beta_grid: tuple[NotNegative, ...] = (1, 100, 1000, 10000)
-    temperature: NotNegative = 0.1
+    temperature: Positive = 0.1
     solver: str = "corrected"
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = super().faults()
         faults += positive_fault("temperature", self.temperature)
         return faults + choice_fault("solver", self.solver, list(SOLVERS))

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from genkt.bounds import NotNegative
 from genkt.io import did_you_mean
 from genkt.losses.logits import cross_entropy
 from genkt.losses.numerics import side_by_side, widen
@@ -23,9 +22,12 @@ from genkt.methods.shapes import (
     as_output,
     as_outputs,
     check_output,
+    check_widths,
     shape_faults,
     shapes_of,
 )
+from genkt.settings.bounds import NotNegative
+from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, Range, UserError
 
 SEARCH = "search"
@@ -54,8 +56,8 @@ class MethodOptions:
 
     name: str
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each; empty where all are right."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong; empty where all are right."""
         return []
 
     def alone(self) -> Self:
@@ -88,18 +90,17 @@ class BetaOptions(MethodOptions):
     beta: Beta = SEARCH
     beta_grid: tuple[NotNegative, ...] = ()
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = []
         if self.beta != SEARCH and not (is_number(self.beta) and self.beta > 0):  # type: ignore[operator]
             hint = did_you_mean(self.beta, [SEARCH]) if isinstance(self.beta, str) else ""
-            faults.append(
-                f'method.beta: expected a number > 0 or {SEARCH}, got "{self.beta}".{hint}'
-            )
+            text = f'expected a number > 0 or {SEARCH}, got "{self.beta}".{hint}'
+            faults.append(Fault("beta", text))
         grid = self.beta_grid
         values = list(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else []
         if not values or not all(is_number(value) and value > 0 for value in values):
-            faults.append(f'method.beta_grid: expected a list of numbers > 0, got "{grid}"')
+            faults.append(Fault("beta_grid", f'expected a list of numbers > 0, got "{grid}"'))
         return faults
 
     @property
@@ -110,9 +111,11 @@ class BetaOptions(MethodOptions):
             UserError: it is still to be searched.
         """
         if isinstance(self.beta, str):
-            raise UserError(
-                f'method.beta: expected a number here, got "{self.beta}"; the search replaces it '
-                "by each candidate before the objective is built"
+            raise UserError.of(
+                "method.beta",
+                "a number here",
+                f'"{self.beta}"',
+                "; the search replaces it by each candidate before the objective is built",
             )
         return float(self.beta)
 
@@ -189,12 +192,15 @@ class Objective(nn.Module):
         **keywords: Any,
     ) -> None:
         super().__init__()
+        if not (options is None or isinstance(options, MethodOptions)):
+            raise UserError(f"{type(self).__name__}: expected keywords alone, got {options!r}")
         if options is None:
             name = type(self).__name__
             options = options_of(name, self.options_type, keywords)
             shapes = shapes_of(name, keywords, self.sizes)
         assert shapes is not None, "options and shapes are given together"
-        faults = options.faults() + shape_faults(options.name, self.needs, shapes)
+        faults = [str(fault.below("method")) for fault in options.faults()]
+        faults += shape_faults(options.name, self.needs, shapes)
         if faults:
             raise UserError("; ".join(faults))
         self.shapes = shapes
@@ -239,7 +245,9 @@ class Objective(nn.Module):
         if labels is None:
             rows = len(output.features)
             labels = torch.full((rows,), UNLABELLED, device=output.features.device)
-        return self.row_loss(output, as_outputs(teachers, self.needs), labels, samples)
+        outputs = as_outputs(teachers, self.needs)
+        check_widths(self.shapes, self.needs, output, outputs)
+        return self.row_loss(output, outputs, torch.as_tensor(labels), samples)
 
     def row_loss(
         self,
@@ -296,9 +304,11 @@ class Objective(nn.Module):
                     raise UserError(f"{name}: this method needs them, none were computed")
                 check_output(values, what, shape, name)
                 if not torch.isfinite(values).all():
-                    raise UserError(
-                        f"{name}: expected finite numbers, got NaN or infinity; "
-                        "cache them in float32 or check the teacher's weights"
+                    raise UserError.of(
+                        name,
+                        "finite numbers",
+                        "NaN or infinity",
+                        "; cache them in float32 or check the teacher's weights",
                     )
 
     def check_labels(self, labels: Tensor) -> None:
@@ -313,9 +323,10 @@ class Objective(nn.Module):
             (labels != UNLABELLED) & ((labels < 0) | (labels >= self.shapes.num_classes))
         ]
         if len(wrong):
-            raise UserError(
-                f"labels: expected 0..{self.shapes.num_classes - 1}, or {UNLABELLED} where "
-                f"unknown, got {sorted(set(wrong.tolist()))[:5]}"
+            raise UserError.of(
+                "labels",
+                f"0..{self.shapes.num_classes - 1}, or {UNLABELLED} where unknown",
+                sorted(set(wrong.tolist()))[:5],
             )
 
     def _check_count(self, teachers: Sequence[ModelOutput]) -> None:
@@ -323,12 +334,12 @@ class Objective(nn.Module):
         unknown = self.shapes.partial and not known
         if self.needs and (not teachers if unknown else len(teachers) != known):
             expected = "at least one" if unknown else str(known)
-            raise UserError(f"teachers: expected the outputs of {expected}, got {len(teachers)}")
+            raise UserError.of("teachers", f"the outputs of {expected}", len(teachers))
 
     def _task_loss(self, student: ModelOutput, labels: Tensor) -> Tensor:
         if student.logits is None:
-            raise UserError(
-                "student: expected logits beside its features, got none; give (features, logits)"
+            raise UserError.of(
+                "student", "logits beside its features", "none", "; give (features, logits)"
             )
         return cross_entropy(student.logits, labels)
 
@@ -356,30 +367,30 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def choice_fault(key: str, value: object, choices: Sequence[str]) -> list[str]:
-    """One line where ``value`` is none of ``choices``."""
+def choice_fault(key: str, value: object, choices: Sequence[str]) -> list[Fault]:
+    """One where ``value`` is none of ``choices``."""
     if value in choices:
         return []
     hint = did_you_mean(str(value), choices)
-    return [f'method.{key}: expected {" | ".join(choices)}, got "{value}".{hint}']
+    return [Fault(key, f'expected {" | ".join(choices)}, got "{value}".{hint}')]
 
 
-def flag_fault(key: str, value: object) -> list[str]:
-    """One line where ``value`` is not true or false."""
-    return (
-        [] if isinstance(value, bool) else [f'method.{key}: expected true | false, got "{value}"']
-    )
+def flag_fault(key: str, value: object) -> list[Fault]:
+    """One where ``value`` is not true or false."""
+    if isinstance(value, bool):
+        return []
+    return [Fault(key, f'expected true | false, got "{value}"')]
 
 
-def positive_fault(key: str, value: object) -> list[str]:
-    """One line where ``value`` is not a number above 0."""
+def positive_fault(key: str, value: object) -> list[Fault]:
+    """One where ``value`` is not a number above 0."""
     if is_number(value) and value > 0:  # type: ignore[operator]
         return []
-    return [f'method.{key}: expected a number > 0, got "{value}"']
+    return [Fault(key, f'expected a number > 0, got "{value}"')]
 
 
-def count_fault(key: str, value: object, *, least: int) -> list[str]:
-    """One line where ``value`` is not a whole number of at least ``least``."""
+def count_fault(key: str, value: object, *, least: int) -> list[Fault]:
+    """One where ``value`` is not a whole number of at least ``least``."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return []
-    return [f'method.{key}: expected a whole number >= {least}, got "{value}"']
+    return [Fault(key, f'expected a whole number >= {least}, got "{value}"')]

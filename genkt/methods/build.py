@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any
 
 from genkt.io import did_you_mean
 from genkt.methods.aft import AFT, AFTOptions
@@ -33,7 +33,9 @@ from genkt.methods.task_agnostic import (
     CosinePatchOptions,
     StudentContrastive,
 )
-from genkt.types import UserError, ranges_of
+from genkt.settings.faults import Fault, refuse
+from genkt.settings.schema import OneOf, parse
+from genkt.types import UserError
 
 
 @dataclass(frozen=True)
@@ -74,50 +76,28 @@ METHODS: dict[str, Method] = {
 }
 
 
+MethodChoice = Annotated[
+    MethodOptions, OneOf(lambda: {name: method.options for name, method in METHODS.items()})
+]
+"""The options of any method, for the dataclasses of settings."""
+
+
 def parse_options(values: Mapping[str, Any]) -> MethodOptions:
     """The options dataclass of the method that ``values["name"]`` names, e.g. from its YAML file.
 
     Raises:
-        UserError: every fault at once: unknown method, unknown or missing options, wrong values.
+        SettingsError: every fault at once: unknown method, unknown or missing options, wrong
+            values.
 
     Example:
         >>> parse_options({"name": "logit_kd", "temperature": 2.0, "kl_weight": 1.0})
         LogitKDOptions(name='logit_kd', temperature=2.0, kl_weight=1.0)
     """
-    method = _method(values.get("name"))
-    fields = dataclasses.fields(method.options)
-    names = [field.name for field in fields]
-    required = [field.name for field in fields if field.default is dataclasses.MISSING]
-    faults = [
-        f"method.{key}: not an option of {values['name']}; expected {', '.join(names)}."
-        + did_you_mean(str(key), names)
-        for key in values
-        if key not in names
-    ]
-    faults += [f"method.{name}: missing" for name in required if name not in values]
-    if faults:
-        raise UserError("; ".join(faults))
-    plain: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for key, value in values.items()
-    }
-    options = method.options(**plain)
-    if faults := options.faults() or _range_faults(options):
-        raise UserError("; ".join(faults))
+    faults: list[Fault] = []
+    options = parse(MethodChoice, dict(values), "method", faults)
+    refuse(faults)
+    assert isinstance(options, MethodOptions)
     return options
-
-
-def _range_faults(options: MethodOptions) -> list[str]:
-    """A line a number beyond the bounds of its field."""
-    faults = []
-    for key, hint in get_type_hints(type(options), include_extras=True).items():
-        value = getattr(options, key)
-        for number in value if isinstance(value, tuple) else (value,):
-            is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-            bounds = ranges_of(hint)
-            if is_number and not all(bound.holds(number) for bound in bounds):
-                faults.append(f"method.{key}: expected a number {bounds[0]}, got {number}")
-    return faults
 
 
 def build_objective(

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genkt.bounds import BatchSize, Count, NotNegative, Rate
 from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
 from genkt.losses.numerics import in_one_type, no_autocast, widen
 from genkt.methods.base import BetaOptions, Objective, count_fault, positive_fault
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Shapes, TrainingRows
+from genkt.settings.bounds import BatchSize, Count, NotNegative, Rate
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 HELD_OUT = 0.1
@@ -47,8 +48,8 @@ class FactorTransferOptions(BetaOptions):
     paraphraser_batch_size: BatchSize = 128
     paraphraser_lr: Rate = 1e-3
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = super().faults()
         for key in ("paraphraser_steps", "paraphraser_patience", "paraphraser_batch_size"):
             faults += count_fault(key, getattr(self, key), least=1)
@@ -108,8 +109,8 @@ class FactorTransfer(Objective):
                 f"from its paraphraser, got {len(features)}"
             )
         if not torch.isfinite(features).all():
-            raise UserError(
-                "method factor_transfer: expected finite teacher features, got NaN or infinity"
+            raise UserError.of(
+                "method factor_transfer", "finite teacher features", "NaN or infinity"
             )
         mean, scale = _centre_and_scale(features)
         self.mean.copy_(mean)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genkt.bounds import NotNegative, Share
 from genkt.io import derive_seed
 from genkt.losses.features import feature_regression
 from genkt.losses.logits import kl_distillation
@@ -24,6 +23,8 @@ from genkt.methods.base import (
     positive_fault,
 )
 from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import NotNegative, Positive, ShareAboveZero
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 
@@ -53,16 +54,15 @@ class LogitKDOptions(MethodOptions):
     """
 
     name: str = "logit_kd"
-    temperature: NotNegative = 1.0
-    kl_weight: Share = 1.0
+    temperature: Positive = 1.0
+    kl_weight: ShareAboveZero = 1.0
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = positive_fault("temperature", self.temperature)
         if not (is_number(self.kl_weight) and 0 < self.kl_weight <= 1):
-            faults.append(
-                f'method.kl_weight: expected a number above 0 and at most 1, got "{self.kl_weight}"'
-            )
+            text = f'expected a number above 0 and at most 1, got "{self.kl_weight}"'
+            faults.append(Fault("kl_weight", text))
         return faults
 
     @property

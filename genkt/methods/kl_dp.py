@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genkt.bounds import Count, NotNegative
 from genkt.losses.partition import (
     label_probability,
     largest_probability,
@@ -19,6 +18,8 @@ from genkt.methods.base import MethodOptions, choice_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
 from genkt.methods.soft_labels import require_classes, top_k_fault
+from genkt.settings.bounds import Count, Positive
+from genkt.settings.faults import Fault
 from genkt.types import UserError
 
 SELECTIONS = ("unsupervised", "supervised")
@@ -37,11 +38,11 @@ class KLDPOptions(MethodOptions):
 
     name: str = "kl_dp"
     selection: str = "unsupervised"
-    temperature: NotNegative = 1.0
+    temperature: Positive = 1.0
     top_k: Count | None = None
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = choice_fault("selection", self.selection, SELECTIONS)
         faults += positive_fault("temperature", self.temperature)
         return faults if self.top_k is None else faults + top_k_fault(self.top_k, "null")
@@ -117,7 +118,7 @@ class TopKKLDP(KLDP):
         """See ``Objective``."""
         super().set_up(options, shapes, seed)
         if options.top_k is None:
-            raise UserError("top_k: expected a number of classes for TopKKLDP, got None")
+            raise UserError.of("top_k", "a number of classes for TopKKLDP", "None")
         self.top_k = require_classes(options.top_k, shapes)
 
     def _divergence(

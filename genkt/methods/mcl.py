@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genkt.bounds import Count, Share
 from genkt.methods.base import WeightRule, count_fault, is_number
 from genkt.methods.kd import LogitKDOptions
+from genkt.settings.bounds import Count, Share, ShareAboveZero
+from genkt.settings.faults import Fault
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,16 @@ class MCLOptions(LogitKDOptions):
     """
 
     name: str = "mcl"
-    kl_weight: Share = 0.7
+    kl_weight: ShareAboveZero = 0.7
     decay: Share = 0.9999
     every: Count = 2
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = super().faults()
         if not (is_number(self.decay) and 0 <= self.decay < 1):
-            faults.append(f'method.decay: expected a number from 0 to below 1, got "{self.decay}"')
+            text = f'expected a number from 0 to below 1, got "{self.decay}"'
+            faults.append(Fault("decay", text))
         return faults + count_fault("every", self.every, least=1)
 
     @property

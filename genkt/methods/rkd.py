@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genkt.bounds import NotNegative
 from genkt.losses.relational import MIN_ROWS, rkd_angle, rkd_distance
 from genkt.methods.base import (
     BetaOptions,
@@ -15,6 +14,8 @@ from genkt.methods.base import (
     is_number,
 )
 from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import NotNegative
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput
 
 RELATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -36,17 +37,18 @@ class RKDOptions(BetaOptions):
     distance_weight: NotNegative = 1
     angle_weight: NotNegative = 2
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = super().faults()
         weights = {name: getattr(self, f"{name}_weight") for name in RELATIONS}
         wrong = {name: w for name, w in weights.items() if not (is_number(w) and w >= 0)}
         faults += [
-            f'method.{name}_weight: expected a number >= 0, got "{weight}"'
+            Fault(f"{name}_weight", f'expected a number >= 0, got "{weight}"')
             for name, weight in wrong.items()
         ]
         if not wrong and not any(weights.values()):
-            faults.append("method.distance_weight, method.angle_weight: one must be above 0")
+            text, also = "one must be above 0", ("angle_weight",)
+            faults.append(Fault("distance_weight", text, "together", also))
         return faults
 
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genkt.bounds import Positive, Width
 from genkt.io import derive_seed
 from genkt.losses.numerics import no_autocast, widen
 from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.kd import affine, uniform_linear
 from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import Positive, Width
 from genkt.types import ModelOutput, UserError
 
 
@@ -72,10 +72,11 @@ class SimCLR(Objective):
         """
         rows = len(student.features)
         if rows % 2 or rows < self.min_batch:
-            raise UserError(
-                f"simclr: expected pairs of views in every micro-batch, at least 2 of them, got "
-                f"{rows} rows; make batch_size a multiple of 4 times the micro-batches "
-                "(train.accumulate)"
+            raise UserError.of(
+                "simclr",
+                "pairs of views in every micro-batch, at least 2 of them",
+                f"{rows} rows",
+                "; make batch_size a multiple of 4 times the micro-batches (train.accumulate)",
             )
         hidden = F.relu(affine(student.features, self.hidden_weight, self.hidden_bias))
         views = affine(hidden, self.weight, self.bias)

@@ -80,9 +80,10 @@ def shapes_of(name: str, sizes: Mapping[str, Any], required: Collection[str]) ->
     widths = listed["teacher_width"] or (0,) * count
     maps: tuple[int | None, ...] = listed["teacher_map_width"] or (None,) * count
     if len(widths) != len(maps):
-        raise UserError(
-            f"{name}: expected as many numbers in teacher_map_width as in teacher_width, "
-            f"{len(widths)}, got {len(maps)}"
+        raise UserError.of(
+            name,
+            f"as many numbers in teacher_map_width as in teacher_width, {len(widths)}",
+            len(maps),
         )
     return Shapes(
         (listed["student_width"] or (0,))[0],
@@ -127,9 +128,8 @@ def as_output(value: Output, needs: Collection[str], whose: str) -> ModelOutput:
         return ModelOutput(value) if "features" in needs else ModelOutput(value, value)
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, Tensor) for v in value):
         return ModelOutput(*value)
-    raise UserError(
-        f"{whose}: expected a ModelOutput, a tensor or (features, logits), got a "
-        f"{type(value).__name__}"
+    raise UserError.of(
+        whose, "a ModelOutput, a tensor or (features, logits)", f"a {type(value).__name__}"
     )
 
 
@@ -181,7 +181,27 @@ def check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> N
     widths = {"features": shape.width, "logits": shape.num_classes, "feature_map": shape.map_width}
     if values.shape[1] != widths[what]:
         columns = "channels" if what == "feature_map" else "columns"
-        raise UserError(f"{name}: expected {widths[what]} {columns}, got {values.shape[1]}")
+        raise UserError.of(name, f"{widths[what]} {columns}", values.shape[1])
+
+
+def check_widths(
+    shapes: Shapes, needs: Collection[str], student: ModelOutput, teachers: Sequence[ModelOutput]
+) -> None:
+    """Raise unless what a batch is compared by has the widths that are known.
+
+    Raises:
+        UserError: another number of columns or channels.
+    """
+    known = {"features": shapes.student_width, "feature_map": shapes.student_map_width}
+    pairs = [("student", student, known)]
+    for shape, output in zip(shapes.teachers, teachers, strict=False):
+        widths = {"features": shape.width, "logits": shape.num_classes}
+        pairs.append((shape.name, output, widths | {"feature_map": shape.map_width}))
+    for name, output, widths in pairs:
+        for what in needs:
+            values, width = getattr(output, what), widths.get(what)
+            if width and values is not None and values.ndim > 1 and values.shape[1] != width:
+                raise UserError(f"{what} of {name}: expected {width}, got {values.shape[1]}")
 
 
 def shape_faults(name: str, needs: Collection[str], shapes: Shapes) -> list[str]:

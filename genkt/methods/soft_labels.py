@@ -7,11 +7,12 @@ from typing import Annotated
 
 from torch import Tensor
 
-from genkt.bounds import NotNegative
 from genkt.losses.logits import MIN_CLASSES, soft_target_cross_entropy, top_k_distillation
 from genkt.methods.base import MethodOptions, count_fault, positive_fault
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import Positive
+from genkt.settings.faults import Fault
 from genkt.types import Range, UserError
 
 AUTO = "auto"
@@ -27,10 +28,10 @@ class SoftTargetOptions(MethodOptions):
     """
 
     name: str = "soft_target"
-    temperature: NotNegative = 1.0
+    temperature: Positive = 1.0
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         return positive_fault("temperature", self.temperature)
 
 
@@ -44,20 +45,21 @@ class TopKOptions(MethodOptions):
     """
 
     name: str = "top_k_kd"
-    temperature: NotNegative = 1.0
+    temperature: Positive = 1.0
     top_k: Annotated[int | str, Range(0, 10**9)] = AUTO
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = positive_fault("temperature", self.temperature)
         return faults if self.top_k == AUTO else faults + top_k_fault(self.top_k, AUTO)
 
 
-def top_k_fault(value: object, otherwise: str) -> list[str]:
-    """One line where ``value`` is not a number of classes; ``otherwise``: what else it may be."""
+def top_k_fault(value: object, otherwise: str) -> list[Fault]:
+    """One where ``value`` is not a number of classes; ``otherwise``: what else it may be."""
     if not count_fault("top_k", value, least=MIN_CLASSES):
         return []
-    return [f'method.top_k: expected a whole number >= {MIN_CLASSES} or {otherwise}, got "{value}"']
+    text = f'expected a whole number >= {MIN_CLASSES} or {otherwise}, got "{value}"'
+    return [Fault("top_k", text)]
 
 
 def require_classes(top_k: int, shapes: Shapes) -> int:
@@ -68,9 +70,8 @@ def require_classes(top_k: int, shapes: Shapes) -> int:
     """
     known = shapes.num_classes or not shapes.partial
     if known and top_k > shapes.num_classes:
-        raise UserError(
-            f"method.top_k: expected at most {shapes.num_classes}, the classes of the task, "
-            f"got {top_k}"
+        raise UserError.of(
+            "method.top_k", f"at most {shapes.num_classes}, the classes of the task", top_k
         )
     return top_k
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genkt.bounds import NotNegative, Width
 from genkt.io import derive_seed
 from genkt.losses.contrastive import MIN_ROWS, info_nce, patch_cosine_distance
 from genkt.losses.numerics import in_one_type, no_autocast
@@ -27,6 +26,8 @@ from genkt.methods.base import (
 )
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Shapes
+from genkt.settings.bounds import Positive, Width
+from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 
@@ -43,10 +44,10 @@ class ContrastiveOptions(MethodOptions):
     name: str = "contrastive"
     project: str = "student"
     dim: Width = 768
-    temperature: NotNegative = 0.07
+    temperature: Positive = 0.07
 
-    def faults(self) -> list[str]:
-        """Every value that is wrong, one line each."""
+    def faults(self) -> list[Fault]:
+        """Every value that is wrong."""
         faults = choice_fault("project", self.project, list(PROJECTIONS))
         faults += count_fault("dim", self.dim, least=1)
         return faults + positive_fault("temperature", self.temperature)

@@ -40,7 +40,7 @@ def top1_agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
         UserError: other lengths, or no samples.
     """
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise UserError(f"agreement: expected two [N >= 1], got {list(a.shape)}, {list(b.shape)}")
+        raise UserError.of("agreement", "two [N >= 1]", f"{list(a.shape)}, {list(b.shape)}")
     return float((a == b).mean())
 
 
@@ -69,8 +69,8 @@ def linear_cka(a: Features, b: Features) -> float:
     """
     rows_a, rows_b = _centred(a, "first"), _centred(b, "second")
     if len(rows_a) != len(rows_b):
-        raise UserError(
-            f"CKA: expected features of the same samples, got {len(rows_a)} and {len(rows_b)} rows"
+        raise UserError.of(
+            "CKA", "features of the same samples", f"{len(rows_a)} and {len(rows_b)} rows"
         )
     own_a, own_b = _alignment(rows_a, rows_a), _alignment(rows_b, rows_b)
     if not own_a or not own_b:
@@ -91,9 +91,9 @@ def _centred(features: Features, name: str) -> NDArray[np.float64]:
         features = features.detach().cpu().double().numpy()
     rows = np.asarray(features, dtype=np.float64)
     if rows.ndim != 2 or not rows.size:
-        raise UserError(f"CKA, {name}: expected [rows, columns], got shape {list(rows.shape)}")
+        raise UserError.of(f"CKA, {name}", "[rows, columns]", f"shape {list(rows.shape)}")
     if not np.isfinite(rows).all():
-        raise UserError(f"CKA, {name}: expected finite numbers, got NaN or infinity")
+        raise UserError.of(f"CKA, {name}", "finite numbers", "NaN or infinity")
     largest = float(np.abs(rows).max())
     if not largest:
         return np.zeros_like(rows)

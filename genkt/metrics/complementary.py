@@ -39,7 +39,7 @@ def flips_matrix(right: Right) -> NDArray[np.float64]:
         [[0.0, 0.5], [0.25, 0.0]]
     """
     if right.ndim != 2 or right.shape[1] < 1:
-        raise UserError(f"flips: expected [models, samples >= 1], got shape {list(right.shape)}")
+        raise UserError.of("flips", "[models, samples >= 1]", f"shape {list(right.shape)}")
     answers = right.astype(np.float64)  # counts below 2^53 are exact
     flips: NDArray[np.float64] = (1.0 - answers) @ answers.T / right.shape[1]
     return flips
@@ -72,7 +72,7 @@ def top_classes(flips: Counts, class_sizes: Counts, percent: float) -> Counts:
     if flips.shape != class_sizes.shape or (flips < 0).any() or (flips > class_sizes).any():
         raise UserError("top classes: expected 0 <= flips <= samples for every class")
     if not 0 <= percent <= 100:
-        raise UserError(f"top classes: expected a percentage from 0 to 100, got {percent:g}")
+        raise UserError.of("top classes", "a percentage from 0 to 100", f"{percent:g}")
     total = int(flips.sum())
     if not total or not percent:
         return np.empty(0, dtype=np.int64)
@@ -121,7 +121,7 @@ def mean_cosine(embeddings: NDArray[np.floating]) -> float:
     """
     rows = np.asarray(embeddings, dtype=np.float64)
     if not np.isfinite(rows).all():
-        raise UserError("class similarity: expected finite embeddings, got NaN or infinity")
+        raise UserError.of("class similarity", "finite embeddings", "NaN or infinity")
     if len(rows) < 2:
         return float("nan")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -183,7 +183,7 @@ def transfer_change(
     """
     sizes = {len(before), len(after), len(teacher), len(labels)}
     if len(sizes) > 1 or not len(labels):
-        raise UserError(f"transfer: expected answers on the same samples, got {sorted(sizes)}")
+        raise UserError.of("transfer", "answers on the same samples", sorted(sizes))
     offered = ~before & teacher
     return TransferChange(
         flips_of(before, after, labels, num_classes),

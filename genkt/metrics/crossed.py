@@ -71,7 +71,7 @@ class MeanSquares:
     def labels(self) -> Array:
         """Variance of one draw, less what its seeds and its images bring; may be below zero.
 
-        With one seed a draw, labels and seed are one part.
+        With one seed per draw, labels and seed are one part.
         """
         found = self.draws - self.rest / self.num_images
         if self.num_seeds == 1:
@@ -81,7 +81,7 @@ class MeanSquares:
 
 
 def mean_squares(scores: NDArray[Any]) -> MeanSquares:
-    """Mean squares of scores [..., D, N], one seed a draw."""
+    """Mean squares of scores [..., D, N], one seed per draw."""
     num_draws, num_images = scores.shape[-2:]
     mean, draws, images, rest, tail, largest = _two_way(scores)
     none = np.zeros_like(mean)

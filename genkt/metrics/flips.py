@@ -49,12 +49,13 @@ def flips(a: Prediction, b: Prediction) -> Flips:
     """
     labels_a, labels_b = a.labels.cpu().numpy(), b.labels.cpu().numpy()
     if a.ids != b.ids or not np.array_equal(labels_a, labels_b):
-        raise UserError(
-            "flips: expected two predictions of the same samples in the same order, "
-            f"got {len(a.ids)} and {len(b.ids)} samples that differ"
+        raise UserError.of(
+            "flips",
+            "two predictions of the same samples in the same order",
+            f"{len(a.ids)} and {len(b.ids)} samples that differ",
         )
     if not a.ids:
-        raise UserError("flips: expected at least one sample, got none")
+        raise UserError.of("flips", "at least one sample", "none")
     right_a = a.predicted.cpu().numpy() == labels_a
     right_b = b.predicted.cpu().numpy() == labels_a
     return flips_of(right_a, right_b, labels_a, int(a.probabilities.shape[1]))

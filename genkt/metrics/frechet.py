@@ -137,7 +137,7 @@ def equal_sizes(sets: Sequence[Features], seed: int) -> list[Matrix]:
     """
     rows = [_rows(features, f"set {index}", 1) for index, features in enumerate(sets)]
     if not rows:
-        raise UserError("FD score: expected one or more sets of features, got none")
+        raise UserError.of("FD score", "one or more sets of features", "none")
     for other in rows[1:]:
         _require_same_width(rows[0].shape[1], other.shape[1])
     smallest = min(map(len, rows))
@@ -176,18 +176,18 @@ def _rows(features: Features, name: str, least: int) -> Matrix:
         features = features.detach().cpu().double().numpy()  # numpy knows no bfloat16
     rows: Matrix = np.asarray(features, dtype=np.float64)
     if rows.ndim != 2:
-        raise UserError(f"FD score, {name}: expected [rows, columns], got shape {list(rows.shape)}")
+        raise UserError.of(f"FD score, {name}", "[rows, columns]", f"shape {list(rows.shape)}")
     _require_rows(len(rows), name, least)
     if not np.isfinite(rows).all():
-        raise UserError(f"FD score, {name}: expected finite numbers, got NaN or infinity")
+        raise UserError.of(f"FD score, {name}", "finite numbers", "NaN or infinity")
     return rows
 
 
 def _require_rows(num_rows: int, name: str, least: int) -> None:
     if num_rows < least:
-        raise UserError(f"FD score, {name}: expected at least {least} rows, got {num_rows}")
+        raise UserError.of(f"FD score, {name}", f"at least {least} rows", num_rows)
 
 
 def _require_same_width(a: int, b: int) -> None:
     if a != b:
-        raise UserError(f"FD score: expected features of the same width, got {a} and {b} columns")
+        raise UserError.of("FD score", "features of the same width", f"{a} and {b} columns")

@@ -65,8 +65,8 @@ class VarianceParts:
     The mean has draws / D + seeds / (D R) + images / N + rest / (D N).
 
     Args:
-        draws: from draw to draw. With one seed a draw this is labels and seed together.
-        seeds: from seed to seed on the same labels; NaN with one seed a draw.
+        draws: from draw to draw. With one seed per draw this is labels and seed together.
+        seeds: from seed to seed on the same labels; NaN with one seed per draw.
         images: from image to image, the same for all draws.
         rest: neither, from image to image within a draw (mean of its seeds); with one draw NaN,
             as ``draws`` is, and in ``images``.

@@ -1,4 +1,4 @@
-"""Jackknife pseudo-values: one number an image whose mean is the metric, for metrics that are no
+"""Jackknife pseudo-values: one number per image whose mean is the metric, for metrics that are no
 mean over images (balanced accuracy, F1, mean IoU, average precision).
 
 The pseudo-value of image i is ``theta + (n - 1) (mean of theta_(-j) - theta_(-i))`` with theta_(-i)

@@ -117,7 +117,7 @@ def rank_by_logme(
         UserError: no features, or what ``logme`` raises, with the name.
     """
     if not features_by_name:
-        raise UserError("LogME: expected the features of one or more models, got none")
+        raise UserError.of("LogME", "the features of one or more models", "none")
     scores = []
     for name, features in features_by_name.items():
         try:
@@ -227,15 +227,18 @@ def _update(
 def _check(features: Tensor, labels: Tensor, num_classes: int) -> None:
     require_matrix(features, "LogME, features", min_columns=1)
     if labels.shape != features.shape[:1] or labels.is_floating_point():
-        raise UserError(
-            f"LogME, labels: expected {len(features)} whole numbers, one for each row of the "
-            f"features, got shape {list(labels.shape)} of {labels.dtype}"
+        raise UserError.of(
+            "LogME, labels",
+            f"{len(features)} whole numbers, one for each row of the features",
+            f"shape {list(labels.shape)} of {labels.dtype}",
         )
     if not torch.isfinite(features).all():
-        raise UserError("LogME, features: expected finite numbers, got NaN or infinity")
+        raise UserError.of("LogME, features", "finite numbers", "NaN or infinity")
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
-        raise UserError(
-            f"LogME, labels: expected 0..{num_classes - 1}, got {sorted(set(wrong.tolist()))[:5]}; "
-            f"leave out the rows without label ({UNLABELLED})"
+        raise UserError.of(
+            "LogME, labels",
+            f"0..{num_classes - 1}",
+            sorted(set(wrong.tolist()))[:5],
+            f"; leave out the rows without label ({UNLABELLED})",
         )

@@ -55,7 +55,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     Raises: UserError for different lengths, no values or values that are not finite.
     """
     if len(a) != len(b):
-        raise UserError(f"paired values: expected equal lengths, got {len(a)} and {len(b)}")
+        raise UserError.of("paired values", "equal lengths", f"{len(a)} and {len(b)}")
     # Accuracies are counts over a test size: rounding away the last bits keeps equal
     # differences equal, so that no spread is not mistaken for a tiny, very certain one.
     differences = np.round(_finite(a) - _finite(b), 12)
@@ -104,9 +104,10 @@ def wilson_interval(num_right: int, num_samples: int) -> tuple[float, float]:
     Raises: UserError unless 0 <= num_right <= num_samples and num_samples >= 1.
     """
     if num_samples < 1 or not 0 <= num_right <= num_samples:
-        raise UserError(
-            f"Wilson interval: expected 0 <= right answers <= samples and at least one sample, "
-            f"got {num_right} of {num_samples}"
+        raise UserError.of(
+            "Wilson interval",
+            "0 <= right answers <= samples and at least one sample",
+            f"{num_right} of {num_samples}",
         )
     z = float(ndtri(0.975))
     share = num_right / num_samples
@@ -124,5 +125,5 @@ def _t_quantile(n: int) -> float:
 def _finite(values: Sequence[float]) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise UserError(f"statistics: expected one or more finite numbers, got {list(values)}")
+        raise UserError.of("statistics", "one or more finite numbers", list(values))
     return array

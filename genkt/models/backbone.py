@@ -134,9 +134,10 @@ class Backbone(nn.Module):
             head: [D] -> [C]; D is the model's feature width.
         """
         if head.in_features != self.width:
-            raise UserError(
-                f"model {self.name!r}: expected a head of {self.width} features, "
-                f"got one of {head.in_features}"
+            raise UserError.of(
+                f"model {self.name!r}",
+                f"a head of {self.width} features",
+                f"one of {head.in_features}",
             )
         self._own_head, self.num_classes = head, head.out_features
 
@@ -268,13 +269,14 @@ class Backbone(nn.Module):
         images = torch.rand(1, 3, *self.transform.input_size, generator=generator)
         output, again, direct = self._both_ways(images.to(parameter.device, parameter.dtype))
         if not isinstance(direct, Tensor):
-            raise UserError(
-                f"model {self.name!r}: expected logits [B, C], got a {type(direct).__name__}"
+            raise UserError.of(
+                f"model {self.name!r}", "logits [B, C]", f"a {type(direct).__name__}"
             )
         if output.features.dim() != 2 or direct.dim() != 2 or direct.shape != again.shape:
-            raise UserError(
-                f"model {self.name!r}: expected features [B, D] and logits [B, C], got "
-                f"{tuple(output.features.shape)} and {tuple(direct.shape)}"
+            raise UserError.of(
+                f"model {self.name!r}",
+                "features [B, D] and logits [B, C]",
+                f"{tuple(output.features.shape)} and {tuple(direct.shape)}",
             )
         if not torch.allclose(again, direct, rtol=1e-4, atol=1e-5):
             raise UserError(
@@ -320,10 +322,13 @@ def _last_linear(model: nn.Module, name: str) -> nn.Module:
             linears = [module for module in part.modules() if isinstance(module, nn.Linear)]
             if linears:
                 return linears[-1]
-    raise UserError(
-        f"model {name!r}: expected timm's forward_features / forward_head / get_classifier, or a "
-        f"linear layer in an attribute named one of {', '.join(_HEAD_NAMES)}, got a "
-        f"{type(model).__name__} without either"
+    raise UserError.of(
+        f"model {name!r}",
+        (
+            "timm's forward_features / forward_head / get_classifier, or a linear layer in "
+            f"an attribute named one of {', '.join(_HEAD_NAMES)}"
+        ),
+        f"a {type(model).__name__} without either",
     )
 
 

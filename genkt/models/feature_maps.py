@@ -32,9 +32,11 @@ def spatial_map(
     if not isinstance(feature_map, Tensor) or feature_map.ndim not in (3, 4):
         got = getattr(feature_map, "shape", None)
         shown = f"shape {list(got)}" if got is not None else type(feature_map).__name__
-        raise UserError(
-            f"model {name!r}: expected a feature map [B, D, H, W] or tokens [B, T, D] from timm's "
-            f"forward_features, got {shown}; {_ADVICE}"
+        raise UserError.of(
+            f"model {name!r}",
+            "a feature map [B, D, H, W] or tokens [B, T, D] from timm's forward_features",
+            shown,
+            f"; {_ADVICE}",
         )
     if feature_map.ndim == 4:
         last = getattr(model, "output_fmt", "NCHW") == "NHWC"
@@ -54,10 +56,10 @@ def _grid(
     width = num_places // max(1, height)
     # A single remaining token is the class token of some families.
     if num_places < 2 or height * width != num_places or height * columns != width * rows:
-        raise UserError(
-            f"model {name!r}: expected one token for each place of a grid in the "
-            "proportions of its "
-            f"{rows} x {columns} input, got {num_places} beside {num_prefix} prefix tokens; "
-            f"{_ADVICE}"
+        raise UserError.of(
+            f"model {name!r}",
+            f"one token a place of a grid in the proportions of its {rows} x {columns} input",
+            f"{num_places} beside {num_prefix} prefix tokens",
+            f"; {_ADVICE}",
         )
     return height, width

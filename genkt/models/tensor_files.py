@@ -181,15 +181,17 @@ def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict):
         state = next((content[k] for k in FIRST if isinstance(content.get(k), dict)), content)
     if not isinstance(state, dict) or not state:
-        raise UserError(
-            f"{path}: expected named tensors, alone or under state_dict or model, got "
-            f"{'none' if state == {} else 'a ' + type(state).__name__}"
+        raise UserError.of(
+            path,
+            "named tensors, alone or under state_dict or model",
+            "none" if state == {} else "a " + type(state).__name__,
         )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(
-                f"{path}: expected named tensors, alone or under state_dict or model, got a "
-                f"{type(value).__name__} at {printable(str(name))}"
+            raise UserError.of(
+                path,
+                "named tensors, alone or under state_dict or model",
+                f"a {type(value).__name__} at {printable(str(name))}",
             )
     if fault := odd_tensor(state):
         raise UserError(f"{path}: {fault}")

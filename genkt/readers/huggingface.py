@@ -164,9 +164,10 @@ def _picture_column(name: str, features: Any) -> str:
     named = [each for each in columns if each in ("image", "img")]
     if len(columns) == 1 or named:
         return str((named or columns)[0])
-    raise UserError(
-        f"hf:{name}: expected a picture column (type Image), or one of several named image, got "
-        f"{', '.join(f'{each} ({type(kind).__name__})' for each, kind in features.items())}"
+    raise UserError.of(
+        f"hf:{name}",
+        "a picture column (type Image), or one of several named image",
+        ", ".join(f"{each} ({type(kind).__name__})" for each, kind in features.items()),
     )
 
 

@@ -252,9 +252,7 @@ def _check_apart(lists: Mapping[str, _List]) -> None:
 def _classes_of(train: _List) -> tuple[str, ...]:
     names = {row.class_name for row in train.rows}
     if len(names) < 2:
-        raise UserError(
-            f"split list {train.file}: expected two classes at least, got {names.pop()}"
-        )
+        raise UserError.of(f"split list {train.file}", "two classes at least", names.pop())
     return sorted_classes(names)
 
 

@@ -86,9 +86,8 @@ def encode_texts(
     found = []
     for encoder in encoders:
         if not isinstance(encoder, ClipEncoder):
-            raise UserError(
-                f"strategy=text: expected encoders that read words (open_clip:NAME), got "
-                f"{encoder.name}"
+            raise UserError.of(
+                "strategy=text", "encoders that read words (open_clip:NAME)", encoder.name
             )
         found.append(unit_rows(encoder.encode_texts(texts)))
     return tuple(found)

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from genkt.bounds import CountOrNone
 from genkt.config.data_settings import DataSettings, EmbeddedData
 from genkt.config.retrieval_settings import (
     GLYPHS,
@@ -38,6 +37,8 @@ from genkt.retrieval.retrieve_set import reference_of, run_retrieval
 from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, timed
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
+from genkt.settings.bounds import CountOrNone
+from genkt.settings.objects import places_in
 from genkt.training.fabric import make_fabric, peak_memory
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.open_images import open_images
@@ -116,7 +117,7 @@ def location_of(config: RetrieveConfig, given: GivenImages) -> str:
     """What the gallery is called in cards."""
     if given.gallery is not None:
         return "images given in Python"
-    return config.gallery if isinstance(config.gallery, str) else ", ".join(config.gallery)
+    return ", ".join(config.gallery) if isinstance(config.gallery, list) else str(config.gallery)
 
 
 def store_home(store: str | None) -> Path:
@@ -132,7 +133,7 @@ def read_inputs(config: RetrieveConfig, given: GivenImages) -> tuple[Inputs, Spl
     """
     gallery = given.gallery
     if gallery is None:
-        gallery = read_gallery(config.gallery, config.glyphs, store_home(config.store))
+        gallery = read_gallery(places_in(config.gallery), config.glyphs, store_home(config.store))
     gallery = unique_images(gallery)
     if isinstance(given.data, ImageSet):
         queries = unique_images(given.data)
@@ -150,15 +151,15 @@ def kept_out(splits: Splits, drawn: bool) -> ImageSet:
     return reference.select([]) if drawn else reference
 
 
-def read_gallery(location: str | list[str], glyphs: GlyphSettings, home: Path) -> ImageSet:
-    """The images to look through: any location, or the built-in glyphs.
+def read_gallery(places: Sequence[str], glyphs: GlyphSettings, home: Path) -> ImageSet:
+    """The images to look through: of any places, or the built-in glyphs.
 
     Args:
         home: where glyphs are kept once they are drawn.
     """
-    if location == GLYPHS:
+    if [*places] == [GLYPHS]:
         return glyph_gallery(glyphs, home)
-    return open_images(location)
+    return open_images([*places])
 
 
 def unique_images(images: ImageSet) -> ImageSet:

@@ -231,9 +231,11 @@ class Retrieval:
         settings, wanted = self.settings, self.choice.num_images
         rows = len(self.inputs.gallery) * max(1, settings.crops.per_image)
         if rows < wanted and settings.on_shortage == "error":
-            raise UserError(
-                f"num_images: expected at most {rows}, as many as the gallery has, got {wanted}; "
-                "ask for fewer, or for on_shortage=all"
+            raise UserError.of(
+                "num_images",
+                f"at most {rows}, as many as the gallery has",
+                wanted,
+                "; ask for fewer, or for on_shortage=all",
             )
 
     def _require_enough(self, places: NDArray[np.int64], dropped: Mapping[str, int]) -> None:

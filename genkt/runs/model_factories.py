@@ -9,6 +9,7 @@ from typing import Any
 from genkt.config.transfer_settings import StudentSettings, TeacherSettings
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
+from genkt.settings.objects import name_in
 from genkt.types import UserError
 
 ModelFactory = Callable[[int | None, int], Backbone]
@@ -22,7 +23,7 @@ def student_factory(settings: StudentSettings) -> ModelFactory:
 
 def student_spec(settings: StudentSettings) -> ModelSpec:
     """The student that the settings name."""
-    return _spec(settings, settings.model, settings.weights, settings.args)
+    return _spec(settings, name_in(settings.model), settings.weights, settings.args)
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:

@@ -160,11 +160,12 @@ def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> S
     """Read the data that the settings name; no picture is in two parts.
 
     Args:
-        given: parts in Python, in place of the settings.
+        given: parts that are read already.
 
     Raises:
         UserError: no data, a wrong layout, or too many unreadable files.
     """
+    given = data.given if given is None else given
     return separated(given) if given is not None else data.read(seed)
 
 

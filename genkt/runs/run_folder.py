@@ -16,8 +16,8 @@ from genkt.files import SEALS, damaged_files, discard, read_signed, seal, write_
 from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.runs.run_log import METRICS_LOCK
+from genkt.settings.written import write_yaml
 from genkt.types import DamagedError, UserError
-from genkt.written import write_yaml
 
 _FREE = {
     "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",

@@ -13,6 +13,7 @@ from genkt.data.images import ImageSet, concat, content_of
 from genkt.data.separation import without_held_out
 from genkt.data.splits import Splits
 from genkt.io import did_you_mean
+from genkt.settings.objects import object_in, places_in
 from genkt.training.batches import TransferPart
 from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.open_images import open_images
@@ -144,8 +145,8 @@ def read_transfer_images(
     members: list[_Member] = []
     for part in parts:
         if part.places is not None:
-            own = given if part.opened == "saved" else None
-            found: TransferSet | None = own or _OPENERS[part.opened](part.places)
+            own = (given if part.opened == "saved" else None) or object_in(part.places)
+            found: TransferSet | None = own or _OPENERS[part.opened](places_in(part.places))
         elif part.name == "unlabelled" and splits.unlabelled is not None:
             found = TransferSet.of(splits.unlabelled)
         else:
@@ -158,21 +159,20 @@ _Member = tuple[SetPart, TransferSet | None]
 """A part, and its images from elsewhere."""
 
 
-def _saved(places: str | list[str]) -> TransferSet:
-    """Open saved sets; a folder of pictures named by mistake is an error."""
-    roots = [places] if isinstance(places, str) else places
+def _saved(roots: list[str]) -> TransferSet:
+    """Saved sets alone: a folder of pictures named by mistake is told."""
     if not roots:
         raise UserError("transfer_set.root: expected at least one transfer set, got an empty list")
     first, *others = [read_transfer_set(each).without_labels() for each in roots]
     return first.concat(*others)
 
 
-def _pictures(places: str | list[str]) -> TransferSet:
+def _pictures(places: list[str]) -> TransferSet:
     return TransferSet.of(open_images(places))
 
 
-def _any(places: str | list[str]) -> TransferSet:
-    """A part without its labels, as parts may have classes of their own."""
+def _any(places: list[str]) -> TransferSet:
+    """A part without its labels: parts may well have classes of their own."""
     try:
         return TransferSet.open(places).without_labels()
     except UserError as error:
@@ -180,7 +180,7 @@ def _any(places: str | list[str]) -> TransferSet:
         raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error
 
 
-_OPENERS: Mapping[Opener, Callable[[str | list[str]], TransferSet]] = {
+_OPENERS: Mapping[Opener, Callable[[list[str]], TransferSet]] = {
     "pictures": _pictures,
     "saved": _saved,
     "any": _any,

@@ -79,13 +79,16 @@ class SelfSupervision(RecipeStage):
         """Fresh views by ``data.views``, with the stage's own crops and colours.
 
         Raises:
-            UserError: all views would be the same.
+            UserError: views that cannot be drawn, or that would all be the same.
         """
         stage = self.stage
         own: dict[str, Any] = {"num_views": 0, "color_jitter": stage.color_jitter}
         if stage.crop_scale is not None:
             own["crop_scale"] = stage.crop_scale
-        spec = JitterSpec(**(asdict(self.views) | own))
+        try:
+            spec = JitterSpec(**(asdict(self.views) | own))
+        except UserError as error:  # of the stage: the data's own views were looked at before
+            raise UserError(f"recipe.stages.{self.name}.{error}") from error
         if not spec.is_random and not spec.color_jitter:
             raise UserError(
                 f"recipe.stages: {stage.objective} compares random views: give the stage "

@@ -71,9 +71,9 @@ class StoreLayout:
     def __post_init__(self) -> None:
         unknown = [name for name in self.widths if name not in OUTPUTS]
         if unknown or not self.widths:
-            raise UserError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {unknown}")
+            raise UserError.of("outputs", f"some of {', '.join(OUTPUTS)}", unknown)
         if self.dtype not in DTYPES:
-            raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype!r}")
+            raise UserError.of("dtype", f"one of {', '.join(DTYPES)}", repr(self.dtype))
         if self.num_rows < 1 or min(self.widths.values()) < 1:
             raise UserError(f"expected at least one row and column, got {self.as_dict()}")
         columns = None if self.map_shape is None else math.prod(self.map_shape)

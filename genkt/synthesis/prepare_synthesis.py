@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 
-from genkt.bounds import Count, CountOrNone
 from genkt.config.data_settings import DataSettings, EmbeddedData
 from genkt.config.synthesis_settings import DiggSettings, InversionSettings, SynthesisSettings
 from genkt.config.transfer_settings import TeacherSettings
@@ -28,6 +27,9 @@ from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, t
 from genkt.runs.model_factories import teacher_factories, teacher_specs
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
+from genkt.settings.bounds import Count, CountOrNone
+from genkt.settings.faults import Fault, SettingsError
+from genkt.settings.objects import GivenObject, name_in
 from genkt.synthesis.plan_images import ordered_sources
 from genkt.synthesis.shard import ModelNames, Models, load_completer
 from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis
@@ -49,7 +51,7 @@ class SynthesizeConfig(SynthesisSettings):
     data: DataSettings
     teacher: TeacherSettings
     out: str
-    generator: str
+    generator: str | GivenObject
     sources: Literal["train", "labelled", "all"]
     draw: CountOrNone
     images: str | list[str] | None
@@ -67,12 +69,14 @@ class SynthesizeConfig(SynthesisSettings):
         """
         super().__post_init__()
         if self.num_images is not None and not hasattr(self.synthesis, "num_images"):
-            raise UserError(
-                "num_images: expected null with synthesis=irf, which makes one image per "
-                "source; max_sources limits the sources"
+            text = (
+                "expected null with synthesis=irf, which makes one image of each source; "
+                "max_sources takes fewer sources"
             )
+            raise SettingsError([Fault("num_images", text, "together")])
         if isinstance(self.teacher.model, list):
-            raise UserError("teacher: expected a single model, got a list")
+            text = "expected one model to filter or invert, got a list"
+            raise SettingsError([Fault("teacher", text)])
 
     @property
     def settings(self) -> SynthesisSettings:
@@ -147,7 +151,7 @@ def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> Mode
     if models.teacher is not None:
         seed = derive_seed(config.seed, "teacher")
         teacher = TeacherSource(teacher_specs(config.teacher)[0], seed, config.device)
-    generator = config.generator if models.generator is not None else None
+    generator = name_in(config.generator) if models.generator is not None else None
     return ModelNames(generator, teacher, config.device)
 
 
@@ -156,8 +160,8 @@ def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> No
     for entry in sources.skipped:
         logger.warning("left out: %s: %s", entry.path, entry.reason)
     foreign = config.images is not None or not isinstance(config.data, EmbeddedData)
-    used = given.generator is None and not isinstance(config.synthesis, InversionSettings)
-    if foreign and used and config.generator.startswith(SHIPPED):
+    used = not isinstance(config.synthesis, InversionSettings)
+    if foreign and used and str(config.generator).startswith(SHIPPED):
         logger.warning(
             "generator: %s only knows small drawn characters and may not suit your "
             "images; genkt prime and genkt convert make others",
@@ -198,7 +202,7 @@ def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.devi
     if inverts:
         generator = None
     elif generator is None:
-        generator = load_completer(config.generator, device)
+        generator = load_completer(name_in(config.generator), device)
     if not (inverts or settings.filters.needs_teacher):
         teacher = None
     elif teacher is None:

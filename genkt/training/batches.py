@@ -90,10 +90,13 @@ class BatchPlan:
             raise UserError("every part of the transfer images needs an image and a share above 0")
         both = len(self.labelled) and len(self.transfer)
         if both and not 0 <= self.labelled_per_batch < self.batch_size:
-            raise UserError(
-                f"train.labelled_per_batch: expected 0 .. {self.batch_size - 1}, which leaves room "
-                f"for transfer images in a batch of {self.batch_size}, "
-                f"got {self.labelled_per_batch}"
+            raise UserError.of(
+                "train.labelled_per_batch",
+                (
+                    f"0 .. {self.batch_size - 1}, which leaves room for transfer images in a batch "
+                    f"of {self.batch_size}"
+                ),
+                self.labelled_per_batch,
             )
 
     @property
@@ -180,9 +183,8 @@ class Batches:
         num_workers: int = 0,
     ) -> None:
         if plan.batch_size % world_size:
-            raise UserError(
-                f"train.batch_size: expected a multiple of the {world_size} processes, "
-                f"got {plan.batch_size}"
+            raise UserError.of(
+                "train.batch_size", f"a multiple of the {world_size} processes", plan.batch_size
             )
         for store in stores:
             store.require_samples(dataset.images.ids, dataset.spec)

@@ -26,7 +26,7 @@ def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
     """
     if device not in _DEVICES:
         hint = did_you_mean(device, _DEVICES)
-        raise UserError(f'device: expected {" | ".join(_DEVICES)}, got "{device}".{hint}')
+        raise UserError.of("device", " | ".join(_DEVICES), f'"{device}".{hint}')
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: expected a CUDA device for cuda, found none; use auto or cpu")
     if device == "auto":

@@ -29,7 +29,7 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
         UserError: no state, or states of different models.
     """
     if not states:
-        raise UserError("soup: expected at least one student, got none")
+        raise UserError.of("soup", "at least one student", "none")
     first = states[0]
     for number, state in enumerate(states[1:], start=1):
         _require_same(first, state, number)
@@ -63,7 +63,7 @@ def recalibrate_batch_norm(model: Backbone, pictures: Iterable[Tensor]) -> None:
     batches = iter(pictures)
     first = next(batches, None)
     if first is None:
-        raise UserError("soup: expected images to estimate batch-norm statistics on, got none")
+        raise UserError.of("soup", "images to estimate batch-norm statistics on", "none")
     least = rows_for_batch_norm(model)
     momenta = [layer.momentum for layer in layers]
     modes = [(module, module.training) for module in model.modules()]
@@ -75,7 +75,7 @@ def recalibrate_batch_norm(model: Backbone, pictures: Iterable[Tensor]) -> None:
     try:
         for batch in itertools.chain([first], batches):
             if len(batch) < least:
-                raise UserError(f"soup: expected batches of at least {least} images, got 1")
+                raise UserError.of("soup", f"batches of at least {least} images", "1")
             model(model.normalize(batch))
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):

@@ -261,14 +261,16 @@ def checked_outputs(
 ) -> tuple[str, ...]:
     """The outputs in the store's order, after refusing what cannot be cached."""
     if not views.num_views:
-        raise UserError(
-            "teacher cache: expected num_views >= 1, got 0 (a fresh view every epoch). Store some "
-            "views, e.g. num_views=8, or run the teacher online"
+        raise UserError.of(
+            "teacher cache",
+            "num_views >= 1",
+            "0 (a fresh view every epoch)",
+            ". Store some views, e.g. num_views=8, or run the teacher online",
         )
     if not len(images):
-        raise UserError("teacher cache: expected at least one image, got an empty set")
+        raise UserError.of("teacher cache", "at least one image", "an empty set")
     if batch_size < 1:
-        raise UserError(f"teacher cache: expected batch_size >= 1, got {batch_size}")
+        raise UserError.of("teacher cache", "batch_size >= 1", batch_size)
     for name, value, choices in (
         *(("outputs", output, OUTPUTS) for output in outputs),
         ("precision", precision, tuple(_PRECISIONS)),

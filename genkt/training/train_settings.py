@@ -6,7 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from genkt.bounds import BatchSize, Count, CountOrNone, NotNegative, Passes, Positive, Rate, Seconds
+from genkt.settings.bounds import (
+    BatchSize,
+    Count,
+    CountOrNone,
+    NotNegative,
+    Passes,
+    Positive,
+    Rate,
+    Seconds,
+)
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -69,7 +79,8 @@ class TrainSettings:
             UserError: ``ema`` is not from 0 to below 1.
         """
         if self.ema is not None and not 0 <= self.ema < 1:
-            raise UserError(f"train.ema: expected a number from 0 to below 1, got {self.ema:g}")
+            text = f"expected a number from 0 to below 1, got {self.ema:g}"
+            raise SettingsError([Fault("ema", text)])
 
     def num_steps(self, num_samples: int, rows_per_step: int | None = None) -> int:
         """Optimizer steps over a set of images.
@@ -84,7 +95,5 @@ class TrainSettings:
         if self.steps is not None:
             return self.steps
         if self.epochs is None:
-            raise UserError(
-                "train.steps, train.epochs: expected a number for one of them, got none"
-            )
+            raise UserError.of("train.steps, train.epochs", "a number for one of them", "none")
         return math.ceil(self.epochs * num_samples / (rows_per_step or self.batch_size))

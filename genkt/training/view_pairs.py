@@ -26,9 +26,8 @@ class PairPlan(BatchPlan):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size % 2:
-            raise UserError(
-                "batch_size: expected an even number, two views of every image, "
-                f"got {self.batch_size}"
+            raise UserError.of(
+                "batch_size", "an even number, two views of every image", self.batch_size
             )
 
     @property

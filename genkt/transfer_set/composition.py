@@ -111,7 +111,7 @@ class TransferSet(SetRows):
         part_of = []
         for name, given in members.items():
             if not isinstance(given, tuple):
-                raise UserError(f"mix: expected (set, share) for {name}, got {given!r}")
+                raise UserError.of("mix", f"(set, share) for {name}", repr(given))
             member, share = given
             if not len(member):
                 raise UserError(f"mix: {name} has no images")
@@ -119,7 +119,7 @@ class TransferSet(SetRows):
             part_of.append(own + len(parts))
             parts += nested_parts(name, member.parts, share)
         if not parts:
-            raise UserError("mix: expected at least one set, got none")
+            raise UserError.of("mix", "at least one set", "none")
         plain = [member.flat() for member, _ in members.values()]
         joined = plain[0].concat(*plain[1:])
         return replace(joined, parts=tuple(parts), part_of=np.concatenate(part_of), stored=None)
@@ -157,7 +157,7 @@ class TransferSet(SetRows):
         if share is None:
             return self.without_labels().concat(few)
         if not 0 < share < 1:
-            raise UserError(f"with_labelled: expected a share above 0 and below 1, got {share}")
+            raise UserError.of("with_labelled", "a share above 0 and below 1", share)
         members = {"set": (self.without_labels(), 1 - share), "labelled": (few, share)}
         return TransferSet.mix(members)
 
@@ -181,7 +181,7 @@ class TransferSet(SetRows):
             UserError: a number below 0.
         """
         if most < 0:
-            raise UserError(f"cap: expected a number of images, at least 0, got {most}")
+            raise UserError.of("cap", "a number of images, at least 0", most)
         return self.select(capped_rows(self.images.ids, most, seed))
 
     def split(self, share: float, seed: int = 0) -> tuple[TransferSet, TransferSet]:

@@ -48,7 +48,7 @@ def nested_parts(name: str, inner: Sequence[Part], share: float) -> list[Part]:
         UserError: a share that is not above 0.
     """
     if not (share > 0 and math.isfinite(share)):
-        raise UserError(f"mix: expected a share above 0 for {name}, got {share}")
+        raise UserError.of("mix", f"a share above 0 for {name}", share)
     shares = [Fraction(str(part.share)) for part in inner]  # in decimals, as they were typed
     of_one = Fraction(str(share)) / (sum(shares) or 1)
     found = [
@@ -79,7 +79,7 @@ def split_rows(
         UserError: a share outside 0..1.
     """
     if not 0 <= share <= 1:
-        raise UserError(f"split: expected a share from 0 to 1, got {share}")
+        raise UserError.of("split", "a share from 0 to 1", share)
     order = sorted(
         range(len(ids)), key=lambda row: derive_seed(seed, content_of(ids[row]), "split")
     )

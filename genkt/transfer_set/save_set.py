@@ -38,7 +38,7 @@ def save_set(
 ) -> SetRows:  # fmt: skip
     """Write a set, continue one that was interrupted, or open a finished one; see ``save``."""
     if shard_size < 1:
-        raise UserError(f"shard_size: expected at least 1 image, got {shard_size}")
+        raise UserError.of("shard_size", "at least 1 image", shard_size)
     if not len(found):
         raise UserError(f"{root}: expected at least one image to save, got none")
     if found.stored is not None and root.resolve() == found.stored.directory.resolve():

@@ -26,6 +26,7 @@ from genkt.runs.model_factories import (
 from genkt.runs.pool import Pool, build_pool, load_splits, stored_views
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
+from genkt.settings.objects import object_in
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.recipe_plan import plan_of
 from genkt.stages.teacher_set import shape_of
@@ -48,6 +49,18 @@ class Given:
     student: Backbone | None = None
     teachers: Sequence[Backbone] | None = None
     transfer_set: TransferSet | None = None
+
+    @classmethod
+    def of(cls, config: TransferConfig) -> Given:
+        """The objects that stand in the settings."""
+        teachers = [object_in(model) for model in config.teacher.models]
+        sets = [object_in(part.places) for part in config.transfer_set.set_parts]
+        return cls(
+            data=config.data.given,
+            student=object_in(config.student.model),
+            teachers=None if None in teachers else teachers,
+            transfer_set=next((each for each in sets if each is not None), None),
+        )
 
     def found_by_name(self, config: TransferConfig) -> bool:
         """Whether another process can load all of it by the settings."""

@@ -17,6 +17,7 @@ from genkt.config.transfer_settings import StudentSettings, TeacherSettings, Tra
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates
 from genkt.models.load import SHIPPED_PREFIX
+from genkt.settings.objects import name_in
 from genkt.types import UserError
 
 CLASSES = ("first", "second", "third")
@@ -82,12 +83,13 @@ def _in_small(config: TransferConfig, home: Path) -> Smoke:
     small_set, changed = config.transfer_set.in_small(BATCH, _GENERATOR)
     if changed:
         told.append(f"  {changed}")
+    parts = [part.name for part in small_set.set_parts]
     out = f"{config.out.rstrip('/')}-smoke"
     told.append(f"  out={out}, in place of an earlier smoke run")
     small = replace(
         config,
         smoke=False,
-        data=_made_up(config.data, home / "images", small_set.name == "unlabelled"),
+        data=_made_up(config.data, home / "images", "unlabelled" in parts),
         student=student,
         teacher=teacher,
         transfer_set=small_set,
@@ -139,10 +141,11 @@ def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
 
 
 def _small_student(settings: StudentSettings, told: list[str]) -> StudentSettings:
-    if settings.model.startswith(_HERE):
+    name = name_in(settings.model)
+    if name.startswith(_HERE):
         return settings
     transform = _small_transform(settings.transform)
-    args = _small_args("student", settings.model, settings.args, transform, told)
+    args = _small_args("student", name, settings.args, transform, told)
     return replace(settings, pretrained=False, weights=None, args=args, transform=transform)
 
 

@@ -77,7 +77,7 @@ def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
     with opened.alone(name):
         error = fault()  # no error if another process has trained it again
         if error is not None:
-            logger.warning("%s; %s: trained again", str(error).rpartition("; ")[0], name)
+            logger.warning("%s; %s: trained again", error.fact, name)
             forget(directory)
     return error is not None
 

@@ -16,7 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from genkt.bounds import (
+from genkt.data.builtin.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
+from genkt.data.builtin.photos import UPSTREAM_PHOTOS, photo_crops
+from genkt.data.transform import ImageTransform
+from genkt.io import derive_seed, fingerprint, read_json, write_bytes, write_json
+from genkt.models.backbone import Backbone
+from genkt.settings.bounds import (
     Count,
     CountOrNone,
     Depth,
@@ -26,11 +31,6 @@ from genkt.bounds import (
     Seed,
     Width,
 )
-from genkt.data.builtin.glyphs import CLASSES, GlyphBank, draw_bank, sample_glyphs
-from genkt.data.builtin.photos import UPSTREAM_PHOTOS, photo_crops
-from genkt.data.transform import ImageTransform
-from genkt.io import derive_seed, fingerprint, read_json, write_bytes, write_json
-from genkt.models.backbone import Backbone
 from genkt.training.averages import AVERAGE_RULE, average_lists
 from genkt.training.steps import StepReport, run_steps, warmup_cosine
 from genkt.types import Range

@@ -373,7 +373,7 @@ def sample_glyphs(
         ((4, 3, 32, 32), (4,))
     """
     if on_photos > 0 and photos is None:
-        raise UserError(f"on_photos={on_photos}: expected crops in photos, got none")
+        raise UserError.of(f"on_photos={on_photos}", "crops in photos", "none")
     style = style or GlyphStyle()
     labels = torch.randint(len(CLASSES), (num,), generator=generator, device=generator.device)
     ink = render_ink(bank, bank.draw(labels, generator), style, generator, size)

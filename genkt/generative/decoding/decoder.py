@@ -60,17 +60,20 @@ class Decoder:
 
     def __init__(self, gpt: nn.Module, precision: Precision = "float32") -> None:
         if precision not in get_args(Precision):
-            raise UserError(
-                f"precision: expected float32 or bfloat16, got {precision!r}."
-                f"{did_you_mean(str(precision), get_args(Precision))}"
+            raise UserError.of(
+                "precision",
+                "float32 or bfloat16",
+                repr(precision),
+                f".{did_you_mean(str(precision), get_args(Precision))}",
             )
         if not isinstance(getattr(gpt, "tok_emb", None), nn.Embedding) or not hasattr(gpt, "head"):
-            raise UserError(f"decoder: expected taming's mingpt.GPT, got a {type(gpt).__name__}")
+            raise UserError.of("decoder", "taming's mingpt.GPT", f"a {type(gpt).__name__}")
         model: Any = gpt
         if getattr(model.config, "n_unmasked", 0):
-            raise UserError(
-                "decoder: expected a GPT whose positions see only their past (n_unmasked 0), got "
-                f"n_unmasked {model.config.n_unmasked}"
+            raise UserError.of(
+                "decoder",
+                "a GPT whose positions see only their past (n_unmasked 0)",
+                f"n_unmasked {model.config.n_unmasked}",
             )
         self.precision: Precision = precision
         self.dtype = getattr(torch, precision)

@@ -27,9 +27,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from genkt.bounds import Count, NotNegative
 from genkt.generative.decoding.decoder import Decoder, Decoding, Precision
 from genkt.precision import full_precision, threads
+from genkt.settings.bounds import Count, NotNegative
+from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 ONE_THREAD = {"float32": 2e8, "bfloat16": 8e8}
@@ -62,13 +63,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise UserError(f"temperature: expected a number >= 0, got {self.temperature}")
+            raise _fault("temperature", f"expected a number >= 0, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k: expected a whole number >= 1 or none, got {self.top_k}")
+            raise _fault("top_k", f"expected a whole number >= 1 or none, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(
-                f"top_p: expected a share above 0, at most 1, or none, got {self.top_p}"
-            )
+            raise _fault("top_p", f"expected a share above 0, at most 1, or none, got {self.top_p}")
+
+
+def _fault(name: str, text: str) -> SettingsError:
+    return SettingsError([Fault(name, text)])
 
 
 def uniforms_for(seeds: Sequence[Sequence[int]], length: int) -> Tensor:
@@ -297,7 +300,7 @@ def _check(
     num_codes: int, sampling: Sampling, graph: bool,
 ) -> None:  # fmt: skip
     if tokens.ndim != 2 or tokens.dtype != torch.int64:
-        raise UserError(f"tokens: expected [B, T] int64, got {list(tokens.shape)} {tokens.dtype}")
+        raise UserError.of("tokens", "[B, T] int64", f"{list(tokens.shape)} {tokens.dtype}")
     batch, length = tokens.shape
     expected = [
         ("sos", sos, (batch,), torch.int64),
@@ -307,12 +310,13 @@ def _check(
     for name, tensor, shape, dtype in expected:
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
             text = "[B, S, T]" if name == "uniforms" else list(shape)
-            raise UserError(
-                f"{name}: expected {text} {dtype} for tokens {list(tokens.shape)}, got "
-                f"{list(tensor.shape)} {tensor.dtype}"
+            raise UserError.of(
+                name,
+                f"{text} {dtype} for tokens {list(tokens.shape)}",
+                f"{list(tensor.shape)} {tensor.dtype}",
             )
     if uniforms.shape[1] < 1:
-        raise UserError("uniforms: expected at least one sample per image, got [B, 0, T]")
+        raise UserError.of("uniforms", "at least one sample per image", "[B, 0, T]")
     if decoder.precision != sampling.precision:
         raise UserError(
             f"precision: the sampling asks for {sampling.precision}, the decoder has "
@@ -321,12 +325,10 @@ def _check(
     if graph and decoder.device.type != "cuda":
         raise UserError(f"graph: expected a decoder on cuda, it is on {decoder.device}")
     if length > decoder.block_size:
-        raise UserError(
-            f"tokens: expected at most {decoder.block_size} (the GPT's block size), got {length}"
-        )
+        raise UserError.of("tokens", f"at most {decoder.block_size} (the GPT's block size)", length)
     if not 1 <= num_codes <= decoder.vocab_size:
-        raise UserError(
-            f"num_codes: expected 1 .. {decoder.vocab_size} (the GPT's vocabulary), got {num_codes}"
+        raise UserError.of(
+            "num_codes", f"1 .. {decoder.vocab_size} (the GPT's vocabulary)", num_codes
         )
     _check_values(decoder.vocab_size, sos, tokens, hidden, uniforms)
 
@@ -337,9 +339,6 @@ def _check_values(
     for name, values in (("sos", sos), ("known tokens", tokens[~hidden])):
         wrong = values[(values < 0) | (values >= vocab_size)]
         if len(wrong):
-            raise UserError(
-                f"{name}: expected 0 .. {vocab_size - 1} (the GPT's vocabulary), got "
-                f"{int(wrong[0])}"
-            )
+            raise UserError.of(name, f"0 .. {vocab_size - 1} (the GPT's vocabulary)", int(wrong[0]))
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise UserError("uniforms: expected numbers in [0, 1)")

@@ -164,7 +164,7 @@ class FaissProposer:
                 "or use backend=torch, which gives the same"
             ) from error
         if blend.reduce != "mean":
-            raise UserError(f"backend=faiss: expected reduce=mean, got {blend.reduce}")
+            raise UserError.of("backend=faiss", "reduce=mean", blend.reduce)
         self._faiss = faiss
         weighted = blend.on_queries([units(part) for part in queries.stored])
         self._queries = torch.cat(weighted, dim=1).numpy()

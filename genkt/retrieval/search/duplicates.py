@@ -105,7 +105,7 @@ def near_duplicates(
         [True, True, False, False]
     """
     if not 0 < threshold <= 1:
-        raise UserError(f"duplicates: expected a threshold above 0 and at most 1, got {threshold}")
+        raise UserError.of("duplicates", "a threshold above 0 and at most 1", threshold)
     join = _Join(StoredRows(features), Blend.of(len(features), weights), threshold - _SLACK)
     kept_for = _components(join) if mode == "components" else _leaders(join)
     return NearCopies(kept_for, tuple(_clusters(join, kept_for)))

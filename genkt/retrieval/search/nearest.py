@@ -125,7 +125,7 @@ def nearest(
     """
     stop = gallery.num_rows if stop is None else stop
     if k < 1 or block_rows < 1:
-        raise UserError(f"nearest: expected k and block_rows >= 1, got {k} and {block_rows}")
+        raise UserError.of("nearest", "k and block_rows >= 1", f"{k} and {block_rows}")
     asked, blend = StoredRows(queries), Blend.of(len(queries), weights, reduce)
     proposer = (FaissProposer if backend == "faiss" else ProductProposer)(asked, blend)
     candidates = CandidatePairs(len(asked), k, proposer.rounding)
@@ -198,8 +198,8 @@ def _exact(
 def _require_same_widths(queries: Features, block: Features) -> None:
     widths = [[part.shape[1] for part in parts] for parts in (queries, block)]
     if widths[0] != widths[1]:
-        raise UserError(
-            f"nearest: expected queries of the widths of the gallery, {widths[1]}, got {widths[0]}"
+        raise UserError.of(
+            "nearest", f"queries of the widths of the gallery, {widths[1]}", widths[0]
         )
 
 

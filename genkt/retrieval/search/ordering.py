@@ -92,9 +92,7 @@ def query_balanced(
         [1, 2, 2]
     """
     if len(query_ids) != len(ranked.rows):
-        raise UserError(
-            f"query ids: expected {len(ranked.rows)}, one per query, got {len(query_ids)}"
-        )
+        raise UserError.of("query ids", f"{len(ranked.rows)}, one per query", len(query_ids))
     hashes = np.array([derive_seed(seed, "query", name) for name in query_ids], dtype=np.int64)
     _, priority = np.unique(hashes, return_inverse=True)
     queries, places = np.indices(ranked.rows.shape).reshape(2, -1)

@@ -70,8 +70,8 @@ class Blend:
         """Weights of any sum, or None for equal ones. Raises: UserError where they do not fit."""
         given = np.ones(num_encoders) if weights is None else np.asarray(weights, np.float64)
         if len(given) != num_encoders or not (np.isfinite(given) & (given > 0)).all():
-            raise UserError(
-                f"weights: expected {num_encoders} numbers above 0, one per encoder, got {weights}"
+            raise UserError.of(
+                "weights", f"{num_encoders} numbers above 0, one per encoder", weights
             )
         return Blend(tuple((given / given.sum()).tolist()), reduce)
 
@@ -109,7 +109,7 @@ class StoredRows:
         self.stored: Stored = tuple(np.require(part, np.float16, ["C", "W"]) for part in features)
         if len({len(part) for part in self.stored}) != 1 or any(p.ndim != 2 for p in self.stored):
             shapes = [list(part.shape) for part in self.stored]
-            raise UserError(f"features: expected one [rows, columns] an encoder, got {shapes}")
+            raise UserError.of("features", "one [rows, columns] an encoder", shapes)
         self.squares = tuple(_squares(part) for part in self.stored)
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ def unit_rows(features: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
         [[0.60009765625, 0.7998046875], [0.0, 0.0]]
     """
     if not np.isfinite(features).all():
-        raise UserError("features: expected finite numbers, got NaN or infinity")
+        raise UserError.of("features", "finite numbers", "NaN or infinity")
     rows = features.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     found: NDArray[np.float16] = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float16)
@@ -181,9 +181,11 @@ def units(stored: NDArray[np.float16]) -> Tensor:
 def _require_unit(norms: NDArray[np.floating[Any]]) -> None:
     wrong = ~((np.abs(norms - 1) <= _UNIT) | (norms == 0))
     if wrong.any():
-        raise UserError(
-            f"features: expected rows of length 1 (up to {_UNIT}), got {norms[wrong][0]:.4g}; "
-            "divide each row by its length"
+        raise UserError.of(
+            "features",
+            f"rows of length 1 (up to {_UNIT})",
+            f"{norms[wrong][0]:.4g}",
+            "; divide each row by its length",
         )
 
 

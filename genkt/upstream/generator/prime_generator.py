@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from genkt.bounds import Count, Pixels, Seconds, Seed
 from genkt.earlier import without_added
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
@@ -23,6 +22,8 @@ from genkt.report.kit.grid import save_grid
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog, StageLog
 from genkt.runs.versions import hardware
+from genkt.settings.bounds import Count, Pixels, Seconds, Seed
+from genkt.settings.faults import Fault, SettingsError
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.stage import Record
@@ -74,7 +75,8 @@ class PrimeConfig:
 
     def __post_init__(self) -> None:
         if self.vqgan.steps == 0 and self.vqgan.weights is None:
-            raise UserError("vqgan.steps: 0 keeps an existing VQGAN, give vqgan.weights=FOLDER too")
+            text = "0 keeps an existing VQGAN, give vqgan.weights=FOLDER too"
+            raise SettingsError([Fault("vqgan.steps", text, "together")])
 
 
 def prime(config: PrimeConfig, command: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from genkt.bounds import BatchSize, CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.generative.latent_transformer import (
     LatentTransformer,
     TransformerConfig,
@@ -19,6 +18,7 @@ from genkt.generative.latent_transformer import (
 )
 from genkt.generative.vqgan import VQGAN
 from genkt.io import derive_seed
+from genkt.settings.bounds import BatchSize, CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.training.averages import average_lists
 from genkt.training.steps import warmup_cosine
 from genkt.types import Range, UserError

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genkt.bounds import CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.generative.perceptual import Lpips, TeacherFeatures
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed
 from genkt.io import derive_seed
@@ -22,6 +21,7 @@ from genkt.losses.vq import (
     hinge_discriminator_loss,
 )
 from genkt.models.load import ModelSpec, load_model
+from genkt.settings.bounds import CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.training.steps import warmup_cosine
 from genkt.types import Range, UserError
 from genkt.upstream.upstream_pictures import Upstream
