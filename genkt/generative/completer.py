@@ -1,4 +1,4 @@
-"""What completes pictures or token grids: two small interfaces, and what they speak in."""
+"""Two small interfaces that complete pictures or token grids, and their data types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class CompletionOptions:
     Args:
         sampling: how tokens are drawn.
         encode: the ``masked`` picture, so that nothing hidden reaches the visible tokens, or
-            the ``full`` one (the encoder sees far: visible tokens then know of what is hidden).
+            the ``full`` one (the encoder has a large receptive field, so visible tokens then
+            contain hidden content).
         fill: what the encoder sees in the hidden part: its ``edge`` continued, or ``grey``.
         dilation: rings of visible tokens around the hidden ones that are drawn anew too.
         keep_visible: put the source's own pixels back where nothing was hidden.
@@ -81,7 +82,7 @@ class TokenCompleter(Protocol):
         """Token grids whose visible tokens are the given ones.
 
         Args:
-            tokens: [B, h, w] int64; what stands under hidden ones is not read.
+            tokens: [B, h, w] int64; values at hidden places are not read.
             hidden: [B, h, w] bool.
             seeds: of the S samples of each grid; the only randomness.
             sampling: temperature and the like.

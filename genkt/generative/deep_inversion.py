@@ -69,9 +69,9 @@ def invert(
     """Pictures that the teacher takes for members of the given classes.
 
     The teacher is left exactly as it was; it computes in evaluation mode. Pictures of one batch
-    depend on one another, for their statistics are matched together: the result is a function of
-    all of ``labels`` and ``seeds``, cut into batches of ``settings.batch_size`` in the given
-    order. Whoever makes many pictures must hand over the same runs of requests each time.
+    depend on one another, because their statistics are matched together. The result is a function
+    of all ``labels`` and ``seeds``, split into batches of ``settings.batch_size`` in the given
+    order. To get the same pictures again, pass the same sequence of requests.
 
     Args:
         labels: [B] int64 target classes.
@@ -120,8 +120,8 @@ def matched_layers(teacher: Backbone) -> list[_Norm]:
         norms = sorted({type(m).__name__ for m in modules if "Norm" in type(m).__name__})
         raise UserError(
             f"deep inversion: expected a teacher with batch-norm statistics (ResNets, EfficientNets"
-            f", ...), but {teacher.name} has {', '.join(norms) or 'no norm layers'}; bn_weight=0 "
-            "leaves the statistics out, at a great loss of quality."
+            f", ...), but {teacher.name} has {', '.join(norms) or 'no norm layers'}; "
+            "bn_weight=0 leaves the statistics out, with much lower quality."
         )
     return layers
 

@@ -183,9 +183,9 @@ class Generator:
     ) -> tuple[Tensor, Tensor]:
         """Tokens [B, h, w] of masked pictures, and which of them [B, h, w] are to be drawn.
 
-        The encoder sees far, so masking comes first: else the visible tokens would tell what is
-        hidden. Rings of ``dilation`` tokens around the mask are hidden too, as the fill shows
-        there.
+        Masking comes first: the encoder has a large receptive field, so visible tokens would
+        otherwise contain hidden content. Rings of ``dilation`` tokens around the mask are hidden
+        too, as the fill shows there.
         """
         hidden = dilate(hidden_tokens(masks, self.vqgan.grid), options.dilation)
         if options.encode == "masked":
@@ -195,7 +195,7 @@ class Generator:
         return tokens, hidden
 
     def conditions(self, images: Tensor, labels: Tensor | None) -> Tensor | None:
-        """[B] what the completer is told of each whole picture, or None.
+        """[B] the completer's condition for each whole picture, or None.
 
         Args:
             labels: [B] classes where the completer needs them.
@@ -233,7 +233,7 @@ class Generator:
 
     @property
     def needs_classes(self) -> bool:
-        """Whether completions must be told the class of each picture."""
+        """Whether completions need the class of each picture."""
         completer = self.completer
         return isinstance(completer, LatentTransformer) and completer.config.condition == "class"
 

@@ -1,10 +1,10 @@
-"""Masked parallel decoding: all hidden tokens are guessed at once, the surest are kept.
+"""Masked parallel decoding: all hidden tokens are predicted at once, the most certain are kept.
 
 On diffusers' ``UVit2DModel`` (aMUSEd); the steps are those of MaskGIT, see ``mask_steps``.
 
-As in ``sampling``, completions are *defined* as those of the network in float64: a step in which
-an error of the logits within a slack could change a code or the choice of what is kept is
-computed again in float64, that row alone. So no batch size or order changes a token.
+As in ``sampling``, completions equal those of the network in float64. If an error of the logits
+within the slack could change a code or the choice of kept tokens, that row's step is computed again
+in float64. So no batch size or order changes a token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ROWS = 64
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the network is told beside the tokens, the same for every picture.
+    """The network's other inputs, the same for every picture.
 
     Args:
         text: [L, encoder_hidden_size] states of a text encoder.
@@ -65,7 +65,7 @@ class Conditioning:
 class MaskedTransformer(nn.Module):
     """A bidirectional transformer that completes token grids in a few steps (``TokenCompleter``).
 
-    Any mask is as good as any other to it. Its mask token is the last of its vocabulary.
+    It handles all masks equally well. Its mask token is the last of its vocabulary.
 
     Args:
         model: a ``UVit2DModel``; ``sample_size`` is the side of its grids in tokens.

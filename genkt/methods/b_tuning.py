@@ -94,7 +94,7 @@ class BTuning(Objective):
         if not known.any():
             raise UserError(
                 "method b_tuning: needs labelled images, from which it fits a linear model on each "
-                f"teacher's features; got {len(known)} images, all without label"
+                f"teacher's features; got {len(known)} images without labels"
             )
         labels, num_classes = rows.labels[known], self.shapes.num_classes
         found = [

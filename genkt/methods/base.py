@@ -66,7 +66,7 @@ class MethodOptions:
 
     @property
     def needs_labels(self) -> str:
-        """The option that asks for labelled rows in every batch; "" where none does."""
+        """The option that needs labelled rows in every batch; "" if none does."""
         return ""
 
     @property
@@ -152,7 +152,7 @@ class Objective(nn.Module):
     Attributes:
         needs: which outputs of the teachers (and, where it is more than features and logits, of
             the student) it reads: "features", "logits", "feature_map" ([B, D, H', W'] here).
-        needs_frozen: the student as it is before training is a teacher more, the first one.
+        needs_frozen: the student as it is before training is an additional teacher, the first one.
         prepares: what ``prepare`` reads of ``TrainingRows``: "labels", "teachers", "student";
             empty: it is not called.
         min_batch: fewest rows of a batch (on one device).

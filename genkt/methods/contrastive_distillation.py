@@ -251,13 +251,13 @@ class CRD(Objective):
     """Cross-entropy + beta * contrastive term against memory banks (``crd``).
 
     Student and teacher features are projected linearly to one space and normalised. Two banks
-    hold a moving average of every image's projections, one the student's, one the teacher's. By
-    noise-contrastive estimation the student's row tells the teacher's entry of its image from those
-    of K negatives, and the teacher's row the student's entry. Banks start at random; log Z is
-    estimated on the first batch and kept, one for each direction, as in the released code. The
-    projections are trained by the student's optimizer. With several teachers each has projections
-    and banks of its own, and the term is the mean of theirs. Costs B N cosines a step and memory
-    for 2 N dim numbers, a teacher.
+    hold a moving average of every image's projections, one the student's, one the teacher's.
+    Noise-contrastive estimation separates the teacher's entry of the student's image from those of
+    K negatives, and in the same way the student's entry for the teacher's row. Banks start at
+    random; log Z is estimated on the first batch and kept, one for each direction, as in the
+    released code. The projections are trained by the student's optimizer. With several teachers
+    each has projections and banks of its own, and the term is the mean of theirs. Costs B N cosines
+    a step and memory for 2 N dim numbers, a teacher.
 
     Source: Tian et al., "Contrastive Representation Distillation", as used by Roth et al.,
     "Fantastic Gains and Where to Find Them", Appendix A.2. Differs from the paper: the mean over

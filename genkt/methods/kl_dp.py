@@ -1,4 +1,5 @@
-"""KL distillation with data partitioning (``kl_dp``): teachers teach what they are surer of."""
+"""KL distillation with data partitioning (``kl_dp``): each row is taught by the most confident
+model."""
 
 from __future__ import annotations
 
@@ -53,11 +54,12 @@ class KLDPOptions(MethodOptions):
 
 
 class KLDP(LogitTransfer):
-    """KL over all rows, each against the surest of the student before training and the teachers.
+    """KL over all rows, each against the most confident of the teachers and the student before
+    training.
 
     A teacher wins a row only where its score is strictly higher than the frozen student's; of
-    several teachers the highest score wins, the first of equal ones. What the student knows better
-    it is reminded of, so there is no cross-entropy. Rows are chosen at temperature 1, whatever that
+    several teachers the highest score wins, the first of equal ones. Where the frozen student wins,
+    it is the target, so there is no cross-entropy. Rows are chosen at temperature 1, whatever that
     of the divergence is. Source: Roth et al., "Fantastic Gains and Where to Find Them", Eq. 4 and
     5, Section 4.3 (parallel). ``top_k=5`` gives a ``TopKKLDP``.
     """

@@ -31,7 +31,7 @@ class ImagePlan:
     Image j belongs to shard ``j // shard_size``; shards hold whole groups. A longer set with the
     same seed begins with the same images.
 
-    >>> plan = Plan(num_sources=3, samples=2, num_images=7, shard_size=4)
+    >>> plan = ImagePlan(num_sources=3, samples=2, num_images=7, shard_size=4)
     >>> plan.num_shards, [(g.round, g.source, g.num_samples) for g in plan.groups(1)]
     (2, [(0, 2, 2), (1, 0, 1)])
 

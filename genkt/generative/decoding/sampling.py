@@ -1,16 +1,16 @@
-"""Completing token sequences with a GPT: fast, and exact by definition.
+"""Completes token sequences with a GPT: fast, with reproducible tokens.
 
 A token is drawn by the Gumbel-max rule: the code with the largest logit + temperature * noise,
-noise = -log(-log v), among those that top-k and top-p allow. The noise of all codes expands from
-one uniform number per token, so a sample is its seed and nothing else; temperature 0 is greedy by
-the same formula.
+noise = -log(-log v), among those that top-k and top-p allow. One uniform number per token gives the
+noise of all codes, so a sample depends only on its seed. Temperature 0 is greedy by the same
+formula.
 
-In float32 the token is *defined* as the one that float64 arithmetic gives. A decision counts only
-if no change of the logits within a slack could alter it; otherwise that row's logits are computed
-again in float64 and decide. Hence batch size, row order, threads, chunking and device cannot
-change a token. Gumbel-max keeps doubts rare whatever the vocabulary: two scores are closer than d
-with probability below d / temperature, while an inverse cumulative distribution has one boundary
-a code that a uniform number may fall too close to.
+In float32, every token equals the one that float64 arithmetic gives. A float32 decision is used
+only if no error of the logits within a known bound (the slack) could change it. Otherwise that
+row's logits are computed again in float64. So batch size, row order, threads, chunking and device
+cannot change a token. With Gumbel-max, such doubtful cases are rare for any vocabulary: two scores
+are closer than d with probability below d / temperature. An inverse cumulative distribution has one
+boundary per code, and a uniform number may be too close to any of them.
 
 Source of the sampling rule: Maddison et al., "A* Sampling", 2014 (Section 2); of top-p: Holtzman
 et al., "The Curious Case of Neural Text Degeneration", 2020.
@@ -34,10 +34,10 @@ from genkt.settings.faults import Fault, SettingsError
 from genkt.types import Range, UserError
 
 ONE_THREAD = {"float32": 2e8, "bfloat16": 8e8}
-"""Steps of fewer multiplications take one CPU thread: two were up to twice as slow."""
+"""Steps with fewer multiplications use one CPU thread; two were up to twice as slow."""
 
 NOISE_NUMBERS = 2**16
-"""Noise is expanded for a few positions at once: so many numbers stay in a core's cache."""
+"""Noise is expanded for a few positions at once: this many numbers fit in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Sampling:
 
     Args:
         temperature: divides the logits; 0 takes the most probable code.
-        top_k: draw among the k most probable codes only (ties with the last one count in).
+        top_k: draw among the k most probable codes only (codes tied with the last one are
+        included).
         top_p: draw among the most probable codes that together reach this probability at this
             temperature. With ``top_k`` too, a code must pass both, each judged on all codes.
         precision: "float32" (exact by definition) or "bfloat16" (faster, no such promise).
@@ -124,10 +125,10 @@ def _mix(x: Tensor) -> Tensor:
 def decide(
     logits: Tensor, noise: Tensor | None, sampling: Sampling, slack: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """The code of each row, and whether it is certain when logits may be off by ``slack``.
+    """The code of each row, and whether it is certain if logits have errors up to ``slack``.
 
     The candidates are the codes that *could* be allowed; the best of them is certain if it is
-    allowed whatever the errors and leads every other candidate by more than the errors can take.
+    allowed for all such errors and its lead over every other candidate is larger than the errors.
 
     Args:
         logits: [R, V] float64.
@@ -192,9 +193,9 @@ def complete_sequences(
 ) -> Tensor:
     """Draw the hidden tokens of B sequences, S times each, in the order of the sequence.
 
-    Known tokens to the right of hidden ones are fed as they are. What all images know at the
-    start is computed once an image; a run of known tokens goes with the next step as one chunk;
-    nothing is computed after the last hidden position.
+    Known tokens to the right of hidden ones are used unchanged. The common start of all samples is
+    computed once per image. A run of known tokens is processed with the next step as one chunk.
+    Nothing is computed after the last hidden position.
 
     Args:
         decoder: the GPT, in the sampling's precision.
