@@ -60,12 +60,13 @@ class Range:
     """Bounds of a number in a settings dataclass: ``Annotated[float, Range(0, 1)]``.
 
     Args:
-        above: the lowest number itself is left out.
+        above: the lowest number itself is left out.  below: the highest is.
     """
 
     low: float | None = None
     high: float | None = None
     above: bool = False
+    below: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether a number is within; what is not finite never is."""
@@ -73,10 +74,12 @@ class Range:
             return False
         if self.low is not None and (value < self.low or (self.above and value == self.low)):
             return False
-        return self.high is None or value <= self.high
+        return self.high is None or value < self.high or (value == self.high and not self.below)
 
     def __str__(self) -> str:
         low, high = _number(self.low), _number(self.high)
+        if self.below:
+            return f"{'above' if self.above else 'from'} {low}, below {high}"
         if self.above:
             return f"above {low}" if self.high is None else f"above {low}, at most {high}"
         return f">= {low}" if self.high is None else f"{low} .. {high}"

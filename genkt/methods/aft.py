@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,10 @@ from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.methods.base import (
     BetaOptions,
     Objective,
-    choice_fault,
-    flag_fault,
-    positive_fault,
 )
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Output, Shapes, as_output, as_outputs
-from genkt.settings.bounds import NotNegative, Rate
+from genkt.settings.bounds import Positive, Rate
 from genkt.settings.faults import Fault
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
@@ -103,23 +101,17 @@ class AFTOptions(BetaOptions):
     """
 
     name: str = "aft"
-    beta_grid: tuple[NotNegative, ...] = (3, 10, 30)
+    beta_grid: tuple[Positive, ...] = (3, 10, 30)
     mu_lr: Rate = 0.01
-    kernel: str = "linear"
-    mu: str = "diagonal"
+    kernel: Literal["linear", "rbf"] = "linear"
+    mu: Literal["diagonal", "identity", "dense"] = "diagonal"
     no_kernel: bool = False
     bilevel: bool = False
-    kernel_rows: str = "all"
+    kernel_rows: Literal["all", "labelled"] = "all"
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong, and every pair of values that exclude each other."""
         faults = super().faults()
-        faults += positive_fault("mu_lr", self.mu_lr)
-        faults += choice_fault("kernel", self.kernel, list(KERNELS))
-        faults += choice_fault("mu", self.mu, list(MUS))
-        faults += choice_fault("kernel_rows", self.kernel_rows, ROWS)
-        faults += flag_fault("no_kernel", self.no_kernel)
-        faults += flag_fault("bilevel", self.bilevel)
         if self.no_kernel is True and (self.kernel, self.mu) != ("linear", "diagonal"):
             text = (
                 "replaces kernel and mu by an affine map; leave method.kernel at "

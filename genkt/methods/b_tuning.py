@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from genkt.losses.features import feature_regression
 from genkt.losses.numerics import in_one_type, no_autocast
-from genkt.methods.base import BetaOptions, Objective, choice_fault, positive_fault
+from genkt.methods.base import BetaOptions, Objective
 from genkt.methods.shapes import Shapes, TrainingRows
 from genkt.metrics.logme import LogME, logme, logme_released
-from genkt.settings.bounds import NotNegative, Positive
-from genkt.settings.faults import Fault
+from genkt.settings.bounds import Positive
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 SOLVERS: dict[str, Callable[[Tensor, Tensor, int], LogME]] = {
@@ -35,15 +35,9 @@ class BTuningOptions(BetaOptions):
     """
 
     name: str = "b_tuning"
-    beta_grid: tuple[NotNegative, ...] = (1, 100, 1000, 10000)
+    beta_grid: tuple[Positive, ...] = (1, 100, 1000, 10000)
     temperature: Positive = 0.1
-    solver: str = "corrected"
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = super().faults()
-        faults += positive_fault("temperature", self.temperature)
-        return faults + choice_fault("solver", self.solver, list(SOLVERS))
+    solver: Literal["corrected", "released"] = "corrected"
 
 
 class BTuning(Objective):

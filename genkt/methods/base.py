@@ -26,8 +26,9 @@ from genkt.methods.shapes import (
     shape_faults,
     shapes_of,
 )
-from genkt.settings.bounds import NotNegative
+from genkt.settings.bounds import Positive
 from genkt.settings.faults import Fault
+from genkt.settings.schema import field_faults
 from genkt.types import UNLABELLED, ModelOutput, Range, UserError
 
 SEARCH = "search"
@@ -57,8 +58,8 @@ class MethodOptions:
     name: str
 
     def faults(self) -> list[Fault]:
-        """Every value that is wrong; empty where all are right."""
-        return []
+        """Every value that is wrong, by the types of the fields; empty where all are right."""
+        return field_faults(self)
 
     def alone(self) -> Self:
         """The options for one's own loop, where nothing searches."""
@@ -75,7 +76,7 @@ class MethodOptions:
         return None
 
 
-Beta = Annotated[float | int | str, Range(0, 10**9)]
+Beta = Annotated[float | int | str, Range(0, 10**9, above=True)]
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,17 @@ class BetaOptions(MethodOptions):
     """
 
     beta: Beta = SEARCH
-    beta_grid: tuple[NotNegative, ...] = ()
+    beta_grid: tuple[Positive, ...] = ()
 
     def faults(self) -> list[Fault]:
         """Every value that is wrong."""
-        faults = []
-        if self.beta != SEARCH and not (is_number(self.beta) and self.beta > 0):  # type: ignore[operator]
-            hint = did_you_mean(self.beta, [SEARCH]) if isinstance(self.beta, str) else ""
+        faults = super().faults()
+        if isinstance(self.beta, (str, bool)) and self.beta != SEARCH:
+            hint = did_you_mean(str(self.beta), [SEARCH])
             text = f'expected a number > 0 or {SEARCH}, got "{self.beta}".{hint}'
             faults.append(Fault("beta", text))
-        grid = self.beta_grid
-        values = list(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else []
-        if not values or not all(is_number(value) and value > 0 for value in values):
-            faults.append(Fault("beta_grid", f'expected a list of numbers > 0, got "{grid}"'))
+        if not self.beta_grid:
+            faults.append(Fault("beta_grid", "expected at least one number, got none"))
         return faults
 
     @property
@@ -365,32 +364,3 @@ class Objective(nn.Module):
 def is_number(value: object) -> bool:
     """Whether ``value`` is a finite int or float (a bool is not)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def choice_fault(key: str, value: object, choices: Sequence[str]) -> list[Fault]:
-    """One where ``value`` is none of ``choices``."""
-    if value in choices:
-        return []
-    hint = did_you_mean(str(value), choices)
-    return [Fault(key, f'expected {" | ".join(choices)}, got "{value}".{hint}')]
-
-
-def flag_fault(key: str, value: object) -> list[Fault]:
-    """One where ``value`` is not true or false."""
-    if isinstance(value, bool):
-        return []
-    return [Fault(key, f'expected true | false, got "{value}"')]
-
-
-def positive_fault(key: str, value: object) -> list[Fault]:
-    """One where ``value`` is not a number above 0."""
-    if is_number(value) and value > 0:  # type: ignore[operator]
-        return []
-    return [Fault(key, f'expected a number > 0, got "{value}"')]
-
-
-def count_fault(key: str, value: object, *, least: int) -> list[Fault]:
-    """One where ``value`` is not a whole number of at least ``least``."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-        return []
-    return [Fault(key, f'expected a whole number >= {least}, got "{value}"')]

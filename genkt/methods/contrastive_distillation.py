@@ -18,11 +18,10 @@ from genkt.losses.contrastive import (
 )
 from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.losses.relational import unit_vectors
-from genkt.methods.base import MethodOptions, Objective, count_fault, is_number, positive_fault
+from genkt.methods.base import MethodOptions, Objective
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Output, Shapes, TrainingRows
-from genkt.settings.bounds import Count, Positive, Share, ShareAboveZero, Width
-from genkt.settings.faults import Fault
+from genkt.settings.bounds import Count, Positive, ShareAboveZero, ShareBelowOne, Width
 from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
@@ -36,13 +35,6 @@ class CDOptions(MethodOptions):
 
     name: str = "cd"
     cd_weight: ShareAboveZero = 0.5
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        if is_number(self.cd_weight) and 0 < self.cd_weight <= 1:
-            return []
-        text = f'expected a number above 0 and at most 1, got "{self.cd_weight}"'
-        return [Fault("cd_weight", text)]
 
     @property
     def needs_labels(self) -> str:
@@ -65,19 +57,9 @@ class CRDOptions(MethodOptions):
     name: str = "crd"
     beta: Positive = 0.8
     num_negatives: Count = 16384
-    momentum: Share = 0.5
+    momentum: ShareBelowOne = 0.5
     temperature: Positive = 0.07
     dim: Width = 128
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = positive_fault("beta", self.beta)
-        faults += count_fault("num_negatives", self.num_negatives, least=1)
-        if not (is_number(self.momentum) and 0 <= self.momentum < 1):
-            text = f'expected a number from 0 and below 1, got "{self.momentum}"'
-            faults.append(Fault("momentum", text))
-        faults += positive_fault("temperature", self.temperature)
-        return faults + count_fault("dim", self.dim, least=1)
 
 
 class CD(Objective):

@@ -14,11 +14,10 @@ from torch.nn import functional
 from genkt.io import derive_seed
 from genkt.losses.factors import factor_distance
 from genkt.losses.numerics import in_one_type, no_autocast, widen
-from genkt.methods.base import BetaOptions, Objective, count_fault, positive_fault
+from genkt.methods.base import BetaOptions, Objective
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Shapes, TrainingRows
-from genkt.settings.bounds import BatchSize, Count, NotNegative, Rate
-from genkt.settings.faults import Fault
+from genkt.settings.bounds import BatchSize, Count, Positive, Rate
 from genkt.types import ModelOutput, UserError
 
 HELD_OUT = 0.1
@@ -42,18 +41,11 @@ class FactorTransferOptions(BetaOptions):
     """
 
     name: str = "factor_transfer"
-    beta_grid: tuple[NotNegative, ...] = (0.1, 1, 10, 100)
+    beta_grid: tuple[Positive, ...] = (0.1, 1, 10, 100)
     paraphraser_steps: Count = 500
     paraphraser_patience: Count = 5
     paraphraser_batch_size: BatchSize = 128
     paraphraser_lr: Rate = 1e-3
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = super().faults()
-        for key in ("paraphraser_steps", "paraphraser_patience", "paraphraser_batch_size"):
-            faults += count_fault(key, getattr(self, key), least=1)
-        return faults + positive_fault("paraphraser_lr", self.paraphraser_lr)
 
 
 class FactorTransfer(Objective):

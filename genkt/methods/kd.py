@@ -19,12 +19,9 @@ from genkt.methods.base import (
     BetaOptions,
     MethodOptions,
     Objective,
-    is_number,
-    positive_fault,
 )
 from genkt.methods.shapes import Shapes
-from genkt.settings.bounds import NotNegative, Positive, ShareAboveZero
-from genkt.settings.faults import Fault
+from genkt.settings.bounds import Positive, ShareAboveZero
 from genkt.types import ModelOutput, UserError
 
 
@@ -34,7 +31,7 @@ class FeatureKDOptions(BetaOptions):
 
     name: str = "feature_kd"
     beta: Beta = 1
-    beta_grid: tuple[NotNegative, ...] = (0.1, 1, 10, 100)
+    beta_grid: tuple[Positive, ...] = (0.1, 1, 10, 100)
 
 
 @dataclass(frozen=True)
@@ -56,14 +53,6 @@ class LogitKDOptions(MethodOptions):
     name: str = "logit_kd"
     temperature: Positive = 1.0
     kl_weight: ShareAboveZero = 1.0
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = positive_fault("temperature", self.temperature)
-        if not (is_number(self.kl_weight) and 0 < self.kl_weight <= 1):
-            text = f'expected a number above 0 and at most 1, got "{self.kl_weight}"'
-            faults.append(Fault("kl_weight", text))
-        return faults
 
     @property
     def needs_labels(self) -> str:

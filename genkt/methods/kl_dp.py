@@ -4,6 +4,7 @@ model."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,12 +15,11 @@ from genkt.losses.partition import (
     partitioned_top_k_distillation,
     winners,
 )
-from genkt.methods.base import MethodOptions, choice_fault, positive_fault
+from genkt.methods.base import MethodOptions
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
-from genkt.methods.soft_labels import require_classes, top_k_fault
-from genkt.settings.bounds import Count, Positive
-from genkt.settings.faults import Fault
+from genkt.methods.soft_labels import NumClasses, require_classes
+from genkt.settings.bounds import Positive
 from genkt.types import UserError
 
 SELECTIONS = ("unsupervised", "supervised")
@@ -37,15 +37,9 @@ class KLDPOptions(MethodOptions):
     """
 
     name: str = "kl_dp"
-    selection: str = "unsupervised"
+    selection: Literal["unsupervised", "supervised"] = "unsupervised"
     temperature: Positive = 1.0
-    top_k: Count | None = None
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = choice_fault("selection", self.selection, SELECTIONS)
-        faults += positive_fault("temperature", self.temperature)
-        return faults if self.top_k is None else faults + top_k_fault(self.top_k, "null")
+    top_k: NumClasses | None = None
 
     @property
     def needs_labels(self) -> str:

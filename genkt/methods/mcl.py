@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genkt.methods.base import WeightRule, count_fault, is_number
+from genkt.methods.base import WeightRule
 from genkt.methods.kd import LogitKDOptions
-from genkt.settings.bounds import Count, Share, ShareAboveZero
-from genkt.settings.faults import Fault
+from genkt.settings.bounds import Count, ShareAboveZero, ShareBelowOne
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,8 @@ class MCLOptions(LogitKDOptions):
 
     name: str = "mcl"
     kl_weight: ShareAboveZero = 0.7
-    decay: Share = 0.9999
+    decay: ShareBelowOne = 0.9999
     every: Count = 2
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = super().faults()
-        if not (is_number(self.decay) and 0 <= self.decay < 1):
-            text = f'expected a number from 0 to below 1, got "{self.decay}"'
-            faults.append(Fault("decay", text))
-        return faults + count_fault("every", self.every, least=1)
 
     @property
     def weight_rule(self) -> WeightRule:

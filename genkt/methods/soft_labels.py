@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import Tensor
 
 from genkt.losses.logits import MIN_CLASSES, soft_target_cross_entropy, top_k_distillation
-from genkt.methods.base import MethodOptions, count_fault, positive_fault
+from genkt.methods.base import MethodOptions
 from genkt.methods.kd import LogitTransfer
 from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import Positive
-from genkt.settings.faults import Fault
 from genkt.types import Range, UserError
 
 AUTO = "auto"
+NumClasses = Annotated[int, Range(MIN_CLASSES, 10**9)]
+"""Of a row, that a divergence reads."""
 PAPERS_TOP_K = 10
 
 
@@ -30,10 +31,6 @@ class SoftTargetOptions(MethodOptions):
     name: str = "soft_target"
     temperature: Positive = 1.0
 
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        return positive_fault("temperature", self.temperature)
-
 
 @dataclass(frozen=True)
 class TopKOptions(MethodOptions):
@@ -46,20 +43,7 @@ class TopKOptions(MethodOptions):
 
     name: str = "top_k_kd"
     temperature: Positive = 1.0
-    top_k: Annotated[int | str, Range(0, 10**9)] = AUTO
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = positive_fault("temperature", self.temperature)
-        return faults if self.top_k == AUTO else faults + top_k_fault(self.top_k, AUTO)
-
-
-def top_k_fault(value: object, otherwise: str) -> list[Fault]:
-    """One where ``value`` is not a number of classes; ``otherwise``: what else it may be."""
-    if not count_fault("top_k", value, least=MIN_CLASSES):
-        return []
-    text = f'expected a whole number >= {MIN_CLASSES} or {otherwise}, got "{value}"'
-    return [Fault("top_k", text)]
+    top_k: NumClasses | Literal["auto"] = "auto"
 
 
 def require_classes(top_k: int, shapes: Shapes) -> int:

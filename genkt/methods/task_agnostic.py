@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +21,10 @@ from genkt.losses.numerics import in_one_type, no_autocast
 from genkt.methods.base import (
     MethodOptions,
     Objective,
-    choice_fault,
-    count_fault,
-    positive_fault,
 )
 from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import Positive, Width
-from genkt.settings.faults import Fault
 from genkt.types import ModelOutput, UserError
 
 
@@ -42,15 +39,9 @@ class ContrastiveOptions(MethodOptions):
     """
 
     name: str = "contrastive"
-    project: str = "student"
+    project: Literal["student", "both"] = "student"
     dim: Width = 768
     temperature: Positive = 0.07
-
-    def faults(self) -> list[Fault]:
-        """Every value that is wrong."""
-        faults = choice_fault("project", self.project, list(PROJECTIONS))
-        faults += count_fault("dim", self.dim, least=1)
-        return faults + positive_fault("temperature", self.temperature)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ Seed = Annotated[int, Range(-(2**63), 2**63 - 1)]
 
 Share = Annotated[float, Range(0, 1)]
 ShareAboveZero = Annotated[float, Range(0, 1, above=True)]
+ShareBelowOne = Annotated[float, Range(0, 1, below=True)]
 Rate = Annotated[float, Range(0, 1000, above=True)]
 """A learning rate: at 0 nothing is learnt."""
 

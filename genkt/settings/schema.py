@@ -77,6 +77,15 @@ def parse(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
         return None
 
 
+def field_faults(settings: Any) -> list[Fault]:
+    """What is wrong with the values of a dataclass that Python code has made, field by field."""
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    faults: list[Fault] = []
+    for field in dataclasses.fields(settings):
+        parse(hints[field.name], getattr(settings, field.name), field.name, faults)
+    return faults
+
+
 def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     if not isinstance(value, dict):
         faults.append(Fault(path, f"expected a group of settings, got {_shown(value)}"))

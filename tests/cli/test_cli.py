@@ -133,7 +133,7 @@ def test_all_faults_at_once_and_nothing_written(tmp_path: Path) -> None:
         (["train.lr=1e-3,2e-3"], "(a list is written [a,b]; to run each value, add -m)"),
         (["-m", "train.lr=1e-3,x"], 'train.lr: expected a number, got "x"'),
         (["method.beta=1"], "method.beta: unknown setting."),
-        (["method=aft", "method.kernel=lin"], "method.kernel: expected linear | rbf"),
+        (["method=aft", "method.kernel=lin"], "method.kernel: expected one of linear, rbf"),
         (["data.label_list=/no.txt", "data.labels_per_class=null"], "data.label_list: no such"),
     ],
 )  # fmt: skip

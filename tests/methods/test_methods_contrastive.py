@@ -282,14 +282,14 @@ def test_crd_computes_in_float32_under_autocast_and_is_never_compiled() -> None:
 @pytest.mark.parametrize(
     ("options", "changes", "message"),
     [
-        (CD, {"cd_weight": 0}, 'cd_weight: expected a number above 0 and at most 1, got "0"'),
-        (CD, {"cd_weight": "half"}, "cd_weight: expected a number above 0 and at most 1"),
-        (CRD_OPTIONS, {"beta": 0}, "beta: expected a number > 0"),
-        (CRD_OPTIONS, {"num_negatives": 0}, "num_negatives: expected a whole number >= 1"),
-        (CRD_OPTIONS, {"num_negatives": 1.5}, "num_negatives: expected a whole number >= 1"),
-        (CRD_OPTIONS, {"momentum": 1}, 'momentum: expected a number from 0 and below 1, got "1"'),
-        (CRD_OPTIONS, {"temperature": -1}, "temperature: expected a number > 0"),
-        (CRD_OPTIONS, {"dim": True}, "dim: expected a whole number >= 1"),
+        (CD, {"cd_weight": 0}, "cd_weight"),
+        (CD, {"cd_weight": "half"}, "cd_weight"),
+        (CRD_OPTIONS, {"beta": 0}, "beta"),
+        (CRD_OPTIONS, {"num_negatives": 0}, "num_negatives"),
+        (CRD_OPTIONS, {"num_negatives": 1.5}, "num_negatives"),
+        (CRD_OPTIONS, {"momentum": 1}, "momentum"),
+        (CRD_OPTIONS, {"temperature": -1}, "temperature"),
+        (CRD_OPTIONS, {"dim": True}, "dim"),
     ],
 )
 def test_wrong_options(options: MethodOptions, changes: dict[str, Any], message: str) -> None:

