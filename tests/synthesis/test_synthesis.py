@@ -338,13 +338,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path)
     not_begun(
         "has no latent transformer", settings(), generator=Generator(tiny_vqgan(), None, "half")
     )
-    not_begun("must be told the upstream class", settings(), generator=class_conditional())
-    not_begun("need a teacher", settings(INVERSION))
+    not_begun("needs the upstream class", settings(), generator=class_conditional())
+    not_begun("expected a teacher", settings(INVERSION))
     not_begun("found none", settings(), generator=tiny, images=given.select([]))
     narrow = MaskSettings(("bottom", "rectangle"), 0.3, 0.3)
     not_begun("no bottom mask of whole tokens", settings(digg={"masks": narrow}), generator=tiny)
     with_filter = dataclasses.replace(settings().filters, min_confidence=0.5)
-    not_begun("need a teacher", settings(filters=with_filter), generator=tiny)
+    not_begun("expected a teacher", settings(filters=with_filter), generator=tiny)
     with refused("deep_inversion"):
         settings(INVERSION, filters=dataclasses.replace(with_filter, agreement=True))
 

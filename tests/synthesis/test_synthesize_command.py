@@ -105,10 +105,7 @@ def test_faults_are_told_at_once_and_nothing_is_written(home: Path) -> None:
         (["generator=nowhere"], "generator nowhere: no such folder"),
         (["images=/no/such"], "/no/such"),
         (["images=[images]", "sources=all"], "images: replaces data"),
-        (
-            ["method=deep_inversion", "teacher=[resnet18,resnet34]"],
-            "teacher: expected a single model",
-        ),
+        (["method=deep_inversion", "teacher=[resnet18,resnet34]"], "teacher: expected one model"),
         (
             ["method.masks={kinds: [bottom], min_share: 0.3, max_share: 0.3}"],
             "no bottom mask of whole",
