@@ -24,7 +24,7 @@ def run_command(
     words: Sequence[Said],
     task: Callable[[Config], float | None],
 ) -> None:
-    """Run ``task`` on the settings the words stand for; with -m, on each of a sweep's.
+    """Run ``task`` on the settings of the words; with -m, on each setting of a sweep.
 
     A sweep goes through hydra, so that its sweepers and launchers work; ``task`` returns the
     metric they read.

@@ -17,7 +17,7 @@ class Decided:
     """A command line without ``method=auto``.
 
     Args:
-        words: what stands for it, and the user's other words.
+        words: its replacement, and the user's other words.
         splits: the data, already read; None where nothing was to be decided.
         told: lines for the user.
     """
@@ -28,7 +28,7 @@ class Decided:
 
 
 def decided(words: Sequence[Said]) -> Decided:
-    """Look at the data where the words ask for it; the user's own words have the last say.
+    """Choose from the data if the words ask for it; the user's own words take priority.
 
     Raises:
         UserError: every fault of the other words.

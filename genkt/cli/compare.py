@@ -1,4 +1,4 @@
-"""``genkt compare``: its own words, and those of ``genkt transfer`` that all arms are told."""
+"""``genkt compare``: its own words, and words of ``genkt transfer`` for all arms."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(words: list[str]) -> None:
 
 
 def read_comparison(words: Sequence[Said]) -> CheckedComparison:
-    """What a command line stands for.
+    """The comparison that a command line describes.
 
     Raises:
         UserError: every fault of the comparison, then of all arms; one line each.
@@ -141,9 +141,9 @@ def _command(folder: list[str], told: Sequence[Said], out: str) -> str:
 def _read_arm(
     arm: Arm, told: list[Said], shared: Sequence[Said], folder: list[str]
 ) -> tuple[TransferConfig, list[Said]]:
-    """An arm's settings, and the words it was told.
+    """An arm's settings, and the words that were applied to it.
 
-    A setting of all arms that an arm's own choice does not have is not told to it: method.beta=3
+    A common setting is not applied to an arm whose choice does not have it: method.beta=3
     is for methods that have a beta, and the baseline has none.
     """
     chosen = {key for key in keys_of(arm.words) if "." not in key}
@@ -200,7 +200,7 @@ def sort_out(words: Sequence[Said]) -> tuple[list[Said], list[Said], list[str]]:
         elif found and key in _LISTS:
             own.append(found.under(f"study.product.{_LISTS[key]}"))
         elif key is None or key.split(".")[0] in known:
-            own.append(word)  # what is no setting at all is told once, as the comparison's
+            own.append(word)  # an unknown setting is reported once, as one of the comparison
         else:
             shared.append(word)
     keys = keys_of(own)

@@ -19,7 +19,7 @@ from genkt.stopping import Stopped, stop, stop_asked, until_stopped
 from genkt.types import UserError
 
 COMMANDS = {
-    "transfer": "train a small student from a teacher, with the plain baseline beside it",
+    "transfer": "train a small student from a teacher, and a plain baseline to compare it with",
     "synthesize": "a transfer set made by a generative model from your images",
     "retrieve": "a transfer set of gallery images that resemble your labelled ones",
     "inspect": "what a transfer set holds, with contact sheet and card",
@@ -67,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
             code = _dispatch(words)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         code = 0
-    except OSError as error:  # of a page that was printed; commands tell theirs
+    except OSError as error:  # from printing a page; commands report their own errors
         if error.errno not in _NOT_OURS or error.filename or os.environ.get("GENKT_DEBUG"):
             raise
         code, fault = 2, error.strerror

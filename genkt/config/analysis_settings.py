@@ -106,13 +106,13 @@ class AnalyzeConfig:
 
     @property
     def triple(self) -> tuple[str, str, str] | None:
-        """The models before, after and teacher as they stand in ``names``, or None."""
+        """The models before, after and teacher, spelled as in ``names``, or None."""
         named = [] if self.transfer is None else list(self.transfer.named.values())
         found = [self.listed(name) for name in named if name is not None]
         return (found[0], found[1], found[2]) if found else None
 
     def listed(self, name: str) -> str:
-        """The model that is called so, by its own or its short name."""
+        """The model with this name or short name."""
         return next(own for own, short in self.titles.items() if name in (own, short))
 
     def _unlisted(self, key: str, name: str | None) -> list[Fault]:
@@ -124,7 +124,7 @@ class AnalyzeConfig:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Names without the folders before them, where these are not needed to tell them apart.
+    """Names without their leading folders, unless these are needed to distinguish them.
 
     >>> short_names(["runs/a", "local-dir:runs/b/student", "genkt:digits_teacher", "resnet18"])
     ['a', 'b', 'genkt:digits_teacher', 'resnet18']

@@ -19,12 +19,12 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """One arm a value of one setting; shown as a line over the values.
+    """One arm per value of one setting; shown as a line over the values.
 
     Args:
         name: of the line.
         setting: the key that takes the values.
-        words: what every arm of the sweep is told beside it.
+        words: further settings of every arm of the sweep.
     """
 
     name: str
@@ -58,8 +58,8 @@ class StudySettings:
         baseline: the arm that all others are compared with.
         reference: a second arm that all others are compared with, or None.
         arms: arm -> its own settings of ``genkt transfer``.
-        names: arm -> what the reader calls it, where that is not its name.
-        product: setting -> values; every combination is an arm more.
+        names: arm -> its name for the reader, if different.
+        product: setting -> values; every combination is an additional arm.
         sweeps: arms that differ in one number.
         pairs: [a, b] arms whose difference a - b is a question of the study.
         tuning: how settings of arms are chosen, or None.
@@ -78,7 +78,7 @@ class StudySettings:
     tuning: TuningSettings | None = None
 
     def __post_init__(self) -> None:
-        """Refuse arms that cannot be told apart or that are not there.
+        """Refuse arms with equal names, and names of arms that do not exist.
 
         Raises:
             UserError: one line per fault.
@@ -88,7 +88,7 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Everything ``genkt compare`` needs beside the settings of its arms."""
+    """All settings of ``genkt compare`` except those of its arms."""
 
     study: StudySettings
     out: str
@@ -99,7 +99,7 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """Where an arm stands on a line.
+    """The place of an arm on a line.
 
     Args:
         sweep: the line.  setting: what varies.  value: of this arm.
@@ -185,7 +185,7 @@ def _shown(value: Any) -> str:
 
 
 def _shape_faults(study: StudySettings) -> list[Fault]:
-    """What the open mappings hold that they must not."""
+    """Entries of the open mappings that are not allowed."""
     faults = [
         Fault(f"arms.{name}", f"expected a list of settings of genkt transfer, got {words!r}")
         for name, words in study.arms.items()

@@ -61,10 +61,10 @@ class LabelSettings(ABC):
 
     @abstractmethod
     def read(self, seed: int) -> Splits:
-        """The data, parts that are missing carved; pictures may still be in two parts.
+        """The data, with missing parts split off; pictures may still be in two parts.
 
         Raises:
-            UserError: nothing there, a wrong shape, too many unreadable files.
+            UserError: no data, a wrong layout, too many unreadable files.
         """
 
     @property
@@ -88,12 +88,12 @@ class LabelSettings(ABC):
         return None
 
     def own_part(self, part: HeldOut) -> str:
-        """How a user gives a part that is there already."""
+        """How a user gives an existing part."""
         return {"test": "a test folder", "validation": "a val folder"}[part]
 
     @property
     def test_was_refused(self) -> bool:
-        """Whether a test part was to be carved, though data with a validation part have none."""
+        """Whether a test part was requested, though data with a validation part get none."""
         return False
 
 

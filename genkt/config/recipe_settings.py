@@ -22,13 +22,13 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _TAKEN_BY_RUN = re.compile(
     r"teachers|search|synthesize|retrieve|re-represent|adapt-teacher\d+(-deliver|-calibrate)?"
 )
-"""What stands beside the stages in a student's costs, folder and log."""
+"""Other names used next to the stages in a student's costs, folder and log."""
 _TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+")
-"""What stands beside the students in the folder of a draw."""
+"""Other names used next to the students in the folder of a draw."""
 
 
 class Recipe(ABC):
-    """How the students of a run are trained; a recipe without teachers says so by what it lacks."""
+    """How the students of a run are trained."""
 
     name: str
 
@@ -64,7 +64,7 @@ class Recipe(ABC):
 
     @property
     def other_arms(self) -> list[str]:
-        """What is trained beside the baseline and the main arm."""
+        """The arms other than the baseline and the main arm."""
         return []
 
     @property
@@ -74,7 +74,7 @@ class Recipe(ABC):
 
     @property
     def distils(self) -> dict[str, DistilStage]:
-        """Those in which teachers teach."""
+        """The stages with teachers."""
         return {}
 
     @property
@@ -214,7 +214,7 @@ class IrfRecipe(Recipe):
     """``recipe=irf``: a pretrained student is transferred by re-represented images.
 
     Args:
-        arms: settings of the paper's Table 4 to train beside ``irf`` and plain fine-tuning.
+        arms: settings of the paper's Table 4 to train in addition to ``irf`` and plain fine-tuning.
         steps: of every arm; two stages share them.
         lr: of stages that train everything.  batch_size: of all stages.
         upstream: folder of images the model was pretrained on, for the Frechet distance;

@@ -87,7 +87,7 @@ class EncoderSettings:
 
     @property
     def leak_thresholds(self) -> tuple[float | None, ...]:
-        """Every encoder's threshold of a suspicion; None: it suspects nothing."""
+        """Every encoder's similarity threshold for suspected leaks; None: no check."""
         several = isinstance(self.leaks, list)
         return tuple(self.leaks) if several else (self.leaks,) * len(self.names)  # type: ignore[arg-type, return-value]
 
@@ -128,7 +128,7 @@ class LeakSettings:
     Args:
         decisions: the file that the review page saved.
         assume: every suspect is a ``leak`` (left out) or none is (``keep``), without a review.
-        neighbours: images of the data shown beside each suspect.
+        neighbours: images of the data shown next to each suspect.
     """
 
     decisions: str | None

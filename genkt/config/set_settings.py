@@ -39,7 +39,7 @@ class SetPart:
 
 
 class SetKind:
-    """What is asked of every kind of transfer set; each answers for itself."""
+    """The interface of every kind of transfer set."""
 
     name: str
 
@@ -60,7 +60,7 @@ class SetKind:
 
     @property
     def has_images(self) -> bool:
-        """Whether there are transfer images beside the labelled ones."""
+        """Whether there are transfer images other than the labelled ones."""
         return True
 
     @property
@@ -80,7 +80,7 @@ class SetKind:
 
     @property
     def real_images(self) -> str:
-        """What a report calls pictures of it that nobody made."""
+        """The name of its original pictures in a report."""
         return "real, elsewhere"
 
     def shortened(self, num_images: int) -> Self:
@@ -88,7 +88,7 @@ class SetKind:
         return self
 
     def in_small(self, num_images: int, generator: str) -> tuple[TransferSettings, str]:
-        """What stands for it where there are made-up images alone, and a line that says so, or "".
+        """Its replacement in a smoke run, and a line that reports it, or "".
 
         Args:
             generator: one that is on every disk.
@@ -129,7 +129,7 @@ class UnlabelledSet(SetKind):
 
 @dataclass(frozen=True)
 class LabelledSet(SetKind):
-    """``transfer_set=labelled``: nothing beside the labelled images."""
+    """``transfer_set=labelled``: only the labelled images."""
 
     name: Literal["labelled"]
 

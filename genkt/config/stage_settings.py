@@ -1,7 +1,7 @@
 """Typed settings of the stages of a recipe: one entry each in the lists of ``configs/recipe``.
 
-Whatever a stage does not say is as the run says: ``train`` for distillation, ``finetune`` for
-stages on labels, ``method``, ``teacher.adapt``.
+Settings that a stage does not give are those of the run: ``train`` for distillation, ``finetune``
+for stages on labels, ``method``, ``teacher.adapt``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ has the higher validation accuracy; "auto": a linear probe where a method needs 
 
 @dataclass(frozen=True, kw_only=True)
 class AnyStage:
-    """What is asked of every stage; each kind answers for itself."""
+    """The interface of every stage."""
 
     @property
     def training(self) -> TrainingStage | None:
@@ -36,12 +36,12 @@ class AnyStage:
 
     @property
     def adapts(self) -> bool:
-        """Whether it is the place where the teachers meet the labels."""
+        """Whether it adapts the teachers to the labels."""
         return False
 
     @property
     def adaptation(self) -> Adaptation | None:
-        """How they do, where it says so."""
+        """How it adapts them, if it says so."""
         return None
 
     @property
@@ -77,7 +77,7 @@ class AnyStage:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptStage(AnyStage):
-    """``do: adapt``: the teachers meet the labels.
+    """``do: adapt``: the teachers are adapted to the labels.
 
     Args:
         how: None: as ``teacher.adapt``.
@@ -238,10 +238,10 @@ class LinearProbeStage(TrainingStage):
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelStage(TrainingStage):
-    """``do: pseudo_label``: the student's own sure answers on transfer images become labels.
+    """``do: pseudo_label``: the student's confident answers on transfer images become labels.
 
     Args:
-        rounds: how often they are answered anew; ``steps`` and ``epochs`` are those of one round.
+        rounds: how often the answers are renewed; ``steps`` and ``epochs`` are those of one round.
         threshold: least probability of an answer that counts.
         restart: every round trains the student as it was before the stage; else the rounds go on
             from one another.

@@ -17,7 +17,7 @@ from genkt.types import Range
 
 @dataclass(frozen=True)
 class DiggSettings:
-    """``synthesis=digg``: hide a part of each image and draw it anew, many ways.
+    """``synthesis=digg``: hide a part of each image and draw new content for it, many times.
 
     Args:
         num_images: images to make, in as many rounds of masks as that needs; None: one image for
@@ -43,7 +43,7 @@ class DiggSettings:
 
     @property
     def options(self) -> CompletionOptions:
-        """What a completer is told."""
+        """The options of a completer."""
         return CompletionOptions(
             self.sampling, self.encode, self.fill, self.dilation, self.keep_visible
         )
