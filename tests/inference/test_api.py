@@ -150,11 +150,11 @@ def test_estimate_and_evaluate(tmp_path: Path) -> None:
     assert "nothing was written" in genkt.estimate(*words, **given)
     assert not (tmp_path / "a run").exists()
     result = genkt.transfer(*words, **given)
-    found = genkt.evaluate(
-        result.out, data={"name": "folder", "root": tmp_path / "images"}, split="train",
-        device="cpu",
-    )  # fmt: skip
+    given = {"data": {"name": "folder", "root": tmp_path / "images"}, "split": "train"}
+    found = genkt.evaluate(result.out, device="cpu", **given)
     assert len(found.prediction.ids) == found.as_dict()["num_images"] > 0
+    twice = genkt.evaluate([result.out, str(result.out)], device="cpu", **given)
+    assert [each.accuracy for each in twice] == [found.accuracy] * 2
 
 
 @pytest.mark.parametrize(
