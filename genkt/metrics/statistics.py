@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
+from genkt.metrics.proportions import wilson_limits
 from genkt.types import Interval, UserError
 
 
@@ -78,24 +79,6 @@ def paired_by_draw(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDiff
     return paired_difference([a[draw] for draw in shared], [b[draw] for draw in shared])
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for being several: all below 0.05 hold together with 95 % confidence.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979. NaN (no test)
-    counts as one of the several and stays NaN.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
-    adjusted, reached = [math.nan] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        if not math.isnan(p_values[index]):
-            reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[index]))
-            adjusted[index] = reached
-    return adjusted
-
-
 def wilson_interval(num_right: int, num_samples: int) -> tuple[float, float]:
     """95 % Wilson score interval, as shares 0..1, of one accuracy on ``num_samples`` samples.
 
@@ -109,13 +92,8 @@ def wilson_interval(num_right: int, num_samples: int) -> tuple[float, float]:
             "0 <= right answers <= samples and at least one sample",
             f"{num_right} of {num_samples}",
         )
-    z = float(ndtri(0.975))
-    share = num_right / num_samples
-    shrink = 1 + z * z / num_samples
-    centre = (share + z * z / (2 * num_samples)) / shrink
-    spread = share * (1 - share) / num_samples + z * z / (4 * num_samples**2)
-    reach = z * math.sqrt(spread) / shrink
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    low, high = wilson_limits(num_right / num_samples, num_samples)
+    return float(low), float(high)
 
 
 def _t_quantile(n: int) -> float:

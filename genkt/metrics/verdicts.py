@@ -110,7 +110,7 @@ def holm(p_values: Sequence[float], contrasts: Sequence[Hashable] | None = None)
             raise UserError(f"holm: expected p-values in 0..1, got {p}")
         known = family.setdefault(key, p)
         if not math.isclose(known, p, abs_tol=1e-12) and not (math.isnan(known) and math.isnan(p)):
-            raise UserError(f"holm: expected one p-value a contrast, got {known} and {p}")
+            raise UserError(f"holm: expected one p-value per contrast, got {known} and {p}")
     adjusted: dict[Hashable, float] = {}
     reached, left = 0.0, len(family)
     for key, p in sorted(family.items(), key=lambda item: (math.isnan(item[1]), item[1])):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from refusals import refused
 
 from genkt.metrics.statistics import (
-    holm,
     mean_interval,
     paired_by_draw,
     paired_difference,
@@ -111,24 +110,3 @@ def test_mistakes_are_told() -> None:
         mean_interval([1.0, math.nan])
     with refused(key="Wilson interval", got="11 of 10"):
         wilson_interval(11, 10)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_the_step_down_procedure(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    for level in (0.01, 0.05, 0.2):
-        rejected = set()  # Holm 1979: from the smallest, until one fails
-        for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-            if p_values[index] * (len(p_values) - rank) > level:
-                break
-            rejected.add(index)
-        found = {index for index, value in enumerate(adjusted) if value <= level}
-        assert {p_values[i] for i in found} == {p_values[i] for i in rejected}
-    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
-
-
-def test_holm_counts_what_could_not_be_tested() -> None:
-    adjusted = holm([0.01, math.nan, 0.04])
-    assert adjusted[0] == pytest.approx(0.03) and adjusted[2] == pytest.approx(0.08)
-    assert math.isnan(adjusted[1])
-    assert holm([]) == []

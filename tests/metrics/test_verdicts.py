@@ -131,7 +131,7 @@ def test_holm_counts_a_contrast_once() -> None:
     adjusted = holm([0.01, math.nan, 0.04])  # what could not be tested was asked all the same
     assert (adjusted[0], adjusted[2]) == pytest.approx((0.03, 0.08)) and math.isnan(adjusted[1])
     assert holm([]) == [] and holm([], []) == []
-    with pytest.raises(UserError, match="one p-value a contrast"):
+    with pytest.raises(UserError, match="one p-value per contrast"):
         holm([0.01, 0.2], ["x", "x"])
     with pytest.raises(UserError, match="2 contrasts, got 1"):
         holm([0.01, 0.2], ["x"])
@@ -170,3 +170,10 @@ def test_a_plan_holds_what_it_says() -> None:
         )
         found += paired_interval(x, np.zeros_like(x), pseudo=True).p < 0.05
     assert 0.68 < found / 300 < 0.9
+
+
+def test_holm_counts_what_could_not_be_tested() -> None:
+    adjusted = holm([0.01, math.nan, 0.04])
+    assert adjusted[0] == pytest.approx(0.03) and adjusted[2] == pytest.approx(0.08)
+    assert math.isnan(adjusted[1])
+    assert holm([]) == []

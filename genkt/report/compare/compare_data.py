@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from genkt.metrics.statistics import PairedDifference, holm, mean_interval, paired_by_draw
+from genkt.metrics.statistics import PairedDifference, mean_interval, paired_by_draw
+from genkt.metrics.verdicts import holm
 from genkt.types import Cost, Interval, StudentResult, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
