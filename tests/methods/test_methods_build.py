@@ -152,7 +152,7 @@ def test_searched_beta() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"beta": "serch"}, "beta"),
+        ({"beta": "serch"}, 'beta: expected a number > 0 or search, got "serch"'),
         ({"beta": 0}, "beta"),
         ({"beta": float("nan")}, "beta"),
         ({"beta": True}, "beta"),
@@ -160,8 +160,8 @@ def test_searched_beta() -> None:
         ({"beta_grid": 3}, "beta_grid"),
         ({"beta_grid": (1, -1)}, "beta_grid"),
         ({"mu_lr": -1}, "mu_lr"),
-        ({"kernel": "rdf"}, "kernel"),
-        ({"mu": "diag"}, "mu"),
+        ({"kernel": "rdf"}, "kernel: expected one of rbf, linear"),
+        ({"mu": "diag"}, "mu: expected one of diagonal, "),
         ({"kernel_rows": "none"}, "kernel_rows"),
         ({"bilevel": "yes"}, "bilevel"),
         ({"no_kernel": 1}, "no_kernel"),

@@ -175,12 +175,12 @@ def test_which_methods_read_labels() -> None:
 @pytest.mark.parametrize(
     ("options", "changes", "message"),
     [
-        (KL_DP, {"selection": "superwised"}, "selection"),
+        (KL_DP, {"selection": "superwised"}, "selection: expected one of supervised, "),
         (KL_DP, {"temperature": 0.0}, "temperature"),
         (KL_DP, {"top_k": 1}, "top_k"),
         (KL_DP, {"top_k": "auto"}, "top_k"),
-        (KL_DP, {"top_k": 4}, "top_k"),
-        (TOP_K_KD, {"top_k": 4}, "top_k"),
+        (KL_DP, {"top_k": 4}, "top_k: expected at most 3"),
+        (TOP_K_KD, {"top_k": 4}, "top_k: expected at most 3"),
         (TOP_K_KD, {"top_k": 2.5}, "top_k"),
         (TOP_K_KD, {"top_k": True}, "top_k"),
         (TOP_K_KD, {"temperature": -1}, "temperature"),
