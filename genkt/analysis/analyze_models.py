@@ -87,9 +87,8 @@ def _require_free(out: Path, config: AnalyzeConfig) -> None:
     there = contents(out) - {LOCKS}
     if not there <= set(FILES):
         raise UserError(f"out={out}: the folder is not empty and holds no analysis of genkt")
-    if (
-        FILES[-1] in there and not config.overwrite
-    ):  # without it, the folder is of a killed command, which is continued
+    # Without the last file, the folder is of a killed command, which is continued.
+    if FILES[-1] in there and not config.overwrite:
         raise UserError(
             f"out={out}: holds an analysis; give another out= or overwrite=true to replace it"
         )

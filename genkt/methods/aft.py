@@ -84,7 +84,6 @@ MUS: dict[str, type[DiagonalMu] | type[IdentityMu] | type[DenseMu]] = {
     "identity": IdentityMu,
     "dense": DenseMu,
 }
-ROWS = ("all", "labelled")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import Signature
@@ -359,8 +358,3 @@ class Objective(nn.Module):
         widths = [teacher.width for teacher in self.shapes.teachers]
         parts = torch.split(columns.detach(), widths, dim=-1)
         return {f"{name}.{index}": part.clone() for index, part in enumerate(parts)}
-
-
-def is_number(value: object) -> bool:
-    """Whether ``value`` is a finite int or float (a bool is not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -22,8 +22,6 @@ from genkt.methods.soft_labels import NumClasses, require_classes
 from genkt.settings.bounds import Positive
 from genkt.types import UserError
 
-SELECTIONS = ("unsupervised", "supervised")
-
 
 @dataclass(frozen=True)
 class KLDPOptions(MethodOptions):

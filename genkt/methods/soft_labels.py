@@ -14,7 +14,6 @@ from genkt.methods.shapes import Shapes
 from genkt.settings.bounds import Positive
 from genkt.types import Range, UserError
 
-AUTO = "auto"
 NumClasses = Annotated[int, Range(MIN_CLASSES, 10**9)]
 """Of a row, that a divergence reads."""
 PAPERS_TOP_K = 10

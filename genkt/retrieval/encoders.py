@@ -18,7 +18,7 @@ from genkt.data.crops import CropSpec
 from genkt.data.transform import ImageTransform
 from genkt.io import fingerprint, home_path
 from genkt.models.backbone import Backbone
-from genkt.models.load import ModelSpec, load_model, name_fault
+from genkt.models.load import ModelSpec, load_model
 from genkt.retrieval.clip import load_clip
 from genkt.retrieval.encoder import TOGETHER, Encoder, EncoderSpec, filled
 from genkt.stores.embeddings import embedding_identity
@@ -80,13 +80,6 @@ def encoder_specs(settings: EncoderSettings) -> list[EncoderSpec]:
         )
         for name, file in zip(settings.names, settings.files, strict=True)
     ]  # fmt: skip
-
-
-def encoder_fault(name: str) -> str | None:
-    """One line on what is wrong with an encoder's name, or None; nothing is built."""
-    if name == PIXELS or name.startswith(OPEN_CLIP):
-        return None
-    return name_fault(name)
 
 
 def load_encoder(name: str | EncoderSpec, *, device: torch.device | str = "cpu") -> Encoder:

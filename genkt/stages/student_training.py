@@ -81,9 +81,8 @@ class StudentTraining:
             cache = self.all_teachers.cache
             started, waited = time.perf_counter(), cache.waited
             self._teachers, cost = self.all_teachers.prepare(self.draw, self.log)
-            if (
-                self._teachers.models
-            ):  # all of it counts: forward passes into the cache, probes, training
+            if self._teachers.models:
+                # All of it counts: forward passes into the cache, probes, training.
                 worked = time.perf_counter() - started - (cache.waited - waited)
                 self.costs["teachers"] = replace(cost, seconds=max(cost.seconds, worked))
             self.extras |= self._teachers.facts()

@@ -79,9 +79,6 @@ def _knows(model: Backbone, classes: tuple[str, ...]) -> bool:
     return model.class_names == classes
 
 
-_NO_STEPS = "recipe.stages.finetune.steps=0"
-
-
 def choose(facts: DataFacts) -> MethodChoice:
     """Settings for these facts.
 
