@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trials.bench import Bench, seeded
 from trials.child import Ended, Running, nothing
+from trials.state import differences, snapshot
 
 _ENDS = {
     signal.SIGINT: (0, 130),
@@ -29,11 +30,14 @@ class Oddity:
     Args:
         env: variables; None removes one.  setup: called before the new Python starts.
         codes: how a command may end in it.
+        other_sums: whether sums are split among another number of threads, which changes last
+            bits: its results are compared with those of a second run in the same environment.
     """
 
     env: Mapping[str, str | None] = field(default_factory=dict)
     setup: Callable[[], None] = nothing
     codes: tuple[int, ...] = (0,)
+    other_sums: bool = False
 
 
 def _close(*handles: int) -> Callable[[], None]:
@@ -100,9 +104,9 @@ ODDITIES: dict[str, Oddity] = {
     "few file handles": Oddity(setup=_limit(resource.RLIMIT_NOFILE, 64), codes=(0, 2)),
     "very few file handles": Oddity(setup=_limit(resource.RLIMIT_NOFILE, 24), codes=(0, 2)),
     "small stack": Oddity(setup=_limit(resource.RLIMIT_STACK, 1 << 19)),
-    "zero threads": Oddity({"OMP_NUM_THREADS": "0"}),
-    "many threads": Oddity({"OMP_NUM_THREADS": "64"}),
-    "threads in words": Oddity({"OMP_NUM_THREADS": "two"}),
+    "zero threads": Oddity({"OMP_NUM_THREADS": "0"}, other_sums=True),
+    "many threads": Oddity({"OMP_NUM_THREADS": "64"}, other_sums=True),
+    "threads in words": Oddity({"OMP_NUM_THREADS": "two"}, other_sums=True),
     "SLURM": Oddity({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}),
     "SLURM of two": Oddity({"SLURM_PROCID": "x", "SLURM_NTASKS": "two"}, codes=(0, 2)),
     "RANK alone": Oddity({"RANK": "0"}, codes=(0, 2)),
@@ -160,15 +164,32 @@ class Environments:
 
     def _odd(self, name: str, odd: str) -> list[str]:
         oddity = ODDITIES[odd]
-        ended = self.bench.run(
-            self.bench.reference(name).words, env=oddity.env, setup=oddity.setup, fresh=True
-        )
+        ended = self._run_in(oddity, name)
         if ended.code == 2 and 2 in oddity.codes and "genkt" not in ended.err:
             return [] if "closed" in odd or "full" in odd else ["code 2 without a line of its own"]
         faults = self.bench.faults(ended, oddity.codes)
         if not faults and ended.code == 0 and odd == "umask 077":
             faults = self._open_files(self.bench.reference(name).before)
+        if not faults and oddity.other_sums:
+            faults = self._same_bits_again(oddity, name)
         return [f"{fault} [{odd}]" for fault in faults]
+
+    def _run_in(self, oddity: Oddity, name: str) -> Ended:
+        words = self.bench.reference(name).words
+        return self.bench.run(words, env=oddity.env, setup=oddity.setup, fresh=True)
+
+    def _same_bits_again(self, oddity: Oddity, name: str) -> list[str]:
+        """A second run in the same environment must equal the first, to the byte.
+
+        The folder is left as it was before both.
+        """
+        reference, first = self.bench.reference(name), snapshot(self.bench.home)
+        self.bench.restore(reference.before)
+        faults = self.bench.faults(self._run_in(oddity, name), (0,))
+        lines = differences(first, snapshot(self.bench.home))
+        lines += [f"{path}: left over or missing" for path in first.keys() ^ reference.state.keys()]
+        self.bench.restore(reference.before)
+        return faults or [f"silent difference: {line}" for line in lines]
 
     def _open_files(self, before: Path) -> list[str]:
         """New files that others may read, as the user does not want."""
