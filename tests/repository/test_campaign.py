@@ -45,15 +45,16 @@ def campaign(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_cut_of_the_campaign_finds_no_fault(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     ran = campaign(
-        "--only", "kills,damages,disks,environments", "--count", "4,2,1,1",  # words: test_fuzz
+        "--only", "kills,damages,words,disks,environments", "--count", "12,4,2,1,1",
         "--commands", "transfer,cache,predict", "--write", str(page),
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     lines = page.read_text(encoding="utf-8").splitlines()
     rows = [line.split("|")[1:5] for line in lines if line.startswith("| ")][2:]
     assert [tuple(cell.strip() for cell in row) for row in rows] == [
-        ("kills", "4", "0", "52.71 %"),  # 1 - 0.05 ** (1 / 4)
-        ("damages", "2", "0", "77.64 %"),
+        ("kills", "12", "0", "22.09 %"),  # 1 - 0.05 ** (1 / 12)
+        ("damages", "4", "0", "52.71 %"),
+        ("words", "2", "0", "77.64 %"),
         ("disks", "1", "0", "95.00 %"),
         ("environments", "1", "0", "95.00 %"),
     ]

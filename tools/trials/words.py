@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from genkt.cli.main import COMMANDS
 from trials.bench import Bench, seeded
 from trials.child import ROOT, SECRET
 
@@ -23,10 +24,7 @@ _FILE = 1 << 28
 _COUNTS = re.compile(r"num_workers|num_threads|executor|address")
 """What would start processes by the million, or look for another machine."""
 _CODES = (0, 2, 130, 143, -signal.SIGINT, -signal.SIGTERM)
-COMMANDS = (
-    "transfer", "synthesize", "inspect", "retrieve", "predict", "compare", "evaluate", "analyze",
-    "export", "cache", "pretrain", "prime", "convert",
-)  # fmt: skip
+_COMMANDS = tuple(COMMANDS)
 _VALUES = (
     "-1", "0", "1", "2", "3", "7", "1e300", "-1e300", "1e-300", "inf", "-inf", "nan",
     "100000000000000000000", "0x10", "1_000", "true", "false", "null", "None", "''", '""', "[]",
@@ -93,7 +91,7 @@ class RandomWords:
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self.bench, self.seed = bench, seed
-        self._keys = {command: keys_of(command) for command in COMMANDS}
+        self._keys = {command: keys_of(command) for command in _COMMANDS}
 
     def title(self, trial: int) -> str:
         """The command line, shortened."""
@@ -123,7 +121,7 @@ class RandomWords:
 
     def _words(self, trial: int, made: list[str]) -> list[str]:
         rng = seeded(self.seed, self.name, trial)
-        command = rng.choice(COMMANDS)
+        command = rng.choice(_COMMANDS)
         words = self._base(command, rng)
         for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
             self._mutate(command, words, made or ["PLACE"], rng)
@@ -142,8 +140,6 @@ class RandomWords:
         if command == "analyze":
             data = ["data=folder", f"data.root={home / 'images'}", "device=cpu"]
             return [f"models=[{home / 'run'},{home / 'run' / 'student'}]", *data]
-        if command == "pretrain":
-            return [f"out={home / other}", "device=cpu"]
         return [f"out={home / other}"]
 
     def _mutate(self, command: str, words: list[str], made: list[str], rng: random.Random) -> None:
