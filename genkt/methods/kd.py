@@ -140,7 +140,7 @@ class L2Feature(_FeatureRegression):
     fine-tuning on labels that follows in the paper has to train it. Source: Wang et al., "One to
     Transfer All", Section 4.2. The paper does not say how a student of width 512 meets a teacher
     of width 2048, nor whether it sums or averages: here V, b is a learned affine map, trained by
-    the student's optimizer, whatever the widths, and the mean is taken. Several teachers are
+    the student's optimizer, whatever the widths, and the mean is used. Several teachers are
     concatenated column-wise.
     """
 

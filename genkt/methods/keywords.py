@@ -1,4 +1,4 @@
-"""Objectives made by keywords: which there are, and what they mean."""
+"""Keywords of objectives: which there are, and what they mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genkt.methods.shapes import SIZES
 from genkt.types import UserError
 
 _ONLY_RUNS = ("name", "beta_grid")
-"""Options that mean nothing in one's own loop."""
+"""Options without a meaning in a loop of one's own."""
 
 
 def option_names(options_type: Any) -> list[str]:

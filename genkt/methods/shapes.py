@@ -187,7 +187,7 @@ def check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> N
 def check_widths(
     shapes: Shapes, needs: Collection[str], student: ModelOutput, teachers: Sequence[ModelOutput]
 ) -> None:
-    """Raise unless what a batch is compared by has the widths that are known.
+    """Raise unless the compared outputs of a batch have the known widths.
 
     Raises:
         UserError: another number of columns or channels.
@@ -205,7 +205,7 @@ def check_widths(
 
 
 def shape_faults(name: str, needs: Collection[str], shapes: Shapes) -> list[str]:
-    """Every size that does not do for a method, one line each.
+    """Every size that does not fit a method, one line each.
 
     Args:
         name: of the method.  needs: see ``Objective``.
