@@ -191,7 +191,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if not (options is None or isinstance(options, MethodOptions)):
-            raise UserError(f"{type(self).__name__}: expected keywords alone, got {options!r}")
+            raise UserError.of(type(self).__name__, "keywords alone", options)
         if options is None:
             name = type(self).__name__
             options = options_of(name, self.options_type, keywords)

@@ -199,7 +199,7 @@ class LogitTransfer(Objective):
         self._check_count(teachers)
         logits = [teacher.logits.detach() for teacher in teachers if teacher.logits is not None]
         if len(logits) != len(teachers):
-            raise UserError(f"teachers: method {self.name} needs logits, a teacher gave none")
+            raise UserError.of("teachers", f"logits of each for method {self.name}", "none of one")
         return logits
 
 

@@ -32,7 +32,7 @@ def options_of(name: str, options_type: Any, keywords: Mapping[str, Any]) -> Any
         UserError: a keyword is neither an option nor a size, or there is no such dataclass.
     """
     if options_type is None:
-        raise UserError(f"{name}: is made from options and shapes")
+        raise UserError.of(name, "options and shapes", f"keywords ({', '.join(keywords)})")
     own = option_names(options_type)
     known = [*own, *SIZES, "seed"]
     for key in keywords.keys() - set(known):

@@ -104,7 +104,7 @@ def _numbers(name: str, size: str, value: object) -> tuple[int, ...]:
     numbers: tuple[Any, ...] = tuple(value) if several else (value,)  # type: ignore[arg-type]
     if not numbers or not all(type(number) is int and number > 0 for number in numbers):
         kind = "a whole number > 0" + (" or a list of them" * size.startswith("teacher"))
-        raise UserError(f"{name}: {size}: expected {kind}, got {value!r}")
+        raise UserError.of(f"{name}: {size}", kind, value)
     return numbers
 
 
@@ -201,7 +201,7 @@ def check_widths(
         for what in needs:
             values, width = getattr(output, what), widths.get(what)
             if width and values is not None and values.ndim > 1 and values.shape[1] != width:
-                raise UserError(f"{what} of {name}: expected {width}, got {values.shape[1]}")
+                raise UserError.of(f"{what} of {name}", str(width), values.shape[1])
 
 
 def shape_faults(name: str, needs: Collection[str], shapes: Shapes) -> list[str]:

@@ -85,9 +85,12 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         if not len(self.labelled) and not len(self.transfer):
-            raise UserError("nothing to train on: no labelled and no transfer images")
+            raise UserError.of("images", "labelled or transfer images to train on", "none")
         if any(not len(part.rows) or part.share <= 0 for part in self.parts):
-            raise UserError("every part of the transfer images needs an image and a share above 0")
+            found = [(len(part.rows), part.share) for part in self.parts]
+            raise UserError.of(
+                "parts of the transfer images", "images and a share above 0 in each", found
+            )
         both = len(self.labelled) and len(self.transfer)
         if both and not 0 <= self.labelled_per_batch < self.batch_size:
             raise UserError.of(
