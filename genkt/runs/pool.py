@@ -31,6 +31,10 @@ from genkt.transfer_set.set_files import Record
 from genkt.types import UNLABELLED, UserError
 
 
+_EPOCHS_APART = 720_720_000
+"""A multiple of the usual numbers of stored views: an epoch that begins a new order of them."""
+
+
 class PoolSettings(Protocol):
     """The settings that decide which images a run needs (read-only)."""
 
@@ -56,6 +60,8 @@ class Draw:
         labelled, transfer: row indices.
         parts: the parts of ``transfer`` if they share every batch; empty: all rows are drawn
         equally often.
+        seed: of its transfer set, its teachers and its first student.
+        student: which of the draw's students is trained, from 0.
     """
 
     index: int
@@ -65,6 +71,22 @@ class Draw:
     labelled: np.ndarray
     transfer: np.ndarray
     parts: tuple[TransferPart, ...] = ()
+    student: int = 0
+
+    def for_student(self, number: int) -> Draw:
+        """The same rows for another student: with first weights, order and views of its own.
+
+        Student 0 has the draw's own seed, which its teachers and its transfer set have too.
+        """
+        assert self.student == 0
+        if not number:
+            return self
+        return replace(self, seed=derive_seed(self.seed, "student", number), student=number)
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch whose views a student sees first, far from those of the draw's others."""
+        return self.student * _EPOCHS_APART
 
     def seed_for(self, purpose: str) -> int:
         """A seed for one purpose; the same for every arm that shares the purpose."""

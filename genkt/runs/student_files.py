@@ -26,6 +26,7 @@ from genkt.files import (
 from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
+from genkt.runs.student_places import draw_text, student_parts
 from genkt.training.checkpoint import save_weights
 from genkt.types import Cost, DamagedError, Prediction, StudentResult
 
@@ -152,9 +153,9 @@ def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[StudentResult, dict
         values = dict(saved["result"])
         result = StudentResult(**{**values, "cost": _cost(values["cost"])})
         number(result.accuracy)
-        where = (str(result.draw), result.arm)
-        if where != (directory.parent.name, directory.name):
-            raise ValueError(f"of draw {where[0]}, {where[1]}")
+        where = student_parts(result.draw, result.arm, result.seed)
+        if where != directory.parts[-len(where) :]:
+            raise ValueError(f"of {draw_text(result.draw, result.seed)}, {result.arm}")
         return result, {name: _cost(cost) for name, cost in saved["stages"].items()}
 
 
