@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 UNLABELLED = -1
@@ -148,6 +150,24 @@ class Prediction:
         """Share of right answers, 0..1."""
         return (self.predicted == self.labels).double().mean().item()
 
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """[N] 1 where the answer is right, otherwise 0."""
+        return (self.predicted == self.labels).float().numpy()
+
+
+@dataclass(frozen=True)
+class StudentScores:
+    """How a student did on each of N test images, 0..1; all statistics are made from these.
+
+    Args:
+        final: [N] at the end.
+        distilled: [N] before the last stage, None where there is none or it was not kept.
+    """
+
+    final: NDArray[np.float32]
+    distilled: NDArray[np.float32] | None = None
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -193,6 +213,7 @@ class StudentResult:
         curve: one dict a logged step: step, stage, loss parts, accuracy where measured.
         cost: of every stage of this arm.
         extras: small facts for the report (chosen beta, teacher accuracy ...).
+        seed: of the student, counted from 0, where a draw has several.
     """
 
     arm: str
@@ -202,3 +223,4 @@ class StudentResult:
     curve: list[dict[str, float | int | str]] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
     extras: dict[str, float | int | str] = field(default_factory=dict)
+    seed: int = 0

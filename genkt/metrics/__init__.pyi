@@ -53,6 +53,12 @@ from .jackknife import (
     mean_iou as mean_iou,
     pseudo_values as pseudo_values,
 )
+from .scored_arms import (
+    DrawDesign as DrawDesign,
+    of_arm as of_arm,
+    of_pair as of_pair,
+    of_ratio as of_ratio,
+)
 from .statistics import (
     PairedDifference as PairedDifference,
     paired_by_draw as paired_by_draw,

@@ -26,9 +26,10 @@ from genkt.files import (
 from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
+from genkt.runs.scores import SCORES, read_scores, write_scores
 from genkt.runs.student_places import draw_text, student_parts
 from genkt.training.checkpoint import save_weights
-from genkt.types import Cost, DamagedError, Prediction, StudentResult
+from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
 PROBABILITIES = "probabilities.npy"
@@ -44,11 +45,13 @@ class TrainedStudent:
     """A finished student: its figures, test predictions, weights, and what the method learned.
 
     Args:
+        scores: on the test images.
         log: the known lines of its stages in the run's log.
     """
 
     result: StudentResult
     prediction: Prediction
+    scores: StudentScores
     weights: dict[str, Tensor]
     artifacts: dict[str, Tensor]
     stages: dict[str, Cost]
@@ -61,8 +64,9 @@ def save_student(student: TrainedStudent, directory: Path) -> None:
     if student.artifacts:
         save_weights(directory / ARTIFACTS, student.artifacts)
     write_array(directory / PROBABILITIES, student.prediction.probabilities.numpy())
+    write_scores(directory, student.scores)
     stages = {name: asdict(cost) for name, cost in student.stages.items()}
-    names = [WEIGHTS, PROBABILITIES, *([ARTIFACTS] if student.artifacts else [])]
+    names = [WEIGHTS, PROBABILITIES, SCORES, *([ARTIFACTS] if student.artifacts else [])]
     names += [
         f"{stage}/{name}.safetensors"
         for stage in stages
@@ -99,17 +103,13 @@ def read_student(
     result, stages = _parsed(directory, saved)
     for name in broken_seals(directory, _needed(directory, saved)):
         raise damaged(directory / name, "what its result.json says", "other content", _REMEDY)
-    probabilities = directory / PROBABILITIES
-    artifacts = directory / ARTIFACTS
+    path, artifacts = directory / PROBABILITIES, directory / ARTIFACTS
+    probabilities = read_array(path, np.float32, (len(ids), num_classes), _REMEDY)
+    prediction = Prediction(ids, labels, torch.from_numpy(probabilities))
     return TrainedStudent(
         result=result,
-        prediction=Prediction(
-            ids,
-            labels,
-            torch.from_numpy(
-                read_array(probabilities, np.float32, (len(ids), num_classes), _REMEDY)
-            ),
-        ),
+        prediction=prediction,
+        scores=read_scores(directory, _REMEDY) or StudentScores(prediction.scores),
         weights=read_tensors(directory / WEIGHTS, _REMEDY),
         artifacts=read_tensors(artifacts, _REMEDY) if artifacts.exists() else {},
         stages=stages,

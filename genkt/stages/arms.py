@@ -13,6 +13,7 @@ from genkt.stages.recipe_stage import RecipeStage
 from genkt.stages.student_training import StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.train_settings import TrainSettings
+from genkt.types import Prediction
 
 ACCURACY = "accuracy."
 """Start of the extras that hold the test accuracy after a stage."""
@@ -39,12 +40,12 @@ class StudentArm(ABC):
         return False
 
     @abstractmethod
-    def train(self, training: StudentTraining) -> float | None:
+    def train(self, training: StudentTraining) -> Prediction | None:
         """Train the student; what was interrupted is continued.
 
         Returns:
-            Test accuracy (0..1) before the final training on labels; None if there is no such
-            training, or nothing before it.
+            Answers on the test images before the final training on labels; None if there is no
+            such training, or nothing before it.
         """
 
 
@@ -65,19 +66,19 @@ class StagedArm(StudentArm):
         """Images that students see in all stages together."""
         return sum(stage.num_images(draw) for stage in self.stages)
 
-    def train(self, training: StudentTraining) -> float | None:
+    def train(self, training: StudentTraining) -> Prediction | None:
         training.first_weights()
-        before: float | None = None
+        before: Prediction | None = None
         last: str | None = None
         for stage in self.stages:
-            accuracy, done = None, training.num_steps
+            answers, done = None, training.num_steps
             if last is not None:
-                accuracy = training.images.predictions(training.student, "test").accuracy
+                answers = training.images.predictions(training.student, "test")
             stage.run(training)
             if training.num_steps > done:
-                if accuracy is not None:
-                    training.extras[f"{ACCURACY}{last}"] = accuracy
-                before = accuracy if stage.on_labels else None
+                if answers is not None:
+                    training.extras[f"{ACCURACY}{last}"] = answers.accuracy
+                before = answers if stage.on_labels else None
                 last = stage.name if stage.trains_classifier else None
         return before
 
@@ -98,7 +99,7 @@ class PlainArm(StudentArm):
         """Steps that see as many images as the stages."""
         return math.ceil(self.like.num_images(draw) / self.settings.batch_size)
 
-    def train(self, training: StudentTraining) -> float | None:
+    def train(self, training: StudentTraining) -> Prediction | None:
         training.first_weights()
         settings = replace(self.settings, steps=self.num_steps(training.draw))
         cost, curve = train_supervised(
@@ -130,7 +131,7 @@ class IrfSettingArm(StudentArm):
     def tested_on_reconstructions(self) -> bool:
         return self.setting.test_on == "reconstructions"
 
-    def train(self, training: StudentTraining) -> float | None:
+    def train(self, training: StudentTraining) -> Prediction | None:
         assert training.represented is not None
         costs, curve = train_setting(
             training.images, training.represented, training.draw, training.student, self.setting,

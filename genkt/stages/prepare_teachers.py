@@ -103,6 +103,7 @@ class Teachers:
     cache: TeacherCache
     folder: RunFolder
     _bases: dict[int, Backbone] = field(default_factory=dict)
+    _prepared: dict[int, tuple[TeacherSet, Cost]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.factories)
@@ -119,6 +120,20 @@ class Teachers:
 
     def prepare(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The teachers of a draw, adapted to its labels if requested, with cached outputs.
+
+        They are prepared once for all students of the draw; those of the last draw are kept.
+
+        Args:
+            draw: of its first student.
+        """
+        assert not draw.student
+        if draw.index not in self._prepared:
+            self._prepared.clear()
+            self._prepared[draw.index] = self._new(draw, log)
+        return self._prepared[draw.index]
+
+    def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
+        """The same, prepared now.
 
         A teacher that is not fine-tuned is the same for every draw: its features are computed once
         for the whole run (and for every later run on the same images), and a linear probe is fitted
@@ -256,7 +271,7 @@ class Teachers:
         return PartStore(store, rows, len(pool), max(1, views.num_views))
 
     def _draw_home(self, draw: Draw) -> Path:
-        return self.folder.student(draw.index, OUTPUTS)
+        return self.folder.student(draw.index, OUTPUTS, draw.student)
 
 
 _WAYS: Mapping[Adaptation, Callable[[Teachers, Draw, int, StageLog], PreparedTeacher]] = {

@@ -25,7 +25,7 @@ from genkt.stages.student_training import StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
 from genkt.transfers.phases import OpenedRun, RunWithSets
-from genkt.types import Cost, DamagedError, StudentResult
+from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
 
 logger = logging.getLogger("genkt")
 
@@ -102,7 +102,7 @@ def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * trained.result.accuracy)
 
 
-def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> float | None:
+def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> Prediction | None:
     """Train the student, or use the one of an arm with the same training.
 
     Returns:
@@ -132,7 +132,7 @@ def _making(run: RunWithSets, draw: Draw) -> dict[str, Cost]:
 
 
 def _finished(
-    run: RunWithSets, training: StudentTraining, arm: str, before: float | None
+    run: RunWithSets, training: StudentTraining, arm: str, before: Prediction | None
 ) -> TrainedStudent:
     """The final student, tested and validated."""
     student, images, draw = training.student, training.images, training.draw
@@ -147,13 +147,14 @@ def _finished(
         arm=arm,
         draw=draw.index,
         accuracy=prediction.accuracy,
-        accuracy_distilled=before,
+        accuracy_distilled=before.accuracy if before is not None else None,
         curve=training.curve,
         cost=sum(training.costs.values(), Cost()),
         extras=training.extras,
     )
     weights = {k: v.detach().cpu() for k, v in student.model.state_dict().items()}
-    return TrainedStudent(result, prediction, weights, training.artifacts, training.costs)
+    scores = StudentScores(prediction.scores, before.scores if before is not None else None)
+    return TrainedStudent(result, prediction, scores, weights, training.artifacts, training.costs)
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
