@@ -10,8 +10,7 @@ from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
-from genkt.runs.student_places import draw_text
-from genkt.types import StudentResult
+from genkt.types import StudentResult, draw_text
 
 _TEACHER = "teacher_accuracy."
 _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")

@@ -30,7 +30,6 @@ from genkt.transfer_set.parts import without_classes
 from genkt.transfer_set.set_files import Record
 from genkt.types import UNLABELLED, UserError
 
-
 _EPOCHS_APART = 720_720_000
 """A multiple of the usual numbers of stored views: an epoch that begins a new order of them."""
 

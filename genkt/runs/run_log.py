@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from genkt.disk import naming_place
 from genkt.io import write_text
-from genkt.runs.student_places import draw_text
 from genkt.training.stage import Record
+from genkt.types import draw_text
 
 Key = tuple[int, int, str, str]
 """The owner of a line: draw, seed, arm, stage."""

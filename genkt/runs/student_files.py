@@ -27,9 +27,16 @@ from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
 from genkt.runs.scores import SCORES, read_scores, write_scores
-from genkt.runs.student_places import draw_text, student_parts
+from genkt.runs.student_places import student_parts
 from genkt.training.checkpoint import save_weights
-from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
+from genkt.types import (
+    Cost,
+    DamagedError,
+    Prediction,
+    StudentResult,
+    StudentScores,
+    draw_text,
+)
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
 PROBABILITIES = "probabilities.npy"

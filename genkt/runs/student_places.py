@@ -1,4 +1,4 @@
-"""Where a run keeps its students, and what messages call them."""
+"""Where a run keeps its students."""
 
 from __future__ import annotations
 
@@ -19,8 +19,3 @@ def files_of_arm(out: Path, arm: str, name: str) -> list[Path]:
     """A file of every student of an arm, wherever it is there."""
     places = [f"draws/*/{arm}/{name}", f"draws/*/seed*/{arm}/{name}"]
     return sorted(path for place in places for path in out.glob(place))
-
-
-def draw_text(draw: int, seed: int) -> str:
-    """How messages call a draw; the first of its students needs no number."""
-    return f"draw {draw}, seed {seed}" if seed else f"draw {draw}"

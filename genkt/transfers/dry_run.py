@@ -142,6 +142,7 @@ def _few_steps(config: TransferConfig) -> TransferConfig:
         adapt=replace(config.adapt, steps=_STEPS if config.adapt.steps else 0),
         finetune=replace(config.finetune, steps=_STEPS),
         draws=1,
+        seeds_per_draw=1,
         method=with_beta(config.method, candidates[0]) if candidates else config.method,
         recipe=config.recipe.shortened(_STEPS),
         transfer_set=config.transfer_set.shortened(_CACHED_IMAGES),
@@ -160,7 +161,8 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     adapted = config.adapts_by_training and bool(opened.teachers)
     views = _num_images(opened) * max(1, opened.views.num_views)
     num_caches = config.draws if adapted else 1
-    a_draw = (arms * steps + searched) * measured.per_step
+    seeds, num_students = config.seeds_per_draw, config.num_students * arms
+    a_draw = (arms * seeds * steps + searched) * measured.per_step
     processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
     seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
     rounds = math.ceil(config.draws / processes)
@@ -168,9 +170,9 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     seconds += num_caches * views * measured.per_view
     seconds += rounds * made * measured.per_made
     seconds += config.draws * len(draw.labelled) * measured.per_represented
-    disk = measured.cache_bytes + config.draws * arms * 4 * measured.student_bytes
+    disk = measured.cache_bytes + num_students * 4 * measured.student_bytes
     disk += config.draws * measured.made_bytes
-    draws = _count(config.draws, "draw")
+    draws = _count(config.draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
     how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":

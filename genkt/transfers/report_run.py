@@ -31,9 +31,9 @@ from genkt.types import Cost
 def report_data(trained: TrainedRun, command: str) -> ReportData:
     """The run as plain values; pictures are loaded only for the sheets."""
     run, opened, chosen = trained.run, trained.run.opened, trained.chosen
-    config, draw, splits = run.config, run.pool.draws[chosen], run.pool.splits
-    students, method = trained.students, config.main_arm
-    mine = trained.exported
+    students, mine = trained.students, trained.exported
+    config, draw, splits = run.config, run.pool.draws[mine.result.draw], run.pool.splits
+    method = config.main_arm
     baseline = None
     if BASELINE in students and method != BASELINE:
         baseline = students[BASELINE][chosen].prediction
@@ -47,7 +47,8 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         classes=splits.classes,
         method=method,
         baseline=BASELINE,
-        exported_draw=chosen,
+        exported_draw=mine.result.draw,
+        exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
         curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
         artifacts=_artifacts(models, mine),
@@ -147,7 +148,8 @@ def _split_summaries(splits: Splits, draw: Draw) -> list[SplitSummary]:
 
 
 def _notes(trained: TrainedRun) -> list[str]:
-    run, students = trained.run, trained.main
+    run = trained.run
+    students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
     notes = list(run.pool.notes)
     if config.adaptation != "none" and len(run.teachers):
@@ -157,7 +159,10 @@ def _notes(trained: TrainedRun) -> list[str]:
     if betas:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if run.images.has_validation:
-        notes.append("The exported student is the draw that did best on the validation images.")
+        several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
+        notes.append(
+            f"The exported student is the {several} that did best on the validation images."
+        )
     notes += average_notes(config, plan.lengths(draw))
     notes += [*weights_notes(config.weights_files), *_image_notes(run)]
     compared = upstream_of(config) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
@@ -50,7 +51,7 @@ class TransferResult:
         student: the exported student, in evaluation mode on the CPU.
         report: everything in report.json, as an object.
         out: the run folder.
-        accuracy: mean test accuracy of the method over the draws, 0..1.
+        accuracy: mean test accuracy of the method over draws and seeds, 0..1.
     """
 
     student: Backbone
@@ -129,7 +130,7 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     opened.generators.release()
     with threads(threads_each(config) if shared else None):
         students = _students(run)
-    return TrainedRun(run, students, _chosen_draw(students[config.main_arm]))
+    return TrainedRun(run, students, _best(students[config.main_arm]))
 
 
 def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferResult:
@@ -201,15 +202,20 @@ def _shared(config: TransferConfig, given: Given) -> bool:
 
 
 def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
-    """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
+    """Every arm on every draw, with every seed.
+
+    Arms share the labels of a draw; with one seed also order, views and first weights.
+    """
     students: dict[str, list[TrainedStudent]] = {arm: [] for arm in run.config.arms}
-    total = len(students) * run.config.draws
+    total = len(students) * run.config.num_students
     done = num_finished(run.config)
     shown = run.opened.is_first and done < total
     with Reporter(total, "students", unit="students", shown=shown) as reporter:
         for draw in run.pool.draws:
-            for arm, found in students.items():
-                found.append(train_student(run, draw, arm))
+            for (arm, found), one in itertools.product(
+                students.items(), run.opened.students_of(draw)
+            ):
+                found.append(train_student(run, one, arm))
                 reporter.advance()
     if not run.folder.finished:
         every = [student.log for found in students.values() for student in found]
@@ -217,8 +223,8 @@ def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
     return {arm: tuple(found) for arm, found in students.items()}
 
 
-def _chosen_draw(students: Sequence[TrainedStudent]) -> int:
-    """The draw whose student is exported: best on validation where there is such a part."""
+def _best(students: Sequence[TrainedStudent]) -> int:
+    """Place of the exported student: best on validation where there is such a part, or first."""
     results = [student.result for student in students]
     return max(
         range(len(results)),
@@ -230,7 +236,8 @@ def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> No
     """The student as timm loads it, and its checkpoints at the top of the run folder."""
     folder = opened.folder
     student.export(folder.path / "student", opened.pool.splits.classes)
-    source = folder.student(trained.result.draw, trained.result.arm)
+    result = trained.result
+    source = folder.student(result.draw, result.arm, result.seed)
     ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
     if not ended:
         return

@@ -36,7 +36,7 @@ def predictions(data: ReportData) -> dict[str, Any] | None:
         matrices.append((title, chart))
     return {
         "num_images": len(student.ids),
-        "draw": data.exported_draw,
+        "draw": data.exported,
         "num_shown": len(shown),
         "num_classes": len(data.classes),
         "matrices": matrices,
@@ -106,7 +106,7 @@ def flipped(data: ReportData) -> dict[str, Any] | None:
         "lost": f"{100 * change.negative:.1f}",
         "num_lost": int(change.lost.sum()),
         "net": signed(100 * change.net),
-        "draw": data.exported_draw,
+        "draw": data.exported,
         "num_classes": len(data.classes),
         "effective": _effective_classes(change.gained_by_class, len(data.classes)),
         "chart": charts.flips_chart(change, data.classes),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from genkt.types import Cost, Prediction, StudentResult, UserError
+from genkt.types import Cost, Prediction, StudentResult, UserError, draw_text
 
 ARM_NAMES: Mapping[str, str] = {
     "stl": "Plain fine-tuning",
@@ -125,12 +125,13 @@ class ReportData:
 
     Args:
         title: of the run, e.g. "digits, 2 labels per class".
-        cells: one trained student an arm and a draw.  Keys read from a cell's ``curve``: "step"
-            (of the run or of the stage), "stage", and what is listed in ``curves``.
+        cells: one trained student an arm, a draw and a seed.  Keys read from a cell's ``curve``:
+            "step" (of the run or of the stage), "stage", and what is listed in ``curves``.
         classes: C class names.
         method, baseline: the arms that the answer compares; equal when there is only one arm.
-        exported_draw: the draw whose student is exported and whose predictions are shown.
-        predictions: arm -> test-set predictions of that draw, all on the same samples in one order.
+        exported_draw, exported_seed: the student that is exported and whose predictions are shown.
+        predictions: arm -> test-set predictions of that draw and seed, all on the same samples in
+            one order.
         curves: curve key -> what the reader calls it; keys that hold "accuracy" are shares 0..1.
         artifacts: teacher name -> [D_t] learned feature weights, 0..1 (AFT); of other shapes
             only the shape is told.
@@ -156,6 +157,7 @@ class ReportData:
     method: str
     baseline: str = "stl"
     exported_draw: int = 0
+    exported_seed: int = 0
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     curves: Mapping[str, str] = field(default_factory=lambda: dict(CURVES))
     artifacts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -177,14 +179,19 @@ class ReportData:
     arm_names: Mapping[str, str] = field(default_factory=dict)
     subject: str = "Distilled student"
 
+    @property
+    def exported(self) -> str:
+        """The draw, and the seed where it is not the first, of the exported student."""
+        return draw_text(self.exported_draw, self.exported_seed)
+
     def __post_init__(self) -> None:
         """Check that the parts belong together. Raises: UserError."""
         arms = [cell.arm for cell in self.cells]
         if self.method not in arms:
             raise UserError(f"report: no cell of arm {self.method!r}, only {sorted(set(arms))}")
-        seen = {(cell.arm, cell.draw) for cell in self.cells}
+        seen = {(cell.arm, cell.draw, cell.seed) for cell in self.cells}
         if len(seen) != len(self.cells):
-            raise UserError("report: expected one cell an arm and draw, got some twice")
+            raise UserError("report: expected one cell an arm, draw and seed, got some twice")
         first = next(iter(self.predictions.values()), None)
         for arm, prediction in self.predictions.items():
             num_classes = int(prediction.probabilities.shape[1])

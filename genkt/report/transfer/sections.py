@@ -33,7 +33,7 @@ def facts(data: ReportData) -> list[tuple[str, str]]:
     if prediction is not None:
         low, high = _wilson(prediction)
         words = (
-            f"exported student (draw {data.exported_draw}) on {len(prediction.ids):,} test "
+            f"exported student ({data.exported}) on {len(prediction.ids):,} test "
             f"images, 95 % Wilson interval {100 * low:.1f} to {100 * high:.1f}"
         )
         tiles.append((f"{100 * prediction.accuracy:.1f} %", words))

@@ -136,7 +136,9 @@ def interval_dict(interval: Interval) -> dict[str, Any]:
 
 def _exported(data: ReportData) -> dict[str, Any]:
     prediction = data.predictions.get(data.method)
-    found: dict[str, Any] = {"draw": data.exported_draw, "accuracy": None, "wilson": None}
+    found: dict[str, Any] = {
+        "draw": data.exported_draw, "seed": data.exported_seed, "accuracy": None, "wilson": None,
+    }  # fmt: skip
     if prediction is not None:
         num_right = int((prediction.predicted == prediction.labels).sum())
         found["accuracy"] = prediction.accuracy
