@@ -102,7 +102,10 @@ class _PictureOpener:
 
 def _image_set(pictures: Picture | Sequence[Picture]) -> ImageSet:
     given = (pictures,) if isinstance(pictures, Picture) else tuple(pictures)
-    ids = [f"picture {number}" for number in range(len(given))]
+    ids = [
+        str(picture) if isinstance(picture, (str, Path)) else f"picture {number}"
+        for number, picture in enumerate(given)
+    ]
     labels = np.full(len(ids), UNLABELLED)
     return ImageSet(ids, labels, (), np.arange(len(ids)), _PictureOpener(given))
 

@@ -31,7 +31,7 @@ from genkt.stages.train_stage import train_supervised
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput
+from genkt.types import Cost, ModelOutput, require_finite
 
 
 @dataclass(frozen=True)
@@ -254,6 +254,7 @@ class Teachers:
         store = self.cache.shared(f"{part}{index}", base, images, FIXED_VIEW)
         answers = ProbedStore(store, head).rows(np.arange(len(images))).logits
         assert answers is not None
+        require_finite(answers, images.ids, f"linear probe of {base.name}")
         right = answers.argmax(dim=1) == torch.from_numpy(images.labels)
         return right.double().mean().item()
 
