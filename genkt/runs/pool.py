@@ -250,17 +250,14 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
     return replace(views, num_views=own) if own and views.is_random else views
 
 
-def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
+def build_pool(settings: PoolSettings, splits: Splits) -> Pool:
     """The run's label draws and their images, with warnings.
-
-    Args:
-        given: a transfer set in Python, in place of the one that the settings name.
 
     Raises:
         UserError: label settings that the data cannot meet, or nothing to transfer on.
     """
     _check_training(splits)
-    transfer = read_transfer_images(settings.transfer_set, splits, given)
+    transfer = read_transfer_images(settings.transfer_set, splits)
     drawn = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
     draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.splits import Splits
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.precision import threads
 from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
+from genkt.settings.objects import has_objects
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.recipe_plan import plan_of
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.make_sets import with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
 from genkt.transfers.set_maker import HOME
 from genkt.transfers.side_by_side import num_worth, threads_each
@@ -45,8 +47,11 @@ class _Measured:
     peak_bytes: int
 
 
-def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None = None) -> str:
+def estimate(config: TransferConfig, plain: dict[str, Any], splits: Splits | None = None) -> str:
     """Estimate the cost of the run from a few real steps; nothing stays on disk.
+
+    Args:
+        splits: the data, if they are read already.
 
     Raises:
         UserError: whatever would stop the real run at its start.
@@ -54,9 +59,9 @@ def estimate(config: TransferConfig, plain: dict[str, Any], given: Given | None 
     RunFolder(config.out, plain, overwrite=config.overwrite)  # fails now if it is in use
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
         folder = RunFolder(Path(temporary) / "run", plain, overwrite=False)
-        opened = open_run(config, folder, given or Given())
+        opened = open_run(config, folder, splits)
         opened = replace(opened, cache_home=Path(temporary) / "cache")
-        shared = (given or Given()).found_by_name(config)
+        shared = not has_objects(config)
         with threads(threads_each(config) if shared else None):
             measured = _measure(opened)
     return _text(opened, measured, shared=shared)

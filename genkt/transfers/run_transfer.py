@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.splits import Splits
 from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
@@ -25,9 +26,10 @@ from genkt.runs.notices import announce
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import log_to_file
 from genkt.runs.student_files import TrainedStudent
+from genkt.settings.objects import has_objects, object_in
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.make_sets import represent, with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun, RunWithSets, TrainedRun
 from genkt.transfers.report_run import report_data
 from genkt.transfers.side_by_side import num_finished, sets_are_tasks, threads_each, work_ahead
@@ -61,28 +63,27 @@ class TransferResult:
 
 
 def run_transfer(
-    config: TransferConfig, plain: dict[str, Any], *, command: str, given: Given | None = None
+    config: TransferConfig, plain: dict[str, Any], *, command: str, splits: Splits | None = None
 ) -> TransferResult:
     """Run or continue the transfer that ``config`` describes, or re-open it if it is finished.
 
     Args:
         config: the settings.  plain: the same, as written to ``config.yaml``.
         command: how to repeat it, for the report.
-        given: Python objects in place of the data, the student, the teachers or the set that
-            ``transfer_set=saved`` names.
+        splits: the data, if they are read already.
 
     Raises:
         UserError: every mistake in settings, data or models, before anything is trained.
     """
-    started, given = time.perf_counter(), given or Given()
+    started = time.perf_counter()
     folder = RunFolder(config.out, plain, overwrite=config.overwrite)
-    opened = open_run(config, folder, given)
+    opened = open_run(config, folder, splits)
     if opened.is_first:
-        folder.claim(command, _inputs(opened, given))
+        folder.claim(command, _inputs(opened))
     opened.fabric.barrier()
     with folder.at_work(), _log_of(opened):
         finished = _whole(opened)
-        trained = _trained(opened, plain, is_new=not finished, shared=_shared(config, given))
+        trained = _trained(opened, plain, is_new=not finished, shared=_shared(config))
         result = _reported(trained, command, finished=finished)
         sealed = (
             finished and (folder.path / SEALS).is_file()
@@ -170,7 +171,7 @@ def _whole(opened: OpenedRun) -> bool:
     return opened.fabric.broadcast(folder.finished)
 
 
-def _inputs(opened: OpenedRun, given: Given) -> dict[str, str]:
+def _inputs(opened: OpenedRun) -> dict[str, str]:
     """Fingerprints of the images, and of models given in Python."""
     pool, parts = opened.pool, opened.pool.splits.parts
     found = {"images": fingerprint_ids(pool.images.ids)}
@@ -179,19 +180,21 @@ def _inputs(opened: OpenedRun, given: Given) -> dict[str, str]:
         found[f"{name} images"] = fingerprint_ids([*parts[name].ids, *parts[name].classes, *labels])
     for name in opened.config.generators:
         found[f"generator {name}"] = opened.generators.load(name).fingerprint()
-    if given.student is not None:
-        found["student"] = given.student.fingerprint()
-    for index, teacher in enumerate(given.teachers or ()):
-        found[f"teacher {index}"] = teacher.fingerprint()
+    config = opened.config
+    if (student := object_in(config.student.model)) is not None:
+        found["student"] = student.fingerprint()
+    for index, model in enumerate(config.teacher.models):
+        if (teacher := object_in(model)) is not None:
+            found[f"teacher {index}"] = teacher.fingerprint()
     shared = pool.draws[0].parts
-    if shared or given.transfer_set is not None:
+    if shared or has_objects(config.transfer_set):
         found["shares"] = ", ".join(f"{part.share} of {len(part.rows)}" for part in shared)
     return found
 
 
-def _shared(config: TransferConfig, given: Given) -> bool:
+def _shared(config: TransferConfig) -> bool:
     """Whether other processes can load all that the run needs."""
-    if given.found_by_name(config):
+    if not has_objects(config):
         return True
     if config.executor.name == "pool":
         logger.warning(
