@@ -17,6 +17,7 @@ from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.report.kit.sheets import pick_samples
 from genkt.report.transfer.report_data import ModelSummary, ReportData, SplitSummary
+from genkt.runs.label_budget import label_budget
 from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
@@ -41,6 +42,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
     test = splits.parts["test"]
     student = opened.fresh_student()
     models = _models(run, student, trained.main)
+    labels = label_budget(config, run.pool)
     return ReportData(
         title=_title(config, run.pool.draws[0]),
         cells=[each.result for found in students.values() for each in found],
@@ -61,6 +63,8 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         stages=_stages(trained.main),
         after=_accuracy_after(trained.main),
         splits=_split_summaries(splits, draw),
+        training_labels=labels.training,
+        validation_labels=labels.validation,
         skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),

@@ -144,6 +144,8 @@ class ReportData:
         stages: the method's stages in order -> their cost over all draws.
         after: stage -> mean test accuracy over the draws when it had ended, 0..1.
         splits: sizes of the data's parts.  skipped: (path, reason) of unreadable files.
+        training_labels: of a draw.  validation_labels: those that some choice has read
+            (``genkt.runs.label_budget``).
         command: the exact command line.  versions: python, torch, timm, genkt, hardware, date ...
         config: the resolved configuration.  snippet: code that loads the student.
         notes: sentences for the reader: warnings, choices the run made (beta ...).
@@ -171,6 +173,8 @@ class ReportData:
     after: Mapping[str, float] = field(default_factory=dict)
     splits: Sequence[SplitSummary] = ()
     skipped: Sequence[tuple[str, str]] = ()
+    training_labels: int = 0
+    validation_labels: int = 0
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
