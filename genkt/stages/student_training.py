@@ -17,7 +17,7 @@ from genkt.runs.run_log import StageLog
 from genkt.stages.prepare_teachers import Teachers
 from genkt.stages.teacher_set import TeacherSet
 from genkt.training.stage import Record
-from genkt.types import Cost, StudentResult
+from genkt.types import Cost, StudentResult, TeacherScores
 
 
 @dataclass
@@ -77,6 +77,11 @@ class StudentTraining:
     def first_weights(self) -> None:
         """Record a digest that shows whether two arms of a draw began with the same student."""
         self.extras["first_weights"] = self.student.fingerprint()
+
+    @property
+    def teacher_scores(self) -> tuple[TeacherScores, ...]:
+        """Of the teachers, on the test images; none where no stage has asked for teachers."""
+        return () if self._teachers is None else self._teachers.scores
 
     def teachers(self) -> TeacherSet:
         """The draw's teachers, adapted and cached when first asked for.

@@ -178,7 +178,10 @@ def _finished(
     )
     weights = {k: v.detach().cpu() for k, v in student.model.state_dict().items()}
     scores = StudentScores(prediction.scores, before.scores if before is not None else None)
-    return TrainedStudent(result, prediction, scores, weights, training.artifacts, training.costs)
+    return TrainedStudent(
+        result, prediction, scores, weights, training.artifacts, training.costs,
+        teachers=training.teacher_scores,
+    )  # fmt: skip
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
