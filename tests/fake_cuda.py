@@ -1,6 +1,6 @@
 """A CUDA device that is none: torch's fake tensors, with the values that a CPU computes.
 
-Inside ``FakeCuda()`` a tensor on "cuda" is a ``FakeTensor``: torch refuses what mixes devices, as a
+Inside ``fake_cuda()`` a tensor on "cuda" is a ``FakeTensor``: torch refuses what mixes devices, as a
 GPU does. Beside it stands its shadow, the same tensor on the CPU, on which each operation is done
 too. So a value that Python asks for is the right one, the way through the code is the real one, and
 results can be compared. Whatever would make Python wait for a GPU is recorded with the place in
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -48,6 +50,15 @@ class _Call:
     args: tuple[Any, ...]
     keywords: dict[str, Any]
 
+    @classmethod
+    def of(cls, function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> _Call:
+        """C++ is told "meta" (see ``Device``), and asks for its own tensors there."""
+        call = cls(function, args, keywords)
+        shape_alone = function is aten.empty_like.default and not all(map(_is_fake, call.tensors))
+        if str(keywords.get("device")) == "meta" and not shape_alone:
+            return cls(function, args, {**keywords, "device": torch.device("cuda")})
+        return call
+
     @property
     def tensors(self) -> list[Tensor]:
         return [v for v in tree_flatten((self.args, self.keywords))[0] if isinstance(v, Tensor)]
@@ -56,7 +67,7 @@ class _Call:
     def on_cuda(self) -> bool:
         """Whether a tensor is on the device, or a new one shall be."""
         asked = torch.device(self.keywords.get("device") or "cpu").type == "cuda"
-        return asked or any(isinstance(tensor, FakeTensor) for tensor in self.tensors)
+        return asked or any(map(_is_fake, self.tensors))
 
     def run(self) -> Any:
         """On the CPU, by the shadows."""
@@ -106,8 +117,21 @@ class _Call:
         return None
 
 
-class FakeCuda(TorchDispatchMode):
-    """A context in which "cuda" is there; see above.
+@contextlib.contextmanager
+def fake_cuda() -> Iterator[Device]:
+    """A context in which "cuda" is there; see above."""
+    device = Device()
+    with contextlib.ExitStack() as undo:
+        for change in _patches(device):
+            undo.enter_context(change)
+        undo.enter_context(_Arguments())
+        undo.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        undo.enter_context(device)
+        yield device
+
+
+class Device(TorchDispatchMode):
+    """What ``fake_cuda`` gives.
 
     Attributes:
         waits: where Python would have waited for the device, each place once.
@@ -116,18 +140,6 @@ class FakeCuda(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.waits: set[Wait] = set()
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._undo = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        for change in _patches(self):
-            self._undo.enter_context(change)
-        self._undo.enter_context(self._fake)
-        return super().__enter__()  # type: ignore[no-any-return]
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._undo.close()
 
     def note(self, what: str) -> None:
         """Record that Python waits, if it is genkt that asks."""
@@ -138,14 +150,16 @@ class FakeCuda(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        call = _Call(func, args, kwargs or {})
         if func is torch.ops.prim.device.default:
-            # Autograd asks, and has no queue for a device that is not there; meta's is the CPU's.
-            building = torch.is_grad_enabled() or torch._C._current_graph_task_id() != -1
-            return torch.device("meta") if building else args[0].fake_device
+            # C++ asks. Autograd has no queue for a device that is not there; meta's is the CPU's.
+            return torch.device("meta") if isinstance(args[0], FakeTensor) else args[0].device
+        call = _Call.of(func, args, kwargs or {})
         if not call.on_cuda:
             pinned = bool(call.keywords.get("pin_memory"))
             return _mark_pinned(call.run()) if pinned else call.run()
+        if func._can_decompose():  # inference mode leaves that to us
+            with self:
+                return func.decompose(*args, **call.keywords)
         _require_generators(call)
         what = call.waits
         if what is not None:
@@ -153,7 +167,10 @@ class FakeCuda(TorchDispatchMode):
         if call.size_depends:
             return tree_map(self._on_device, call.run())
         fake = func(*args, **call.keywords)  # refuses what mixes devices
-        return _with_shadows(fake, call.run())
+        real = call.run()
+        if isinstance(real, Tensor):
+            assert (fake.shape, fake.dtype) == (real.shape, real.dtype), (fake, real)
+        return _with_shadows(fake, real)
 
     def _on_device(self, value: Any) -> Any:
         """A result of a size that depends on values, as a tensor of the device."""
@@ -165,8 +182,40 @@ class FakeCuda(TorchDispatchMode):
         return _with_shadows(fake, value)
 
 
+class _Arguments(TorchFunctionMode):
+    """What C++ would get wrong, as it is told "meta": lists in an index, and ``to`` this device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        keywords = kwargs or {}
+        if not (args and _is_fake(args[0])):
+            return func(*args, **keywords)
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _as_tensors(args[1]), *args[2:])
+        if func is Tensor.to and _is_so_already(*args, **keywords):
+            return args[0]
+        return func(*args, **keywords)
+
+
+def _is_so_already(tensor: Tensor, *args: Any, copy: bool = False, **keywords: Any) -> bool:
+    like = args[0] if args and isinstance(args[0], Tensor) else None
+    if like is not None:
+        return not copy and _kind(like) == "cuda" and like.dtype == tensor.dtype
+    device, dtype, *_ = torch._C._nn._parse_to(*args, **keywords)
+    return not copy and getattr(device, "type", "cuda") == "cuda" and dtype in (None, tensor.dtype)
+
+
+def _as_tensors(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(map(_as_tensors, index))
+    return torch.as_tensor(index) if isinstance(index, (list, np.ndarray)) else index
+
+
 def shadow(value: Any) -> Any:
     """The same tensor on the CPU; anything else as it is."""
+    if isinstance(value, Tensor) and not isinstance(value, FakeTensor):
+        assert value.device.type == "cpu", f"a tensor without values: {value}"
     return value.shadow if isinstance(value, FakeTensor) else value  # type: ignore[attr-defined]
 
 
@@ -179,13 +228,16 @@ def _with_shadows(fake: Any, real: Any) -> Any:
         return real
     if fake.fake_device.type == "cpu":
         return real
-    assert fake.shape == real.shape and fake.dtype == real.dtype, (fake, real)
     fake.shadow = real  # type: ignore[attr-defined]
     return fake
 
 
+def _is_fake(tensor: Any) -> bool:
+    return isinstance(tensor, FakeTensor)
+
+
 def _kind(tensor: Tensor) -> str:
-    return "cuda" if isinstance(tensor, FakeTensor) else "cpu"
+    return "cuda" if _is_fake(tensor) else "cpu"
 
 
 def _has_masks(indices: Any) -> bool:
@@ -226,7 +278,7 @@ def _place() -> str | None:
     return None
 
 
-def _patches(mode: FakeCuda) -> Iterator[Any]:
+def _patches(mode: Device) -> Iterator[Any]:
     """What torch cannot do with fake tensors, and what asks for a driver."""
 
     class Event:
@@ -241,6 +293,9 @@ def _patches(mode: FakeCuda) -> Iterator[Any]:
 
     yield patch.object(torch.cuda, "Event", Event)
     yield patch.object(torch.cuda, "manual_seed", torch.default_generator.manual_seed)
+    yield patch.object(Tensor, "pin_memory", _mark_pinned)
+    yield patch.object(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
+    yield patch.object(torch.cuda, "set_rng_state", lambda state, device: None)
     yield patch.object(nn.Module, "_apply", _apply)
     yield patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True)
     is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
