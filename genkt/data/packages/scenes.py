@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -173,16 +174,18 @@ def _ground(part: str, size: int, rng: np.random.Generator) -> Image.Image:
 
 def _placed(stamp: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
     """A turned stamp somewhere on an empty RGBA picture, whole."""
-    turned = stamp.rotate(
-        float(rng.uniform(-_DEGREES, _DEGREES)), Image.Resampling.BICUBIC, expand=True
+    degrees, length = float(rng.uniform(-_DEGREES, _DEGREES)), rng.uniform(*_LENGTH) * size
+    cos, sin = math.cos(math.radians(degrees)), abs(math.sin(math.radians(degrees)))
+    scale = length / max(
+        stamp.width * cos + stamp.height * sin, stamp.width * sin + stamp.height * cos
     )
-    length = rng.uniform(*_LENGTH) * size
-    scale = length / max(turned.size)
-    width, height = (max(1, round(side * scale)) for side in turned.size)
-    scaled = turned.resize((width, height), Image.Resampling.LANCZOS)
-    place = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
+    width, height = (max(1, round(side * scale)) for side in stamp.size)
+    scaled = stamp.resize((width, height), Image.Resampling.BILINEAR)
+    turned = scaled.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    room = size - turned.width, size - turned.height
+    place = int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
     canvas = Image.new("RGBA", (size, size))
-    canvas.paste(scaled, place)
+    canvas.paste(turned, place)
     return canvas
 
 
