@@ -17,6 +17,7 @@ from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.report.kit.sheets import pick_samples
 from genkt.report.transfer.report_data import ModelSummary, ReportData, SplitSummary
+from genkt.runs.draw_design import draw_design
 from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
@@ -47,6 +48,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         classes=splits.classes,
         method=method,
         baseline=BASELINE,
+        design=draw_design(config.data, splits, draw),
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
