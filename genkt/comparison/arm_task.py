@@ -97,9 +97,10 @@ class ArmTask:
         Raises:
             DamagedError: they are not what was written.
         """
-        return [read_result(folder) for folder in self._students()]
+        return [read_result(folder) for folder in self.students]
 
-    def _students(self) -> list[Path]:
+    @property
+    def students(self) -> list[Path]:
         """The folders of its students, draw after draw."""
         config = self.config
         return [
@@ -117,7 +118,7 @@ class ArmTask:
 
     def num_finished(self) -> int:
         """The number of finished students."""
-        return sum((folder / RESULT).is_file() for folder in self._students())
+        return sum((folder / RESULT).is_file() for folder in self.students)
 
     def run(self, progress: Progress) -> None:
         """Train what is missing, on one core; the outcome file records any error."""

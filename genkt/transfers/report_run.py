@@ -18,6 +18,7 @@ from genkt.models.weights import weights_notes
 from genkt.report.kit.sheets import pick_samples
 from genkt.report.transfer.report_data import ModelSummary, ReportData, SplitSummary
 from genkt.runs.label_budget import label_budget
+from genkt.runs.draw_design import draw_design
 from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
@@ -49,6 +50,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         classes=splits.classes,
         method=method,
         baseline=BASELINE,
+        design=draw_design(config.data, splits, draw),
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},

@@ -97,7 +97,10 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "config": data.config,
         "snippet": data.snippet,
         "notes": list(data.notes),
-    }
+        "design": {
+            "labels_vary": data.design.labels_vary, "pool_share": data.design.pool_share,
+        },
+    }  # fmt: skip
     return {key: strict(entry) for key, entry in value.items()}
 
 
