@@ -11,6 +11,7 @@ from genkt.data.names import canonical
 from genkt.data.pictures.formats import looks_like_image
 from genkt.data.separation import finished
 from genkt.data.splits import Splits, check_classes
+from genkt.readers.grouping import group_by_path
 from genkt.readers.listing import (
     Listing,
     check_usable,
@@ -41,6 +42,7 @@ def read_folder(
     root: str | Path,
     *,
     unlabelled: Sequence[str | Path] = (),
+    group: str | None = None,
     test_fraction: float = 0.2,
     validation_fraction: float = 0.0,
     seed: int = 0,
@@ -73,8 +75,11 @@ def read_folder(
     Args:
         root: the folder.
         unlabelled: more folders of unlabelled images. Files of the parts of ``root``, and repeated
-        files, are left out of them. test_fraction, validation_fraction: shares of train that become
-        a missing part, stratified (test only if both are missing); 0 for none.
+        files, are left out of them.
+        group: a regular expression whose brackets hold an image's group, in its path relative to
+        the root (or to its folder of unlabelled images); a group stays on one side of every split.
+        test_fraction, validation_fraction: shares of train that become a missing part, stratified
+        (test only if both are missing); 0 for none.
         seed: of that split.
         max_skipped: limit of unusable images: a number, or a share (float, rounded up).
         num_threads: decoding threads, by default up to 8.
@@ -87,6 +92,8 @@ def read_folder(
     root = existing_folder(root)
     listings, others = _list_parts(root)
     places = _more_unlabelled(unlabelled, listings)
+    every = [*listings.values(), *places.listings]
+    ungrouped = [] if group is None else group_by_path(every, group)
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings.values())
     parts = {
         name: scan(listing, f"{root.name} {name}", num_threads, progress)
@@ -104,7 +111,7 @@ def read_folder(
     parts["train"] = parts["train"].with_skipped(others)
     notes = [note for listing in listings.values() for note in listing.notes]
     return finished(
-        Splits(**parts, notes=(*notes, *places.notes)),
+        Splits(**parts, notes=(*notes, *places.notes, *ungrouped)),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,

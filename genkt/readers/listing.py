@@ -27,6 +27,7 @@ class Listing:
     Args:
         beside: system files that were found and do not belong to the data.
         notes: what else the user should know, one sentence each.
+        groups: path -> group of the image; None: the images have no groups.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class Listing:
     skipped: list[Skipped] = field(default_factory=list)
     beside: SystemFiles = field(default_factory=SystemFiles)
     notes: list[str] = field(default_factory=list)
+    groups: Mapping[str, str] | None = None
 
     def add(self, folder: Path, label: int) -> None:
         """Every image below a folder."""
@@ -189,15 +191,17 @@ def scan(
         progress=progress,
     )
     ids, labels, skipped = [], [], [*listing.skipped, *listing.beside.entries()]
+    groups = []
     for path, label, (digest, reason) in zip(listing.paths, listing.labels, results, strict=True):
         if reason:
             skipped.append(Skipped(str(listing.root / path), reason))
         else:
             ids.append(f"{path}#{digest}")
             labels.append(label)
-    return ImageSet(
-        ids, labels, listing.classes, np.arange(len(ids)), _FileOpener(str(listing.root)), skipped
-    )
+            groups.append((listing.groups or {}).get(path, ids[-1]))
+    opener, items = _FileOpener(str(listing.root)), np.arange(len(ids))
+    known = None if listing.groups is None else groups
+    return ImageSet(ids, labels, listing.classes, items, opener, skipped, known)
 
 
 def check_usable(parts: Mapping[str, ImageSet], place: str) -> None:
