@@ -88,6 +88,8 @@ class ImageSet:
         skipped: what was left out when the set was read.
         groups: N names; images of one group (of a patient, a plant, a video) stay on one side of
             every split. None: each image is for itself.
+        looks: [N] uint64, what the pictures look like (``genkt.data.looks``), where a reader has
+            decoded them; None: unknown.
 
     Raises:
         UserError: lengths that differ, a label without a class, a repeated class name.
@@ -102,6 +104,7 @@ class ImageSet:
         open_item: Opener,
         skipped: Sequence[Skipped] = (),
         groups: Sequence[str] | None = None,
+        looks: ArrayLike | None = None,
     ) -> None:
         self.ids = tuple(ids)
         self.labels = np.array(labels, dtype=np.int64)
@@ -110,6 +113,7 @@ class ImageSet:
         self.open_item = open_item
         self.skipped = tuple(skipped)
         self.groups = None if groups is None else tuple(groups)
+        self.looks = None if looks is None else np.array(looks, dtype=np.uint64)
         if self.groups is not None and len(self.groups) != len(self.ids):
             raise UserError.of("groups", f"one for each of {len(self.ids)} ids", len(self.groups))
         size = (len(self.ids),)
@@ -195,6 +199,7 @@ class ImageSet:
             labels=self.labels[chosen],
             items=self.items[chosen],
             groups=None if self.groups is None else [self.groups[row] for row in rows],
+            looks=None if self.looks is None else self.looks[chosen],
         )
 
     def replaced(self, **changes: Any) -> ImageSet:
@@ -210,7 +215,7 @@ class ImageSet:
         return self.replaced(skipped=(*self.skipped, *skipped))
 
 
-_ARGUMENTS = ("ids", "labels", "classes", "items", "open_item", "skipped", "groups")
+_ARGUMENTS = ("ids", "labels", "classes", "items", "open_item", "skipped", "groups", "looks")
 
 
 def concat(*sets: ImageSet) -> ImageSet:
@@ -241,7 +246,14 @@ def concat(*sets: ImageSet) -> ImageSet:
         ChainedOpener(openers),
         tuple(dict.fromkeys(entry for images in sets for entry in images.skipped)),
         _joined_groups(sets),
+        _joined_looks(sets),
     )
+
+
+def _joined_looks(sets: Sequence[ImageSet]) -> NDArray[np.uint64] | None:
+    """The looks of all sets, where all are known."""
+    looks = [images.looks for images in sets if images.looks is not None]
+    return np.concatenate(looks) if len(looks) == len(sets) else None
 
 
 def _joined_groups(sets: Sequence[ImageSet]) -> list[str] | None:

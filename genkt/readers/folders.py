@@ -158,7 +158,7 @@ def read_unlabelled(
                     f"{inner} is inside {outer}, so its images would count twice: give one"
                 )
     listings = [_list_unlabelled(root, root) for root in roots]
-    return _scan_unlabelled(listings, max_skipped, num_threads, progress)
+    return _scan_unlabelled(listings, max_skipped, num_threads, progress, looks=False)
 
 
 def _scan_unlabelled(
@@ -166,10 +166,14 @@ def _scan_unlabelled(
     max_skipped: int | float,
     num_threads: int | None,
     progress: bool | None,
+    *,
+    looks: bool = True,
 ) -> ImageSet:
     roots = [listing.root for listing in listings]
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings)
-    images = concat(*[scan(each, each.root.name, num_threads, progress) for each in listings])
+    images = concat(
+        *[scan(each, each.root.name, num_threads, progress, looks=looks) for each in listings]
+    )
     place = str(roots[0]) if len(roots) == 1 else f"{roots[0]} and {len(roots) - 1} more"
     check_skipped(images.skipped, total, max_skipped, place)
     if total and not len(images):

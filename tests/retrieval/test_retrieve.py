@@ -354,7 +354,9 @@ def test_hostile_names_do_no_harm(home: Path) -> None:
     assert any(record["detail"]["image"].startswith(name) for record in records)
 
 
-def test_copies_of_the_data_are_told_and_never_retrieved(home: Path) -> None:
+def test_copies_of_the_data_are_told_and_never_retrieved(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     splits = genkt.read_folder(home / "images", validation_fraction=0.1, seed=0)
     pool = home / "images" / "unlabelled"
     pool.mkdir()
@@ -367,6 +369,6 @@ def test_copies_of_the_data_are_told_and_never_retrieved(home: Path) -> None:
     ran = run(*words(home, "num_images=48", "on_shortage=all"))
     assert ran.code == 0, ran.err
     for part in ("test", "train", "unlabelled"):
-        assert f"1 {part} image is also in gallery: 1 file left out of gallery" in ran.err
+        assert f"1 {part} image is also in gallery: 1 file left out of gallery" in caplog.text
     taken = {Path(each["image"]).name.partition("#")[0] for each in details(home)}
     assert not taken & {"again.png", "tested.png", "trained.png"} and len(taken) == 45

@@ -15,6 +15,7 @@ import genkt.transfers.synthesized_sets as generated
 from genkt.cli.app import read_config
 from genkt.config.synthesis_settings import FilterSettings, IrfSettings, SynthesisSettings
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.images import concat
 from genkt.generative.generator import load_generator
 from genkt.readers.folders import read_folder
 from genkt.runs.pool import Draw, build_pool, load_splits
