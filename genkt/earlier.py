@@ -21,6 +21,7 @@ ADDED: dict[str, Any] = {
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,
+    "data.group": None,
 }
 """Dotted key of a setting that came later -> its value that means: as before it was there.
 

@@ -207,8 +207,7 @@ def aligned_labels(classifier: Classifier, images: ImageSet) -> ImageSet:
     if not classifier.classes:
         return images
     labels = np.where(images.labels >= 0, index[images.labels], images.labels)
-    names = classifier.classes
-    return ImageSet(images.ids, labels, names, images.items, images.open_item, images.skipped)
+    return images.replaced(labels=labels, classes=classifier.classes)
 
 
 def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]:

@@ -67,7 +67,7 @@ def open_run(config: TransferConfig, folder: RunFolder, splits: Splits | None = 
 
     maker = maker_of(config, folder, home, generators, alone)
     if maker is not None:
-        pool = replace(pool, notes=(*pool.notes, *_told(maker.notes)))
+        pool = replace(pool, notes=(*pool.notes, *_told(maker.notes(splits))))
         maker.check(built_in=config.data.built_in)
     views = stored_views(config)
     enabled = fabric.is_global_zero and not config.dry_run

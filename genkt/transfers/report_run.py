@@ -25,7 +25,12 @@ from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
-from genkt.transfers.report_images import composition, sheet_link, transfer_samples
+from genkt.transfers.report_images import (
+    composition,
+    near_copy_rows,
+    sheet_link,
+    transfer_samples,
+)
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
 from genkt.types import Cost
 
@@ -60,6 +65,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         transfer_samples=transfer_samples(run, draw),
         transfer_composition=composition(run, draw),
         transfer_sheet=sheet_link(run, draw),
+        near_copies=near_copy_rows(opened),
         distance=upstream_distance(opened),
         models=models,
         stages=_stages(trained.main),
@@ -157,7 +163,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     run = trained.run
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
-    notes = list(run.pool.notes)
+    notes = [*run.pool.notes, *run.opened.near_copies.notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     every = [each.result.extras for each in students]

@@ -118,6 +118,8 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     if is_new:
         for note in average_notes(config, opened.plan.lengths(opened.planned_draw)):
             announce(opened.fabric, note)
+        for note in opened.near_copies.notes() if opened.is_first else ():
+            announce(opened.fabric, note)
     for note in weights_notes(config.weights_files):  # said when the run was opened
         logger.info(note)
     represented = represent(opened)

@@ -121,6 +121,22 @@ class DistanceSummary:
 
 
 @dataclass(frozen=True)
+class NearCopyRow:
+    """A test picture and a picture of another part that is nearly the same.
+
+    Args:
+        test, other: their names.  part: of the other one.  likeness: at most 1.
+        pictures: both, where the page shows them.
+    """
+
+    test: str
+    part: str
+    other: str
+    likeness: float
+    pictures: tuple[Image, Image] | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything one run has to tell.
 
@@ -141,6 +157,8 @@ class ReportData:
         transfer_samples: a few pictures of the transfer set.
         transfer_composition: source -> number of samples, e.g. {"real, unlabelled": 980}.
         transfer_sheet: page with more of them, relative to the report; "" for none.
+        near_copies: test pictures that are nearly pictures of other parts, the most alike first;
+            None where nobody has looked.
         distance: of the downstream images from upstream, where it was measured.
         models: student and teachers.
         stages: the method's stages in order -> their cost over all draws.
@@ -170,6 +188,7 @@ class ReportData:
     transfer_samples: Sequence[TransferSample] = ()
     transfer_composition: Mapping[str, int] = field(default_factory=dict)
     transfer_sheet: str = ""
+    near_copies: Sequence[NearCopyRow] | None = None
     distance: DistanceSummary | None = None
     models: Sequence[ModelSummary] = ()
     stages: Mapping[str, Cost] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
             ],
             "sheet": data.transfer_sheet or None,
         },
+        "near_copies": _near_copies(data),
         "distance": None if data.distance is None else dataclasses.asdict(data.distance),
         "models": [dataclasses.asdict(model) for model in data.models],
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
@@ -102,6 +104,22 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         },
     }  # fmt: skip
     return {key: strict(entry) for key, entry in value.items()}
+
+
+def _near_copies(data: ReportData) -> dict[str, Any] | None:
+    """How many test images have one, in which parts, and all pairs."""
+    rows = data.near_copies
+    if rows is None:
+        return None
+    return {
+        "num_test_images": len({row.test for row in rows}),
+        "parts": dict(Counter(row.part for row in rows)),
+        "pairs": [
+            {"test": row.test, "part": row.part, "image": row.other,
+             "likeness": round(row.likeness, 4)}
+            for row in rows
+        ],
+    }  # fmt: skip
 
 
 def _arm(summary: ArmSummary) -> dict[str, Any]:
