@@ -239,3 +239,8 @@ class StudentResult:
     cost: Cost = field(default_factory=Cost)
     extras: dict[str, float | int | str] = field(default_factory=dict)
     seed: int = 0
+
+
+def draw_text(draw: int, seed: int) -> str:
+    """How messages call a draw; the first of its students needs no number."""
+    return f"draw {draw}, seed {seed}" if seed else f"draw {draw}"

@@ -20,6 +20,7 @@ from genkt.metrics.complementary import (
     transfer_change,
 )
 from genkt.metrics.flips import flips_of, histogram_entropy
+from genkt.metrics.scored_arms import DrawDesign, of_pair
 from genkt.report.analyze.analyze_data import AnalyzedModel, Pair, Share, TopClasses, Transfer
 from genkt.retrieval.encoder import EncoderSpec
 from genkt.types import UserError
@@ -49,7 +50,7 @@ def pairs_of(
     right: Right, parts: Parts, percents: Sequence[float], embeddings: Rows
 ) -> tuple[NDArray[np.float64], list[Pair]]:
     """The matrix of positive flips, and every ordered pair in detail."""
-    num_classes = len(parts.classes)
+    num_classes, groups = len(parts.classes), getattr(parts.analysed, "groups", None)
     sizes = np.bincount(parts.labels, minlength=num_classes).astype(np.int64)
     pairs = []
     for student in range(len(right)):
@@ -63,7 +64,9 @@ def pairs_of(
                 for percent in percents
             ]
             entropy = histogram_entropy(counts)
-            pairs.append(Pair(student, teacher, counts.tolist(), entropy, top))
+            scored = ({(0, 0): right[place].astype(np.float32)} for place in (teacher, student))
+            difference = of_pair(*scored, DrawDesign(groups=groups))
+            pairs.append(Pair(student, teacher, counts.tolist(), entropy, top, difference))
     return flips_matrix(right), pairs
 
 

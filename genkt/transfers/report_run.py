@@ -13,6 +13,7 @@ from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.inference.snippets import student_snippet
+from genkt.metrics.scored_arms import DrawDesign, Scored
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.report.kit.sheets import pick_samples
@@ -24,6 +25,7 @@ from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.report_images import composition, sheet_link, transfer_samples
+from genkt.transfers.report_teachers import teacher_arms, untested
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
 from genkt.types import Cost
 
@@ -31,9 +33,9 @@ from genkt.types import Cost
 def report_data(trained: TrainedRun, command: str) -> ReportData:
     """The run as plain values; pictures are loaded only for the sheets."""
     run, opened, chosen = trained.run, trained.run.opened, trained.chosen
-    config, draw, splits = run.config, run.pool.draws[chosen], run.pool.splits
-    students, method = trained.students, config.main_arm
-    mine = trained.exported
+    students, mine = trained.students, trained.exported
+    config, draw, splits = run.config, run.pool.draws[mine.result.draw], run.pool.splits
+    method = config.main_arm
     baseline = None
     if BASELINE in students and method != BASELINE:
         baseline = students[BASELINE][chosen].prediction
@@ -47,8 +49,13 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         classes=splits.classes,
         method=method,
         baseline=BASELINE,
-        exported_draw=chosen,
+        exported_draw=mine.result.draw,
+        exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
+        scores={arm: _scores(found) for arm, found in students.items()},
+        distilled={arm: _distilled_scores(found) for arm, found in students.items()},
+        teachers=teacher_arms(_teacher_names(run), trained.main),
+        design=_design(run),
         curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
         artifacts=_artifacts(models, mine),
         sample_images={test.ids[row]: test.load(row) for row in rows},
@@ -76,6 +83,31 @@ def _title(config: TransferConfig, draw: Draw) -> str:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{data.title}, {data.labels_per_class} {plural} per class"
     return f"{data.title}, {len(draw.labelled)} labelled images"
+
+
+def _scores(students: Sequence[TrainedStudent]) -> Scored:
+    return {(each.result.draw, each.result.seed): each.scores.final for each in students}
+
+
+def _distilled_scores(students: Sequence[TrainedStudent]) -> Scored:
+    """Of the students that have them; an older genkt did not keep any."""
+    return {
+        (each.result.draw, each.result.seed): each.scores.distilled
+        for each in students
+        if each.scores.distilled is not None
+    }
+
+
+def _design(run: RunWithSets) -> DrawDesign:
+    """What the draws have in common, and which test images belong together."""
+    first, *others = (draw.labelled for draw in run.pool.draws)
+    vary = any(not np.array_equal(first, other) for other in others)
+    test = run.pool.splits.parts["test"]
+    return DrawDesign(labels_vary=vary, groups=getattr(test, "groups", None))
+
+
+def _teacher_names(run: RunWithSets) -> list[str]:
+    return [run.teachers.base(index).name for index in range(len(run.teachers))]
 
 
 def _artifacts(
@@ -158,6 +190,8 @@ def _notes(trained: TrainedRun) -> list[str]:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if run.images.has_validation:
         notes.append("The exported student is the draw that did best on the validation images.")
+    names = _teacher_names(run)
+    notes += untested(names, teacher_arms(names, students), students)
     notes += average_notes(config, plan.lengths(draw))
     notes += [*weights_notes(config.weights_files), *_image_notes(run)]
     compared = upstream_of(config) is not None

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.metrics.complementary import TransferChange
-from genkt.metrics.statistics import wilson_interval
+from genkt.metrics.intervals import ScoreInterval
+from genkt.metrics.proportions import wilson_limits
 
 Matrix = NDArray[np.float64]
 
@@ -30,7 +31,8 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval, 0..1."""
-        return wilson_interval(self.num_right, self.num_samples)
+        low, high = wilson_limits(self.value, self.num_samples)
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Pair:
         student, teacher: places among the classifiers: wrong, right.
         flips: [C] samples by class.
         entropy: of these over the classes, nats.
+        difference: accuracy of the teacher minus that of the student, of these two models alone;
+            None for a single sample.
     """
 
     student: int
@@ -88,6 +92,7 @@ class Pair:
     flips: Sequence[int]
     entropy: float
     top: Sequence[TopClasses]
+    difference: ScoreInterval | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from genkt.io import write_json, write_text
 from genkt.report.analyze.analyze_data import AnalyzeData, AnalyzedModel, Pair, Share, WeightedProbe
 from genkt.report.analyze.analyze_page import render
 from genkt.report.analyze.analyze_text import headline_text
+from genkt.report.kit.entries import difference_entry
 from genkt.report.transfer.write_report import strict
 
 FILES = ("analyze.html", "analyze.json")
@@ -90,6 +91,7 @@ def _pair(data: AnalyzeData, pair: Pair) -> dict[str, Any]:
     return {
         "student": data.classifiers[pair.student].name,
         "teacher": data.classifiers[pair.teacher].name,
+        "difference": None if pair.difference is None else difference_entry(pair.difference),
         "positive_flips": float(data.flips[pair.student, pair.teacher]),
         "by_class": list(pair.flips),
         "entropy": pair.entropy,
