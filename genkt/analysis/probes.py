@@ -19,7 +19,7 @@ def probed(features: Features, parts: Parts) -> Share:
     head = fit_head(features.train, parts.train.labels, len(parts.classes), num_views=1)
     answers = head(features.analysed).argmax(dim=1)
     right = answers == torch.from_numpy(parts.labels)
-    return Share(int(right.sum()), len(right))
+    return Share.of(right.numpy(), parts.groups)
 
 
 def evidence(found: Sequence[Collected], parts: Parts) -> dict[str, float]:

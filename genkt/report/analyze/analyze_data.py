@@ -11,28 +11,33 @@ from numpy.typing import NDArray
 
 from genkt.metrics.complementary import TransferChange
 from genkt.metrics.intervals import ScoreInterval
-from genkt.metrics.proportions import wilson_limits
+from genkt.metrics.scored_arms import DrawDesign, of_arm
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Share:
-    """``num_right`` answers of ``num_samples``."""
+    """``num_right`` answers of ``num_samples``.
+
+    Args:
+        interval: over images (or groups), of this model alone; None for fewer than two of them.
+    """
 
     num_right: int
     num_samples: int
+    interval: ScoreInterval | None = None
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_], groups: Sequence[str] | None) -> Share:
+        """Whether each of [N] answers is right, and what each image belongs to."""
+        scores = {(0, 0): right.astype(np.float32)}
+        return cls(int(right.sum()), len(right), of_arm(scores, DrawDesign(groups=groups)))
 
     @property
     def value(self) -> float:
         """0..1."""
         return self.num_right / self.num_samples
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval, 0..1."""
-        low, high = wilson_limits(self.value, self.num_samples)
-        return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ def percent(share: Share | None) -> str:
 
 
 def bounds(share: Share) -> str:
-    """The interval in percent."""
-    low, high = share.interval
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    """The interval in percent, or a dash."""
+    return "–" if share.interval is None else ends(share.interval)
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,13 @@ def analysis_dict(data: AnalyzeData) -> dict[str, Any]:
 def _share(share: Share | None) -> dict[str, Any] | None:
     if share is None:
         return None
-    return {"value": share.value, "interval_95": share.interval, **dataclasses.asdict(share)}
+    found = share.interval
+    return {
+        "value": share.value,
+        "interval_95": None if found is None else [found.low, found.high],
+        "num_right": share.num_right,
+        "num_samples": share.num_samples,
+    }
 
 
 def _model(model: AnalyzedModel) -> dict[str, Any]:
