@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from method_cases import LABELS, WIDTHS, B, C, draw, outputs, teachers
+from method_cases import LABELS, B, C, draw, outputs, teachers
 from test_deep_inversion import FEW
 from test_deep_inversion import tiny_teacher as teacher_with_statistics
 from test_masked import requests, transformer
@@ -20,7 +20,7 @@ from test_methods_alone import CASES as OBJECTIVES
 from test_methods_alone import made
 from tiny_generator import tiny_generator
 from torch import Tensor
-from training_cases import CLASSES, HALF, Case, pictures, tiny_resnet, weights
+from training_cases import CLASSES, Case, pictures, tiny_resnet, weights
 
 from genkt import losses
 from genkt.data.images import from_arrays
@@ -190,8 +190,10 @@ def parallel_decoding(slack: float) -> DeviceCase:
     def complete(device: str, _: Path) -> Any:
         tokens, hidden, seeds = requests(2)
         with patch("genkt.generative.masked.SLACK", slack):
-            return transformer(2).to(device).complete(
-                tokens.to(device), hidden.to(device), seeds, Sampling(top_k=3)
+            return (
+                transformer(2)
+                .to(device)
+                .complete(tokens.to(device), hidden.to(device), seeds, Sampling(top_k=3))
             )
 
     return complete

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -176,9 +176,7 @@ class Device(TorchDispatchMode):
         """A result of a size that depends on values, as a tensor of the device."""
         if not isinstance(value, Tensor):
             return value
-        fake = torch.empty_strided(
-            value.shape, value.stride(), dtype=value.dtype, device="cuda"
-        )
+        fake = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cuda")
         return _with_shadows(fake, value)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from genkt.data.packages.parts import TestPart
 from genkt.data.groups import group_pattern
+from genkt.data.packages.parts import TestPart
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.settings.faults import Fault, SettingsError
@@ -207,9 +207,7 @@ class StampsData(PackagedData):
     def read(self, seed: int) -> Splits:
         from genkt.data.packages.stamps import stamps
 
-        return stamps(
-            self.root, size=self.size, num_unlabelled=self.num_unlabelled, part=self.part
-        )
+        return stamps(self.root, size=self.size, num_unlabelled=self.num_unlabelled, part=self.part)
 
     @property
     def title(self) -> str:

@@ -51,7 +51,8 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[Fault]:
     faults = []
     for group in MODEL_GROUPS:
         settings = plain.get(group)
-        names = settings.get("model") if isinstance(settings, dict) else None
+        settings = settings if isinstance(settings, dict) else {}
+        names = settings.get("model")
         for name in names if isinstance(names, list) else [names]:
             from genkt.models.load import name_fault, package_fault
 

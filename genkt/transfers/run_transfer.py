@@ -17,10 +17,12 @@ from genkt.data.splits import Splits
 from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
+from genkt.metrics.intervals import ScoreInterval
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.precision import threads
 from genkt.progress import Reporter, duration
+from genkt.report.transfer.summary import against_baseline
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
 from genkt.runs.run_folder import RunFolder
@@ -60,6 +62,15 @@ class TransferResult:
     report: ReportData
     out: Path
     accuracy: float
+
+    @property
+    def difference(self) -> ScoreInterval | None:
+        """The method minus the baseline, shares, with its 95 % interval; None without a baseline.
+
+        ``genkt.metrics.verdict`` says what it allows to be said.
+        """
+        found = against_baseline(self.report)
+        return None if found is None else found.interval
 
 
 def run_transfer(

@@ -84,7 +84,11 @@ def read_stamps(folder: Path, names: Sequence[str]) -> list[Stamp]:
     """
     stamps: dict[str, Stamp] = {}
     for name in names:
-        if name.endswith(".png") and (caption := _caption(folder / name)) and _usable(folder / name):
+        if (
+            name.endswith(".png")
+            and (caption := _caption(folder / name))
+            and _usable(folder / name)
+        ):
             digest = content_hash((folder / name).read_bytes())
             stamps.setdefault(digest, Stamp(name.removesuffix(".png"), caption, digest))
     homes = _class_folders(stamps.values())

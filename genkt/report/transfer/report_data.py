@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from genkt.metrics.scored_arms import DrawDesign
+from genkt.metrics.scored_arms import DrawDesign, Scored
 from genkt.types import Cost, Prediction, StudentResult, UserError, draw_text
 
 ARM_NAMES: Mapping[str, str] = {
@@ -68,6 +68,24 @@ class ModelSummary:
     num_parameters: int
     size_bytes: int | None = None
     accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class TeacherArm:
+    """A teacher with one of its heads, on the images that the students are tested on.
+
+    Args:
+        arm: its key, such as "teacher0_probe".  name: for readers.
+        taught: the students learned from it with this head.
+        mean: test accuracy 0..1 over the draws.
+        scores: draw -> [N] in 0..1; empty where an older genkt did not keep them.
+    """
+
+    arm: str
+    name: str
+    taught: bool
+    mean: float
+    scores: Mapping[int, NDArray[np.floating]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,9 +164,12 @@ class ReportData:
             "step" (of the run or of the stage), "stage", and what is listed in ``curves``.
         classes: C class names.
         method, baseline: the arms that the answer compares; equal when there is only one arm.
-        exported_draw, exported_seed: the student that is exported and whose predictions are shown.
+        exported_draw, exported_seed: of the student that is exported, whose predictions are shown.
         predictions: arm -> test-set predictions of that draw and seed, all on the same samples in
             one order.
+        scores, distilled: arm -> the scores of its students on these samples, at the end and before
+            the final fine-tuning. Without them there are no intervals.
+        teachers: heads of teachers that answer the task.
         design: where the students come from.
         curves: curve key -> what the reader calls it; keys that hold "accuracy" are shares 0..1.
         artifacts: teacher name -> [D_t] learned feature weights, 0..1 (AFT); of other shapes
@@ -181,6 +202,9 @@ class ReportData:
     exported_draw: int = 0
     exported_seed: int = 0
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    scores: Mapping[str, Scored] = field(default_factory=dict)
+    distilled: Mapping[str, Scored] = field(default_factory=dict)
+    teachers: Sequence[TeacherArm] = ()
     design: DrawDesign = field(default_factory=DrawDesign)
     curves: Mapping[str, str] = field(default_factory=lambda: dict(CURVES))
     artifacts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -228,6 +252,19 @@ class ReportData:
                 )
             if first is not None and prediction.ids != first.ids:
                 raise UserError("report: the arms' predictions are not of the same samples")
+        self._check_scores(None if first is None else len(first.ids))
+
+    def _check_scores(self, num_samples: int | None) -> None:
+        """Check that all scores are of the same images, which ``predictions`` are of too."""
+        arms = [*self.scores.values(), *self.distilled.values()]
+        every = [scores for arm in arms for scores in arm.values()]
+        every += [scores for teacher in self.teachers for scores in teacher.scores.values()]
+        sizes = {len(scores) for scores in every} | ({num_samples} - {None})
+        if len(sizes) > 1:
+            raise UserError(
+                "report: expected scores of the same samples, got "
+                f"{' and '.join(map(str, sorted(sizes, key=str)))} of them"
+            )
 
     @property
     def arms(self) -> tuple[str, ...]:
