@@ -64,7 +64,8 @@ def right(share: float, draw: int, num_images: int = NUM_IMAGES) -> NDArray[np.f
 
 def arm(
     name: str, after: Sequence[float], before: Sequence[float] | None = None,
-    seconds: float = 2.0, validation: float | None = 0.5, scored: bool = True, **changes: Any,
+    seconds: float = 2.0, validation: float | None = 0.5, scored: bool = True,
+    num_images: int = NUM_IMAGES, **changes: Any,
 ) -> ComparedArm:  # fmt: skip
     """An arm with these shares of right answers, draw by draw."""
     extras = {} if validation is None else {"validation_accuracy": validation}
@@ -76,7 +77,8 @@ def arm(
             ),
             {"distil": Cost(1.5, 80, 8, 5), "finetune": Cost(0.5, 20, 2, 4)},
             StudentScores(
-                right(accuracy, draw), None if before is None else right(before[draw], draw)
+                right(accuracy, draw, num_images),
+                None if before is None else right(before[draw], draw, num_images),
             ) if scored else None,
         )
         for draw, accuracy in enumerate(after)
@@ -108,5 +110,6 @@ def comparison(**changes: Any) -> CompareData:
         "command": "genkt compare",
         "versions": {"genkt": "0.1", "date": "2026-01-01", "hardware": "a core"},
         "num_draws": 3,
+        "test_ids": [f"{index}#{index:x}" for index in range(NUM_IMAGES)],
     }
     return CompareData(**{**values, **changes})

@@ -14,6 +14,7 @@ from genkt.report.compare.compare_page import render
 from genkt.report.compare.compare_text import headline, markdown, sentences
 from genkt.report.compare.contrasts import Comparison, Difference
 from genkt.report.compare.findings import Findings
+from genkt.report.compare.study_scores import SCORES, has_scores, write_study_scores
 from genkt.report.kit.entries import difference_entry, share_entry
 from genkt.report.transfer.write_report import strict
 
@@ -22,8 +23,12 @@ SCHEMA_VERSION = 2
 
 
 def build_comparison(found: Findings, out: str | Path) -> tuple[Path, Path, Path]:
-    """Write ``compare.json``, ``compare.html``, ``compare.md`` into ``out``; return the paths."""
+    """Write ``compare.json``, ``compare.html``, ``compare.md`` into ``out``; return the paths.
+
+    The scores that were kept are written beside them: ``scores_of_study`` reads them back.
+    """
     out = Path(out)
+    write_study_scores(found.data, out)
     return (
         write_json(out / "compare.json", comparison_dict(found)),
         write_text(out / "compare.html", render(found)),
@@ -53,6 +58,7 @@ def comparison_dict(found: Findings) -> dict[str, Any]:
         "what_varied": what_varied(data),
         "num_contrasts": asked.num,
         "leading": _leading(found),
+        "scores": SCORES if has_scores(data) else None,
         "arms": [_arm(found, row, arm) for row in data.arms for arm in row.members],
         "cells": [
             _cell(arm, index)
