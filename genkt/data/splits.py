@@ -96,7 +96,7 @@ def group_keys(images: ImageSet) -> list[str]:
     return [content_of(sample_id) for sample_id in images.ids]
 
 
-def _shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str, list[int]]]:
+def shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str, list[int]]]:
     """For each class, key -> indices, in an order set only by seed, purpose and ids."""
     keys = group_keys(images)
     members: list[list[int]] = [[] for _ in images.classes]
@@ -178,8 +178,8 @@ def draw_labels(
         )
     if list_file is not None:
         return _divide(images, _read_list(images, home_path(list_file)))
-    unsure = _in_several_classes(images)
-    groups = _shuffled_groups(images, seed, "labels")
+    unsure = in_several_classes(images)
+    groups = shuffled_groups(images, seed, "labels")
     classes = [_copies_last(each, unsure) for each in groups]
     if per_class is not None:
         _check_per_class(images, per_class)
@@ -279,9 +279,9 @@ def holdout(
         UserError: a fraction out of range, or no class with two images that are no copies.
     """
     _check_fraction("fraction", fraction)
-    unsure = _in_several_classes(images)
+    unsure = in_several_classes(images)
     held: list[int] = []
-    for groups in _shuffled_groups(images, seed, purpose):
+    for groups in shuffled_groups(images, seed, purpose):
         wanted = _portion(fraction, sum(map(len, groups.values())))
         certain = [group for key, group in groups.items() if key not in unsure]
         held += _first_groups(certain[: len(groups) - 1], wanted)
@@ -293,7 +293,7 @@ def holdout(
     return kept, chosen
 
 
-def _in_several_classes(images: ImageSet) -> set[str]:
+def in_several_classes(images: ImageSet) -> set[str]:
     """Keys whose samples disagree in their class, or in whether they have one."""
     first: dict[str, int] = {}
     pairs = zip(group_keys(images), images.labels.tolist(), strict=True)
