@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
 from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.runs.run_folder import CLAIM, RunFolder, is_whole, read_claim, student_folder
-from genkt.runs.student_files import read_result
+from genkt.runs.student_files import read_judged, read_result
 from genkt.types import Cost, DamagedError, StudentResult, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
@@ -86,6 +88,7 @@ class ArmTask:
         """Whether the figures are intact; otherwise its run trains those students again."""
         try:
             self.results()
+            self.judged()
         except DamagedError:
             return False
         return True
@@ -98,6 +101,16 @@ class ArmTask:
         """
         out, arm = self.folder, self.config.main_arm
         return [read_result(student_folder(out, draw, arm)) for draw in range(self.config.draws)]
+
+    def judged(self) -> list[NDArray[np.float32]] | None:
+        """Scores of its students on what choices are made on, draw after draw; None if not kept.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        out, arm = self.folder, self.config.main_arm
+        found = [read_judged(student_folder(out, draw, arm)) for draw in range(self.config.draws)]
+        return [scores for scores in found if scores is not None] if None not in found else None
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""

@@ -77,12 +77,18 @@ class RunLog:
 class StageLog:
     """Records of one student, stage after stage."""
 
-    def __init__(self, log: RunLog, draw: int, arm: str) -> None:
-        self.log, self.draw, self.arm = log, draw, arm
+    def __init__(self, log: RunLog, draw: int, arm: str, prefix: str = "") -> None:
+        self.log, self.draw, self.arm, self.prefix = log, draw, arm, prefix
         self.known: dict[Key, list[str]] = {}
         """All lines of the stages that started here, if known from the first step."""
         self._writer: Any = None
         self._begun: tuple[str, int] | None = None
+
+    def below(self, prefix: str) -> StageLog:
+        """The log of trainings for the same student; ``prefix`` is put before their stages."""
+        found = StageLog(self.log, self.draw, self.arm, self.prefix + prefix)
+        found.known = self.known
+        return found
 
     @property
     def place(self) -> str:
@@ -97,6 +103,7 @@ class StageLog:
         """
         if not self.log.enabled:
             return
+        stage = self.prefix + stage
         key = (self.draw, self.arm, stage)
         self.known[key] = [self._line(record) for record in known or ()]
         if known is None and step:
@@ -136,7 +143,8 @@ class StageLog:
         return self._writer
 
     def _line(self, record: Record) -> str:
-        return json.dumps({"draw": self.draw, "arm": self.arm, **record})
+        named = {**record, "stage": f"{self.prefix}{record['stage']}"}
+        return json.dumps({"draw": self.draw, "arm": self.arm, **named})
 
     def close(self) -> None:
         """Flush the events of the current stage."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genkt.files import (
@@ -26,7 +27,7 @@ from genkt.files import (
 from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
-from genkt.runs.scores import SCORES, read_scores, write_scores
+from genkt.runs.scores import SCORES, VALIDATION, read_scores, read_validation, write_scores
 from genkt.training.checkpoint import save_weights
 from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
 
@@ -66,6 +67,7 @@ def save_student(student: TrainedStudent, directory: Path) -> None:
     write_scores(directory, student.scores)
     stages = {name: asdict(cost) for name, cost in student.stages.items()}
     names = [WEIGHTS, PROBABILITIES, SCORES, *([ARTIFACTS] if student.artifacts else [])]
+    names += [VALIDATION] if student.scores.validation is not None else []
     names += [
         f"{stage}/{name}.safetensors"
         for stage in stages
@@ -85,6 +87,18 @@ def read_result(directory: Path) -> tuple[StudentResult, dict[str, Cost]]:
         DamagedError: they are damaged.
     """
     return _parsed(directory, _saved(directory))
+
+
+def read_judged(directory: Path) -> NDArray[np.float32] | None:
+    """The scores of a finished student on what choices are made on, compared with their digest.
+
+    Raises:
+        DamagedError: they are damaged.
+    """
+    seals = {n: s for n, s in _needed(directory, _saved(directory)).items() if n == VALIDATION}
+    for name in broken_seals(directory, seals):
+        raise damaged(directory / name, "what its result.json says", "other content", _REMEDY)
+    return read_validation(directory, _REMEDY)
 
 
 def read_student(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from genkt.runs.pool import Draw, Pool
 from genkt.runs.represented import Represented
 from genkt.runs.run_images import RunImages
 from genkt.runs.run_log import StageLog
+from genkt.stages.cross_validation import Exam
 from genkt.stages.prepare_teachers import Teachers
 from genkt.stages.teacher_set import TeacherSet
 from genkt.training.stage import Record
 from genkt.types import Cost
+
+SEARCH = "search"
+"""Folder of what is trained for a choice, in the folder of its student."""
 
 
 @dataclass
@@ -30,7 +34,10 @@ class StudentTraining:
         directory: contains one folder for the state of each stage.
         images, pool: of the run.
         all_teachers: of the run, not yet adapted to the draw.
+        fresh: makes the student as it was before any training.
         represented: the labelled images and their reconstructions, where a stage reads them.
+        past: the stages that it has gone through.
+        settled: what was chosen so far: the beta of each stage that searched one.
         costs: so far, by stage.
         trained: cost of all trainings of the student.
         curve: records of all stages, with consecutive steps.
@@ -45,7 +52,10 @@ class StudentTraining:
     images: RunImages
     pool: Pool
     all_teachers: Teachers
+    fresh: Callable[[], Backbone]
     represented: Represented | None = None
+    past: list[Callable[[StudentTraining], None]] = field(default_factory=list)
+    settled: dict[str, float] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
     curve: list[Record] = field(default_factory=list)
     extras: dict[str, float | int | str] = field(default_factory=dict)
@@ -70,6 +80,35 @@ class StudentTraining:
     def num_steps(self) -> int:
         """Steps of the student so far."""
         return self.trained.steps
+
+    def for_exam(self, exam: Exam, *, replayed: bool = True) -> StudentTraining:
+        """The training that candidates go on from: this one, or the same on the labels of a fold.
+
+        In a fold everything that has learned from labels does so again, on those of the fold: the
+        stages that the student went through, and the teachers, in the way that was chosen for
+        them. Its ``costs`` are those of the fold.
+
+        Args:
+            replayed: False: a fresh student; the caller trains it.
+        """
+        if not exam.name:
+            return replace(self, images=exam.images, costs={})
+        ways = self._teachers.adapted if self._teachers is not None else None
+        own = StudentTraining(
+            student=self.fresh(),
+            draw=exam.draw,
+            directory=self.directory / SEARCH / exam.name,
+            log=self.log.below(f"{exam.name}-"),
+            images=exam.images,
+            pool=self.pool,
+            all_teachers=self.all_teachers.for_exam(exam, ways),
+            fresh=self.fresh,
+            represented=self.represented,
+            settled=self.settled,
+        )
+        for stage in self.past if replayed else ():
+            stage(own)
+        return own
 
     def first_weights(self) -> None:
         """Record a digest that shows whether two arms of a draw began with the same student."""

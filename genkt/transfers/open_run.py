@@ -28,6 +28,7 @@ from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
 from genkt.settings.objects import object_in
 from genkt.stages.build_stages import StageBuilder
+from genkt.stages.cross_validation import choice_notes
 from genkt.stages.recipe_plan import plan_of
 from genkt.stages.teacher_set import shape_of
 from genkt.training.fabric import make_fabric
@@ -127,14 +128,16 @@ def reopened(config: TransferConfig, plain: dict[str, Any]) -> OpenedRun:
 
 def _check_parts(config: TransferConfig, splits: Splits) -> None:
     """Refuse data without a part that the settings need."""
-    if config.adaptation == "better" and "validation" not in splits.parts:
+    no_validation = config.validation == "images" and "validation" not in splits.parts
+    if config.adaptation == "better" and no_validation:
         raise UserError(
             "teacher.adapt: better compares on validation images, but the data have none: "
-            f"{how_to_get('validation', config.data, splits)}, or set teacher.adapt=linear_probe"
+            f"{how_to_get('validation', config.data, splits)}, or validation=cross, or "
+            "teacher.adapt=linear_probe"
         )
     if "test" not in splits.parts:
         raise UserError(f"no test images: {how_to_get('test', config.data, splits)}")
-    if config.train.select == "best" and "validation" not in splits.parts:
+    if config.train.select == "best" and no_validation:
         raise UserError(
             "train.select: best needs validation images, but the data have none: "
             f"{how_to_get('validation', config.data, splits)}, or set train.select=last"
@@ -153,6 +156,7 @@ def _teachers(config: TransferConfig, given: Given) -> list[ModelFactory]:
 
 def _pool(config: TransferConfig, splits: Splits, given: TransferSet | None) -> Pool:
     pool = build_pool(replace(config, transfer_set=config.read_set), splits, given)
+    pool = replace(pool, notes=(*pool.notes, *choice_notes(config, pool)))
     _told(pool.notes)
     return pool
 

@@ -22,6 +22,7 @@ from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
+from genkt.stages.cross_validation import chosen_on
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.report_images import composition, sheet_link, transfer_samples
@@ -159,7 +160,10 @@ def _notes(trained: TrainedRun) -> list[str]:
     every = [each.result.extras for each in students]
     betas = [f"{extras['beta']:g}" for extras in every if "beta" in extras]
     if betas:
-        notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
+        where = chosen_on(config, run.pool.splits, draw)
+        notes.append(f"beta chosen on {where}, by draw: {', '.join(betas)}.")
+    if config.validation != "images" and config.draws > 1:
+        notes.append("The exported student is that of the first draw: nothing compares draws.")
     if run.images.has_validation:
         notes.append("The exported student is the draw that did best on the validation images.")
     notes += average_notes(config, plan.lengths(draw))

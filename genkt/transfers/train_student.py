@@ -7,7 +7,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from genkt.config.irf_settings import BASELINE
 from genkt.runs.pool import Draw
@@ -20,8 +22,8 @@ from genkt.runs.student_files import (
     read_student,
     save_student,
 )
-from genkt.stages.beta_search import FOLDER
-from genkt.stages.student_training import StudentTraining
+from genkt.stages.cross_validation import FOLD, exams_of
+from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
 from genkt.transfers.phases import OpenedRun, RunWithSets
@@ -140,9 +142,9 @@ def _finished(
     if run.arm(arm).tested_on_reconstructions and run.represented is not None:
         tested = run.represented.test
     prediction = images.predictions(student, "test", tested)
-    if images.has_validation:
-        accuracy = images.predictions(student, "validation").accuracy
-        training.extras["validation_accuracy"] = accuracy
+    validation = _validated(run, training, arm)
+    if validation is not None:
+        training.extras["validation_accuracy"] = float(validation.mean(dtype=np.float64))
     result = StudentResult(
         arm=arm,
         draw=draw.index,
@@ -153,8 +155,26 @@ def _finished(
         extras=training.extras,
     )
     weights = {k: v.detach().cpu() for k, v in student.model.state_dict().items()}
-    scores = StudentScores(prediction.scores, before.scores if before is not None else None)
+    distilled = before.scores if before is not None else None
+    scores = StudentScores(prediction.scores, distilled, validation)
     return TrainedStudent(result, prediction, scores, weights, training.artifacts, training.costs)
+
+
+def _validated(run: RunWithSets, training: StudentTraining, arm: str) -> NDArray[np.float32] | None:
+    """Scores on the validation images; or, if requested, of students of folds on the labels."""
+    if training.images.has_validation:
+        return training.images.predictions(training.student, "validation").scores
+    if not run.config.cross_validate or arm != run.config.main_arm:
+        return None
+    scores, trained = [], run.arm(run.config.recipe.trained_as(arm))
+    for exam in exams_of(training.images, run.pool, training.draw):
+        own = training.for_exam(exam, replayed=False)
+        trained.train(own)
+        scores.append(own.images.predictions(own.student, "test").scores)
+        own.log.close()
+        cost = training.costs.get("cross-validation", Cost())
+        training.costs["cross-validation"] = sum(own.costs.values(), cost)
+    return np.concatenate(scores)
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
@@ -165,8 +185,12 @@ def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
 
 def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     """Remove what only training needs: optimizer states, this draw's outputs."""
-    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+    shutil.rmtree(directory / SEARCH, ignore_errors=True)
     if arm != BASELINE:
+        teachers = [teacher_folder(index) for index in range(len(run.teachers))]
+        for name in (OUTPUTS, *teachers):
+            for folder in directory.parent.glob(f"{name}-{FOLD}*"):
+                shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(run.folder.student(draw.index, OUTPUTS), ignore_errors=True)
         for index in range(len(run.teachers)):
             _drop_states(run.folder.student(draw.index, teacher_folder(index)))

@@ -123,7 +123,7 @@ class CompareData:
         versions: python, packages, hardware, date.
         seed, num_draws: of all arms.
         notes: sentences for the reader.
-        tuning: candidates that settings were chosen from.
+        tuning: candidates that settings were chosen from.  tuned_on: what they were judged on.
         work: of all arms and candidates, over all starts.
     """
 
@@ -142,6 +142,7 @@ class CompareData:
     num_draws: int = 0
     notes: Sequence[str] = ()
     tuning: Sequence[Tried] = ()
+    tuned_on: str = "validation images"
     work: Work | None = None
 
     def __post_init__(self) -> None:
