@@ -110,7 +110,8 @@ class ArmTask:
         """
         out, arm = self.folder, self.config.main_arm
         found = [read_judged(student_folder(out, draw, arm)) for draw in range(self.config.draws)]
-        return [scores for scores in found if scores is not None] if None not in found else None
+        kept = [scores for scores in found if scores is not None]
+        return kept if len(kept) == len(found) else None
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""

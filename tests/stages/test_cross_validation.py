@@ -23,6 +23,7 @@ from genkt.runs.run_images import RunImages
 from genkt.stages import beta_search, prepare_teachers
 from genkt.stages.cross_validation import Exam, choice_notes, choose, exams_of
 from genkt.training.fabric import make_fabric
+from genkt.training.probe import fit_head
 from genkt.types import UNLABELLED, Cost, UserError
 
 CROSS = ["validation=cross", "data.validation_fraction=0", "baseline=false"]
@@ -134,14 +135,13 @@ def test_no_test_image_is_read_for_a_choice(
 def test_a_search_on_folds_pays_for_every_training(tmp_path: Path) -> None:
     """Two candidates, two folds, four steps each; teachers of a fold know only its labels."""
     fitted: list[int] = []
-    original = prepare_teachers.fit_head
 
-    def fit_head(features: Any, labels: Any, *rest: Any) -> Any:
+    def fitting(features: Any, labels: Any, *rest: Any) -> Any:
         fitted.append(len(labels))
-        return original(features, labels, *rest)
+        return fit_head(features, labels, *rest)
 
     command = transfer_words(tmp_path, *CROSS, *SEARCH, "teacher.adapt=linear_probe")
-    with patch.object(prepare_teachers, "fit_head", fit_head):
+    with patch.object(prepare_teachers, "fit_head", fitting):
         ran = run(*command)
     assert ran.code == 0, ran.err
     assert sorted(fitted) == [6, 6, 12]  # two views of 3, 3 and 6 labelled images
