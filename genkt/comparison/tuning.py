@@ -119,8 +119,9 @@ def _best(candidates: Sequence[Candidate]) -> int:
     mine = [candidates[number] for number in ended_well]
     scores = [each.scores() for each in mine]
     kept = [each for each in scores if each is not None]
-    by_draw = [each.accuracies() for each in mine]
-    return ended_well[chosen(kept if len(kept) == len(mine) else by_draw)]
+    if len(kept) < len(mine):
+        return ended_well[chosen([each.accuracies() for each in mine])]
+    return ended_well[chosen(kept)]
 
 
 def told(tried: Sequence[Candidate], arms: Sequence[ArmSettings]) -> list[Tried]:

@@ -17,7 +17,7 @@ from tiny import run
 from genkt.cli.compare import read_comparison
 from genkt.comparison.arm_task import ArmTask
 from genkt.comparison.plan_arms import make_plan
-from genkt.comparison.tuning import candidates, choose, lost
+from genkt.comparison.tuning import Candidate, candidates, choose, lost
 from genkt.config.compare_settings import StudySettings
 from genkt.metrics.choices import chosen
 from genkt.report.compare.compare_data import Tried
@@ -117,6 +117,14 @@ def test_the_first_candidate_wins_ties_and_stands_in_for_none(tmp_path: Path) ->
     assert words_of(few(4), few(6))[-1] == fast
     assert words_of(None, few(1))[-1] == fast
     assert words_of(None, None)[-1] == slow
+    with patch.multiple(Candidate, scores=lambda _: None, accuracies=by_value):
+        assert words_of([], [])[-1] == fast  # an older genkt kept the accuracy of each draw alone
+
+
+def by_value(candidate: Candidate) -> list[float]:
+    """Accuracies of two draws, better for a larger learning rate."""
+    lead = float(candidate.words[0].partition("=")[2])
+    return [0.5 + 10 * lead, 0.6 + 10 * lead]
 
 
 def value_of(entry: dict[str, Any]) -> float:
