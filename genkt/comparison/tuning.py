@@ -44,12 +44,19 @@ class Candidate:
     def scores(self) -> NDArray[np.float32] | None:
         """[D, N] on the validation images, or [N] on the labelled images of all draws.
 
-        None where an older genkt did not keep them. Only of one that did not fail.
+        The mean over the seeds of a draw. None where an older genkt did not keep them. Only of one
+        that did not fail.
         """
-        judged = self.task.judged()
-        if judged is None:
+        config, students = self.task.config, self.task.scores()
+        judged = [each.validation for each in students if each is not None]
+        kept = [scores for scores in judged if scores is not None]
+        if len(kept) < len(students):
             return None
-        return np.concatenate(judged) if self.on_labels else np.stack(judged)
+        seeds = config.seeds_per_draw
+        draws = [
+            np.mean(kept[first : first + seeds], axis=0) for first in range(0, len(kept), seeds)
+        ]
+        return np.concatenate(draws) if self.on_labels else np.stack(draws)
 
     @property
     def on_labels(self) -> bool:

@@ -150,6 +150,7 @@ class TransferConfig:
     seed: Seed
     draws: Repeats
     first_draw: CountOrNone
+    seeds_per_draw: Repeats
     validation: Validation
     folds: NumFolds
     cross_validate: bool
@@ -177,6 +178,11 @@ class TransferConfig:
             text = "expected auto | pool | inline for a transfer, got ray"
             faults.append(Fault("executor", text, "together"))
         refuse(faults)
+
+    @property
+    def num_students(self) -> int:
+        """Students of every arm."""
+        return self.draws * self.seeds_per_draw
 
     @property
     def main_arm(self) -> str:

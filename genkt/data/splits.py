@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.data.class_names import class_of_text
+from genkt.data.groups import held_groups
 from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.names import canonical
 from genkt.data.tables import Row, check_faults, read_rows
@@ -96,7 +97,7 @@ def group_keys(images: ImageSet) -> list[str]:
     return [content_of(sample_id) for sample_id in images.ids]
 
 
-def shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str, list[int]]]:
+def _shuffled_groups(images: ImageSet, seed: int, purpose: str) -> list[dict[str, list[int]]]:
     """For each class, key -> indices, in an order set only by seed, purpose and ids."""
     keys = group_keys(images)
     members: list[list[int]] = [[] for _ in images.classes]
@@ -178,8 +179,8 @@ def draw_labels(
         )
     if list_file is not None:
         return _divide(images, _read_list(images, home_path(list_file)))
-    unsure = in_several_classes(images)
-    groups = shuffled_groups(images, seed, "labels")
+    unsure = _in_several_classes(images)
+    groups = _shuffled_groups(images, seed, "labels")
     classes = [_copies_last(each, unsure) for each in groups]
     if per_class is not None:
         _check_per_class(images, per_class)
@@ -268,6 +269,8 @@ def holdout(
     all); all other samples are kept. Nested and independent of file order, as ``draw_labels``.
     Copies of one picture stay together, so that a class may give more or fewer by less than the
     largest group of copies; pictures that are in several classes, or labelled only once, are kept.
+    Where the images have groups, whole groups are held out (see ``held_groups``): counts by class
+    are as close as they allow, and a larger fraction may hold out other groups.
 
     Args:
         images: what to divide.
@@ -279,12 +282,19 @@ def holdout(
         UserError: a fraction out of range, or no class with two images that are no copies.
     """
     _check_fraction("fraction", fraction)
-    unsure = in_several_classes(images)
+    unsure = _in_several_classes(images)
     held: list[int] = []
-    for groups in shuffled_groups(images, seed, purpose):
-        wanted = _portion(fraction, sum(map(len, groups.values())))
-        certain = [group for key, group in groups.items() if key not in unsure]
-        held += _first_groups(certain[: len(groups) - 1], wanted)
+    if images.groups is not None:
+        counts = images.class_counts().values()
+        wanted = [_portion(fraction, count) if count > 1 else 0 for count in counts]
+        held = held_groups(images, wanted, unsure, seed, purpose)
+    else:
+        for groups in _shuffled_groups(images, seed, purpose):
+            size = _portion(fraction, sum(map(len, groups.values())))
+            certain = [group for key, group in groups.items() if key not in unsure]
+            held += _first_groups(certain[: len(groups) - 1], size)
+    if not held and images.groups is not None:
+        raise UserError("nothing can be held out: every group has all images of some class")
     if not held:
         raise UserError(
             "nothing can be held out: no class has two labelled images that are no copies"
@@ -293,7 +303,7 @@ def holdout(
     return kept, chosen
 
 
-def in_several_classes(images: ImageSet) -> set[str]:
+def _in_several_classes(images: ImageSet) -> set[str]:
     """Keys whose samples disagree in their class, or in whether they have one."""
     first: dict[str, int] = {}
     pairs = zip(group_keys(images), images.labels.tolist(), strict=True)

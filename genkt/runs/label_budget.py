@@ -47,6 +47,6 @@ def choices(config: TransferConfig, splits: Splits, *, tuned: bool = False) -> t
         "settings of the study": tuned,
         **config.chooses,
         "train.select=best": config.train.select == "best",
-        "exported draw": has_images and config.draws > 1,
+        "exported student": has_images and config.num_students > 1,
     }
     return tuple(what for what, is_made in made.items() if is_made)

@@ -25,7 +25,7 @@ def searched(
     """Replace ``beta=search`` by a number of its grid (``genkt.stages.cross_validation``).
 
     Every candidate trains a copy of the student as it is before the stage. The default, which wins
-    ties, is the (lower) middle of the grid. A fold of a run has the beta of the run.
+    ties, is the (lower) middle of the grid.
 
     Args:
         name: of the stage.
@@ -33,8 +33,6 @@ def searched(
     candidates = beta_candidates(options)
     if not candidates:
         return options, Cost()
-    if name in training.settled:
-        return with_beta(options, training.settled[name]), Cost()
     prefix = SEARCH if name == "distil" else f"{SEARCH}-{name}"
 
     def judge(exam: Exam) -> tuple[Sequence[NDArray[np.float32]], Cost]:
@@ -47,7 +45,7 @@ def searched(
         own.log.close()
         return scores, sum(own.costs.values(), total)
 
-    exams = exams_of(training.images, training.pool, training.draw)
+    pool = training.pool
+    exams = exams_of(training.images, pool, pool.draws[training.draw.index])
     index, cost = choose(exams, judge, (len(candidates) - 1) // 2)
-    training.settled[name] = candidates[index]
     return with_beta(options, candidates[index]), cost

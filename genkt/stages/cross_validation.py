@@ -67,6 +67,9 @@ def choose(exams: Sequence[Exam], judge: Judge, default: int) -> tuple[int, Cost
 def exams_of(images: RunImages, pool: Pool, draw: Draw) -> tuple[Exam, ...]:
     """Where the candidates of a draw are compared.
 
+    Args:
+        draw: for its first student.
+
     Raises:
         UserError: labels that cannot be divided (``stratified_folds``).
     """

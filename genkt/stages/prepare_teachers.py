@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from genkt.config.irf_settings import IRF_SETTINGS
 from genkt.config.stage_settings import Adaptation
@@ -27,12 +26,13 @@ from genkt.runs.run_log import StageLog
 from genkt.stages.cross_validation import Exam, choose, exams_of
 from genkt.stages.irf import train_setting
 from genkt.stages.teacher_cache import TeacherCache
+from genkt.stages.teacher_scores import knows_classes, own_head_scores, scores_of
 from genkt.stages.teacher_set import TeacherSet, shape_of
 from genkt.stages.train_stage import train_supervised
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput
+from genkt.types import Cost, ModelOutput, TeacherScores, require_finite
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class PreparedTeacher:
 
     Args:
         store: its cached outputs; None if it runs online.
-        accuracy: on the test images, 0..1; None where it has no head for the task.
+        scores: on the test images.
     """
 
     model: Backbone
     store: OutputRows | None
     how: str
-    accuracy: float | None = None
+    scores: TeacherScores = field(default_factory=TeacherScores)
     cost: Cost = field(default_factory=Cost)
 
 
@@ -58,12 +58,14 @@ class AdaptationSettings:
     Args:
         how: never "auto".
         online: they run on every batch, nothing is cached.
+        teaches_logits: a student learns from their answers, class by class.
         seed: for heads without weights.
         train: settings of the training, if any.  head_lr: of its head (IRF).
     """
 
     how: Adaptation
     online: bool
+    teaches_logits: bool
     seed: int
     train: TrainSettings
     head_lr: float
@@ -77,7 +79,10 @@ class AdaptationSettings:
             labelled_per_batch=short.batch_size, ema=None, eval_every=0,
         )  # fmt: skip
         online = config.teacher.outputs == "online"
-        return cls(config.adaptation, online, config.seed, train, config.irf.head_lr)
+        teaches_logits = "logits" in config.needs
+        return cls(
+            config.adaptation, online, teaches_logits, config.seed, train, config.irf.head_lr
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Teachers:
         represented: the labelled images and their reconstructions, where ``how`` is "irf".
         cache: keeps their outputs.
         folder: of the run, for files of one draw.
-        fold: name of the fold whose labels they learn from; "": all labels of the draw.
+        exam: the fold whose labels they learn from; None: all labels of a draw.
         ways: how each is adapted, where that was chosen before.
     """
 
@@ -103,20 +108,23 @@ class Teachers:
     represented: Represented | None
     cache: TeacherCache
     folder: RunFolder
-    fold: str = ""
+    exam: Exam | None = None
     ways: tuple[str, ...] | None = None
     _bases: dict[int, Backbone] = field(default_factory=dict)
+    _prepared: dict[int, tuple[TeacherSet, Cost]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.factories)
 
     def for_exam(self, exam: Exam, ways: tuple[str, ...] | None = None) -> Teachers:
-        """The same teachers, for the labels of a fold.
+        """The same teachers, for what an exam's candidates learn from.
 
         Args:
             ways: how each is adapted.
         """
-        return replace(self, images=exam.images, fold=exam.name, ways=ways)
+        if not exam.name:
+            return replace(self, images=exam.images)
+        return replace(self, images=exam.images, exam=exam, ways=ways, _prepared={})
 
     def base(self, index: int) -> Backbone:
         """An unadapted teacher, frozen, on the device; built once for the whole run.
@@ -131,6 +139,20 @@ class Teachers:
     def prepare(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The teachers of a draw, adapted to its labels if requested, with cached outputs.
 
+        They are prepared once for all students of the draw; those of the last draw are kept.
+
+        Args:
+            draw: of its first student.
+        """
+        assert not draw.student
+        if draw.index not in self._prepared:
+            self._prepared.clear()
+            self._prepared[draw.index] = self._new(draw, log)
+        return self._prepared[draw.index]
+
+    def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
+        """The same, prepared now.
+
         A teacher that is not fine-tuned is the same for every draw: its features are computed once
         for the whole run (and for every later run on the same images), and a linear probe is fitted
         on them without running the teacher again.
@@ -144,7 +166,7 @@ class Teachers:
             stores=tuple(each.store for each in found if each.store is not None),
             online=self.settings.online,
             shapes=tuple(shape_of(model, num_classes) for model in models),
-            test_accuracy=tuple(each.accuracy for each in found),
+            scores=tuple(each.scores for each in found),
             adapted=tuple(each.how for each in found),
         )
         return teachers, sum((each.cost for each in found), Cost())
@@ -164,33 +186,40 @@ class Teachers:
     def fixed_outputs(self, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
         """The current outputs of a model on some images of a draw under the fixed view."""
         frozen, images = copy.deepcopy(model).freeze(), draw.images.select(rows)
-        store = self.cache.outputs(frozen, images, FIXED_VIEW, self._home(draw, OUTPUTS))
+        store = self.cache.outputs(frozen, images, FIXED_VIEW, self._home(draw))
         return store.rows(np.arange(len(rows)))
 
     def as_it_comes(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
-        """An unadapted teacher; it may have no head for the task."""
-        model = self.base(index)
+        """An unadapted teacher; it may have no head for the task.
+
+        Where it has one, it runs over the test images once for the whole run.
+        """
+        model, test = self.base(index), self.images.splits.parts["test"]
         store = None if self.settings.online else self._pool_store(index, model)
-        return PreparedTeacher(model, store, "none")
+        taught = None
+        if self.settings.teaches_logits:
+            taught = scores_of(self._logits(index, model), test.labels)
+        elif knows_classes(model, test):
+            taught = own_head_scores(model, self._logits(index, model), test)
+        return PreparedTeacher(model, store, "none", TeacherScores(taught))
 
     def probed(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Fit a head on the labelled images' cached features."""
         base, (head, store) = self.base(index), self._head(draw, index)
-        accuracy = float(self._probe_scores(draw, index, head).mean(dtype=np.float64))
+        scores = self._all_scores(index, base, head)
         if not self.settings.online:
-            return PreparedTeacher(base, ProbedStore(store, head), "linear_probe", accuracy)
+            return PreparedTeacher(base, ProbedStore(store, head), "linear_probe", scores)
         model = self.factories[index](self.images.num_classes, draw.seed_for("teacher head"))
         model.answer_by(head)
         model.freeze().to(self.images.fabric.device)
-        return PreparedTeacher(model, None, "linear_probe", accuracy)
+        return PreparedTeacher(model, None, "linear_probe", scores)
 
     def _head(self, draw: Draw, index: int) -> tuple[nn.Linear, OutputRows]:
         """A head that fits the labelled images' features, and the store of the features."""
         base = self.base(index)
         if self.settings.online:
             images = self.pool.images.select(draw.labelled)
-            home = self._home(draw, OUTPUTS) if self.fold else None
-            store: OutputRows = self.cache.outputs(base, images, FIXED_VIEW, home)
+            store: OutputRows = self.cache.outputs(base, images, FIXED_VIEW, self._fold_home())
             rows, num_views = np.arange(len(images)), 1
         else:
             store = self._pool_store(index, base)
@@ -213,15 +242,17 @@ class Teachers:
             head, _ = own._head(exam.draw, index)
             model, cost = trained[exam.name] = own._trained(exam.draw, index, log)
             tuned = own.images.predictions(model, "test").scores
-            return [own._probe_scores(exam.draw, index, head), tuned], cost
+            return [own._probe_scores(index, self.base(index), head), tuned], cost
 
         tuned, cost = choose(exams_of(self.images, self.pool, draw), judge, default=0)
+        probed = self.probed(draw, index, log)
         if not tuned:
-            return replace(self.probed(draw, index, log), cost=cost)
+            return replace(probed, cost=cost)
         if "" not in trained:  # only on folds so far
             trained[""] = self._trained(draw, index, log)
             cost += trained[""][1]
-        return self._with_outputs(draw, trained[""][0], cost)
+        kept = replace(probed.scores, taught=None)
+        return self._with_outputs(draw, trained[""][0], cost, kept)
 
     def _trained(self, draw: Draw, index: int, log: StageLog) -> tuple[Backbone, Cost]:
         model = self.factories[index](self.images.num_classes, draw.seed_for("teacher head"))
@@ -232,7 +263,7 @@ class Teachers:
     def _adapt(self, draw: Draw, teacher: Backbone, directory: Path, log: StageLog) -> Cost:
         """Fine-tune all of the teacher, or its head first on re-represented images (IRF).
 
-        It is not validated: that would be to choose before the choice (``better``).
+        It is not validated: that would be a choice before the choice (``better``).
         """
         name, settings = f"adapt-{directory.name}", self.settings.train
         if self.settings.how == "irf":
@@ -247,22 +278,52 @@ class Teachers:
         )
         return cost
 
-    def _with_outputs(self, draw: Draw, model: Backbone, cost: Cost) -> PreparedTeacher:
-        accuracy = self.images.predictions(model, "test").accuracy
+    def _with_outputs(
+        self, draw: Draw, model: Backbone, cost: Cost, scores: TeacherScores | None = None
+    ) -> PreparedTeacher:
+        """A trained teacher.
+
+        Args:
+            scores: of what else was made of it.
+        """
+        taught = self.images.predictions(model, "test").scores
         store = None if self.settings.online else self._draw_store(draw, model)
         how = "irf" if self.settings.how == "irf" else "fine_tune"
-        return PreparedTeacher(model, store, how, accuracy, cost)
+        scores = replace(scores or TeacherScores(), taught=taught)
+        return PreparedTeacher(model, store, how, scores, cost)
 
-    def _probe_scores(self, draw: Draw, index: int, head: nn.Linear) -> NDArray[np.float32]:
-        """Which test images a fitted head gets right; all draws share the features of these."""
-        base, images = self.base(index), self.images.splits.parts["test"]
-        if self.fold:
-            store = self.cache.outputs(base, images, FIXED_VIEW, self._home(draw, OUTPUTS))
-        else:
+    def _all_scores(self, index: int, base: Backbone, head: nn.Linear) -> TeacherScores:
+        """Of a probed teacher; the head that it came with costs no pass of its own."""
+        probe, own = self._probe_scores(index, base, head), None
+        test = self.images.splits.parts["test"]
+        if knows_classes(base, test):
+            own = own_head_scores(base, self._logits(index, base), test)
+        return TeacherScores(probe, probe, own)
+
+    def _probe_scores(self, index: int, base: Backbone, head: nn.Linear) -> NDArray[np.float32]:
+        """[N] of a fitted head on the test images."""
+        labels = self.images.splits.parts["test"].labels
+        return scores_of(self._logits(index, base, head), labels)
+
+    def _logits(self, index: int, base: Backbone, head: nn.Linear | None = None) -> Tensor:
+        """[N, C] on the test images, whose outputs are computed once for all draws.
+
+        Args:
+            head: in place of its own.
+        """
+        images, home = self.images.splits.parts["test"], self._fold_home()
+        store: OutputRows
+        if home is None:
             store = self.cache.shared(f"test{index}", base, images, FIXED_VIEW)
-        answers = ProbedStore(store, head).rows(np.arange(len(images))).logits
-        assert answers is not None
-        return (answers.argmax(dim=1) == torch.from_numpy(images.labels)).float().numpy()
+        else:
+            store = self.cache.outputs(base, images, FIXED_VIEW, home)
+        if head is not None:
+            store = ProbedStore(store, head)
+        found = store.rows(np.arange(len(images)), maps=False).logits
+        assert found is not None
+        which = "teacher" if head is None else "linear probe of"
+        require_finite(found, images.ids, f"{which} {base.name}")
+        return found
 
     def _pool_store(self, index: int, model: Backbone) -> OutputStore:
         return self.cache.shared(
@@ -274,12 +335,17 @@ class Teachers:
         views, pool = self.images.views, self.pool.images
         rows = np.union1d(draw.labelled, draw.transfer)
         images = pool.select(rows)
-        store = self.cache.outputs(model, images, views, self._home(draw, OUTPUTS), trained_on=True)
+        store = self.cache.outputs(model, images, views, self._home(draw), trained_on=True)
         return PartStore(store, rows, len(pool), max(1, views.num_views))
 
-    def _home(self, draw: Draw, name: str) -> Path:
-        """A folder of a draw, or of one of its folds."""
-        return self.folder.student(draw.index, f"{name}-{self.fold}" if self.fold else name)
+    def _home(self, draw: Draw, name: str = OUTPUTS) -> Path:
+        """A folder of a draw, or of the fold of it."""
+        fold = f"-{self.exam.name}" if self.exam is not None else ""
+        return self.folder.student(draw.index, f"{name}{fold}", draw.student)
+
+    def _fold_home(self) -> Path | None:
+        """The folder of outputs that only this fold reads; None outside of folds."""
+        return None if self.exam is None else self._home(self.exam.draw)
 
 
 _WAYS: Mapping[str, Callable[[Teachers, Draw, int, StageLog], PreparedTeacher]] = {

@@ -23,6 +23,7 @@ from genkt.metrics.choices import chosen
 from genkt.report.compare.compare_data import Tried
 from genkt.settings.faults import Fault
 from genkt.settings.schema import parse
+from genkt.types import StudentScores
 
 GRIDS: dict[str, Any] = {
     "stl": {"train.lr": [1.0e-5, 2.0e-2]},
@@ -103,10 +104,11 @@ def test_the_first_candidate_wins_ties_and_stands_in_for_none(tmp_path: Path) ->
         def failure(task: ArmTask) -> str | None:
             return "lost" if rights.get(task.name, [1]) is None else None
 
-        def judged(task: ArmTask) -> list[Any]:
-            return [np.array(rights.get(task.name, [1, 1]), np.float32)]
+        def scores(task: ArmTask) -> list[StudentScores]:
+            found = np.array(rights.get(task.name, [1, 1]), np.float32)
+            return [StudentScores(found, validation=found)]
 
-        with patch.multiple(ArmTask, failure=failure, judged=judged):
+        with patch.multiple(ArmTask, failure=failure, scores=scores):
             return choose(settings, tried)[0].arm.words
 
     def few(count: int) -> list[int]:

@@ -10,6 +10,7 @@ from refusals import refused
 
 from genkt.data.folds import stratified_folds
 from genkt.data.images import ImageSet, from_arrays
+from genkt.types import UserError
 
 
 def toy(counts: tuple[int, ...], copies: int = 0) -> ImageSet:
@@ -85,6 +86,26 @@ def test_a_picture_in_two_classes_judges_nothing() -> None:
     images = from_arrays(pixels, [0, 0, 1, 1, 1], ("a", "b"), "toy")
     folds = stratified_folds(images, 2, 0)
     assert set(folds.kept.tolist()) >= {0, 4}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=12, max_size=12), st.integers(0, 9))
+def test_groups_stay_together_and_every_class_stays(names: list[int], seed: int) -> None:
+    """Twelve images of three classes, in groups that may have images of several."""
+    images = toy((4, 4, 4)).replaced(groups=[f"p{name}" for name in names])
+    try:
+        folds = stratified_folds(images, 2, seed)
+    except UserError:
+        shared = [{names[i] for i in range(12) if i // 4 == label} for label in range(3)]
+        assert min(map(len, shared)) == 1  # some class is one group
+        return
+    groups = np.array(names)
+    asked = np.concatenate([*folds.held, folds.kept])
+    assert sorted(asked) == list(range(12))
+    for fold in folds.held:
+        rest = np.setdiff1d(np.arange(12), fold)
+        assert not set(groups[fold]) & set(groups[rest])
+        assert set(images.labels[rest]) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("wanted", ["auto", 2])
