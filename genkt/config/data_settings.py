@@ -205,9 +205,7 @@ class StampsData(PackagedData):
     def read(self, seed: int) -> Splits:
         from genkt.data.packages.stamps import stamps
 
-        return stamps(
-            self.root, size=self.size, num_unlabelled=self.num_unlabelled, part=self.part
-        )
+        return stamps(self.root, size=self.size, num_unlabelled=self.num_unlabelled, part=self.part)
 
     @property
     def title(self) -> str:

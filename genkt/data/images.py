@@ -13,7 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from genkt.data.names import canonical
-from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
+from genkt.data.openers import (
+    ChainedOpener,
+    GroupedOpener,
+    Opener,
+    StorageOpener,
+    blocks_of,
+    decoding_of,
+    origin_of,
+)
 from genkt.data.pictures.decode import decode as decode
 from genkt.data.pictures.formats import UnreadableImage as UnreadableImage
 from genkt.types import UNLABELLED, UserError
@@ -140,6 +148,18 @@ class ImageSet:
     def blocks(self) -> NDArray[np.int64] | None:
         """[N] each sample's block of storage; None if every order reads equally fast."""
         return blocks_of(self.open_item, self.items)
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """[N] what each picture belongs to (one thing seen several times), its id where it stands
+        alone; None where all do. Pictures of a group are not independent of each other."""
+        origins = [origin_of(self.open_item, item) for item in self.items.tolist()]
+        if not any(isinstance(opener, GroupedOpener) for opener, _ in origins):
+            return None
+        return tuple(
+            opener.group(item) if isinstance(opener, GroupedOpener) else sample_id
+            for sample_id, (opener, item) in zip(self.ids, origins, strict=True)
+        )
 
     @property
     def decoding(self) -> int:

@@ -40,6 +40,14 @@ class FixedOpener(Protocol):
     """The first ``DECODING`` number under which an id has its present pixels."""
 
 
+@runtime_checkable
+class GroupedOpener(Protocol):
+    """An opener of pictures that come in groups."""
+
+    def group(self, item: int) -> str:
+        """What a picture belongs to; see ``ImageSet.groups``."""
+
+
 @dataclass(frozen=True)
 class ChainedOpener:
     """Items of several openers in one number: ``item * len(openers) + which``."""
@@ -77,6 +85,14 @@ class ChainedOpener:
 def decoding_of(opener: Opener) -> int:
     """The first ``DECODING`` number under which an id has its present pixels."""
     return opener.decoding if isinstance(opener, FixedOpener) else DECODING
+
+
+def origin_of(opener: Opener, item: int) -> tuple[Opener, int]:
+    """The opener that makes an item, and its number there."""
+    if not isinstance(opener, ChainedOpener):
+        return opener, item
+    item, which = divmod(item, len(opener.openers))
+    return origin_of(opener.openers[which], item)
 
 
 def blocks_of(opener: Opener, items: NDArray[np.int64]) -> NDArray[np.int64] | None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from genkt.data.builtin.photos import open_photo
 from genkt.data.images import ImageSet, content_hash
-from genkt.data.openers import ChainedOpener
+from genkt.data.openers import origin_of
 from genkt.data.packages.stamp_files import PARTS, Stamp, cut_out
 from genkt.io import derive_seed
 from genkt.types import UserError
@@ -83,6 +83,10 @@ class SceneOpener:
         mask = np.asarray(thing.getchannel("A")) >= 128
         return Scene(ground, mask, _box(mask), stamp)
 
+    def group(self, item: int) -> str:
+        """The stamp: pictures of the same one are not independent of each other."""
+        return self.stamps[item].name
+
     def sample_id(self, item: int) -> str:
         """The id, with a hash of all that the picture is made of."""
         stamp = self.stamps[item]
@@ -114,22 +118,10 @@ def scene_of(images: ImageSet, index: int) -> Scene:
     Raises:
         UserError: the picture is of other data.
     """
-    opener, item = images.open_item, int(images.items[index])
-    if isinstance(opener, ChainedOpener):
-        item, which = divmod(item, len(opener.openers))
-        opener = opener.openers[which]
+    opener, item = origin_of(images.open_item, int(images.items[index]))
     if not isinstance(opener, SceneOpener):
         raise UserError.of("scene", "a picture of data=stamps", images.ids[index])
     return opener.scene(item)
-
-
-def stamp_names(images: ImageSet) -> list[str]:
-    """[N] the stamp of each picture: pictures of one stamp are no independent ones.
-
-    Raises:
-        UserError: as ``scene_of``.
-    """
-    return [name.partition("#")[0].partition("-")[2] for name in images.ids]
 
 
 def tile(name: str, part: str) -> NDArray[np.uint8]:
