@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from genkt.data.packages.parts import TestPart
+from genkt.data.groups import group_pattern
+from genkt.data.packages.package_parts import TestPart
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
-from genkt.settings.faults import Fault
+from genkt.settings.faults import Fault, SettingsError
 from genkt.settings.objects import GivenObject, name_in, object_in
+from genkt.types import UserError
 
 if TYPE_CHECKING:
     from genkt.data.splits import Splits
@@ -234,11 +236,22 @@ class FolderData(CarvedData):
 
     name: Literal["folder"]
     unlabelled: list[str]
+    group: str | None
+
+    def __post_init__(self) -> None:
+        if self.group is not None:
+            try:
+                group_pattern(self.group)
+            except UserError as error:
+                text = str(error).removeprefix(f"{error.key}: ")
+                raise SettingsError([Fault("group", text)]) from error
 
     def read(self, seed: int) -> Splits:
         from genkt.readers.folders import read_folder
 
-        return read_folder(self.place, unlabelled=self.unlabelled, **self.carving(seed))
+        return read_folder(
+            self.place, unlabelled=self.unlabelled, group=self.group, **self.carving(seed)
+        )
 
 
 @dataclass(frozen=True)
@@ -272,6 +285,7 @@ class SplitListData(CarvedData):
     validation: str | None
     test: str | None
     unlabelled: list[str]
+    group: str | None
 
     def read(self, seed: int) -> Splits:
         from genkt.readers.split_list import read_split_list
@@ -282,6 +296,7 @@ class SplitListData(CarvedData):
             validation=self.validation,
             test=self.test,
             unlabelled=self.unlabelled,
+            group=self.group,
             **self.carving(seed),
         )
 

@@ -6,22 +6,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from genkt.data.names import canonical
-from genkt.data.openers import (
-    ChainedOpener,
-    GroupedOpener,
-    Opener,
-    StorageOpener,
-    blocks_of,
-    decoding_of,
-    origin_of,
-)
+from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
 from genkt.data.pictures.decode import decode as decode
 from genkt.data.pictures.formats import UnreadableImage as UnreadableImage
 from genkt.types import UNLABELLED, UserError
@@ -94,6 +86,10 @@ class ImageSet:
         items: [N] int64, what ``open_item`` needs beside the id.
         open_item: opens one picture; shared by every selection of this set.
         skipped: what was left out when the set was read.
+        groups: N names; images of one group (of a patient, a plant, a video) stay on one side of
+            every split. None: each image is for itself.
+        looks: [N] uint64, what the pictures look like (``genkt.data.looks``), where a reader has
+            decoded them; None: unknown.
 
     Raises:
         UserError: lengths that differ, a label without a class, a repeated class name.
@@ -107,6 +103,8 @@ class ImageSet:
         items: ArrayLike,
         open_item: Opener,
         skipped: Sequence[Skipped] = (),
+        groups: Sequence[str] | None = None,
+        looks: ArrayLike | None = None,
     ) -> None:
         self.ids = tuple(ids)
         self.labels = np.array(labels, dtype=np.int64)
@@ -114,6 +112,10 @@ class ImageSet:
         self.items = np.array(items, dtype=np.int64)
         self.open_item = open_item
         self.skipped = tuple(skipped)
+        self.groups = None if groups is None else tuple(groups)
+        self.looks = None if looks is None else np.array(looks, dtype=np.uint64)
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise UserError.of("groups", f"one for each of {len(self.ids)} ids", len(self.groups))
         size = (len(self.ids),)
         if self.labels.shape != size or self.items.shape != size:
             raise UserError(
@@ -148,18 +150,6 @@ class ImageSet:
     def blocks(self) -> NDArray[np.int64] | None:
         """[N] each sample's block of storage; None if every order reads equally fast."""
         return blocks_of(self.open_item, self.items)
-
-    @property
-    def groups(self) -> tuple[str, ...] | None:
-        """[N] what each picture belongs to (one thing seen several times), its id where it stands
-        alone; None where all do. Pictures of a group are not independent of each other."""
-        origins = [origin_of(self.open_item, item) for item in self.items.tolist()]
-        if not any(isinstance(opener, GroupedOpener) for opener, _ in origins):
-            return None
-        return tuple(
-            opener.group(item) if isinstance(opener, GroupedOpener) else sample_id
-            for sample_id, (opener, item) in zip(self.ids, origins, strict=True)
-        )
 
     @property
     def decoding(self) -> int:
@@ -203,20 +193,29 @@ class ImageSet:
             chosen = chosen.astype(np.int64)  # numpy takes [] for floats
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"expected indices from 0 to {len(self) - 1}, got {chosen.tolist()}")
-        ids = [self.ids[index] for index in chosen.tolist()]
-        return ImageSet(
-            ids, self.labels[chosen], self.classes, self.items[chosen], self.open_item, self.skipped
+        rows = chosen.tolist()
+        return self.replaced(
+            ids=[self.ids[row] for row in rows],
+            labels=self.labels[chosen],
+            items=self.items[chosen],
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            looks=None if self.looks is None else self.looks[chosen],
         )
+
+    def replaced(self, **changes: Any) -> ImageSet:
+        """The same set with other arguments than it was made of, by their names."""
+        return ImageSet(**({name: getattr(self, name) for name in _ARGUMENTS} | changes))
 
     def without_labels(self) -> ImageSet:
         """The same samples as if nobody had labelled them; the class names stay."""
-        labels = np.full(len(self), UNLABELLED)
-        return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
+        return self.replaced(labels=np.full(len(self), UNLABELLED))
 
     def with_skipped(self, skipped: Sequence[Skipped]) -> ImageSet:
         """The same samples, with more files listed as left out."""
-        left_out = (*self.skipped, *skipped)
-        return ImageSet(self.ids, self.labels, self.classes, self.items, self.open_item, left_out)
+        return self.replaced(skipped=(*self.skipped, *skipped))
+
+
+_ARGUMENTS = ("ids", "labels", "classes", "items", "open_item", "skipped", "groups", "looks")
 
 
 def concat(*sets: ImageSet) -> ImageSet:
@@ -246,7 +245,22 @@ def concat(*sets: ImageSet) -> ImageSet:
         np.concatenate(items),
         ChainedOpener(openers),
         tuple(dict.fromkeys(entry for images in sets for entry in images.skipped)),
+        _joined_groups(sets),
+        _joined_looks(sets),
     )
+
+
+def _joined_looks(sets: Sequence[ImageSet]) -> NDArray[np.uint64] | None:
+    """The looks of all sets, where all are known."""
+    looks = [images.looks for images in sets if images.looks is not None]
+    return np.concatenate(looks) if len(looks) == len(sets) else None
+
+
+def _joined_groups(sets: Sequence[ImageSet]) -> list[str] | None:
+    """The groups of all sets; an image of a set without any is a group of its own."""
+    if all(images.groups is None for images in sets):
+        return None
+    return [group for images in sets for group in images.groups or images.ids]
 
 
 def _shown(names: Sequence[str], most: int = 5) -> str:

@@ -40,14 +40,6 @@ class FixedOpener(Protocol):
     """The first ``DECODING`` number under which an id has its present pixels."""
 
 
-@runtime_checkable
-class GroupedOpener(Protocol):
-    """An opener of pictures that come in groups."""
-
-    def group(self, item: int) -> str:
-        """What a picture belongs to; see ``ImageSet.groups``."""
-
-
 @dataclass(frozen=True)
 class ChainedOpener:
     """Items of several openers in one number: ``item * len(openers) + which``."""

@@ -15,7 +15,7 @@ from torch import nn
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
-from genkt.models.packages import NETWORKS, PackagedNetwork
+from genkt.models.packaged_networks import NETWORKS, PackagedNetwork
 from genkt.models.tensor_files import read_content, reason
 from genkt.models.weights import load_weights
 from genkt.types import UserError

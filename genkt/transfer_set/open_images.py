@@ -13,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 
 from genkt.data.images import ImageSet, Skipped, concat
-from genkt.data.packages.packaged_parts import read_packaged_part
+from genkt.data.packages.packaged_images import read_packaged_part
 from genkt.io import did_you_mean, nearby, shown
 from genkt.readers.folders import read_unlabelled
 from genkt.readers.huggingface import read_huggingface
@@ -243,9 +243,7 @@ def _union(sets: list[ImageSet]) -> ImageSet:
         # One more entry, for the label -1, which indexes the last one.
         numbers = np.array([*(place[name] for name in images.classes), UNLABELLED])
         labels = numbers[images.labels]
-        joined.append(
-            ImageSet(images.ids, labels, classes, images.items, images.open_item, images.skipped)
-        )
+        joined.append(images.replaced(labels=labels, classes=classes))
     return joined[0] if len(joined) == 1 else concat(*joined)
 
 

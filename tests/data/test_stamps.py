@@ -15,7 +15,7 @@ from refusals import refused
 
 from genkt.data.images import ImageSet, concat, from_arrays
 from genkt.data.packages.data_sets import DATA_PACKAGES
-from genkt.data.packages.packaged_parts import read_packaged_part
+from genkt.data.packages.packaged_images import read_packaged_part
 from genkt.data.packages.scenes import GROUNDS, scene_of, tile
 from genkt.data.packages.stamp_files import LEAST_PER_CLASS, PARTS, read_stamps
 from genkt.data.packages.stamps import PER_CLASS, StampWorld, stamps

@@ -83,10 +83,6 @@ class SceneOpener:
         mask = np.asarray(thing.getchannel("A")) >= 128
         return Scene(ground, mask, _box(mask), stamp)
 
-    def group(self, item: int) -> str:
-        """The stamp: pictures of the same one are not independent of each other."""
-        return self.stamps[item].name
-
     def sample_id(self, item: int) -> str:
         """The id, with a hash of all that the picture is made of."""
         stamp = self.stamps[item]
@@ -102,14 +98,17 @@ def make_scenes(
 
     Args:
         stamps: N, several pictures of a stamp where it comes several times; those without a class
-            are unlabelled.
+            are unlabelled. Pictures of a stamp are a group.
     """
     seeds = [derive_seed(part, place, stamp.name, "scene") for place, stamp in enumerate(stamps)]
     opener = SceneOpener(folder, part, size, tuple(stamps), tuple(seeds))
     number = {name: label for label, name in enumerate(classes)}
     labels = [number.get(stamp.class_name, -1) for stamp in stamps]
     items = range(len(stamps))
-    return ImageSet([opener.sample_id(item) for item in items], labels, classes, [*items], opener)
+    return ImageSet(
+        [opener.sample_id(item) for item in items], labels, classes, [*items], opener,
+        groups=[stamp.name for stamp in stamps],
+    )  # fmt: skip
 
 
 def scene_of(images: ImageSet, index: int) -> Scene:

@@ -13,7 +13,7 @@ from training_cases import assert_same
 
 from genkt.data.packages.package import digest_of
 from genkt.models.load import ModelSpec, is_shipped, load_model, name_fault, package_fault
-from genkt.models.packages import NETWORKS, PackagedNetwork
+from genkt.models.packaged_networks import NETWORKS, PackagedNetwork
 
 NAME = "genkt:efficientnet_lite0"
 TIMM = "test_efficientnet"
