@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from genkt.io import write_json, write_text
 from genkt.metrics.flips import confusion, histogram_entropy
+from genkt.metrics.statistics import PairedDifference
 from genkt.report.kit.entries import difference_entry, ratio_entry, share_entry
 from genkt.report.transfer.answers import all_flips
 from genkt.report.transfer.headline import headline_text, scope, varied_text, verdict_word
@@ -36,7 +37,7 @@ from genkt.report.transfer.summary import (
     summarise,
 )
 from genkt.report.transfer.text_table import text_summary
-from genkt.types import Cost, Prediction
+from genkt.types import Cost, Interval, Prediction
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -213,6 +214,27 @@ def _exported(data: ReportData) -> dict[str, Any]:
         "seed": data.exported_seed,
         "accuracy": None if prediction is None else prediction.accuracy,
         "interval_95": None if alone is None else [alone.low, alone.high],
+    }
+
+
+def difference_dict(difference: PairedDifference) -> dict[str, Any]:
+    """A paired difference as it stands in a JSON file."""
+    return {
+        "mean_points": difference.mean,
+        "low_points": difference.low,
+        "high_points": difference.high,
+        "p_value": difference.p_value,
+        "num_draws": difference.n,
+        "established": difference.established,
+    }
+
+
+def interval_dict(interval: Interval) -> dict[str, Any]:
+    """A mean with its interval as it stands in a JSON file."""
+    return {
+        "mean_percent": interval.mean,
+        "half_width_points": interval.half_width,
+        "num_draws": interval.n,
     }
 
 
