@@ -101,7 +101,7 @@ def _distilled_scores(students: Sequence[TrainedStudent]) -> Scored:
 def _design(run: RunWithSets) -> DrawDesign:
     """What the draws have in common, and which test images belong together."""
     first, *others = (draw.labelled for draw in run.pool.draws)
-    vary = any(not np.array_equal(first, other) for other in others)
+    vary = not others or any(not np.array_equal(first, other) for other in others)
     test = run.pool.splits.parts["test"]
     return DrawDesign(labels_vary=vary, groups=getattr(test, "groups", None))
 

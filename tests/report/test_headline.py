@@ -74,6 +74,7 @@ def test_few_test_images(num_images: int, word: str, note: str) -> None:
     assert verdict_word(data) == word
     assert note in headline_text(data) + titled(data)["How sure:"]
     assert ("rough" in titled(data)["How sure:"]) == (num_images == 60)
+    assert ("Only 29 test images" in titled(data)["How sure:"]) == (num_images == 29)
 
 
 def test_without_a_baseline_the_method_has_its_interval() -> None:

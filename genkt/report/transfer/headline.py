@@ -135,6 +135,9 @@ def how_sure(data: ReportData) -> Iterator[str]:
         yield from _covered(interval.design)
         yield from _overlap(data, interval.design)
         yield from few_images(interval)
+        if interval.design.images < MIN_IMAGES:
+            images = counted(interval.design.images, unit_of(interval.design))
+            yield f"Only {images}: nothing is established under {MIN_IMAGES}."
     yield f"All figures hold for {_settings(data)}."
 
 
