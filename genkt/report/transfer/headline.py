@@ -201,7 +201,8 @@ def _teacher_text(found: TeacherSummary) -> str:
     name, said = found.teacher.name, found.within
     own = f"{name[:1].lower()}{name[1:]}"
     if found.ratio is None:
-        return f"{name} has {mean_text(found.accuracy)}; {said.reason}."
+        known = "" if found.difference is not None else f"; {said.reason}"
+        return f"{name} has {mean_text(found.accuracy)}{known}."
     span = span_text(found.ratio)
     reached = f"The student reaches {centre(found.ratio)} of its {own}"
     reached += f" ({span})" if span else ""
