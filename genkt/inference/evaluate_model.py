@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from genkt.config.data_settings import DataSettings
+from genkt.config.command_settings import EvaluateConfig
 from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.splits import Splits
 from genkt.files import damaged_files
@@ -17,25 +17,6 @@ from genkt.metrics.scored_arms import DrawDesign, of_arm
 from genkt.metrics.verdicts import few_images, span
 from genkt.runs.pool import load_splits
 from genkt.types import DamagedError, Prediction, UserError
-
-
-class EvaluateSettings(Protocol):
-    """The settings of an evaluation (read-only)."""
-
-    @property
-    def data(self) -> DataSettings: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def weights(self) -> str | None: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def device(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +110,7 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(settings: EvaluateSettings) -> Evaluation:
+def evaluate(settings: EvaluateConfig) -> Evaluation:
     """Evaluate a model with its own head on a labelled part of a data set.
 
     Raises:
@@ -145,7 +126,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     notes = [*splits.notes, *_perhaps_trained_on(settings.model, settings.split, images)]
     return Evaluation(
         settings.model, settings.split, images.classes, prediction, splits.skipped, tuple(notes),
-        groups=getattr(part, "groups", None),
+        groups=part.groups,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from genkt.runs.scores import (
     write_scores,
     write_teacher_scores,
 )
+from genkt.runs.student_places import student_parts
 from genkt.training.checkpoint import save_weights
 from genkt.types import (
     Cost,
@@ -42,6 +43,7 @@ from genkt.types import (
     StudentResult,
     StudentScores,
     TeacherScores,
+    draw_text,
 )
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
@@ -170,9 +172,9 @@ def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[StudentResult, dict
         values = dict(saved["result"])
         result = StudentResult(**{**values, "cost": _cost(values["cost"])})
         number(result.accuracy)
-        where = (str(result.draw), result.arm)
-        if where != (directory.parent.name, directory.name):
-            raise ValueError(f"of draw {where[0]}, {where[1]}")
+        where = student_parts(result.draw, result.arm, result.seed)
+        if where != directory.parts[-len(where) :]:
+            raise ValueError(f"of {draw_text(result.draw, result.seed)}, {result.arm}")
         return result, {name: _cost(cost) for name, cost in saved["stages"].items()}
 
 

@@ -32,7 +32,7 @@ from genkt.stages.train_stage import train_supervised
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput, TeacherScores
+from genkt.types import Cost, ModelOutput, TeacherScores, require_finite
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Teachers:
     cache: TeacherCache
     folder: RunFolder
     _bases: dict[int, Backbone] = field(default_factory=dict)
+    _prepared: dict[int, tuple[TeacherSet, Cost]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.factories)
@@ -125,6 +126,20 @@ class Teachers:
 
     def prepare(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The teachers of a draw, adapted to its labels if requested, with cached outputs.
+
+        They are prepared once for all students of the draw; those of the last draw are kept.
+
+        Args:
+            draw: of its first student.
+        """
+        assert not draw.student
+        if draw.index not in self._prepared:
+            self._prepared.clear()
+            self._prepared[draw.index] = self._new(draw, log)
+        return self._prepared[draw.index]
+
+    def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
+        """The same, prepared now.
 
         A teacher that is not fine-tuned is the same for every draw: its features are computed once
         for the whole run (and for every later run on the same images), and a linear probe is fitted
@@ -285,6 +300,8 @@ class Teachers:
             store = ProbedStore(store, head)
         found = store.rows(np.arange(len(images)), maps=False).logits
         assert found is not None
+        which = "teacher" if head is None else "linear probe of"
+        require_finite(found, images.ids, f"{which} {base.name}")
         return found
 
     def _pool_store(self, index: int, model: Backbone) -> OutputStore:
@@ -301,7 +318,7 @@ class Teachers:
         return PartStore(store, rows, len(pool), max(1, views.num_views))
 
     def _draw_home(self, draw: Draw) -> Path:
-        return self.folder.student(draw.index, OUTPUTS)
+        return self.folder.student(draw.index, OUTPUTS, draw.student)
 
 
 _WAYS: Mapping[Adaptation, Callable[[Teachers, Draw, int, StageLog], PreparedTeacher]] = {

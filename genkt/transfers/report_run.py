@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.report.kit.sheets import pick_samples
 from genkt.report.transfer.report_data import ModelSummary, ReportData, SplitSummary
+from genkt.runs.draw_design import draw_design
+from genkt.runs.label_budget import label_budget
 from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
-from genkt.transfers.report_images import composition, sheet_link, transfer_samples
+from genkt.transfers.report_images import (
+    composition,
+    near_copy_rows,
+    sheet_link,
+    transfer_samples,
+)
 from genkt.transfers.report_teachers import teacher_arms, untested
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
 from genkt.types import Cost
@@ -43,6 +51,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
     test = splits.parts["test"]
     student = opened.fresh_student()
     models = _models(run, student, trained.main)
+    labels = label_budget(config, run.pool)
     return ReportData(
         title=_title(config, run.pool.draws[0]),
         cells=[each.result for found in students.values() for each in found],
@@ -62,11 +71,14 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         transfer_samples=transfer_samples(run, draw),
         transfer_composition=composition(run, draw),
         transfer_sheet=sheet_link(run, draw),
+        near_copies=near_copy_rows(opened),
         distance=upstream_distance(opened),
         models=models,
         stages=_stages(trained.main),
         after=_accuracy_after(trained.main),
         splits=_split_summaries(splits, draw),
+        training_labels=labels.training,
+        validation_labels=labels.validation,
         skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
@@ -100,10 +112,9 @@ def _distilled_scores(students: Sequence[TrainedStudent]) -> Scored:
 
 def _design(run: RunWithSets) -> DrawDesign:
     """What the draws have in common, and which test images belong together."""
-    first, *others = (draw.labelled for draw in run.pool.draws)
-    vary = not others or any(not np.array_equal(first, other) for other in others)
-    test = run.pool.splits.parts["test"]
-    return DrawDesign(labels_vary=vary, groups=getattr(test, "groups", None))
+    splits = run.pool.splits
+    design = draw_design(run.config.data, splits, run.pool.draws[0])
+    return replace(design, groups=splits.parts["test"].groups)
 
 
 def _teacher_names(run: RunWithSets) -> list[str]:
@@ -179,9 +190,10 @@ def _split_summaries(splits: Splits, draw: Draw) -> list[SplitSummary]:
 
 
 def _notes(trained: TrainedRun) -> list[str]:
-    run, students = trained.run, trained.main
+    run = trained.run
+    students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
-    notes = list(run.pool.notes)
+    notes = [*run.pool.notes, *run.opened.near_copies.notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     every = [each.result.extras for each in students]
@@ -189,7 +201,10 @@ def _notes(trained: TrainedRun) -> list[str]:
     if betas:
         notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
     if run.images.has_validation:
-        notes.append("The exported student is the draw that did best on the validation images.")
+        several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
+        notes.append(
+            f"The exported student is the {several} that did best on the validation images."
+        )
     names = _teacher_names(run)
     notes += untested(names, teacher_arms(names, students), students)
     notes += average_notes(config, plan.lengths(draw))

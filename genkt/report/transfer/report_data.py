@@ -139,6 +139,22 @@ class DistanceSummary:
 
 
 @dataclass(frozen=True)
+class NearCopyRow:
+    """A test picture and a picture of another part that is nearly the same.
+
+    Args:
+        test, other: their names.  part: of the other one.  likeness: at most 1.
+        pictures: both, where the page shows them.
+    """
+
+    test: str
+    part: str
+    other: str
+    likeness: float
+    pictures: tuple[Image, Image] | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything one run has to tell.
 
@@ -162,11 +178,15 @@ class ReportData:
         transfer_samples: a few pictures of the transfer set.
         transfer_composition: source -> number of samples, e.g. {"real, unlabelled": 980}.
         transfer_sheet: page with more of them, relative to the report; "" for none.
+        near_copies: test pictures that are nearly pictures of other parts, the most alike first;
+            None where nobody has looked.
         distance: of the downstream images from upstream, where it was measured.
         models: student and teachers.
         stages: the method's stages in order -> their cost over all draws.
         after: stage -> mean test accuracy over the draws when it had ended, 0..1.
         splits: sizes of the data's parts.  skipped: (path, reason) of unreadable files.
+        training_labels: of a draw.  validation_labels: those that some choice has read
+            (``genkt.runs.label_budget``).
         command: the exact command line.  versions: python, torch, timm, genkt, hardware, date ...
         config: the resolved configuration.  snippet: code that loads the student.
         notes: sentences for the reader: warnings, choices the run made (beta ...).
@@ -192,12 +212,15 @@ class ReportData:
     transfer_samples: Sequence[TransferSample] = ()
     transfer_composition: Mapping[str, int] = field(default_factory=dict)
     transfer_sheet: str = ""
+    near_copies: Sequence[NearCopyRow] | None = None
     distance: DistanceSummary | None = None
     models: Sequence[ModelSummary] = ()
     stages: Mapping[str, Cost] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     splits: Sequence[SplitSummary] = ()
     skipped: Sequence[tuple[str, str]] = ()
+    training_labels: int = 0
+    validation_labels: int = 0
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -205,6 +228,11 @@ class ReportData:
     notes: Sequence[str] = ()
     arm_names: Mapping[str, str] = field(default_factory=dict)
     subject: str = "Distilled student"
+
+    @property
+    def exported(self) -> str:
+        """The draw, and the seed where it is not the first, of the exported student."""
+        return draw_text(self.exported_draw, self.exported_seed)
 
     def __post_init__(self) -> None:
         """Check that the parts belong together. Raises: UserError."""
@@ -251,11 +279,6 @@ class ReportData:
     def has_baseline(self) -> bool:
         """Whether the run has another arm to compare the method with."""
         return self.baseline != self.method and self.baseline in self.arms
-
-    @property
-    def exported(self) -> str:
-        """The draw, and the seed where it is not the first, of the exported student."""
-        return draw_text(self.exported_draw, self.exported_seed)
 
     def name_of(self, arm: str) -> str:
         """What the reader calls an arm."""

@@ -32,6 +32,7 @@ def render(data: ReportData) -> str:
             ("teacher", "Teacher features", shown.teacher_features(data)),
             ("transfer", "Transfer set", shown.transfer_set(data)),
             ("cost", "Cost", shown.cost(data, summaries)),
+            ("near", "Near copies of test images", shown.near_copies(data)),
             ("data", "Data", shown.data_summary(data)),
             ("repeat", "Use and repeat", shown.repeat(data)),
         ]),

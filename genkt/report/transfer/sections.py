@@ -284,6 +284,22 @@ def data_summary(data: ReportData) -> Values:
     }
 
 
+def near_copies(data: ReportData) -> Values | None:
+    """Test pictures, each beside the picture that is nearly the same."""
+    if not data.near_copies:
+        return None
+    tiles = []
+    for row in data.near_copies:
+        names = (("test", row.test), (row.part, row.other))
+        for (part, name), picture in zip(names, row.pictures or (), strict=False):
+            tiles.append(Tile(picture, part, f"{100 * row.likeness:.1f} %", title=name))
+    return {
+        "num_pairs": len(data.near_copies),
+        "num_shown": len(tiles) // 2,
+        "sheet": contact_sheet(tiles, "near"),
+    }
+
+
 def repeat(data: ReportData) -> Values:
     """Code that loads the student, the command, versions and the resolved configuration."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from genkt.io import write_json, write_text
 from genkt.metrics.flips import confusion, histogram_entropy
-from genkt.metrics.statistics import PairedDifference
 from genkt.report.kit.entries import difference_entry, ratio_entry, share_entry
 from genkt.report.transfer.answers import all_flips
 from genkt.report.transfer.headline import headline_text, scope, varied_text, verdict_word
@@ -37,7 +37,7 @@ from genkt.report.transfer.summary import (
     summarise,
 )
 from genkt.report.transfer.text_table import text_summary
-from genkt.types import Cost, Interval, Prediction
+from genkt.types import Cost, Prediction
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -113,6 +113,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
             ],
             "sheet": data.transfer_sheet or None,
         },
+        "near_copies": _near_copies(data),
         "distance": None if data.distance is None else dataclasses.asdict(data.distance),
         "models": [dataclasses.asdict(model) for model in data.models],
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
@@ -126,6 +127,22 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "notes": list(data.notes),
     }
     return {key: strict(entry) for key, entry in value.items()}
+
+
+def _near_copies(data: ReportData) -> dict[str, Any] | None:
+    """How many test images have one, in which parts, and all pairs."""
+    rows = data.near_copies
+    if rows is None:
+        return None
+    return {
+        "num_test_images": len({row.test for row in rows}),
+        "parts": dict(Counter(row.part for row in rows)),
+        "pairs": [
+            {"test": row.test, "part": row.part, "image": row.other,
+             "likeness": round(row.likeness, 4)}
+            for row in rows
+        ],
+    }  # fmt: skip
 
 
 def _arm(summary: ArmSummary) -> dict[str, Any]:
@@ -221,27 +238,6 @@ def _exported(data: ReportData) -> dict[str, Any]:
         "seed": data.exported_seed,
         "accuracy": None if prediction is None else prediction.accuracy,
         "interval_95": None if alone is None else [alone.low, alone.high],
-    }
-
-
-def difference_dict(difference: PairedDifference) -> dict[str, Any]:
-    """A paired difference as it stands in a JSON file."""
-    return {
-        "mean_points": difference.mean,
-        "low_points": difference.low,
-        "high_points": difference.high,
-        "p_value": difference.p_value,
-        "num_draws": difference.n,
-        "established": difference.established,
-    }
-
-
-def interval_dict(interval: Interval) -> dict[str, Any]:
-    """A mean with its interval as it stands in a JSON file."""
-    return {
-        "mean_percent": interval.mean,
-        "half_width_points": interval.half_width,
-        "num_draws": interval.n,
     }
 
 
