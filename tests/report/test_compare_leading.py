@@ -97,6 +97,7 @@ def test_identical_arms_are_one_row_with_both_names() -> None:
     found = findings(data)
     assert found.contrasts.num == 2 and found.leading.num_pairs == 1
     assert [each.a.name for each in found.contrasts.minus_reference] == ["stl"]
+    assert [(each.a.name, each.b.name) for each in found.contrasts.pairs] == [("probe", "stl")]
     stored = comparison_dict(found)
     assert [each["arm"] for each in stored["arms"]] == ["stl", "probe", "kd"]
     assert [each["same_as"] for each in stored["arms"]] == [None, None, "probe"]

@@ -25,7 +25,7 @@ from genkt.report.transfer.summary import aligned, signed
 
 _MARKS = re.compile(r"([\\|`*_<>\[\]])")
 _COLUMNS: Sequence[tuple[Column, str]] = ((before, "Distilled only"), (after, "After fine-tuning"))
-_NAMED = 8
+_NAMED = 5
 """Arms that the headline names; the sentences below it name all."""
 
 
