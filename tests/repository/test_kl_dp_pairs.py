@@ -1,4 +1,4 @@
-"""The intervals over models of ``benchmarks/kl_dp_pairs.py``: those stored, how often they cover."""
+"""The intervals over models of ``benchmarks/kl_dp_pairs.py``: as stored, how often they cover."""
 
 from __future__ import annotations
 
