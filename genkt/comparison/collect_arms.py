@@ -11,7 +11,7 @@ from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
 from genkt.metrics.scored_arms import DrawDesign
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
-from genkt.types import StudentResult
+from genkt.types import StudentResult, draw_text
 
 _TEACHER = "teacher_accuracy."
 _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
@@ -140,17 +140,19 @@ def _unequal(
     value: Callable[[StudentResult], str | None],
 ) -> list[str]:
     """A warning for the first draw in which arms of equal settings have unequal values."""
-    groups: dict[tuple[str, int], dict[str, str]] = {}
+    groups: dict[tuple[str, int, int], dict[str, str]] = {}
     for task, arm in pairs:
         key = fingerprint(settings(task))
         for cell in arm.cells:
             if (seen := value(cell.result)) is not None:
-                groups.setdefault((key, cell.result.draw), {})[arm.name] = seen
-    for (_, draw), values in sorted(groups.items(), key=lambda group: group[0][1]):
+                place = (key, cell.result.draw, cell.result.seed)
+                groups.setdefault(place, {})[arm.name] = seen
+    for (_, draw, seed), values in sorted(groups.items(), key=lambda group: group[0][1:]):
         if len(set(values.values())) > 1:
             shown = ", ".join(f"{name} {seen}" for name, seen in values.items())
             return [
-                f"{what} must be the same in all arms of a draw, and is not (draw {draw}: {shown}):"
+                f"{what} must be the same in all arms of a draw, and is not "
+                f"({draw_text(draw, seed)}: {shown}):"
                 " so differences between these arms have two causes. A linear probe sees "
                 "the stored views: give all arms the same number of views."
             ]

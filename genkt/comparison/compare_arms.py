@@ -111,17 +111,18 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
     """
     plan, changed = _checked(config, settings)
     first = plan.tasks[0].config
-    total = len(plan.tasks) * first.draws
+    total = len(plan.tasks) * first.num_students
     rows = [["arm", "students there", "settings"]]
     for task, arm in zip(plan.tasks, plan.arms, strict=True):
         there = 0 if task.name in changed else task.num_finished()
-        rows.append([task.name, f"{there} of {first.draws}", " ".join(arm.words)])
-    lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws = {total} students; nothing "
-             "was written", "", *aligned(rows)]  # fmt: skip
+        rows.append([task.name, f"{there} of {first.num_students}", " ".join(arm.words)])
+    seeds = f" x {first.seeds_per_draw} seeds" if first.seeds_per_draw > 1 else ""
+    lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws{seeds} = {total} students; "
+             "nothing was written", "", *aligned(rows)]  # fmt: skip
     tried, tasks = _candidates(config, settings)
     changed_tasks(tasks, overwrite=config.overwrite)
     if tried:
-        total = sum(task.config.draws for task in tasks)
+        total = sum(task.config.num_students for task in tasks)
         lines += ["", f"before that, {len(tried)} candidates for settings of arms are judged on "
                   f"validation images: {total} students"]  # fmt: skip
     return "\n".join(lines)

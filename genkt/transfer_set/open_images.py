@@ -237,9 +237,7 @@ def _union(sets: list[ImageSet]) -> ImageSet:
         # One more entry, for the label -1, which indexes the last one.
         numbers = np.array([*(place[name] for name in images.classes), UNLABELLED])
         labels = numbers[images.labels]
-        joined.append(
-            ImageSet(images.ids, labels, classes, images.items, images.open_item, images.skipped)
-        )
+        joined.append(images.replaced(labels=labels, classes=classes))
     return joined[0] if len(joined) == 1 else concat(*joined)
 
 
