@@ -14,7 +14,6 @@ from compare_cases import BASE, BEFORE_GAIN, GAIN, arm, comparison
 from docs_tools import tool
 
 from genkt.report.compare.findings import findings
-from genkt.report.compare.merge_arms import merge_identical
 from genkt.report.compare.write_comparison import build_comparison
 
 figures = tool("figures")
@@ -75,7 +74,7 @@ def test_bold_and_the_names_of_rows_are_checked_too(texts: dict[str, str]) -> No
 def insects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A study as ``genkt compare`` writes it today, in which two arms are the same students."""
     good = arm("good", GAIN, BEFORE_GAIN)
-    arms = merge_identical([arm("stl", BASE), good, replace(good, name="twin", title="Twin")])
+    arms = [arm("stl", BASE), good, replace(good, name="twin", title="Twin")]
     data = comparison(arms=arms, reference="good", pairs=[], sweeps=[])
     path, *_ = build_comparison(findings(data), tmp_path / "docs" / "insects")
     (tmp_path / "docs" / "old").mkdir()

@@ -238,6 +238,7 @@ def _predictions(data: ReportData) -> dict[str, Any]:
     first = next(iter(data.predictions.values()), None)
     return {
         "ids": [] if first is None else list(first.ids),
+        "groups": None if data.design.groups is None else list(data.design.groups),
         "labels": [] if first is None else first.labels.cpu().tolist(),
         "arms": {arm: _answers(prediction) for arm, prediction in data.predictions.items()},
     }
