@@ -15,7 +15,7 @@ from genkt.report.compare.compare_text import headline, markdown, sentences
 from genkt.report.compare.contrasts import Comparison, Difference
 from genkt.report.compare.findings import Findings
 from genkt.report.compare.study_scores import SCORES, has_scores, write_study_scores
-from genkt.report.kit.entries import difference_entry, share_entry
+from genkt.report.kit.entries import difference_entry, mean_difference_entry, share_entry
 from genkt.report.transfer.write_report import strict
 
 SCHEMA_VERSION = 2
@@ -158,15 +158,4 @@ def _difference(difference: Difference) -> dict[str, Any]:
     """As ``difference_entry``; what has no interval has the same keys."""
     if difference.interval is not None:
         return difference_entry(difference.interval, difference.p_adjusted)
-    said = difference.verdict
-    unknown = ("low_points", "high_points", "p_value", "p_adjusted")
-    design = ("num_draws", "num_seeds", "num_images")
-    return {
-        "mean_points": difference.points,
-        **dict.fromkeys(unknown),
-        "verdict": said.word,
-        "established": said.established,
-        "reason": said.reason,
-        **dict.fromkeys(design),
-        "varied": [],
-    }
+    return mean_difference_entry(difference.points / 100, difference.verdict)
