@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from genkt.data.groups import group_pattern
-from genkt.data.packages.parts import TestPart
+from genkt.data.packages.package_parts import TestPart
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.settings.faults import Fault, SettingsError

@@ -10,7 +10,7 @@ import numpy as np
 
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.packages.package import Package
-from genkt.data.packages.parts import TestPart, confirmed
+from genkt.data.packages.package_parts import TestPart, confirmed
 from genkt.data.separation import separated
 from genkt.data.splits import Splits
 from genkt.io import derive_seed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from genkt.data.images import ImageSet
 from genkt.data.packages.package import Package
-from genkt.data.packages.parts import AnyPart, TestPart, confirmed
+from genkt.data.packages.package_parts import AnyPart, TestPart, confirmed
 from genkt.data.packages.scenes import make_scenes
 from genkt.data.packages.stamp_files import STAMPS, Stamp, part_stamps, read_stamps
 from genkt.data.splits import Splits
