@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from genkt.io import write_json, write_text
 from genkt.metrics.flips import confusion, histogram_entropy
-from genkt.report.kit.entries import difference_entry, ratio_entry, share_entry
+from genkt.report.kit.entries import (
+    difference_entry,
+    mean_difference_entry,
+    ratio_entry,
+    share_entry,
+)
 from genkt.report.transfer.answers import all_flips
 from genkt.report.transfer.headline import headline_text, scope, varied_text, verdict_word
 from genkt.report.transfer.report_data import (
@@ -192,19 +197,7 @@ def _difference(found: ArmDifference) -> dict[str, Any]:
     """Its mean is always there; without an interval everything else is null."""
     if found.interval is not None:
         return difference_entry(found.interval, found.p)
-    said = found.verdict
-    empty = dict.fromkeys(("low_points", "high_points", "p_value", "p_adjusted"))
-    return {
-        "mean_points": 100 * found.mean,
-        **empty,
-        "verdict": said.word,
-        "established": said.established,
-        "reason": said.reason,
-        **{key: share_entry(0, None)[key] for key in _DESIGN_KEYS},
-    }
-
-
-_DESIGN_KEYS = ("num_draws", "num_seeds", "num_images", "varied")
+    return mean_difference_entry(found.mean, found.verdict)
 
 
 def _design(data: ReportData) -> dict[str, Any]:
@@ -245,6 +238,7 @@ def _predictions(data: ReportData) -> dict[str, Any]:
     first = next(iter(data.predictions.values()), None)
     return {
         "ids": [] if first is None else list(first.ids),
+        "groups": None if data.design.groups is None else list(data.design.groups),
         "labels": [] if first is None else first.labels.cpu().tolist(),
         "arms": {arm: _answers(prediction) for arm, prediction in data.predictions.items()},
     }
