@@ -22,7 +22,6 @@ from genkt.locks import LOCKS, at_work
 from genkt.report.compare.compare_data import CompareData, Tried, Work
 from genkt.report.compare.compare_text import text_table
 from genkt.report.compare.findings import findings
-from genkt.report.compare.merge_arms import merge_identical
 from genkt.report.compare.write_comparison import build_comparison
 from genkt.report.transfer.summary import aligned
 from genkt.runs.missing_parts import how_to_get
@@ -178,7 +177,7 @@ def _data(
     return CompareData(
         title=study.title,
         study=study.name,
-        arms=merge_identical(shared.arms),
+        arms=shared.arms,
         baseline=study.baseline,
         reference=study.reference,
         pairs=[(a, b) for a, b in study.pairs],

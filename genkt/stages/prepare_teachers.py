@@ -197,7 +197,7 @@ class Teachers:
         model, test = self.base(index), self.images.splits.parts["test"]
         store = None if self.settings.online else self._pool_store(index, model)
         taught = None
-        if self.settings.teaches_logits:
+        if self.settings.teaches_logits and model.num_classes == self.images.num_classes:
             taught = scores_of(self._logits(index, model), test.labels)
         elif knows_classes(model, test):
             taught = own_head_scores(model, self._logits(index, model), test)
