@@ -50,7 +50,7 @@ def outputs(
 
     Args:
         dataset: as for ``predict``.
-        progress: told of the pictures that are done.
+        progress: called with the pictures that are done.
 
     Returns:
         Features [N, D] and logits [N, C], float32 on the CPU.
