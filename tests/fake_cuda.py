@@ -33,6 +33,8 @@ aten = torch.ops.aten
 PACKAGE = str(Path(genkt.__file__).parent) + "/"
 _MAY_BE_STATIC = {aten.index.Tensor, aten.repeat_interleave.Tensor}
 """Their results have a shape that depends on values in some calls only."""
+_WITHOUT_FAKE = {aten._fused_sgd_.default}
+"""They change their arguments in place, and torch knows no fake of them."""
 
 
 class Wait(NamedTuple):
@@ -166,6 +168,9 @@ class Device(TorchDispatchMode):
             self.note(what)
         if call.size_depends:
             return tree_map(self._on_device, call.run())
+        if func in _WITHOUT_FAKE:
+            assert all(map(_is_fake, call.tensors)), f"{func}: a tensor on the CPU"
+            return call.run()
         fake = func(*args, **call.keywords)  # refuses what mixes devices
         real = call.run()
         if isinstance(real, Tensor):

@@ -17,4 +17,5 @@ def test_a_device_gives_what_the_cpu_gives(name: str, tmp_path: Path) -> None:
     with fake_cuda() as mode:
         found = tree_map(shadow, DEVICE_CASES[name]("cuda", tmp_path / "cuda"))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=5e-3)
-    for w in sorted(mode.waits): print('WAIT', w)
+    for w in sorted(mode.waits):
+        print("WAIT", name, w)

@@ -264,6 +264,7 @@ class _Draws:
     ) -> None:  # fmt: skip
         self.decoder, self.sequences, self.uniforms = decoder, sequences, uniforms
         self.positions, self.num_codes, self.sampling = positions, num_codes, sampling
+        self.places = torch.tensor(positions, device=uniforms.device)
         self.noise: dict[int, Tensor] = {}
         self.slack = decoder.slack() if decoder.precision == "float32" else 0.0
 
@@ -273,9 +274,9 @@ class _Draws:
         if position not in self.noise:
             count = max(1, NOISE_NUMBERS // (len(self.sequences) * self.num_codes))
             first = self.positions.index(position)
-            several = self.positions[first : first + count]
-            noise = gumbel_noise(self.uniforms[:, several].T.contiguous(), self.num_codes)
-            self.noise = dict(zip(several, noise, strict=True))
+            uniforms = self.uniforms[:, self.places[first : first + count]]
+            noise = gumbel_noise(uniforms.T.contiguous(), self.num_codes)
+            self.noise = dict(zip(self.positions[first : first + count], noise, strict=True))
         return self.noise[position]
 
     def fill(self, logits: Tensor, position: int, hidden: Tensor) -> None:
