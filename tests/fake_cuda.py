@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,18 +137,18 @@ class Device(TorchDispatchMode):
     """What ``fake_cuda`` gives.
 
     Attributes:
-        waits: where Python would have waited for the device, each place once.
+        waits: where Python would have waited for the device, and how often.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits: set[Wait] = set()
+        self.waits: Counter[Wait] = Counter()
 
     def note(self, what: str) -> None:
         """Record that Python waits, if it is genkt that asks."""
         place = _place()
         if place is not None:
-            self.waits.add(Wait(place, what))
+            self.waits[Wait(place, what)] += 1
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

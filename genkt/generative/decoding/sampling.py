@@ -169,7 +169,8 @@ def _allowed(logits: Tensor, sampling: Sampling, slack: Tensor | float) -> tuple
         temperature = max(sampling.temperature, 1e-300)
         shares = torch.softmax((ordered - ordered[:, :1]) / temperature, dim=1)
         before = shares.cumsum(dim=1) - shares
-        drift = torch.as_tensor(slack / temperature * 2, device=logits.device).expm1()
+        errors = slack if isinstance(slack, Tensor) else logits.new_full((), slack)
+        drift = (errors / temperature * 2).expm1()
         drift = drift + 1e-12 * (drift > 0)  # what the float64 sums themselves may lose
         last = last.minimum((before < sampling.top_p + drift).sum(dim=1, keepdim=True))
         first = first.minimum((before < sampling.top_p - drift).sum(dim=1, keepdim=True))
