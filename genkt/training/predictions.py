@@ -86,7 +86,7 @@ def _forward(
     starts = range(0, len(dataset.images), batch_size)
     try:
         for pictures in loaded(_Pictures(dataset, batch_size), starts, num_workers):
-            output: ModelOutput = model(model.normalize(pictures.to(device)))
+            output: ModelOutput = model(model.normalize(pictures.to(device, non_blocking=True)))
             yield output
     finally:
         model.train(was_training)
