@@ -106,8 +106,7 @@ class MaskStep:
         drawn, log_share, sure = (torch.cat(parts) for parts in zip(*found, strict=True))
         codes = torch.zeros_like(self.rows)
         codes[row, place] = drawn
-        certain = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
-        certain[row[~sure]] = False
+        certain = codes.new_zeros(len(codes)).index_add_(0, row, (~sure).long()) == 0
         confidence = torch.full(codes.shape, torch.inf, dtype=torch.float64, device=codes.device)
         confidence[row, place] = log_share
         if self.order_noise and sampling.temperature:

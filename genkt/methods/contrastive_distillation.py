@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,19 +134,24 @@ class Negatives(nn.Module):
         self.register_buffer("start", start)
         self.register_buffer("alike", alike)
         self.register_buffer("num_draws", torch.zeros((), dtype=torch.int64))
+        self._counted: int | None = None
 
     def draw(self, samples: Tensor, count: int) -> Tensor:
-        """[B, count] int64: negatives of each of samples [B]; every call draws new ones.
-
-        Waits for the device once: the seed comes from the counter.
-        """
-        seed = derive_seed(self.seed, "crd negatives", int(self.num_draws.item()))
+        """[B, count] int64: negatives of each of samples [B]; every call draws new ones."""
+        if self._counted is None:  # waits for the device, so only where a training goes on
+            self._counted = int(self.num_draws.item())
+        seed = derive_seed(self.seed, "crd negatives", self._counted)
+        self._counted += 1
         self.num_draws += 1
         generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
         numbers = torch.randint(1 << 62, (len(samples), count), generator=generator)
         start, alike = self.start[samples, None], self.alike[samples, None]
-        places = numbers.to(samples.device) % (len(self.order) - alike)
+        places = numbers.to(samples.device, non_blocking=True) % (len(self.order) - alike)
         return self.order[torch.where(places < start, places, places + alike)]
+
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*args, **keywords)
+        self._counted = None
 
 
 class Memory(nn.Module):

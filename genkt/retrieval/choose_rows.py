@@ -45,14 +45,16 @@ class Inputs:
     Args:
         queries: what is looked for; nothing with ``strategy=text``.
         gallery: what is looked through.
-        reference: all images of the data, which must not be retrieved.
+        reference: the images of the data that must not be retrieved, nor anything like them.
         classes: names of the data's classes, for words.
+        unlabelled: ids of the data's unlabelled images, of which only copies are left out.
     """
 
     queries: ImageSet
     gallery: ImageSet
     reference: ImageSet
     classes: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,10 @@ class RetrievalChoice:
 
     def _filtered(self, candidates: GalleryCandidates) -> Kept:
         """Leave out, in this order: repeated images, images of the data, near copies."""
+        own = (*self.inputs.reference.ids, *self.inputs.unlabelled)
         steps: list[tuple[str, Callable[[GalleryCandidates], NDArray[np.bool_]]]] = [
             (SAME, lambda here: repeated(here.image_ids)),
-            (OF_THE_DATA, lambda here: among(here.image_ids, self.inputs.reference.ids)),
+            (OF_THE_DATA, lambda here: among(here.image_ids, own)),
             (NEAR, lambda here: near_copies(here.whole, self.settings.encoder)),
         ]
         places = np.arange(len(candidates.image_ids))

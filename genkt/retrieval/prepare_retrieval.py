@@ -20,12 +20,13 @@ from genkt.config.retrieval_settings import (
 )
 from genkt.config.set_command_settings import RetrieveConfig
 from genkt.data.images import ImageSet
+from genkt.data.separation import without_data
 from genkt.data.splits import Splits
 from genkt.disk import cache_home
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
-from genkt.generative.generator import SHIPPED
 from genkt.io import home_path
+from genkt.models.load import is_shipped
 from genkt.retrieval.choose_rows import Inputs
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.encoders import BackboneEncoder, encoder_specs, load_encoder
@@ -94,7 +95,8 @@ def read_inputs(config: RetrieveConfig) -> tuple[Inputs, Splits | None]:
     """Queries, gallery and the images of the data.
 
     Raises:
-        UserError: nothing there, or labels that cannot be drawn.
+        UserError: nothing there, a gallery of images of the data alone, or labels that cannot be
+        drawn.
     """
     found = read_gallery(config.gallery, config.glyphs, store_home(config.store))
     gallery, given = unique_images(found), config.data.given
@@ -104,8 +106,27 @@ def read_inputs(config: RetrieveConfig) -> tuple[Inputs, Splits | None]:
     splits = load_splits(config.data, config.seed)
     chosen = chosen_images(config.data, splits, config.queries, seed=config.seed, draw=config.draw)
     queries = unique_images(chosen)
-    reference = kept_out(splits, config.gallery == GLYPHS)
-    return Inputs(queries, gallery, reference, splits.classes), splits
+    drawn = config.gallery == GLYPHS
+    splits = replace(splits, notes=(*splits.notes, *gallery_notes(gallery, splits, drawn)))
+    reference = kept_out(splits, drawn)
+    return Inputs(queries, gallery, reference, splits.classes, unlabelled_ids(splits)), splits
+
+
+def gallery_notes(gallery: ImageSet, splits: Splits, drawn: bool) -> tuple[str, ...]:
+    """Which images of a gallery are copies of images of the data, and are never retrieved.
+
+    Args:
+        drawn: nothing of the data can be in it.
+
+    Raises:
+        UserError: no other image is in it.
+    """
+    return () if drawn else without_data(gallery, splits, "gallery")
+
+
+def unlabelled_ids(splits: Splits) -> tuple[str, ...]:
+    """Ids of the data's unlabelled images."""
+    return () if splits.unlabelled is None else splits.unlabelled.ids
 
 
 def kept_out(splits: Splits, drawn: bool) -> ImageSet:
@@ -180,7 +201,7 @@ def _warn(config: RetrieveConfig, inputs: Inputs, splits: Splits | None) -> None
 
 def warn_of_characters(settings: SearchSettings) -> None:
     """Say that what ships knows small drawn characters only; for data that are not built in."""
-    shipped = [name for name in settings.encoder.names if name.startswith(SHIPPED)]
+    shipped = [name for name in settings.encoder.names if is_shipped(name)]
     if shipped and not has_objects(settings.encoder):
         logger.warning(
             "encoder: %s knows small drawn characters only, your images may be nothing like that; "

@@ -20,9 +20,11 @@ from genkt.retrieval.choose_rows import Inputs
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.prepare_retrieval import (
     embedder_of,
+    gallery_notes,
     kept_out,
     read_gallery,
     unique_images,
+    unlabelled_ids,
     warn_of_characters,
 )
 from genkt.retrieval.retrieval_card import leaks_text
@@ -91,9 +93,13 @@ class RetrievedSets(SetMaker):
     def is_linear(self) -> bool:
         return False  # most of the time goes into the gallery
 
+    def notes(self, splits: Splits) -> Sequence[str]:
+        unread = [f"gallery: {note}" for note in left_out_notes(self.gallery.skipped)]
+        return [*unread, *gallery_notes(self.gallery, splits, self._is_drawn)]
+
     @property
-    def notes(self) -> Sequence[str]:
-        return [f"gallery: {note}" for note in left_out_notes(self.gallery.skipped)]
+    def _is_drawn(self) -> bool:
+        return self.settings.gallery == GLYPHS
 
     def check(self, *, built_in: bool) -> None:
         if not built_in:
@@ -113,13 +119,13 @@ class RetrievedSets(SetMaker):
             shard_size=SHARD_SIZE,
         )  # fmt: skip
         queries = unique_images(draw.images.select(draw.labelled).without_labels())
-        reference = kept_out(splits, self.settings.gallery == GLYPHS)
+        reference = kept_out(splits, self._is_drawn)
         directory = place.home(str(draw.index))
 
         def make() -> TransferSet:
             return run_retrieval(
                 settings,
-                Inputs(queries, self.gallery, reference, splits.classes),
+                Inputs(queries, self.gallery, reference, splits.classes, unlabelled_ids(splits)),
                 directory,
                 self.embedder,
                 splits=splits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
@@ -16,10 +17,12 @@ from genkt.data.splits import Splits
 from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
+from genkt.metrics.intervals import ScoreInterval
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.precision import threads
 from genkt.progress import Reporter, duration
+from genkt.report.transfer.summary import against_baseline
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
 from genkt.runs.run_folder import RunFolder
@@ -52,13 +55,22 @@ class TransferResult:
         student: the exported student, in evaluation mode on the CPU.
         report: everything in report.json, as an object.
         out: the run folder.
-        accuracy: mean test accuracy of the method over the draws, 0..1.
+        accuracy: mean test accuracy of the method over draws and seeds, 0..1.
     """
 
     student: Backbone
     report: ReportData
     out: Path
     accuracy: float
+
+    @property
+    def difference(self) -> ScoreInterval | None:
+        """The method minus the baseline, shares, with its 95 % interval; None without a baseline.
+
+        ``genkt.metrics.verdict`` says what it allows to be said.
+        """
+        found = against_baseline(self.report)
+        return None if found is None else found.interval
 
 
 def run_transfer(
@@ -117,6 +129,8 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     if is_new:
         for note in average_notes(config, opened.plan.lengths(opened.planned_draw)):
             announce(opened.fabric, note)
+        for note in opened.near_copies.notes() if opened.is_first else ():
+            announce(opened.fabric, note)
     for note in weights_notes(config.weights_files):  # said when the run was opened
         logger.info(note)
     represented = represent(opened)
@@ -130,7 +144,9 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     opened.generators.release()
     with threads(threads_each(config) if shared else None):
         students = _students(run)
-    return TrainedRun(run, students, _chosen_draw(students[config.main_arm]))
+    # Folds of different draws hold different images, so they cannot compare students.
+    compared = config.validation == "images"
+    return TrainedRun(run, students, _best(students[config.main_arm]) if compared else 0)
 
 
 def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferResult:
@@ -204,15 +220,20 @@ def _shared(config: TransferConfig) -> bool:
 
 
 def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
-    """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
+    """Every arm on every draw, with every seed.
+
+    Arms share the labels of a draw; with one seed also order, views and first weights.
+    """
     students: dict[str, list[TrainedStudent]] = {arm: [] for arm in run.config.arms}
-    total = len(students) * run.config.draws
+    total = len(students) * run.config.num_students
     done = num_finished(run.config)
     shown = run.opened.is_first and done < total
     with Reporter(total, "students", unit="students", shown=shown) as reporter:
         for draw in run.pool.draws:
-            for arm, found in students.items():
-                found.append(train_student(run, draw, arm))
+            for (arm, found), one in itertools.product(
+                students.items(), run.opened.students_of(draw)
+            ):
+                found.append(train_student(run, one, arm))
                 reporter.advance()
     if not run.folder.finished:
         every = [student.log for found in students.values() for student in found]
@@ -220,8 +241,8 @@ def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
     return {arm: tuple(found) for arm, found in students.items()}
 
 
-def _chosen_draw(students: Sequence[TrainedStudent]) -> int:
-    """The draw whose student is exported: best on validation where there is such a part."""
+def _best(students: Sequence[TrainedStudent]) -> int:
+    """Place of the exported student: best on validation where there is such a part, or first."""
     results = [student.result for student in students]
     return max(
         range(len(results)),
@@ -233,7 +254,8 @@ def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> No
     """The student as timm loads it, and its checkpoints at the top of the run folder."""
     folder = opened.folder
     student.export(folder.path / "student", opened.pool.splits.classes)
-    source = folder.student(trained.result.draw, trained.result.arm)
+    result = trained.result
+    source = folder.student(result.draw, result.arm, result.seed)
     ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
     if not ended:
         return
