@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from genkt.comparison.arm_budget import arm_budget
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
@@ -34,6 +35,7 @@ def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
             config=facts["config"],
             versions=facts["versions"],
             listed=arm.point is None,
+            budget=arm_budget(facts, task.config.main_arm),
         )
 
 

@@ -28,6 +28,11 @@ FOLDER = "search"
 """Folder of the trials, in the folder of their student."""
 
 
+def cost_name(stage: str) -> str:
+    """The name of a search among the costs of its student."""
+    return FOLDER if stage == "distil" else f"{FOLDER}-{stage}"
+
+
 def searched(
     images: RunImages, pool: Pool, draw: Draw, student: Backbone, options: MethodOptions,
     trial: Trial, name: str,
@@ -50,7 +55,7 @@ def searched(
     part = replace(
         pool.without(draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
     )
-    prefix = FOLDER if name == "distil" else f"{FOLDER}-{name}"
+    prefix = cost_name(name)
     total, scores = Cost(), []
     for beta in candidates:
         learner = copy.deepcopy(student)

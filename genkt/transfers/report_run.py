@@ -23,6 +23,7 @@ from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
+from genkt.transfers.count_budget import budgets
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.report_images import composition, sheet_link, transfer_samples
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
@@ -49,6 +50,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         method=method,
         baseline=BASELINE,
         design=draw_design(config.data, splits, draw),
+        budgets=budgets(trained),
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},

@@ -26,6 +26,7 @@ from genkt.stages.beta_search import FOLDER
 from genkt.stages.student_training import StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
+from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import OpenedRun, RunWithSets
 from genkt.types import (
     Cost,
@@ -150,7 +151,7 @@ def _making(run: RunWithSets, draw: Draw) -> dict[str, Cost]:
         stages[run.opened.maker.stage] = Cost(seconds=run.sets[draw.index].seconds)
     if run.represented is not None:
         share = run.represented.seconds / len(run.pool.draws)
-        stages["re-represent"] = Cost(seconds=share)
+        stages[RE_REPRESENT] = Cost(seconds=share)
     return stages
 
 

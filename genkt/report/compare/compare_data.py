@@ -8,7 +8,7 @@ from typing import Any
 
 from genkt.metrics.statistics import PairedDifference, mean_interval, paired_by_draw
 from genkt.metrics.verdicts import holm
-from genkt.types import Cost, Interval, StudentResult, UserError
+from genkt.types import Budget, Cost, Interval, StudentResult, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
 """The two columns: a student before and after its last stage, fine-tuning on the labels."""
@@ -32,6 +32,7 @@ class ComparedArm:
         cells: by draw.
         config: its resolved configuration.  versions: what it ran with, and when.
         listed: whether it is a row of the table, not a sweep's alone.
+        budget: what went into it, with the search for its settings; None: an earlier genkt ran it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ComparedArm:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     listed: bool = True
+    budget: Budget | None = None
 
     def accuracies(self, column: str) -> dict[int, float]:
         """Draw -> accuracy in percent.

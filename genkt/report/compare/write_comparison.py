@@ -78,6 +78,7 @@ def _arm(arm: ComparedArm) -> dict[str, Any]:
         "accuracy": interval_dict(arm.interval(AFTER)),
         "seconds_a_student": arm.seconds,
         "cost": dataclasses.asdict(arm.cost),
+        "budget": None if arm.budget is None else dataclasses.asdict(arm.budget),
         "versions": dict(arm.versions),
         "config": arm.config,
     }

@@ -70,7 +70,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "verdict": verdict(data),
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
-        "arms": [_arm(summary) for summary in summarise(data)],
+        "arms": [_arm(summary) | _budget(data, summary.arm) for summary in summarise(data)],
         "method_minus_arms": {arm: difference_dict(found) for arm, found in against_others(data)},
         "cells": [dataclasses.asdict(cell) for cell in data.cells],
         "classes": list(data.classes),
@@ -114,6 +114,11 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
         "difference": None if summary.difference is None else difference_dict(summary.difference),
         "cost": dataclasses.asdict(summary.cost),
     }
+
+
+def _budget(data: ReportData, arm: str) -> dict[str, Any]:
+    budget = data.budgets.get(arm)
+    return {"budget": None if budget is None else dataclasses.asdict(budget)}
 
 
 def difference_dict(difference: PairedDifference) -> dict[str, Any]:

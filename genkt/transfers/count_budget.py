@@ -1,0 +1,56 @@
+"""What went into each arm of a run: labels, steps, images and seconds, nothing left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from genkt.config.irf_settings import BASELINE
+from genkt.config.transfer_settings import TransferConfig
+from genkt.runs.student_files import TrainedStudent
+from genkt.stages.beta_search import cost_name
+from genkt.stages.student_training import TEACHERS
+from genkt.transfers.make_sets import RE_REPRESENT
+from genkt.transfers.phases import RunWithSets, TrainedRun
+from genkt.types import Budget, Cost
+
+
+def budgets(trained: TrainedRun) -> dict[str, Budget]:
+    """The budget of every arm, over all its draws and seeds."""
+    return {arm: _budget(trained.run, arm, found) for arm, found in trained.students.items()}
+
+
+def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> Budget:
+    config, maker = run.config, run.opened.maker
+    choices = validated_choices(config, arm) if run.images.has_validation else ()
+    total = sum((student.result.cost for student in students), Cost())
+    searches = {cost_name(stage) for stage in ("distil", *config.distil_stages)}
+    made = {RE_REPRESENT, *([maker.stage] if maker is not None else [])}
+    return Budget(
+        labels=len(run.pool.draws[0].labelled),
+        validation_labels=len(run.pool.splits.parts["validation"]) if choices else 0,
+        choices=choices,
+        steps=total.steps,
+        samples=total.samples - _of(students, [TEACHERS]).samples,
+        teacher_images=total.teacher_images,
+        seconds=total.seconds,
+        search_seconds=_of(students, searches).seconds,
+        making_seconds=_of(students, made).seconds,
+    )
+
+
+def _of(students: Sequence[TrainedStudent], stages: Collection[str]) -> Cost:
+    """What some stages of all students cost."""
+    costs = (student.stages for student in students)
+    return sum((cost[name] for cost in costs for name in stages if name in cost), Cost())
+
+
+def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
+    """What an arm chooses by its accuracy on validation images, where there are some."""
+    found = []
+    if config.train.select == "best":
+        found.append("weights")
+    if config.adaptation == "better" and config.needs and arm != BASELINE:
+        found.append("teacher")
+    if arm == config.main_arm and config.num_students > 1:
+        found.append("student")
+    return tuple(found)
