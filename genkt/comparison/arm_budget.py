@@ -9,7 +9,6 @@ from typing import Any
 from genkt.comparison.arm_task import ArmTask
 from genkt.comparison.tuning import Candidate
 from genkt.io import read_json
-from genkt.methods.build import beta_candidates
 from genkt.report.compare.compare_data import CompareData
 from genkt.types import Budget, Cost
 
@@ -69,10 +68,7 @@ def _unsearched(
     data: CompareData, tried: Sequence[Candidate], tasks: Sequence[ArmTask]
 ) -> list[str]:
     """A note where arms search beta and the baseline has no search at all."""
-    counts = {
-        task.name: sum(len(beta_candidates(method)) for method in task.config.methods)
-        for task in tasks
-    }
+    counts = {task.name: task.config.num_searched for task in tasks}
     tuned = {each.arm for each in tried}
     if counts.get(data.baseline, 0) or data.baseline in tuned:
         return []

@@ -14,7 +14,7 @@ from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
 from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
-from genkt.methods.build import METHODS, MethodChoice
+from genkt.methods.build import METHODS, MethodChoice, beta_candidates
 from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.settings.objects import GivenObject, places_in
@@ -145,6 +145,7 @@ class TransferConfig:
     first_draw: CountOrNone
     seeds_per_draw: Repeats
     baseline: bool
+    baseline_search: bool
     overwrite: bool
     dry_run: bool
     smoke: bool
@@ -199,6 +200,11 @@ class TransferConfig:
     def methods(self) -> list[MethodOptions]:
         """The methods that teach, stage by stage."""
         return [stage.method or self.method for stage in self.distil_stages.values()]
+
+    @property
+    def num_searched(self) -> int:
+        """Values of beta that are searched, over all stages."""
+        return sum(len(beta_candidates(method)) for method in self.methods)
 
     @property
     def needs(self) -> frozenset[str]:

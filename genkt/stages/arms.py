@@ -7,16 +7,21 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from genkt.config.irf_settings import IrfSetting
+from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
+from genkt.stages.beta_search import FOLDER, best_value, rate_candidates
 from genkt.stages.irf import train_setting
 from genkt.stages.recipe_stage import RecipeStage
 from genkt.stages.student_training import StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Prediction
+from genkt.types import Cost, Prediction
 
 ACCURACY = "accuracy."
 """Start of the extras that hold the test accuracy after a stage."""
+
+LEARNING_RATE = "learning_rate"
+"""The extra that holds a learning rate that was searched."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,13 @@ class PlainArm(StudentArm):
     Args:
         settings: as ``train``.
         like: the stages.
+        num_candidates: learning rates that it is searched over, as a method searches its beta; 0:
+            it has that of the settings.
     """
 
     settings: TrainSettings
     like: StagedArm
+    num_candidates: int = 0
 
     def num_steps(self, draw: Draw) -> int:
         """Steps that see as many images as the stages."""
@@ -101,13 +109,39 @@ class PlainArm(StudentArm):
 
     def train(self, training: StudentTraining) -> Prediction | None:
         training.first_weights()
-        settings = replace(self.settings, steps=self.num_steps(training.draw))
+        settings = replace(
+            self.settings, steps=self.num_steps(training.draw), lr=self._lr(training)
+        )
         cost, curve = train_supervised(
             training.images, training.draw, "finetune", training.student, settings,
             training.directory / "finetune", training.log,
         )  # fmt: skip
         training.add("finetune", cost, curve)
         return None
+
+    def _lr(self, training: StudentTraining) -> float:
+        """The learning rate, after a search where there is one; a draw's students share it."""
+        if training.first is not None and LEARNING_RATE in training.first.extras:
+            training.extras[LEARNING_RATE] = training.first.extras[LEARNING_RATE]
+            return float(training.extras[LEARNING_RATE])
+
+        def trial(part: Draw, student: Backbone, lr: float, name: str) -> Cost:
+            settings = replace(self.settings, steps=self.num_steps(part), lr=lr)
+            home = training.directory / FOLDER / name
+            return train_supervised(
+                training.images, part, name, student, settings, home, training.log
+            )[0]
+
+        candidates = rate_candidates(self.settings.lr, self.num_candidates)
+        if not candidates or not self.num_steps(training.draw):
+            return self.settings.lr
+        found = best_value(
+            training.images, training.pool, training.draw, training.student, candidates, trial,
+            FOLDER,
+        )  # fmt: skip
+        training.costs[FOLDER] = found.cost
+        training.extras |= {LEARNING_RATE: found.value, "held_out": found.num_held}
+        return found.value
 
 
 @dataclass(frozen=True)

@@ -116,14 +116,16 @@ class Distillation(RecipeStage):
                 training.directory / FOLDER / trial_name, name=trial_name,
             )[0]  # fmt: skip
 
-        found, cost = searched(
+        found = searched(
             training.images, training.pool, draw, training.student, self.options, trial, self.name
         )
-        if cost.steps:
-            training.costs[cost_name(self.name)] = cost
-            beta: float = found.beta  # type: ignore[attr-defined]
-            training.extras |= {"beta": beta, self._beta: beta}
-        return found
+        if found is None:
+            return self.options
+        if found.cost.steps:
+            training.costs[cost_name(self.name)] = found.cost
+            training.extras |= {"beta": found.value, self._beta: found.value}
+            training.extras["held_out"] = found.num_held
+        return with_beta(self.options, found.value)
 
     @property
     def _beta(self) -> str:

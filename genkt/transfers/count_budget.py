@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.student_files import TrainedStudent
+from genkt.stages.arms import LEARNING_RATE
 from genkt.stages.beta_search import cost_name
 from genkt.stages.student_training import TEACHERS
 from genkt.transfers.make_sets import RE_REPRESENT
@@ -54,3 +55,33 @@ def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
     if arm == config.main_arm and config.num_students > 1:
         found.append("student")
     return tuple(found)
+
+
+def search_notes(trained: TrainedRun) -> list[str]:
+    """What was searched on held-out labels, by draw; and whether the baseline was searched too."""
+    config, labels = trained.run.config, len(trained.run.pool.draws[0].labelled)
+    mine, baseline = (_extras(trained, arm) for arm in (config.main_arm, BASELINE))
+    betas = [f"{extras['beta']:g}" for extras in mine if "beta" in extras]
+    rates = [f"{extras[LEARNING_RATE]:.2g}" for extras in baseline if LEARNING_RATE in extras]
+    notes = []
+    if betas:
+        counts = [extras["held_out"] for extras in mine if "held_out" in extras]
+        held = f"{counts[0]} held-out of the {labels} labels" if counts else "held-out labels"
+        notes.append(f"beta chosen on {held}, by draw: {', '.join(betas)}.")
+    if rates:
+        notes.append(
+            "The learning rate of the baseline was chosen in the same way from as many values "
+            f"({config.num_searched}), by draw: {', '.join(rates)}."
+        )
+    elif betas and baseline:
+        notes.append(
+            f"The baseline was not searched: its learning rate is {config.train.lr:g} "
+            "(baseline_search=true searches it over as many values)."
+        )
+    return notes
+
+
+def _extras(trained: TrainedRun, arm: str) -> list[dict[str, float | int | str]]:
+    """The facts of an arm's first student of every draw."""
+    found = trained.students.get(arm, ())
+    return [student.result.extras for student in found if not student.result.seed]
