@@ -197,6 +197,7 @@ def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
             shutil.rmtree(folder.student(draw.index, OUTPUTS, draw.student), ignore_errors=True)
         seeds = range(run.config.seeds_per_draw)
         if all((folder.student(draw.index, arm, seed) / RESULT).is_file() for seed in seeds):
+            run.teachers.forget()
             shutil.rmtree(folder.student(draw.index, OUTPUTS), ignore_errors=True)
             for index in range(len(run.teachers)):
                 _drop_states(folder.student(draw.index, teacher_folder(index)))

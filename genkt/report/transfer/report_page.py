@@ -5,6 +5,7 @@ from __future__ import annotations
 from genkt.report.kit.templates import page, sections
 from genkt.report.transfer import answers
 from genkt.report.transfer import sections as shown
+from genkt.report.transfer.budget_section import budget
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import BETTER, WORSE, headline, headline_text, summarise, verdict
 
@@ -30,6 +31,7 @@ def render(data: ReportData) -> str:
             ("teacher", "Teacher features", shown.teacher_features(data)),
             ("transfer", "Transfer set", shown.transfer_set(data)),
             ("cost", "Cost", shown.cost(data, summaries)),
+            ("budget", "Budget", budget(data)),
             ("data", "Data", shown.data_summary(data)),
             ("repeat", "Use and repeat", shown.repeat(data)),
         ]),
