@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.student_files import TrainedStudent
@@ -85,3 +87,16 @@ def _extras(trained: TrainedRun, arm: str) -> list[dict[str, float | int | str]]
     """The facts of an arm's first student of every draw."""
     found = trained.students.get(arm, ())
     return [student.result.extras for student in found if not student.result.seed]
+
+
+def uncounted_notes(run: RunWithSets) -> list[str]:
+    """A note where transfer images were made before the run: nobody knows for how long."""
+    draw = run.pool.draws[0]
+    found = run.pool.elsewhere(np.setdiff1d(draw.transfer, draw.labelled))
+    if run.opened.maker is not None or found is None:
+        return []
+    counts = {source: number for source, number in found.counts().items() if source != "real"}
+    if not counts:
+        return []
+    shown = ", ".join(f"{number:,} {source}" for source, number in counts.items())
+    return [f"Made before this run, so the time for it is in no budget: {shown} transfer images."]

@@ -23,7 +23,7 @@ from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
-from genkt.transfers.count_budget import budgets, search_notes
+from genkt.transfers.count_budget import budgets, search_notes, uncounted_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.report_images import composition, sheet_link, transfer_samples
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
@@ -158,7 +158,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     notes = list(run.pool.notes)
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
-    notes += search_notes(trained)
+    notes += [*search_notes(trained), *uncounted_notes(run)]
     if run.images.has_validation:
         several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
         notes.append(
