@@ -18,6 +18,7 @@ read as if they had the new one.
 
 ADDED: dict[str, Any] = {
     "seeds_per_draw": 1,
+    "baseline_search": False,
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,

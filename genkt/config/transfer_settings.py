@@ -155,6 +155,7 @@ class TransferConfig:
     folds: NumFolds
     cross_validate: bool
     baseline: bool
+    baseline_search: bool
     overwrite: bool
     dry_run: bool
     smoke: bool
@@ -211,15 +212,15 @@ class TransferConfig:
         return [stage.method or self.method for stage in self.distil_stages.values()]
 
     @property
-    def searches_beta(self) -> bool:
-        """Whether some method's beta is to be chosen."""
-        return any(map(beta_candidates, self.methods))
+    def num_searched(self) -> int:
+        """Values of beta that are searched, over all stages."""
+        return sum(len(beta_candidates(method)) for method in self.methods)
 
     @property
     def chooses(self) -> dict[str, bool]:
         """Settings that ask for a choice between trainings -> whether it is asked for."""
         return {
-            "method.beta=search": self.searches_beta,
+            "method.beta=search": self.num_searched > 0,
             "teacher.adapt=better": bool(self.needs) and self.adaptation == "better",
             "cross_validate=true": self.cross_validate,
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from genkt.metrics.intervals import ScoreInterval
 from genkt.metrics.scored_arms import DrawDesign, Scored, of_arm
-from genkt.types import Cost, StudentResult, StudentScores, UserError
+from genkt.types import Budget, Cost, StudentResult, StudentScores, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
 """The two columns: a student before and after its last stage, fine-tuning on the labels."""
@@ -46,6 +46,7 @@ class ComparedArm:
         head_taught: whether a loss reached the classifier before the last stage; otherwise its
             accuracy there is chance, and no question.
         merged: the arms that it stands for, itself first; see ``merge_identical``.
+        budget: what went into it, with the search for its settings; None: an earlier genkt ran it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ComparedArm:
     listed: bool = True
     head_taught: bool = True
     merged: Sequence[ComparedArm] = ()
+    budget: Budget | None = None
 
     @property
     def members(self) -> Sequence[ComparedArm]:
