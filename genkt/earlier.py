@@ -16,7 +16,11 @@ Whoever gives the old key is told the new one, for one version; runs recorded wi
 read as if they had the new one.
 """
 
-ADDED: dict[str, Any] = {"seeds_per_draw": 1, "baseline_search": False}
+ADDED: dict[str, Any] = {
+    "seeds_per_draw": 1,
+    # Not as before where a method searches beta: the report says which draws were searched.
+    "baseline_search": True,
+}
 """Dotted key of a setting that came later -> its value that means: as before it was there.
 
 "*" stands for any one name in a key. The settings of a training stage are written ``train.KEY``.

@@ -71,9 +71,10 @@ def search_notes(trained: TrainedRun) -> list[str]:
         held = f"{counts[0]} held-out of the {labels} labels" if counts else "held-out labels"
         notes.append(f"beta chosen on {held}, by draw: {', '.join(betas)}.")
     if rates:
+        some = "" if len(rates) == len(baseline) else f" on {len(rates)} of {len(baseline)} draws"
         notes.append(
             "The learning rate of the baseline was chosen in the same way from as many values "
-            f"({config.num_searched}), by draw: {', '.join(rates)}."
+            f"({config.num_searched}){some}, by draw: {', '.join(rates)}."
         )
     elif betas and baseline:
         notes.append(
