@@ -20,6 +20,10 @@ ADDED: dict[str, Any] = {
     "seeds_per_draw": 1,
     # Not as before where a method searches beta: the report says which draws were searched.
     "baseline_search": True,
+    "validation": "images",
+    "folds": "auto",
+    "cross_validate": False,
+    "data.group": None,
 }
 """Dotted key of a setting that came later -> its value that means: as before it was there.
 

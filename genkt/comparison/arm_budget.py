@@ -59,7 +59,9 @@ def _with_search(budget: Budget, tasks: Sequence[ArmTask]) -> Budget:
 
 
 def _num_validation(task: ArmTask) -> int:
-    """The validation images that a candidate was judged on."""
+    """The validation images that a candidate was judged on; none where it was on folds."""
+    if task.config.validation != "images":
+        return 0
     parts = read_json(task.folder / "report.json", "a report")["splits"]
     return sum(int(part["num_samples"]) for part in parts if part["name"] == "validation")
 
@@ -76,6 +78,6 @@ def _unsearched(
         f"{arm.title} ({counts[arm.name]} values)" for arm in data.arms if counts.get(arm.name)
     ]
     return [
-        f"Searched beta on held-out labels: {', '.join(shown)}. The baseline searched nothing; "
+        f"Searched beta: {', '.join(shown)}. The baseline searched nothing; "
         "study.tuning gives every arm as many candidates."
     ] if shown else []  # fmt: skip

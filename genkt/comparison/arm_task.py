@@ -16,9 +16,10 @@ from genkt.execution.tasks import INLINE, Progress
 from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.runs.run_folder import CLAIM, RESULT, RunFolder, is_whole, read_claim
+from genkt.runs.scores import read_scores
 from genkt.runs.student_files import read_result
 from genkt.runs.student_places import student_folder
-from genkt.types import Cost, DamagedError, StudentResult, UserError
+from genkt.types import Cost, DamagedError, StudentResult, StudentScores, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
 """Folders of a comparison: the arms' runs, outcomes and logs."""
@@ -86,18 +87,10 @@ class ArmTask:
     def _has_whole_results(self) -> bool:
         """Whether the figures are intact; otherwise its run trains those students again."""
         try:
-            self.results()
+            self.results(), self.scores()
         except DamagedError:
             return False
         return True
-
-    def results(self) -> list[tuple[StudentResult, dict[str, Cost]]]:
-        """The figures of its students and what their stages cost, draw after draw, seed after seed.
-
-        Raises:
-            DamagedError: they are not what was written.
-        """
-        return [read_result(folder) for folder in self.students]
 
     @property
     def students(self) -> list[Path]:
@@ -108,6 +101,22 @@ class ArmTask:
             for draw in range(config.draws)
             for seed in range(config.seeds_per_draw)
         ]
+
+    def results(self) -> list[tuple[StudentResult, dict[str, Cost]]]:
+        """The figures of its students and what their stages cost, draw after draw, seed after seed.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        return [read_result(folder) for folder in self.students]
+
+    def scores(self) -> list[StudentScores | None]:
+        """Of its students on every test image; None where an older genkt did not keep them.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        return [read_scores(folder) for folder in self.students]
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genkt.comparison.arm_budget import arm_budget
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
+from genkt.metrics.scored_arms import DrawDesign
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
 from genkt.types import StudentResult, draw_text
 
@@ -18,16 +19,33 @@ _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
 """Methods whose loss never reads labels."""
 
 
-def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
+@dataclass(frozen=True)
+class ReadArm:
+    """A finished arm, and what its run tells of the data.
+
+    Args:
+        test_ids: [N] of the test images, in the order of its scores.
+        design: where its students come from.
+    """
+
+    arm: ComparedArm
+    test_ids: tuple[str, ...]
+    design: DrawDesign
+
+
+def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
     """A finished arm; None if it failed or has not ended."""
     report = task.folder / "report.json"
     if not report.is_file() or task.failure() is not None:
         return None
     remedy = "the same command writes it again"
     facts: dict[str, Any] = read_json(report, "a report", remedy)
-    cells = [ComparedCell(replace(result, curve=[]), stages) for result, stages in task.results()]
+    cells = [
+        ComparedCell(replace(result, curve=[]), stages, scores)
+        for (result, stages), scores in zip(task.results(), task.scores(), strict=True)
+    ]
     with reading(report, "a report", remedy):
-        return ComparedArm(
+        found = ComparedArm(
             name=arm.name,
             title=arm.title,
             words=arm.words,
@@ -36,7 +54,75 @@ def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
             versions=facts["versions"],
             listed=arm.point is None,
             budget=arm_budget(facts, task.config.main_arm),
+            head_taught=not _head_untaught(task),
         )
+        return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))
+
+
+def _design(facts: dict[str, Any], task: ArmTask) -> DrawDesign:
+    """Where the students come from; an earlier genkt, which did not tell, had one seed a draw."""
+    groups = facts["predictions"].get("groups")
+    stored = facts.get("design")
+    if stored is None:
+        data = task.config.data
+        varies = data.labels_per_class is not None or (data.label_fraction or 1.0) < 1.0
+        return DrawDesign(labels_vary=varies)
+    return DrawDesign(
+        labels_vary=bool(stored["labels_vary"]),
+        pool_share=float(stored["pool_share"]),
+        groups=None if groups is None else tuple(map(str, groups)),
+    )
+
+
+@dataclass(frozen=True)
+class SharedImages:
+    """Arms whose scores are of the same test images, in one order.
+
+    Args:
+        test_ids: [N].  notes: on arms that have no scores, or had some of other images.
+    """
+
+    arms: list[ComparedArm]
+    test_ids: tuple[str, ...]
+    notes: list[str]
+
+
+def with_shared_images(found: Sequence[ReadArm]) -> SharedImages:
+    """The arms, with such scores alone as can be compared image by image.
+
+    Scores of other test images than those of the first arm that has any are left out: such an arm
+    has its means alone, as one has whose scores an older genkt did not keep.
+    """
+    ids = next((each.test_ids for each in found if _kept(each.arm)), ())
+    arms, old, other = [], [], []
+    for each in found:
+        arm = each.arm
+        if not _kept(arm):
+            old.append(arm.title)
+        elif each.test_ids != ids or not _fit(arm, len(ids)):
+            other.append(arm.title)
+            arm = replace(arm, cells=[replace(cell, scores=None) for cell in arm.cells])
+        arms.append(arm)
+    notes = []
+    if old:
+        notes.append(
+            "Trained by an earlier genkt, which kept no score for each test image, so these have "
+            f"means without intervals: {', '.join(old)}. overwrite=true trains them again."
+        )
+    if other:
+        notes.append(
+            f"Tested on other images than the rest, so without intervals: {', '.join(other)}. "
+            "overwrite=true trains them again."
+        )
+    return SharedImages(arms, ids, notes)
+
+
+def _kept(arm: ComparedArm) -> bool:
+    return any(cell.scores is not None for cell in arm.cells)
+
+
+def _fit(arm: ComparedArm, num_images: int) -> bool:
+    return all(len(c.scores.final) == num_images for c in arm.cells if c.scores is not None)
 
 
 def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]:
@@ -53,7 +139,7 @@ def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]
         notes.append(
             "Distilled only, no loss trains the classifier, so that column is chance for: "
             f"{', '.join(untaught)} (a method that teaches features alone, and has no label loss "
-            "or train.labelled_per_batch=0)."
+            "or train.labelled_per_batch=0). It is left out of every question there."
         )
     return notes
 

@@ -26,7 +26,15 @@ from genkt.files import (
 from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
-from genkt.runs.scores import SCORES, read_scores, write_scores
+from genkt.runs.scores import (
+    SCORES,
+    TEACHER_SCORES,
+    VALIDATION,
+    read_scores,
+    read_teacher_scores,
+    write_scores,
+    write_teacher_scores,
+)
 from genkt.runs.student_places import student_parts
 from genkt.training.checkpoint import save_weights
 from genkt.types import (
@@ -35,6 +43,7 @@ from genkt.types import (
     Prediction,
     StudentResult,
     StudentScores,
+    TeacherScores,
     draw_text,
 )
 
@@ -54,6 +63,7 @@ class TrainedStudent:
     Args:
         scores: on the test images.
         log: the known lines of its stages in the run's log.
+        teachers: scores of those that it learned from; none where an older genkt trained it.
     """
 
     result: StudentResult
@@ -63,6 +73,7 @@ class TrainedStudent:
     artifacts: dict[str, Tensor]
     stages: dict[str, Cost]
     log: Mapping[Key, Sequence[str]] = field(default_factory=dict)
+    teachers: tuple[TeacherScores, ...] = ()
 
 
 def save_student(student: TrainedStudent, directory: Path) -> None:
@@ -74,6 +85,8 @@ def save_student(student: TrainedStudent, directory: Path) -> None:
     write_scores(directory, student.scores)
     stages = {name: asdict(cost) for name, cost in student.stages.items()}
     names = [WEIGHTS, PROBABILITIES, SCORES, *([ARTIFACTS] if student.artifacts else [])]
+    names += [VALIDATION] if student.scores.validation is not None else []
+    names += [TEACHER_SCORES] if write_teacher_scores(directory, student.teachers) else []
     names += [
         f"{stage}/{name}.safetensors"
         for stage in stages
@@ -121,6 +134,7 @@ def read_student(
         artifacts=read_tensors(artifacts, _REMEDY) if artifacts.exists() else {},
         stages=stages,
         log=lines_by_stage(saved.get(_LOG, ())),
+        teachers=read_teacher_scores(directory, _REMEDY),
     )
 
 

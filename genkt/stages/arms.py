@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from genkt.config.irf_settings import IrfSetting
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
-from genkt.stages.beta_search import FOLDER, best_value, rate_candidates
+from genkt.stages.beta_search import best_value, rate_candidates
 from genkt.stages.irf import train_setting
 from genkt.stages.recipe_stage import RecipeStage
-from genkt.stages.student_training import StudentTraining
+from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.train_settings import TrainSettings
 from genkt.types import Cost, Prediction
@@ -80,6 +80,7 @@ class StagedArm(StudentArm):
             if last is not None:
                 answers = training.images.predictions(training.student, "test")
             stage.run(training)
+            training.past.append(stage.run)
             if training.num_steps > done:
                 if answers is not None:
                     training.extras[f"{ACCURACY}{last}"] = answers.accuracy
@@ -120,28 +121,26 @@ class PlainArm(StudentArm):
         return None
 
     def _lr(self, training: StudentTraining) -> float:
-        """The learning rate, after a search where there is one; a draw's students share it."""
-        if training.first is not None and LEARNING_RATE in training.first.extras:
-            training.extras[LEARNING_RATE] = training.first.extras[LEARNING_RATE]
-            return float(training.extras[LEARNING_RATE])
+        """The learning rate, after a search where there is one; a draw's students share it.
 
-        def trial(part: Draw, student: Backbone, lr: float, name: str) -> Cost:
-            settings = replace(self.settings, steps=self.num_steps(part), lr=lr)
-            home = training.directory / FOLDER / name
-            return train_supervised(
-                training.images, part, name, student, settings, home, training.log
-            )[0]
+        Ties go to the rate of the settings.
+        """
+        if (known := training.known.get(LEARNING_RATE)) is not None:
+            training.extras[LEARNING_RATE] = known
+            return float(known)
+
+        def trial(own: StudentTraining, student: Backbone, lr: float, name: str) -> Cost:
+            settings = replace(self.settings, steps=self.num_steps(own.draw), lr=lr)
+            home = own.directory / SEARCH / name
+            return train_supervised(own.images, own.draw, name, student, settings, home, own.log)[0]
 
         candidates = rate_candidates(self.settings.lr, self.num_candidates)
         if not candidates or not self.num_steps(training.draw):
             return self.settings.lr
-        found = best_value(
-            training.images, training.pool, training.draw, training.student, candidates, trial,
-            FOLDER,
-        )  # fmt: skip
-        training.costs[FOLDER] = found.cost
-        training.extras |= {LEARNING_RATE: found.value, "held_out": found.num_held}
-        return found.value
+        lr, cost = best_value(training, candidates, trial, SEARCH, 0)
+        training.costs[SEARCH] = cost
+        training.extras[LEARNING_RATE] = lr
+        return lr
 
 
 @dataclass(frozen=True)

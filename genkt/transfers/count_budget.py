@@ -11,6 +11,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.student_files import TrainedStudent
 from genkt.stages.arms import LEARNING_RATE
 from genkt.stages.beta_search import cost_name
+from genkt.stages.cross_validation import chosen_on
 from genkt.stages.student_training import TEACHERS
 from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import RunWithSets, TrainedRun
@@ -52,6 +53,8 @@ def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
     found = []
     if config.train.select == "best":
         found.append("weights")
+    if config.searches_beta and (arm != BASELINE or config.baseline_search):
+        found.append("search")
     if config.adaptation == "better" and config.needs and arm != BASELINE:
         found.append("teacher")
     if arm == config.main_arm and config.num_students > 1:
@@ -60,16 +63,15 @@ def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
 
 
 def search_notes(trained: TrainedRun) -> list[str]:
-    """What was searched on held-out labels, by draw; and whether the baseline was searched too."""
-    config, labels = trained.run.config, len(trained.run.pool.draws[0].labelled)
+    """What was searched, by draw; and whether the baseline was searched too."""
+    config, pool = trained.run.config, trained.run.pool
     mine, baseline = (_extras(trained, arm) for arm in (config.main_arm, BASELINE))
     betas = [f"{extras['beta']:g}" for extras in mine if "beta" in extras]
     rates = [f"{extras[LEARNING_RATE]:.2g}" for extras in baseline if LEARNING_RATE in extras]
     notes = []
     if betas:
-        counts = [extras["held_out"] for extras in mine if "held_out" in extras]
-        held = f"{counts[0]} held-out of the {labels} labels" if counts else "held-out labels"
-        notes.append(f"beta chosen on {held}, by draw: {', '.join(betas)}.")
+        where = chosen_on(config, pool.splits, pool.draws[0])
+        notes.append(f"beta chosen on {where}, by draw: {', '.join(betas)}.")
     if rates:
         some = "" if len(rates) == len(baseline) else f" on {len(rates)} of {len(baseline)} draws"
         notes.append(

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.near_copies import NearCopiesOfTest, find_near_copies
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
 from genkt.models.backbone import Backbone
@@ -72,6 +74,11 @@ class OpenedRun:
     def num_classes(self) -> int:
         """Classes of the task."""
         return len(self.pool.splits.classes)
+
+    @cached_property
+    def near_copies(self) -> NearCopiesOfTest:
+        """Test pictures that are nearly pictures of other parts; looked for when it is asked."""
+        return find_near_copies(self.pool.splits)
 
     @property
     def num_made(self) -> int:
@@ -157,6 +164,7 @@ class RunWithSets:
             images=self.images,
             pool=self.pool,
             all_teachers=self.teachers,
+            fresh=lambda: self.opened.fresh_student(draw.seed_for("student")),
             represented=self.represented,
             first=first,
         )

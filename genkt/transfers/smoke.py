@@ -137,6 +137,7 @@ def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
         test_fraction=0.25,
         max_skipped=0,
         name="folder",
+        group=None,
         unlabelled=[],
     )
 
