@@ -18,7 +18,8 @@ read as if they had the new one.
 
 ADDED: dict[str, Any] = {
     "seeds_per_draw": 1,
-    "baseline_search": False,
+    # Not as before where a method searches beta: the report says which draws were searched.
+    "baseline_search": True,
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,

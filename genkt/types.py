@@ -265,9 +265,9 @@ class Budget:
     Args:
         labels: training images with a label.
         validation_labels: labelled images that something was chosen by; 0: nothing was.
-        choices: what: "weights" (the best of a training), "teacher" (how it was adapted), "beta",
-            "learning rate" (of the baseline), "student" (which one is exported), "settings" (of the
-            arm, by a comparison).
+        choices: what: "weights" (the best of a training), "teacher" (how it was adapted),
+            "search" (beta, or a learning rate), "student" (which one is exported), "settings" (of
+            the arm, by a comparison).
         steps: of all optimizers, those of adapted teachers and of searches too.
         samples: images that students saw, searches included.
         teacher_images: images that teachers had to answer or were adapted with, as in ``Cost``.

@@ -59,7 +59,7 @@ def _with_search(budget: Budget, tasks: Sequence[ArmTask]) -> Budget:
 
 
 def _num_validation(task: ArmTask) -> int:
-    """The validation images that a candidate was judged on; 0: it was judged on its labels."""
+    """The validation images that a candidate was judged on; none where it was on folds."""
     if task.config.validation != "images":
         return 0
     parts = read_json(task.folder / "report.json", "a report")["splits"]

@@ -53,8 +53,8 @@ def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
             config=facts["config"],
             versions=facts["versions"],
             listed=arm.point is None,
-            head_taught=not _head_untaught(task),
             budget=arm_budget(facts, task.config.main_arm),
+            head_taught=not _head_untaught(task),
         )
         return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))
 

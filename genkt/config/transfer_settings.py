@@ -217,10 +217,15 @@ class TransferConfig:
         return sum(len(beta_candidates(method)) for method in self.methods)
 
     @property
+    def searches_beta(self) -> bool:
+        """Whether some method's beta is to be chosen."""
+        return any(map(beta_candidates, self.methods))
+
+    @property
     def chooses(self) -> dict[str, bool]:
         """Settings that ask for a choice between trainings -> whether it is asked for."""
         return {
-            "method.beta=search": self.num_searched > 0,
+            "method.beta=search": self.searches_beta,
             "teacher.adapt=better": bool(self.needs) and self.adaptation == "better",
             "cross_validate=true": self.cross_validate,
         }

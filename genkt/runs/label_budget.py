@@ -46,9 +46,8 @@ def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
     teaches = arm != BASELINE
     made = {
         "weights": config.train.select == "best",
+        "search": config.searches_beta and (teaches or config.baseline_search),
         "teacher": teaches and config.chooses["teacher.adapt=better"],
-        "beta": teaches and config.num_searched > 0,
-        "learning rate": not teaches and config.baseline_search and config.num_searched > 0,
         "student": arm == config.main_arm and config.num_students > 1,
     }
     return tuple(what for what, is_made in made.items() if is_made)

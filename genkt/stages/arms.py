@@ -121,7 +121,10 @@ class PlainArm(StudentArm):
         return None
 
     def _lr(self, training: StudentTraining) -> float:
-        """The learning rate, after a search where there is one; a draw's students share it."""
+        """The learning rate, after a search where there is one; a draw's students share it.
+
+        Ties go to the rate of the settings.
+        """
         if (known := training.known.get(LEARNING_RATE)) is not None:
             training.extras[LEARNING_RATE] = known
             return float(known)
@@ -134,10 +137,10 @@ class PlainArm(StudentArm):
         candidates = rate_candidates(self.settings.lr, self.num_candidates)
         if not candidates or not self.num_steps(training.draw):
             return self.settings.lr
-        found = best_value(training, candidates, 0, trial, SEARCH)
-        training.costs[SEARCH] = found.cost
-        training.extras[LEARNING_RATE] = found.value
-        return found.value
+        lr, cost = best_value(training, candidates, trial, SEARCH, 0)
+        training.costs[SEARCH] = cost
+        training.extras[LEARNING_RATE] = lr
+        return lr
 
 
 @dataclass(frozen=True)

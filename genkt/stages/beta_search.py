@@ -1,10 +1,9 @@
-"""Chooses a setting on images that its candidates did not learn from."""
+"""Chooses a number of a training on images that its candidates did not learn from."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,37 +15,32 @@ from genkt.stages.cross_validation import Exam, choose, exams_of
 from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.types import Cost
 
+Trial = Callable[[StudentTraining, Backbone, MethodOptions, str], Cost]
+"""(training that it belongs to, student to train, options, name) -> cost."""
+
 
 def cost_name(stage: str) -> str:
     """The name of a search among the costs of its student."""
     return SEARCH if stage == "distil" else f"{SEARCH}-{stage}"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The value of some that was taken, and the cost of all trials."""
-
-    value: float
-    cost: Cost
-
-
 def best_value(
-    training: StudentTraining, candidates: Sequence[float], default: int,
-    trial: Callable[[StudentTraining, Backbone, float, str], Cost], prefix: str,
-) -> Choice:  # fmt: skip
-    """The candidate that does best on exams (``genkt.stages.cross_validation``).
+    training: StudentTraining, candidates: Sequence[float],
+    trial: Callable[[StudentTraining, Backbone, float, str], Cost], prefix: str, default: int,
+) -> tuple[float, Cost]:  # fmt: skip
+    """The best of some numbers (``genkt.stages.cross_validation``), and the cost of all trials.
 
-    Every candidate trains a copy of the student as it is now. It itself is trained afterwards.
+    Every candidate trains a copy of the student as it is now.
 
     Args:
-        default: number of the candidate that wins ties.
-        trial: (training that it belongs to, student to train, value, name) -> cost.
+        trial: (training that it belongs to, student to train, number, name) -> cost.
         prefix: of the names.
+        default: place of the one that wins ties.
     """
 
     def judge(exam: Exam) -> tuple[Sequence[NDArray[np.float32]], Cost]:
-        own, total = training.for_exam(exam), Cost()
-        scores = []
+        own, scores = training.for_exam(exam), []
+        total = Cost()
         for value in candidates:
             learner = copy.deepcopy(own.student)
             total += trial(own, learner, value, f"{prefix}-{value:g}")
@@ -56,31 +50,30 @@ def best_value(
 
     pool = training.pool
     exams = exams_of(training.images, pool, pool.draws[training.draw.index])
-    number, cost = choose(exams, judge, default)
-    return Choice(candidates[number], cost)
+    index, cost = choose(exams, judge, default)
+    return candidates[index], cost
 
 
 def searched(
-    training: StudentTraining, options: MethodOptions,
-    trial: Callable[[StudentTraining, Backbone, MethodOptions, str], Cost], name: str,
-) -> Choice | None:  # fmt: skip
-    """The best beta for ``beta=search``; None where there is nothing to search.
+    training: StudentTraining, options: MethodOptions, trial: Trial, name: str
+) -> tuple[MethodOptions, Cost]:
+    """Replace ``beta=search`` by a number of its grid.
 
-    The default is the (lower) middle of the grid.
+    The default, which wins ties, is the (lower) middle of the grid.
 
     Args:
-        trial: (training that it belongs to, student to train, options, name) -> cost.
         name: of the stage.
     """
     candidates = beta_candidates(options)
     if not candidates:
-        return None
+        return options, Cost()
 
-    def with_value(own: StudentTraining, learner: Backbone, beta: float, trial_name: str) -> Cost:
-        return trial(own, learner, with_beta(options, beta), trial_name)
+    def with_value(own: StudentTraining, student: Backbone, beta: float, name: str) -> Cost:
+        return trial(own, student, with_beta(options, beta), name)
 
     middle = (len(candidates) - 1) // 2
-    return best_value(training, candidates, middle, with_value, cost_name(name))
+    beta, cost = best_value(training, candidates, with_value, cost_name(name), middle)
+    return with_beta(options, beta), cost
 
 
 def rate_candidates(lr: float, number: int) -> tuple[float, ...]:

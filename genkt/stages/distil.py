@@ -116,13 +116,12 @@ class Distillation(RecipeStage):
                 own.directory / SEARCH / name, name=name,
             )[0]  # fmt: skip
 
-        found = searched(training, self.options, trial, self.name)
-        if found is None:
-            return self.options
-        if found.cost.steps:
-            training.costs[cost_name(self.name)] = found.cost
-            training.extras |= {"beta": found.value, self._beta: found.value}
-        return with_beta(self.options, found.value)
+        found, cost = searched(training, self.options, trial, self.name)
+        if cost.steps:
+            training.costs[cost_name(self.name)] = cost
+            beta: float = found.beta  # type: ignore[attr-defined]
+            training.extras |= {"beta": beta, self._beta: beta}
+        return found
 
     @property
     def _beta(self) -> str:

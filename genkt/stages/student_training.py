@@ -153,6 +153,8 @@ class StudentTraining:
                 self.costs[TEACHERS] = replace(
                     cost,
                     seconds=max(cost.seconds, worked),
+                    # Of a fold they are in the cost of a search, whose samples are students'.
+                    samples=cost.samples if self.exam is None else 0,
                     teacher_images=cost.samples + self._kept_answers(draw, self._teachers),
                 )
             self.extras |= self._teachers.facts()

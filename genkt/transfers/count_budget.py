@@ -59,9 +59,10 @@ def search_notes(trained: TrainedRun) -> list[str]:
         where = chosen_on(config, pool.splits, pool.draws[0])
         notes.append(f"beta chosen on {where}, by draw: {', '.join(betas)}.")
     if rates:
+        some = "" if len(rates) == len(baseline) else f" on {len(rates)} of {len(baseline)} draws"
         notes.append(
             "The learning rate of the baseline was chosen in the same way from as many values "
-            f"({config.num_searched}), by draw: {', '.join(rates)}."
+            f"({config.num_searched}){some}, by draw: {', '.join(rates)}."
         )
     elif betas and baseline:
         notes.append(

@@ -31,8 +31,7 @@ def budget(*words: str, arm: str | None = None) -> LabelBudget:
         (("draws=1", "train.select=best"), ("weights",)),
         (("draws=1", "teacher.adapt=better"), ("teacher",)),
         (("draws=1", "teacher.adapt=better", "method=stl"), ()),  # no method reads a teacher
-        (("draws=1", *BETA), ("learning rate", "beta")),
-        (("draws=1", "baseline_search=false", *BETA), ("beta",)),
+        (("draws=1", *BETA), ("search",)),
         (("validation=cross", *BETA), ()),
         (("validation=none",), ()),
     ],
@@ -44,6 +43,8 @@ def test_validation_labels_count_where_a_choice_reads_them(
 
 
 def test_every_arm_has_its_own() -> None:
+    assert budget("draws=1", *BETA, arm="stl").choices == ("search",)  # of its learning rate
+    assert budget("draws=1", "baseline_search=false", *BETA, arm="stl") == LabelBudget(20, 0)
     assert budget(arm="stl") == LabelBudget(20, 0)
     assert budget(arm="logit_kd") == LabelBudget(20, 100, ("student",))
 

@@ -112,8 +112,8 @@ def test_validation_labels_count_where_they_decide(searched: dict[str, Any]) -> 
     method, baseline = budget(searched, "aft"), budget(searched, "stl")
     assert num_validation > 0
     assert method.validation_labels == baseline.validation_labels == num_validation
-    assert method.choices == ("weights", "beta", "student")
-    assert baseline.choices == ("weights", "learning rate")
+    assert method.choices == ("weights", "search", "student")
+    assert baseline.choices == ("weights", "search")
 
 
 def test_online_teachers_answer_every_image_that_is_seen(tmp_path: Path) -> None:
@@ -129,6 +129,9 @@ def test_online_teachers_answer_every_image_that_is_seen(tmp_path: Path) -> None
     ("words", "arm", "choices"),
     [
         ([], "logit_kd", ()),
+        (["method=aft", "method.beta=search"], "aft", ("search",)),
+        (["method=aft", "method.beta=search"], "stl", ("search",)),
+        (["method=aft", "method.beta=search", "baseline_search=false"], "stl", ()),
         (["draws=2"], "logit_kd", ("student",)),
         (["draws=2"], "stl", ()),
         (["teacher.adapt=better"], "logit_kd", ("teacher",)),

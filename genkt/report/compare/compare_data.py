@@ -43,10 +43,10 @@ class ComparedArm:
         cells: by draw and seed.
         config: its resolved configuration.  versions: what it ran with, and when.
         listed: whether it is a row of the table, not a sweep's alone.
+        budget: what went into it, with the search for its settings; None: an earlier genkt ran it.
         head_taught: whether a loss reached the classifier before the last stage; otherwise its
             accuracy there is chance, and no question.
         merged: the arms that it stands for, itself first; see ``merge_identical``.
-        budget: what went into it, with the search for its settings; None: an earlier genkt ran it.
     """
 
     name: str
@@ -56,9 +56,9 @@ class ComparedArm:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     listed: bool = True
+    budget: Budget | None = None
     head_taught: bool = True
     merged: Sequence[ComparedArm] = ()
-    budget: Budget | None = None
 
     @property
     def members(self) -> Sequence[ComparedArm]:

@@ -12,6 +12,7 @@ from genkt.types import Budget
 _CHOICES = {
     "weights": "the best weights of a training",
     "teacher": "how the teacher was adapted",
+    "search": "beta, or a learning rate",
     "student": "the exported student",
     "settings": "settings of the arm",
 }
