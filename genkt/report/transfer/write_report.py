@@ -124,6 +124,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
         "accuracy_after": dict(data.after),
         "splits": [dataclasses.asdict(split) for split in data.splits],
+        "labels": {"training": data.training_labels, "validation": data.validation_labels},
         "skipped": [{"path": path, "reason": reason} for path, reason in data.skipped],
         "command": data.command,
         "versions": dict(data.versions),
