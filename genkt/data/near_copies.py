@@ -21,7 +21,7 @@ MOST_LOADED = 10_000
 """Pictures that are decoded for it, where nobody has noted what they look like."""
 MOST_PAIRS = 500
 """Pairs whose pictures are looked at again, the nearest first."""
-ALIKE = 0.98
+ALIKE = 0.99
 """Likeness of small grey pictures from which a pair counts; handwritten digits stay below."""
 
 
