@@ -199,6 +199,21 @@ class StudentScores:
 
 
 @dataclass(frozen=True)
+class TeacherScores:
+    """How a teacher of a draw did on each of N test images, 0..1; None where it does not say.
+
+    Args:
+        taught: [N] with the head that it taught with: its own, a linear probe, or fine-tuned.
+        probe: [N] of a linear probe of its features, fitted on the draw's labels.
+        own: [N] of the head that it came with, where it taught with another one.
+    """
+
+    taught: NDArray[np.float32] | None = None
+    probe: NDArray[np.float32] | None = None
+    own: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class Interval:
     """A mean with its 95 % Student-t interval over n values (half-width NaN for n < 2)."""
 
@@ -253,3 +268,8 @@ class StudentResult:
     cost: Cost = field(default_factory=Cost)
     extras: dict[str, float | int | str] = field(default_factory=dict)
     seed: int = 0
+
+
+def draw_text(draw: int, seed: int) -> str:
+    """How messages call a draw; the first of its students needs no number."""
+    return f"draw {draw}, seed {seed}" if seed else f"draw {draw}"

@@ -56,6 +56,12 @@ class Parts:
         return self.analysed.classes
 
     @property
+    def groups(self) -> Sequence[str] | None:
+        """[N] what each image of the analysed part belongs to; None where each stands alone."""
+        found: Sequence[str] | None = getattr(self.analysed, "groups", None)
+        return found
+
+    @property
     def labels(self) -> Labels:
         """[N] of the analysed part."""
         return self.analysed.labels

@@ -20,7 +20,7 @@ def probed(features: Features, parts: Parts) -> Share:
     answers = head(features.analysed)
     require_finite(answers, parts.analysed.ids, "linear probe")
     right = answers.argmax(dim=1) == torch.from_numpy(parts.labels)
-    return Share(int(right.sum()), len(right))
+    return Share.of(right.numpy(), parts.groups)
 
 
 def evidence(found: Sequence[Collected], parts: Parts) -> dict[str, float]:

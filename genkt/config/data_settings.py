@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from genkt.data.groups import group_pattern
+from genkt.data.packages.package_parts import TestPart
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
 from genkt.settings.faults import Fault, SettingsError
@@ -178,6 +179,58 @@ class EmbeddedData(LabelSettings):
 
 
 @dataclass(frozen=True)
+class PackagedData(LabelSettings):
+    """Pictures out of a package of a public registry.
+
+    Args:
+        root: where the package lies; None: where ``Package.find`` looks.
+        num_unlabelled: pictures without a label.
+        part: what the test images are; nothing reads the confirmation part but on request.
+    """
+
+    root: str | None
+    num_unlabelled: Count
+    part: TestPart
+
+
+@dataclass(frozen=True)
+class StampsData(PackagedData):
+    """``data=stamps``: things on photographs.
+
+    Args:
+        size: side of the pictures, in pixels.
+    """
+
+    name: Literal["stamps"]
+    size: Literal[64, 96]
+
+    def read(self, seed: int) -> Splits:
+        from genkt.data.packages.stamps import stamps
+
+        return stamps(self.root, size=self.size, num_unlabelled=self.num_unlabelled, part=self.part)
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class FashionData(PackagedData):
+    """``data=fashion_mnist``: grey pictures of clothes."""
+
+    name: Literal["fashion_mnist"]
+
+    def read(self, seed: int) -> Splits:
+        from genkt.data.packages.fashion_mnist import fashion_mnist
+
+        return fashion_mnist(self.root, num_unlabelled=self.num_unlabelled, part=self.part)
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class FolderData(CarvedData):
     """``data=folder``: the user's own images."""
 
@@ -251,7 +304,9 @@ class SplitListData(CarvedData):
         return f"data.{part}=LIST"
 
 
-DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
+DataSettings = (
+    EmbeddedData | FashionData | FolderData | SplitListData | StampsData | TorchvisionData
+)
 
 
 def label_faults(data: DataSettings) -> list[Fault]:

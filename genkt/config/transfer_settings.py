@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from genkt.config.data_settings import DataSettings, label_faults
 from genkt.config.irf_settings import BASELINE
@@ -14,11 +14,18 @@ from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
 from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
-from genkt.methods.build import METHODS, MethodChoice
+from genkt.methods.build import METHODS, MethodChoice, beta_candidates
 from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.settings.objects import GivenObject, places_in
 from genkt.training.train_settings import TrainSettings
+from genkt.types import Range
+
+Validation = Literal["images", "cross", "none"]
+"""What choices are made on: validation images, folds of the labelled images, or nothing."""
+
+NumFolds = Literal["auto"] | Annotated[int, Range(2, 1000)]
+"""Parts that the labelled images are divided into; auto: see ``genkt.data.folds.num_folds``."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,10 @@ class TransferConfig:
     seed: Seed
     draws: Repeats
     first_draw: CountOrNone
+    seeds_per_draw: Repeats
+    validation: Validation
+    folds: NumFolds
+    cross_validate: bool
     baseline: bool
     overwrite: bool
     dry_run: bool
@@ -169,6 +180,11 @@ class TransferConfig:
         refuse(faults)
 
     @property
+    def num_students(self) -> int:
+        """Students of every arm."""
+        return self.draws * self.seeds_per_draw
+
+    @property
     def main_arm(self) -> str:
         """The arm whose student is exported: the method's name for ``recipe=distil``."""
         return self.recipe.main_arm(self.method.name)
@@ -193,6 +209,11 @@ class TransferConfig:
     def methods(self) -> list[MethodOptions]:
         """The methods that teach, stage by stage."""
         return [stage.method or self.method for stage in self.distil_stages.values()]
+
+    @property
+    def searches_beta(self) -> bool:
+        """Whether some method's beta is to be chosen."""
+        return any(map(beta_candidates, self.methods))
 
     @property
     def needs(self) -> frozenset[str]:

@@ -31,6 +31,9 @@ from genkt.transfer_set.parts import without_classes
 from genkt.transfer_set.set_files import Record
 from genkt.types import UNLABELLED, UserError
 
+_EPOCHS_APART = 720_720_000
+"""A multiple of the usual numbers of stored views: an epoch that begins a new order of them."""
+
 
 class PoolSettings(Protocol):
     """The settings that decide which images a run needs (read-only)."""
@@ -57,6 +60,8 @@ class Draw:
         labelled, transfer: row indices.
         parts: the parts of ``transfer`` if they share every batch; empty: all rows are drawn
         equally often.
+        seed: of its transfer set, its teachers and its first student.
+        student: which of the draw's students is trained, from 0.
     """
 
     index: int
@@ -66,6 +71,22 @@ class Draw:
     labelled: np.ndarray
     transfer: np.ndarray
     parts: tuple[TransferPart, ...] = ()
+    student: int = 0
+
+    def for_student(self, number: int) -> Draw:
+        """The same rows for another student: with first weights, order and views of its own.
+
+        Student 0 has the draw's own seed, which its teachers and its transfer set have too.
+        """
+        assert self.student == 0
+        if not number:
+            return self
+        return replace(self, seed=derive_seed(self.seed, "student", number), student=number)
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch whose views a student sees first, far from those of the draw's others."""
+        return self.student * _EPOCHS_APART
 
     def seed_for(self, purpose: str) -> int:
         """A seed for one purpose; the same for every arm that shares the purpose."""
@@ -230,17 +251,14 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
     return replace(views, num_views=own) if own and views.is_random else views
 
 
-def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
+def build_pool(settings: PoolSettings, splits: Splits) -> Pool:
     """The run's label draws and their images, with warnings.
-
-    Args:
-        given: a transfer set in Python, in place of the one that the settings name.
 
     Raises:
         UserError: label settings that the data cannot meet, or nothing to transfer on.
     """
     _check_training(splits)
-    transfer = read_transfer_images(settings.transfer_set, splits, given)
+    transfer = read_transfer_images(settings.transfer_set, splits)
     drawn = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
     draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))

@@ -87,6 +87,7 @@ class RunImages:
             batch_size=settings.batch_size,
             labelled_per_batch=settings.labelled_per_batch,
             seed=draw.seed,
+            first_epoch=draw.first_epoch,
             parts=() if labelled_only else draw.parts,
         )
         views = self.label_views if labelled_only or fresh_views else self.views

@@ -128,13 +128,8 @@ def _nothing_in(name: str, is_mix: bool) -> str:
     )
 
 
-def read_transfer_images(
-    settings: TransferSettings, splits: Splits, given: TransferSet | None = None
-) -> TransferImages:
+def read_transfer_images(settings: TransferSettings, splits: Splits) -> TransferImages:
     """Open the transfer images that the settings name.
-
-    Args:
-        given: a set in Python, in place of the one that ``transfer_set=saved`` names.
 
     Raises:
         UserError: no images found, or nothing to transfer on.
@@ -145,8 +140,8 @@ def read_transfer_images(
     members: list[_Member] = []
     for part in parts:
         if part.places is not None:
-            own = (given if part.opened == "saved" else None) or object_in(part.places)
-            found: TransferSet | None = own or _OPENERS[part.opened](places_in(part.places))
+            own: TransferSet | None = object_in(part.places)
+            found = own or _OPENERS[part.opened](places_in(part.places))
         elif part.name == "unlabelled" and splits.unlabelled is not None:
             found = TransferSet.of(splits.unlabelled)
         else:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genkt.methods.base import MethodOptions, Objective
-from genkt.methods.build import METHODS, build_objective
+from genkt.methods.build import METHODS, build_objective, with_beta
 from genkt.methods.shapes import TrainingRows
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
@@ -101,7 +101,14 @@ class Distillation(RecipeStage):
     def _searched(
         self, training: StudentTraining, draw: Draw, teachers: TeacherSet
     ) -> MethodOptions:
-        """The stage's method, after a search for beta if requested."""
+        """The stage's method, after a search for beta if requested.
+
+        A draw's first student searches; the others take its beta.
+        """
+        known = training.first.extras.get(self._beta) if training.first is not None else None
+        if known is not None:
+            training.extras |= {"beta": known, self._beta: known}
+            return with_beta(self.options, float(known))
 
         def trial(search: Draw, student: Backbone, options: MethodOptions, trial_name: str) -> Cost:
             return distil(
@@ -115,8 +122,14 @@ class Distillation(RecipeStage):
         if cost.steps:
             key = "search" if self.name == "distil" else f"search-{self.name}"
             training.costs[key] = cost
-            training.extras["beta"] = found.beta  # type: ignore[attr-defined]
+            beta: float = found.beta  # type: ignore[attr-defined]
+            training.extras |= {"beta": beta, self._beta: beta}
         return found
+
+    @property
+    def _beta(self) -> str:
+        """The extra with the beta of this stage; "beta" has that of the last one."""
+        return "beta" if self.name == "distil" else f"beta.{self.name}"
 
 
 @dataclass(frozen=True)

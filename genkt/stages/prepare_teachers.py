@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from genkt.config.irf_settings import IRF_SETTINGS
 from genkt.config.stage_settings import Adaptation
@@ -26,12 +26,13 @@ from genkt.runs.run_images import RunImages
 from genkt.runs.run_log import StageLog
 from genkt.stages.irf import train_setting
 from genkt.stages.teacher_cache import TeacherCache
+from genkt.stages.teacher_scores import knows_classes, own_head_scores, scores_of
 from genkt.stages.teacher_set import TeacherSet, shape_of
 from genkt.stages.train_stage import train_supervised
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput, require_finite
+from genkt.types import Cost, ModelOutput, TeacherScores, require_finite
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class PreparedTeacher:
 
     Args:
         store: its cached outputs; None if it runs online.
-        accuracy: on the test images, 0..1; None where it has no head for the task.
-        validated: the same on the validation images, if requested.
+        scores: on the test images.
+        validated: accuracy of a probe on the validation images, 0..1, if requested.
     """
 
     model: Backbone
     store: OutputRows | None
     how: str
-    accuracy: float | None = None
+    scores: TeacherScores = field(default_factory=TeacherScores)
     cost: Cost = field(default_factory=Cost)
     validated: float | None = None
 
@@ -59,12 +60,14 @@ class AdaptationSettings:
     Args:
         how: never "auto".
         online: they run on every batch, nothing is cached.
+        teaches_logits: a student learns from their answers, class by class.
         seed: for heads without weights.
         train: settings of the training, if any.  head_lr: of its head (IRF).
     """
 
     how: Adaptation
     online: bool
+    teaches_logits: bool
     seed: int
     train: TrainSettings
     head_lr: float
@@ -78,7 +81,10 @@ class AdaptationSettings:
             labelled_per_batch=short.batch_size, ema=None, eval_every=0,
         )  # fmt: skip
         online = config.teacher.outputs == "online"
-        return cls(config.adaptation, online, config.seed, train, config.irf.head_lr)
+        teaches_logits = "logits" in config.needs
+        return cls(
+            config.adaptation, online, teaches_logits, config.seed, train, config.irf.head_lr
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Teachers:
     cache: TeacherCache
     folder: RunFolder
     _bases: dict[int, Backbone] = field(default_factory=dict)
+    _prepared: dict[int, tuple[TeacherSet, Cost]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.factories)
@@ -120,6 +127,20 @@ class Teachers:
     def prepare(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The teachers of a draw, adapted to its labels if requested, with cached outputs.
 
+        They are prepared once for all students of the draw; those of the last draw are kept.
+
+        Args:
+            draw: of its first student.
+        """
+        assert not draw.student
+        if draw.index not in self._prepared:
+            self._prepared.clear()
+            self._prepared[draw.index] = self._new(draw, log)
+        return self._prepared[draw.index]
+
+    def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
+        """The same, prepared now.
+
         A teacher that is not fine-tuned is the same for every draw: its features are computed once
         for the whole run (and for every later run on the same images), and a linear probe is fitted
         on them without running the teacher again.
@@ -133,7 +154,7 @@ class Teachers:
             stores=tuple(each.store for each in found if each.store is not None),
             online=self.settings.online,
             shapes=tuple(shape_of(model, num_classes) for model in models),
-            test_accuracy=tuple(each.accuracy for each in found),
+            scores=tuple(each.scores for each in found),
             adapted=tuple(each.how for each in found),
         )
         return teachers, sum((each.cost for each in found), Cost())
@@ -157,10 +178,18 @@ class Teachers:
         return store.rows(np.arange(len(rows)))
 
     def as_it_comes(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
-        """An unadapted teacher; it may have no head for the task."""
-        model = self.base(index)
+        """An unadapted teacher; it may have no head for the task.
+
+        Where it has one, it runs over the test images once for the whole run.
+        """
+        model, test = self.base(index), self.images.splits.parts["test"]
         store = None if self.settings.online else self._pool_store(index, model)
-        return PreparedTeacher(model, store, "none")
+        taught = None
+        if self.settings.teaches_logits:
+            taught = scores_of(self._logits(index, model, "test"), test.labels)
+        elif knows_classes(model, test):
+            taught = own_head_scores(model, self._logits(index, model, "test"), test)
+        return PreparedTeacher(model, store, "none", TeacherScores(taught))
 
     def probed(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Fit a head on the labelled images' cached features."""
@@ -176,18 +205,18 @@ class Teachers:
         labels = np.repeat(draw.labels[draw.labelled], num_views)
         num_classes = self.images.num_classes
         head = fit_head(store.rows(rows, maps=False).features, labels, num_classes, num_views)
-        accuracy = self._probe_accuracy(index, base, head, "test")
         validated = None
         if self.settings.how == "better":
-            validated = self._probe_accuracy(index, base, head, "validation")
+            scores = self._probe_scores(index, base, head, "validation")
+            validated = float(scores.mean(dtype=np.float64))
         model = base
         if online:
             model = self.factories[index](num_classes, draw.seed_for("teacher head"))
             model.answer_by(head)
             model.freeze().to(self.images.fabric.device)
         return PreparedTeacher(
-            model, None if online else ProbedStore(store, head), "linear_probe", accuracy,
-            validated=validated,
+            model, None if online else ProbedStore(store, head), "linear_probe",
+            self._all_scores(index, base, head), validated=validated,
         )  # fmt: skip
 
     def fine_tuned(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
@@ -197,10 +226,11 @@ class Teachers:
     def better(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Linear probe or fine-tuning, whichever is better on validation images; both cost time."""
         probed = self.probed(draw, index, log)
+        kept = replace(probed.scores, taught=None)
         model, cost = self._trained(draw, index, log)
         assert probed.validated is not None
         if self.images.predictions(model, "validation").accuracy > probed.validated:
-            return self._with_outputs(draw, model, cost)
+            return self._with_outputs(draw, model, cost, kept)
         return replace(probed, cost=cost)
 
     def _trained(self, draw: Draw, index: int, log: StageLog) -> tuple[Backbone, Cost]:
@@ -227,21 +257,52 @@ class Teachers:
         )
         return cost
 
-    def _with_outputs(self, draw: Draw, model: Backbone, cost: Cost) -> PreparedTeacher:
-        accuracy = self.images.predictions(model, "test").accuracy
+    def _with_outputs(
+        self, draw: Draw, model: Backbone, cost: Cost, scores: TeacherScores | None = None
+    ) -> PreparedTeacher:
+        """A trained teacher.
+
+        Args:
+            scores: of what else was made of it.
+        """
+        taught = self.images.predictions(model, "test").scores
         store = None if self.settings.online else self._draw_store(draw, model)
         how = "irf" if self.settings.how == "irf" else "fine_tune"
-        return PreparedTeacher(model, store, how, accuracy, cost)
+        scores = replace(scores or TeacherScores(), taught=taught)
+        return PreparedTeacher(model, store, how, scores, cost)
 
-    def _probe_accuracy(self, index: int, base: Backbone, head: nn.Linear, part: str) -> float:
-        """A fitted head on the images of a part, whose features are computed once for all draws."""
+    def _all_scores(self, index: int, base: Backbone, head: nn.Linear) -> TeacherScores:
+        """Of a probed teacher; the head that it came with costs no pass of its own."""
+        probe, own = self._probe_scores(index, base, head, "test"), None
+        test = self.images.splits.parts["test"]
+        if knows_classes(base, test):
+            own = own_head_scores(base, self._logits(index, base, "test"), test)
+        return TeacherScores(probe, probe, own)
+
+    def _probe_scores(
+        self, index: int, base: Backbone, head: nn.Linear, part: str
+    ) -> NDArray[np.float32]:
+        """[N] of a fitted head on the images of a part."""
+        labels = self.images.splits.parts[part].labels
+        return scores_of(self._logits(index, base, part, head), labels)
+
+    def _logits(
+        self, index: int, base: Backbone, part: str, head: nn.Linear | None = None
+    ) -> Tensor:
+        """[N, C] on the images of a part, whose outputs are computed once for all draws.
+
+        Args:
+            head: in place of its own.
+        """
         images = self.images.splits.parts[part]
-        store = self.cache.shared(f"{part}{index}", base, images, FIXED_VIEW)
-        answers = ProbedStore(store, head).rows(np.arange(len(images))).logits
-        assert answers is not None
-        require_finite(answers, images.ids, f"linear probe of {base.name}")
-        right = answers.argmax(dim=1) == torch.from_numpy(images.labels)
-        return right.double().mean().item()
+        store: OutputRows = self.cache.shared(f"{part}{index}", base, images, FIXED_VIEW)
+        if head is not None:
+            store = ProbedStore(store, head)
+        found = store.rows(np.arange(len(images)), maps=False).logits
+        assert found is not None
+        which = "teacher" if head is None else "linear probe of"
+        require_finite(found, images.ids, f"{which} {base.name}")
+        return found
 
     def _pool_store(self, index: int, model: Backbone) -> OutputStore:
         return self.cache.shared(
@@ -257,7 +318,7 @@ class Teachers:
         return PartStore(store, rows, len(pool), max(1, views.num_views))
 
     def _draw_home(self, draw: Draw) -> Path:
-        return self.folder.student(draw.index, OUTPUTS)
+        return self.folder.student(draw.index, OUTPUTS, draw.student)
 
 
 _WAYS: Mapping[Adaptation, Callable[[Teachers, Draw, int, StageLog], PreparedTeacher]] = {

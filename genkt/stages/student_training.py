@@ -17,7 +17,7 @@ from genkt.runs.run_log import StageLog
 from genkt.stages.prepare_teachers import Teachers
 from genkt.stages.teacher_set import TeacherSet
 from genkt.training.stage import Record
-from genkt.types import Cost
+from genkt.types import Cost, StudentResult, TeacherScores
 
 
 @dataclass
@@ -31,6 +31,8 @@ class StudentTraining:
         images, pool: of the run.
         all_teachers: of the run, not yet adapted to the draw.
         represented: the labelled images and their reconstructions, where a stage reads them.
+        first: the draw's first student of the same arm, which this one shares choices with; None
+            where this is the first one.
         costs: so far, by stage.
         trained: cost of all trainings of the student.
         curve: records of all stages, with consecutive steps.
@@ -46,6 +48,7 @@ class StudentTraining:
     pool: Pool
     all_teachers: Teachers
     represented: Represented | None = None
+    first: StudentResult | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
     curve: list[Record] = field(default_factory=list)
     extras: dict[str, float | int | str] = field(default_factory=dict)
@@ -75,15 +78,28 @@ class StudentTraining:
         """Record a digest that shows whether two arms of a draw began with the same student."""
         self.extras["first_weights"] = self.student.fingerprint()
 
+    @property
+    def teacher_scores(self) -> tuple[TeacherScores, ...]:
+        """Of the teachers, on the test images; none where no stage has asked for teachers."""
+        return () if self._teachers is None else self._teachers.scores
+
     def teachers(self) -> TeacherSet:
-        """The draw's teachers, adapted and cached when first asked for."""
+        """The draw's teachers, adapted and cached when first asked for.
+
+        They are the same for all students of a draw; their cost is the first one's.
+        """
         if self._teachers is None:
             cache = self.all_teachers.cache
             started, waited = time.perf_counter(), cache.waited
-            self._teachers, cost = self.all_teachers.prepare(self.draw, self.log)
-            if self._teachers.models:
+            draw = self.pool.draws[self.draw.index]
+            self._teachers, cost = self.all_teachers.prepare(draw, self._first_log())
+            if self._teachers.models and self.first is None:
                 # All of it counts: forward passes into the cache, probes, training.
                 worked = time.perf_counter() - started - (cache.waited - waited)
                 self.costs["teachers"] = replace(cost, seconds=max(cost.seconds, worked))
             self.extras |= self._teachers.facts()
         return self._teachers
+
+    def _first_log(self) -> StageLog:
+        """The log of the draw's first student, which the training of teachers belongs to."""
+        return self.log if self.first is None else self.log.log.stage(self.log.draw, self.log.arm)

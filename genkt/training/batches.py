@@ -70,6 +70,7 @@ class BatchPlan:
         batch_size: rows per step.
         labelled_per_batch: labelled rows per step where both kinds are there.
         seed: of the shuffles.
+        first_epoch: number of the first epoch, which chooses the views.
         parts: what ``transfer`` is made of where parts of it have shares; empty: all its rows
             come equally often.
         blocks: of the image set (``ImageSet.blocks``); given by the loader.
@@ -82,6 +83,7 @@ class BatchPlan:
     seed: int
     parts: tuple[TransferPart, ...] = ()
     blocks: np.ndarray | None = None
+    first_epoch: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.labelled) and not len(self.transfer):
@@ -119,7 +121,9 @@ class BatchPlan:
             kinds.append(self._rows("labelled", self.labelled, step * num_labelled, num_labelled))
         if num_transfer:
             kinds.append(self._transfer_rows(step * num_transfer, num_transfer))
-        return _interleaved(kinds)
+        rows = _interleaved(kinds)
+        rows[:, 1] += self.first_epoch
+        return rows
 
     def _transfer_rows(self, start: int, count: int) -> np.ndarray:
         if not self.parts:

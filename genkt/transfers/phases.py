@@ -33,6 +33,7 @@ from genkt.stages.student_training import StudentTraining
 from genkt.training.lightning import Fabric
 from genkt.transfers.generators import Generators
 from genkt.transfers.set_maker import SetMaker, Workplace
+from genkt.types import StudentResult
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ class OpenedRun:
         """
         return self.folder.alone(part, first=self.is_first)
 
+    def students_of(self, draw: Draw) -> list[Draw]:
+        """The draw for each of its students."""
+        return [draw.for_student(number) for number in range(self.config.seeds_per_draw)]
+
     def fresh_student(self, seed: int = 0) -> Backbone:
         """A student before any training in this run."""
         return self.student(self.num_classes, seed)
@@ -141,21 +146,26 @@ class RunWithSets:
         """One of the arms."""
         return self.opened.plan.arms[name]
 
-    def training(self, draw: Draw, arm: str, directory: Path, student: Backbone) -> StudentTraining:
+    def training(
+        self, draw: Draw, arm: str, directory: Path, student: Backbone,
+        first: StudentResult | None = None,
+    ) -> StudentTraining:  # fmt: skip
         """The training of one student, at its start.
 
         Args:
             directory: of its stages.
+            first: as in ``StudentTraining``.
         """
         return StudentTraining(
             student=student,
             draw=draw,
             directory=directory,
-            log=self.opened.log.stage(draw.index, arm),
+            log=self.opened.log.stage(draw.index, arm, draw.student),
             images=self.images,
             pool=self.pool,
             all_teachers=self.teachers,
             represented=self.represented,
+            first=first,
         )
 
 
@@ -164,8 +174,8 @@ class TrainedRun:
     """A run with all its students.
 
     Args:
-        students: of every arm, one per draw.
-        chosen: the draw whose student is exported.
+        students: of every arm, draw after draw, and of a draw seed after seed.
+        chosen: the place of the exported student in this order.
     """
 
     run: RunWithSets

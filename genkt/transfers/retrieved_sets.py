@@ -32,7 +32,6 @@ from genkt.retrieval.retrieve_set import run_retrieval
 from genkt.retrieval.search.ordering import multiplied
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, timed_set
-from genkt.settings.objects import places_in
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.set_maker import SHARD_SIZE, SetMaker, Workplace
@@ -67,10 +66,10 @@ class RetrievedSets(SetMaker):
             UserError: no such gallery or encoder.
         """
         embedder = embedder_of(
-            settings.encoder, None, home, HERE, SHARD_SIZE, device, settings.num_threads
+            settings.encoder, home, HERE, SHARD_SIZE, device, settings.num_threads
         )
         glyphs = replace(settings.glyphs, num_images=min(most or 10**9, settings.glyphs.num_images))
-        gallery = unique_images(read_gallery(places_in(settings.gallery), glyphs, home))
+        gallery = unique_images(read_gallery(settings.gallery, glyphs, home))
         few = np.arange(min(most or len(gallery), len(gallery)))
         return cls(settings, gallery.select(few), embedder)
 

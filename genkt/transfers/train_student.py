@@ -1,7 +1,8 @@
-"""One student of a run: the baseline or the method, on one label draw; finished ones are kept."""
+"""One student of a run: the baseline or the method on a label draw; finished ones are kept."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from dataclasses import replace
@@ -17,6 +18,7 @@ from genkt.runs.student_files import (
     fault_of,
     forget,
     is_sealed,
+    read_result,
     read_student,
     save_student,
 )
@@ -25,15 +27,26 @@ from genkt.stages.student_training import StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
 from genkt.transfers.phases import OpenedRun, RunWithSets
-from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
+from genkt.types import (
+    Cost,
+    DamagedError,
+    Prediction,
+    StudentResult,
+    StudentScores,
+    draw_text,
+)
 
 logger = logging.getLogger("genkt")
 
 
 def train_student(run: RunWithSets, draw: Draw, arm: str) -> TrainedStudent:
-    """Train one arm on one draw, or load the student if it is finished already."""
-    opened, name = run.opened, f"draw {draw.index}, {arm}"
-    directory = run.folder.student(draw.index, arm)
+    """Train one student, or load it if it is finished already.
+
+    Args:
+        draw: for this student; those of earlier ones must be finished.
+    """
+    opened, name = run.opened, _lock_name(draw, arm)
+    directory = run.folder.student(draw.index, arm, draw.student)
     if not _is_there(opened, directory):
         with opened.alone(name):
             if not _is_there(opened, directory):  # no other process finished it meanwhile
@@ -53,9 +66,9 @@ def heal(opened: OpenedRun) -> bool:
     found, old = 0, False
     if opened.is_first:
         for draw in opened.pool.draws:
-            for arm in opened.config.arms:
-                directory = opened.folder.student(draw.index, arm)
-                found += _forgotten(opened, directory, f"draw {draw.index}, {arm}")
+            for arm, one in itertools.product(opened.config.arms, opened.students_of(draw)):
+                directory = opened.folder.student(draw.index, arm, one.student)
+                found += _forgotten(opened, directory, one, arm)
                 old = old or ((directory / RESULT).is_file() and not is_sealed(directory))
     if old:
         logger.info(
@@ -66,7 +79,15 @@ def heal(opened: OpenedRun) -> bool:
     return opened.fabric.broadcast(found > 0)
 
 
-def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
+def _lock_name(draw: Draw, arm: str) -> str:
+    """Of the lock for a student; a draw's students of one arm are trained one after the other.
+
+    They share the teachers and the choices that the first of them makes.
+    """
+    return f"draw {draw.index}, {arm}"
+
+
+def _forgotten(opened: OpenedRun, directory: Path, draw: Draw, arm: str) -> bool:
     """Whether a student was damaged; it counts as not trained then."""
 
     def fault() -> DamagedError | None:
@@ -74,10 +95,11 @@ def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
 
     if fault() is None:
         return False
-    with opened.alone(name):
+    with opened.alone(_lock_name(draw, arm)):
         error = fault()  # no error if another process has trained it again
         if error is not None:
-            logger.warning("%s; %s: trained again", error.fact, name)
+            name = draw_text(draw.index, draw.student)
+            logger.warning("%s; %s, %s: trained again", error.fact, name, arm)
             forget(directory)
     return error is not None
 
@@ -90,8 +112,9 @@ def _is_there(opened: OpenedRun, directory: Path) -> bool:
 def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     opened = run.opened
     student = opened.fresh_student(draw.seed_for("student"))  # the same for every arm of a draw
-    training = run.training(draw, arm, directory, student)
-    with part(f"draw {draw.index}, {arm}"):
+    first = read_result(run.folder.student(draw.index, arm))[0] if draw.student else None
+    training = run.training(draw, arm, directory, student, first)
+    with part(training.log.place):
         before = _taken_over(run, training, arm)
         trained = _finished(run, training, arm, before)
     training.log.close()
@@ -99,7 +122,7 @@ def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
         save_student(replace(trained, log=training.log.known), directory)
         _tidy(run, draw, arm, directory)
     opened.fabric.barrier()
-    logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * trained.result.accuracy)
+    logger.info("%s: %.1f %%", training.log.place, 100 * trained.result.accuracy)
 
 
 def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> Prediction | None:
@@ -115,7 +138,7 @@ def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> Predic
         training.costs |= trained.stages
         training.student.to(run.opened.fabric.device)
         return None
-    if run.arm(arm).reads_made_images:
+    if run.arm(arm).reads_made_images and training.first is None:
         training.costs |= _making(run, training.draw)
     return run.arm(arm).train(training)
 
@@ -151,10 +174,14 @@ def _finished(
         curve=training.curve,
         cost=sum(training.costs.values(), Cost()),
         extras=training.extras,
+        seed=draw.student,
     )
     weights = {k: v.detach().cpu() for k, v in student.model.state_dict().items()}
     scores = StudentScores(prediction.scores, before.scores if before is not None else None)
-    return TrainedStudent(result, prediction, scores, weights, training.artifacts, training.costs)
+    return TrainedStudent(
+        result, prediction, scores, weights, training.artifacts, training.costs,
+        teachers=training.teacher_scores,
+    )  # fmt: skip
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
@@ -165,11 +192,16 @@ def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
 
 def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     """Remove what only training needs: optimizer states, this draw's outputs."""
+    folder = run.folder
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
     if arm != BASELINE:
-        shutil.rmtree(run.folder.student(draw.index, OUTPUTS), ignore_errors=True)
-        for index in range(len(run.teachers)):
-            _drop_states(run.folder.student(draw.index, teacher_folder(index)))
+        if draw.student:
+            shutil.rmtree(folder.student(draw.index, OUTPUTS, draw.student), ignore_errors=True)
+        seeds = range(run.config.seeds_per_draw)
+        if all((folder.student(draw.index, arm, seed) / RESULT).is_file() for seed in seeds):
+            shutil.rmtree(folder.student(draw.index, OUTPUTS), ignore_errors=True)
+            for index in range(len(run.teachers)):
+                _drop_states(folder.student(draw.index, teacher_folder(index)))
     _drop_states(
         directory
     )  # last: a remaining state shows that the process was killed before the end

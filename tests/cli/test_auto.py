@@ -67,11 +67,16 @@ def knowing(*classes: str) -> Backbone:
 
 
 def test_models_given_in_python_are_looked_at() -> None:
-    config, data = read_config(TransferConfig, "transfer", []), digits()
+    data = digits()
     student, other = knowing(*data.classes), knowing(*reversed(data.classes))
-    facts = facts_of(config, data, student, [student])
+
+    def facts_with(student: Backbone, *teachers: Backbone) -> DataFacts:
+        said = given_settings({"student": student, "teacher": list(teachers)})
+        return facts_of(read_config(TransferConfig, "transfer", said), data)
+
+    facts = facts_with(student, student)
     assert facts.student_pretrained and facts.student_knows and facts.teachers_know
-    facts = facts_of(config, data, other, [student, other])
+    facts = facts_with(other, student, other)
     assert facts.student_pretrained and not facts.student_knows and not facts.teachers_know
     given = given_settings({"data": data, "student": student, "teacher": [student]})
     found = decided([*given, "method=auto"])

@@ -20,6 +20,7 @@ from tiny import model_words, picture, run, tree
 import genkt
 from genkt.config.read_config import read_config
 from genkt.config.retrieval_settings import EncoderSettings
+from genkt.config.set_command_settings import RetrieveConfig
 from genkt.config.set_settings import RetrievedSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.crops import make_crop
@@ -35,7 +36,6 @@ from genkt.retrieval.encoders import (
     encoder_specs,
     load_encoder,
 )
-from genkt.retrieval.prepare_retrieval import RetrieveConfig
 from genkt.settings.words import Words
 from genkt.stores.embeddings import unit_rows
 

@@ -20,7 +20,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.stages.irf import train_setting
 from genkt.transfers.make_sets import with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import RunWithSets
 
 
@@ -60,7 +60,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> RunWithSets:
     words = irf_words(home, "recipe=irf")[1:]
     config = read_config(TransferConfig, "transfer", words)
     folder = RunFolder(home / "run", asdict(config), overwrite=False)
-    return with_sets(open_run(config, folder, Given()))
+    return with_sets(open_run(config, folder))
 
 
 @pytest.mark.parametrize("arm", ["linear_probe", "irf", BASELINE, "mixed_mixed"])

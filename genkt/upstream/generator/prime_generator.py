@@ -5,13 +5,19 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from genkt.config.prime_settings import (
+    PerceptualSettings,
+    PrimeConfig,
+    TransformerSettings,
+    VQGANSettings,
+)
 from genkt.earlier import without_added
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
@@ -22,8 +28,6 @@ from genkt.report.kit.grid import save_grid
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog, StageLog
 from genkt.runs.versions import hardware
-from genkt.settings.bounds import Count, Pixels, Seconds, Seed
-from genkt.settings.faults import Fault, SettingsError
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.stage import Record
@@ -36,47 +40,11 @@ from genkt.upstream.generator.generator_figures import (
     measure_vqgan,
 )
 from genkt.upstream.generator.generator_sheets import completion_sheet, reconstruction_sheet
-from genkt.upstream.generator.train_transformer import TransformerSettings, TransformerTraining
-from genkt.upstream.generator.train_vqgan import (
-    PerceptualSettings,
-    VQGANSettings,
-    VQGANTraining,
-    given_vqgan,
-)
+from genkt.upstream.generator.train_transformer import TransformerTraining
+from genkt.upstream.generator.train_vqgan import VQGANTraining, given_vqgan
 from genkt.upstream.upstream_pictures import GLYPHS, Upstream, open_upstream
 
 logger = logging.getLogger("genkt")
-
-
-@dataclass(frozen=True)
-class PrimeConfig:
-    """Everything ``genkt prime`` needs; ``configs/prime.yaml`` holds the defaults.
-
-    Args:
-        out: run folder; the generator goes to ``out/generator``.
-        upstream: ``glyphs`` (built in), or a folder or list of folders of images.
-        size: side in pixels of the pictures.
-        features: model in whose features the Frechet distance is measured.
-        eval_every, log_every: in steps.  save_seconds: least time between resumable states.
-    """
-
-    out: str
-    upstream: str | list[str]
-    size: Pixels
-    seed: Seed
-    device: Literal["auto", "cpu", "cuda"]
-    features: str
-    overwrite: bool
-    eval_every: Count
-    log_every: Count
-    save_seconds: Seconds
-    vqgan: VQGANSettings
-    transformer: TransformerSettings
-
-    def __post_init__(self) -> None:
-        if self.vqgan.steps == 0 and self.vqgan.weights is None:
-            text = "0 keeps an existing VQGAN, give vqgan.weights=FOLDER too"
-            raise SettingsError([Fault("vqgan.steps", text, "together")])
 
 
 def prime(config: PrimeConfig, command: str) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genkt.config.prime_settings import GanSettings, PerceptualSettings, VQGANSettings
 from genkt.generative.perceptual import Lpips, TeacherFeatures
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed
 from genkt.io import derive_seed
@@ -21,82 +21,9 @@ from genkt.losses.vq import (
     hinge_discriminator_loss,
 )
 from genkt.models.load import ModelSpec, load_model
-from genkt.settings.bounds import CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.training.steps import warmup_cosine
-from genkt.types import Range, UserError
+from genkt.types import UserError
 from genkt.upstream.upstream_pictures import Upstream
-
-
-@dataclass(frozen=True)
-class PerceptualSettings:
-    """``vqgan.perceptual``: what beside pixels makes two pictures alike.
-
-    Args:
-        kind: ``teacher`` (a frozen model's features), ``lpips`` (from two files) or ``none``.
-        teacher: timm name, ``genkt:NAME`` or ``local-dir:PATH``.
-        pretrained: with its weights; without, its features are those of a random network.
-        lpips_vgg, lpips_linear: files, see ``genkt.generative.perceptual.Lpips``.
-        weight: of the term.
-    """
-
-    kind: Literal["teacher", "lpips", "none"]
-    teacher: str
-    pretrained: bool
-    lpips_vgg: str | None
-    lpips_linear: str | None
-    weight: NotNegative
-
-
-@dataclass(frozen=True)
-class GanSettings:
-    """``vqgan.gan``: the patch discriminator.
-
-    Args:
-        start: share of the steps after which it counts; 1 is never.
-        warmup: share of the steps before that in which it learns without counting.
-        weight: factor of the adaptive weight (0.8 in the paper's settings).
-        channels, layers: of taming's ``NLayerDiscriminator``.
-        lr: of its Adam.
-    """
-
-    start: Share
-    warmup: Share
-    weight: NotNegative
-    channels: Width
-    layers: Depth
-    lr: Rate
-
-
-@dataclass(frozen=True)
-class VQGANSettings:
-    """``vqgan``: the network and its training.
-
-    Args:
-        weights: a VQGAN folder to start from (with steps=0: to keep as it is), or None.
-        channels, layers, num_codes, code_dim: see ``build_vqmodel``.
-        steps, batch_size, lr, weight_decay, warmup: AdamW, warm-up, cosine to zero.
-        commitment: weight of the commitment loss.
-        codebook_decay: of the codes' moving averages.
-        dead_below: codes chosen less often than this a batch (on average) start anew.
-        precision: bf16 autocast or fp32.
-    """
-
-    weights: str | None
-    channels: tuple[Width, ...]
-    layers: Depth
-    num_codes: Annotated[int, Range(2, 2**20)]
-    code_dim: Width
-    steps: CountOrNone
-    batch_size: Annotated[int, Range(2, 2**20)]
-    lr: Rate
-    weight_decay: NotNegative
-    warmup: Share
-    commitment: NotNegative
-    codebook_decay: Share
-    dead_below: NotNegative
-    precision: Literal["bf16", "fp32"]
-    perceptual: PerceptualSettings
-    gan: GanSettings
 
 
 class VQGANTraining:
