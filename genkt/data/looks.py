@@ -101,4 +101,4 @@ def _compare(
 
 
 def _bits(values: Looks) -> NDArray[np.int64]:
-    return _ONES[values.reshape(-1, 1).view(np.uint16)].sum(axis=1)
+    return np.asarray(_ONES[values.reshape(-1, 1).view(np.uint16)].sum(axis=1), dtype=np.int64)
