@@ -54,13 +54,22 @@ def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
             listed=arm.point is None,
             head_taught=not _head_untaught(task),
         )
-        return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(task))
+        return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))
 
 
-def _design(task: ArmTask) -> DrawDesign:
-    data = task.config.data
-    varies = data.labels_per_class is not None or (data.label_fraction or 1.0) < 1.0
-    return DrawDesign(labels_vary=varies)
+def _design(facts: dict[str, Any], task: ArmTask) -> DrawDesign:
+    """Where the students come from; an earlier genkt, which did not tell, had one seed a draw."""
+    groups = facts["predictions"].get("groups")
+    stored = facts.get("design")
+    if stored is None:
+        data = task.config.data
+        varies = data.labels_per_class is not None or (data.label_fraction or 1.0) < 1.0
+        return DrawDesign(labels_vary=varies)
+    return DrawDesign(
+        labels_vary=bool(stored["labels_vary"]),
+        pool_share=float(stored["pool_share"]),
+        groups=None if groups is None else tuple(map(str, groups)),
+    )
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ class RunWithSets:
             images=self.images,
             pool=self.pool,
             all_teachers=self.teachers,
+            fresh=lambda: self.opened.fresh_student(draw.seed_for("student")),
             represented=self.represented,
             first=first,
         )

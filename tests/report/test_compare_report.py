@@ -122,7 +122,7 @@ def test_one_or_two_draws_establish_nothing(draws: int) -> None:
     )  # fmt: skip
     lines = " ".join(sentences(found))
     assert "not established: good" in lines and "better" not in lines
-    assert "nothing is established" in lines
+    assert "Nothing is established" in lines
     answer = "".join(text for text, _ in headline(found))
     assert "nothing is established" in answer and "beat" not in answer
     row = next(line for line in markdown(found).splitlines() if line.startswith("| good"))

@@ -44,8 +44,8 @@ def render(found: Findings) -> str:
             ("sizes", "Over the size", _sizes(data)),
             ("cost", "Cost", _cost(data)),
             ("tuning", "Chosen settings", _tuning(data)),
-            ("draws", "Every student", _students(data)),
-            ("repeat", "Settings", _settings(data)),
+            ("draws", "Every student", _students(found.study)),
+            ("repeat", "Settings", _settings(found.study)),
         ]),
     )  # fmt: skip
 
@@ -195,7 +195,7 @@ def _students(data: CompareData) -> Values:
     places = sorted({cell.place for arm in data.arms for cell in arm.cells})
     several = any(seed for _, seed in places)
     rows: list[Row] = []
-    for arm in (each for row in data.arms for each in row.members):
+    for arm in data.arms:
         before, after = arm.accuracies(BEFORE), arm.accuracies(AFTER)
         cells = [
             NONE if place not in after
@@ -213,11 +213,7 @@ def _settings(data: CompareData) -> Values:
     return {
         "command": data.command,
         "shared": " ".join(data.words),
-        "rows": [
-            [arm.title, TableCell(" ".join(arm.words), code=True)]
-            for row in data.arms
-            for arm in row.members
-        ],
+        "rows": [[arm.title, TableCell(" ".join(arm.words), code=True)] for arm in data.arms],
         "versions": data.versions,
         "baseline": first.title if first is not None else "",
         "config": "\n".join(config_lines(first.config)) if first is not None else "",
