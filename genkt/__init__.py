@@ -17,6 +17,7 @@ _HOMES = {
     "estimate": "genkt.api.transfer",
     "synthesize": "genkt.api.synthesize",
     "compare": "genkt.api.compare",
+    "scores_of_study": "genkt.report.compare.study_scores",
     "retrieve": "genkt.api.retrieve",
     "deduplicate": "genkt.api.retrieve",
     "load_generator": "genkt.generative.generator",

@@ -16,7 +16,13 @@ Whoever gives the old key is told the new one, for one version; runs recorded wi
 read as if they had the new one.
 """
 
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {
+    "seeds_per_draw": 1,
+    "validation": "images",
+    "folds": "auto",
+    "cross_validate": False,
+    "data.group": None,
+}
 """Dotted key of a setting that came later -> its value that means: as before it was there.
 
 "*" stands for any one name in a key. The settings of a training stage are written ``train.KEY``.

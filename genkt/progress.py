@@ -1,6 +1,7 @@
 """How far long work is: a bar on a terminal, plain lines elsewhere and in a run's log.
 
-Lines say where work begins, every 30 seconds how far it is, and where it ends.
+Lines say where work begins, every 30 seconds how far it is, and where it ends. A timer brings
+the line while a single step takes minutes, as a first one may that compiles.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -24,6 +26,7 @@ _SHORT = {"images": "img", "tars": "tar"}
 """What a bar calls its units; others are "it"."""
 
 _printing: ContextVar[bool] = ContextVar("printing", default=True)
+_innermost: ContextVar[Reporter | None] = ContextVar("innermost", default=None)
 
 logger = logging.getLogger("genkt")
 
@@ -98,9 +101,16 @@ class Reporter:
         self._terminal = self._stream.isatty()
         self._bar: tqdm[Any] | None = None
         self._wants_bar = bar
+        self._outer: Reporter | None = None
+        self._inside = 0
+        self._lines, self._ended = threading.Lock(), threading.Event()
 
     def __enter__(self) -> Self:
         self._started = self._last = self._clock()
+        self._outer = _innermost.get()
+        _innermost.set(self)
+        if self._outer is not None:
+            self._outer._inside += 1
         if self._shown and self._wants_bar and self._terminal:
             from tqdm import tqdm
 
@@ -111,12 +121,20 @@ class Reporter:
         if self._announced and self.done < self.total:
             begins = f"continues behind {self.done:,} of" if self.done else "begins,"
             self._tell(f"{begins} {self._units()}")
+        if self._shown and self.done < self.total:
+            context = copy_context()  # a new thread's own would not know of ``log_alone``
+            threading.Thread(target=context.run, args=(self._watch,), daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        with self._lines:
+            self._ended.set()
+        _innermost.set(self._outer)
+        if self._outer is not None:
+            self._outer._inside -= 1
         if self._bar is not None:
             self._bar.close()
         if kind is None and self._told:
@@ -131,10 +149,24 @@ class Reporter:
         self.done += count
         if self._bar is not None and count:
             self._bar.update(count)
-        now = self._clock()
-        if now - self._last >= EVERY_SECONDS:
-            self._last = now
-            self._tell(self._state())
+        self._tell_if_due()
+
+    def _tell_if_due(self) -> None:
+        with self._lines:
+            now = self._clock()
+            if now - self._last >= EVERY_SECONDS and not self._ended.is_set():
+                self._last = now
+                self._tell(self._state())
+
+    def _watch(self) -> None:
+        """Says the line that is due while a step takes long; work inside this one has its own."""
+        wait = EVERY_SECONDS
+        while not self._ended.wait(max(0.01, wait)):
+            if self._inside:
+                wait = EVERY_SECONDS
+                continue
+            self._tell_if_due()
+            wait = EVERY_SECONDS - (self._clock() - self._last)
 
     def continue_at(self, done: int) -> None:
         """So many units were done before this start: they do not count for the pace."""
@@ -163,6 +195,8 @@ class Reporter:
             done, total = self.done - self._before, self.total - self._before
             left = seconds_left(done, total, self._clock() - self._started)
         when = "" if left is None else f", about {duration(left)} left"
+        if left is None and self.done <= self._before:
+            when = f", {duration(self._clock() - self._started)} so far"
         more = "".join(f", {name} {value}" for name, value in self._figures.items())
         return f"{self.done:,} of {self._units()}{self._rate()}{when}{more}"
 

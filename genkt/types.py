@@ -9,6 +9,7 @@ Shape legend, used in every docstring:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -128,17 +129,45 @@ class Batch:
     teacher_images: tuple[Tensor, ...] = ()
 
 
+def require_finite(values: Tensor, ids: Sequence[str], key: str) -> None:
+    """Refuse outputs of which no answer can be made: the largest of NaN would be class 0.
+
+    Args:
+        values: [N, any width] outputs.  ids: N sample ids.  key: whose outputs they are.
+
+    Raises:
+        UserError: with the first image and the number of the others.
+    """
+    broken = (~values.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if not broken:
+        return
+    first = ids[broken[0]]
+    others = f" and {len(broken) - 1:,} others" if broken[1:] else ""
+    raise UserError.of(
+        key,
+        "finite outputs",
+        f"NaN or infinity for {first.rpartition('#')[0] or first}{others}",
+        f" (of {len(ids):,} images); its training has diverged, or its weights are damaged",
+    )
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A classifier's answers on N labelled samples.
 
     Args:
         ids: N sample ids.  labels: [N] int64.  probabilities: [N, C] float32 on CPU.
+
+    Raises:
+        UserError: probabilities that are not finite.
     """
 
     ids: tuple[str, ...]
     labels: Tensor
     probabilities: Tensor
+
+    def __post_init__(self) -> None:
+        require_finite(self.probabilities, self.ids, "predictions")
 
     @property
     def predicted(self) -> Tensor:
@@ -163,10 +192,28 @@ class StudentScores:
     Args:
         final: [N] at the end.
         distilled: [N] before the last stage, None where there is none or it was not kept.
+        validation: [M] on the images that choices are made on: validation images, or the labelled
+            ones, each by a student of a fold that did not see it. None where it was not measured.
     """
 
     final: NDArray[np.float32]
     distilled: NDArray[np.float32] | None = None
+    validation: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class TeacherScores:
+    """How a teacher of a draw did on each of N test images, 0..1; None where it does not say.
+
+    Args:
+        taught: [N] with the head that it taught with: its own, a linear probe, or fine-tuned.
+        probe: [N] of a linear probe of its features, fitted on the draw's labels.
+        own: [N] of the head that it came with, where it taught with another one.
+    """
+
+    taught: NDArray[np.float32] | None = None
+    probe: NDArray[np.float32] | None = None
+    own: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -224,3 +271,8 @@ class StudentResult:
     cost: Cost = field(default_factory=Cost)
     extras: dict[str, float | int | str] = field(default_factory=dict)
     seed: int = 0
+
+
+def draw_text(draw: int, seed: int) -> str:
+    """How messages call a draw; the first of its students needs no number."""
+    return f"draw {draw}, seed {seed}" if seed else f"draw {draw}"

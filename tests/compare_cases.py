@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from tiny import transfer_words, write_images
 
 from genkt.report.compare.compare_data import ComparedArm, CompareData, ComparedCell, Sweep
-from genkt.types import Cost, StudentResult
+from genkt.types import Cost, StudentResult, StudentScores
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -49,18 +51,35 @@ def write_study(home: Path, **changes: Any) -> None:
     path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False), encoding="utf-8")
 
 
+NUM_IMAGES = 200
+
+
+def right(share: float, draw: int, num_images: int = NUM_IMAGES) -> NDArray[np.float32]:
+    """Scores with this share of ones; of one draw, who knows more knows all that others know."""
+    found = np.zeros(num_images, np.float32)
+    order = np.random.default_rng(draw).permutation(num_images)
+    found[order[: round(share * num_images)]] = 1
+    return found
+
+
 def arm(
     name: str, after: Sequence[float], before: Sequence[float] | None = None,
-    seconds: float = 2.0, **changes: Any,
+    seconds: float = 2.0, validation: float | None = 0.5, scored: bool = True,
+    num_images: int = NUM_IMAGES, **changes: Any,
 ) -> ComparedArm:  # fmt: skip
     """An arm with these shares of right answers, draw by draw."""
+    extras = {} if validation is None else {"validation_accuracy": validation}
     cells = [
         ComparedCell(
             StudentResult(
                 name, draw, accuracy, None if before is None else before[draw],
-                cost=Cost(seconds, 100, 10, 5), extras={"validation_accuracy": 0.5},
+                cost=Cost(seconds, 100, 10, 5), extras=dict(extras),
             ),
             {"distil": Cost(1.5, 80, 8, 5), "finetune": Cost(0.5, 20, 2, 4)},
+            StudentScores(
+                right(accuracy, draw, num_images),
+                None if before is None else right(before[draw], draw, num_images),
+            ) if scored else None,
         )
         for draw, accuracy in enumerate(after)
     ]  # fmt: skip
@@ -91,5 +110,6 @@ def comparison(**changes: Any) -> CompareData:
         "command": "genkt compare",
         "versions": {"genkt": "0.1", "date": "2026-01-01", "hardware": "a core"},
         "num_draws": 3,
+        "test_ids": [f"{index}#{index:x}" for index in range(NUM_IMAGES)],
     }
     return CompareData(**{**values, **changes})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tiny import write_images
 
+from genkt.config.prime_settings import PrimeConfig
 from genkt.config.read_config import read_config
-from genkt.upstream.generator.prime_generator import PrimeConfig
 
 SMALL = [
     "size=16", "eval_every=100", "log_every=1", "save_seconds=0", "device=cpu",

@@ -126,7 +126,7 @@ def _analysed(
         num_train=len(parts.train),
         probe_on=config.probe_on,
         models=models,
-        any_right=any_right(right),
+        any_right=any_right(right, parts),
         flips=flips,
         kl=kl,
         top1=top1,
@@ -152,16 +152,18 @@ def _models(config: AnalyzeConfig, parts: Parts, found: list[Collected]) -> list
     for model in found:
         near, other = distances(model, parts, config.seed)
         by_class: list[int] = []
+        accuracy = None
         if model.answers is not None:
-            hits = parts.labels[model.answers.predicted == parts.labels]
-            by_class = np.bincount(hits, minlength=len(parts.classes)).tolist()
+            right = model.answers.predicted == parts.labels
+            by_class = np.bincount(parts.labels[right], minlength=len(parts.classes)).tolist()
+            accuracy = Share.of(right, parts.groups)
         models.append(
             AnalyzedModel(
                 name=model.name,
                 title=config.titles[model.name],
                 num_parameters=model.num_parameters,
                 width=model.features.train.shape[1],
-                accuracy=Share(sum(by_class), len(parts.labels)) if model.answers else None,
+                accuracy=accuracy,
                 by_class=by_class,
                 probe=probed(model.features, parts),
                 logme=logme[model.name],

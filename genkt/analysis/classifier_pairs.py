@@ -20,6 +20,7 @@ from genkt.metrics.complementary import (
     transfer_change,
 )
 from genkt.metrics.flips import flips_of, histogram_entropy
+from genkt.metrics.scored_arms import DrawDesign, of_pair
 from genkt.report.analyze.analyze_data import AnalyzedModel, Pair, Share, TopClasses, Transfer
 from genkt.retrieval.encoder import EncoderSpec
 from genkt.types import UserError
@@ -40,16 +41,17 @@ def answers_of(model: Collected) -> ModelAnswers:
     return model.answers
 
 
-def any_right(right: Right) -> Share | None:
+def any_right(right: Right, parts: Parts) -> Share | None:
     """Samples that some classifier has right, the best that a choice among them can reach."""
-    return Share(int(right.any(axis=0).sum()), right.shape[1]) if len(right) else None
+    return Share.of(np.logical_or.reduce(right), parts.groups) if len(right) else None
 
 
 def pairs_of(
     right: Right, parts: Parts, percents: Sequence[float], embeddings: Rows
 ) -> tuple[NDArray[np.float64], list[Pair]]:
     """The matrix of positive flips, and every ordered pair in detail."""
-    num_classes = len(parts.classes)
+    num_classes, design = len(parts.classes), DrawDesign(groups=parts.groups)
+    scored = [{(0, 0): each.astype(np.float32)} for each in right]
     sizes = np.bincount(parts.labels, minlength=num_classes).astype(np.int64)
     pairs = []
     for student in range(len(right)):
@@ -63,7 +65,8 @@ def pairs_of(
                 for percent in percents
             ]
             entropy = histogram_entropy(counts)
-            pairs.append(Pair(student, teacher, counts.tolist(), entropy, top))
+            difference = of_pair(scored[teacher], scored[student], design)
+            pairs.append(Pair(student, teacher, counts.tolist(), entropy, top, difference))
     return flips_matrix(right), pairs
 
 

@@ -56,6 +56,11 @@ class Parts:
         return self.analysed.classes
 
     @property
+    def groups(self) -> Sequence[str] | None:
+        """[N] what each image of the analysed part belongs to; None where each stands alone."""
+        return self.analysed.groups
+
+    @property
     def labels(self) -> Labels:
         """[N] of the analysed part."""
         return self.analysed.labels
@@ -151,7 +156,7 @@ class Collector:
         """Load a model and take its outputs.
 
         Raises:
-            UserError: no such model, or features that are not finite.
+            UserError: no such model, or outputs that are not finite.
         """
         classifier = load_classifier(name)
         model = classifier.model
@@ -186,18 +191,10 @@ class Collector:
         dataset = ViewDataset(images, FIXED_VIEW, [model.transform], memory_bytes=0)
         device = device_of(self.device)
         with Reporter(len(images), model.name, announced=True) as reporter:
-            found = outputs(
+            return outputs(
                 model.to(device), dataset, batch_size=self.batch_size, device=device,
                 progress=reporter.advance,
             )  # fmt: skip
-        broken = ~torch.isfinite(found.features).all(dim=1)
-        if broken.any():
-            first = images.ids[int(broken.nonzero()[0])]
-            raise UserError(
-                f"model {model.name}: its features of {int(broken.sum())} images are not finite "
-                f"(first: {first})"
-            )
-        return found
 
     def _answers(self, classifier: Classifier, logits: Tensor) -> ModelAnswers:
         classes = self.parts.classes

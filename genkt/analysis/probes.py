@@ -11,15 +11,16 @@ from genkt.metrics.frechet import MIN_ROWS, equal_sizes, frechet_distance
 from genkt.metrics.logme import rank_by_logme
 from genkt.report.analyze.analyze_data import Share
 from genkt.training.probe import fit_head
-from genkt.types import UserError
+from genkt.types import UserError, require_finite
 
 
 def probed(features: Features, parts: Parts) -> Share:
     """A linear probe fitted on the training images and applied to the analysed ones."""
     head = fit_head(features.train, parts.train.labels, len(parts.classes), num_views=1)
-    answers = head(features.analysed).argmax(dim=1)
-    right = answers == torch.from_numpy(parts.labels)
-    return Share(int(right.sum()), len(right))
+    answers = head(features.analysed)
+    require_finite(answers, parts.analysed.ids, "linear probe")
+    right = answers.argmax(dim=1) == torch.from_numpy(parts.labels)
+    return Share.of(right.numpy(), parts.groups)
 
 
 def evidence(found: Sequence[Collected], parts: Parts) -> dict[str, float]:

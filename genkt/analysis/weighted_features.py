@@ -18,6 +18,8 @@ from genkt.models.load import ModelSpec, load_model
 from genkt.report.analyze.analyze_data import WeightedProbe
 from genkt.runs.model_factories import teacher_specs
 from genkt.runs.run_folder import CLAIM, read_claim
+from genkt.runs.student_files import ARTIFACTS
+from genkt.runs.student_places import files_of_arm
 from genkt.types import UserError
 
 _KEY = "weights."
@@ -29,7 +31,7 @@ class AftRun:
 
     Args:
         teachers: of the run.  seed: for weights that are not loaded from a file.
-        weights: one [D_t of all teachers] a label draw, 0..1.
+        weights: one [D_t of all teachers] a student, 0..1.
     """
 
     teachers: tuple[ModelSpec, ...]
@@ -56,7 +58,7 @@ def read_aft(name: str) -> AftRun | None:
         raise UserError("its teachers were given in Python")
     if any(folder.glob("draws/*/teacher*")):
         raise UserError("its teachers were trained on the labels, and are not kept")
-    weights = [_weights(path) for path in sorted(folder.glob("draws/*/aft/artifacts.safetensors"))]
+    weights = [_weights(path) for path in files_of_arm(folder, "aft", ARTIFACTS)]
     found = [each for each in weights if each is not None]
     if not found:
         raise UserError("its mu is not one weight per feature (method.mu=diagonal)")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from genkt.api.objects import given_settings
-from genkt.cli.evaluate import EvaluateConfig
+from genkt.config.command_settings import EvaluateConfig
 from genkt.config.read_config import read_config
 from genkt.inference.evaluate_model import Evaluation
 from genkt.inference.evaluate_model import evaluate as run_evaluation

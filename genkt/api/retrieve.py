@@ -17,8 +17,8 @@ from genkt.api.objects import (
     given_settings,
     named_arguments,
 )
-from genkt.config.data_settings import CarvedData
 from genkt.config.read_config import read_config
+from genkt.config.set_command_settings import RetrieveConfig
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.execution.ranks import device_here
@@ -26,15 +26,9 @@ from genkt.execution.tasks import HERE
 from genkt.models.foreign import as_backbone
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.encoders import BackboneEncoder, load_encoder
-from genkt.retrieval.prepare_retrieval import (
-    GivenImages,
-    RetrieveConfig,
-    store_home,
-    unique_images,
-)
 from genkt.retrieval.prepare_retrieval import retrieve as run_retrieval
+from genkt.retrieval.prepare_retrieval import store_home, unique_images
 from genkt.retrieval.search.duplicates import Mode, near_duplicates
-from genkt.settings.objects import object_in
 from genkt.transfer_set.composition import TransferSet
 from genkt.types import UserError
 
@@ -79,13 +73,7 @@ def retrieve(
     config = read_config(RetrieveConfig, "retrieve", [*given_settings(named), *words])
     if config.dry_run:
         raise UserError("dry_run: estimates are made on the command line")
-    images, model = object_in(config.gallery), object_in(config.encoder.model)
-    given = GivenImages(
-        data=object_in(config.data.root) if isinstance(config.data, CarvedData) else None,
-        gallery=images.images if isinstance(images, TransferSet) else images,
-        encoders=None if model is None else [BackboneEncoder(model)],
-    )
-    return run_retrieval(config, call_text("retrieve", words, named), given)
+    return run_retrieval(config, call_text("retrieve", words, named))
 
 
 def deduplicate(

@@ -6,13 +6,11 @@ from typing import Any
 
 from genkt.api.objects import ModelSetting, call_text, given_settings, named_arguments
 from genkt.cli.synthesize import as_synthesis
-from genkt.config.data_settings import CarvedData
 from genkt.config.read_config import read_config
+from genkt.config.set_command_settings import SynthesizeConfig
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.generative.completer import ImageCompleter
-from genkt.settings.objects import object_in
-from genkt.synthesis.prepare_synthesis import GivenModels, SynthesizeConfig
 from genkt.synthesis.prepare_synthesis import synthesize as run_synthesis
 from genkt.transfer_set.composition import TransferSet
 from genkt.types import UserError
@@ -54,9 +52,4 @@ def synthesize(
     config = read_config(SynthesizeConfig, "synthesize", said)
     if config.dry_run:
         raise UserError("dry_run: estimates are made on the command line")
-    given = GivenModels(
-        data=object_in(config.data.root) if isinstance(config.data, CarvedData) else None,
-        generator=object_in(config.generator),
-        teacher=object_in(config.teacher.model),
-    )
-    return run_synthesis(config, call_text("synthesize", words, named), given)
+    return run_synthesis(config, call_text("synthesize", words, named))

@@ -21,7 +21,6 @@ from genkt.data.splits import Splits
 from genkt.execution.tasks import INLINE
 from genkt.settings.assignments import Said, keys_of
 from genkt.transfer_set.composition import TransferSet
-from genkt.transfers.open_run import Given
 from genkt.transfers.run_transfer import TransferResult, run_transfer
 from genkt.transfers.unused import unused
 from genkt.types import UserError
@@ -68,13 +67,13 @@ def transfer(
     named = named_arguments(
         settings, data=data, student=student, teacher=teacher, transfer_set=transfer_set
     )
-    config, given = _read(words, named)
+    config, splits = _read(words, named)
     if config.dry_run:
         raise UserError(
             "dry_run: estimates are made by genkt.estimate(...), with the same arguments"
         )
     command = call_text("transfer", words, named)
-    return run_transfer(config, asdict(config), command=command, given=given)
+    return run_transfer(config, asdict(config), command=command, splits=splits)
 
 
 def estimate(
@@ -96,12 +95,12 @@ def estimate(
         settings | {"dry_run": True},
         data=data, student=student, teacher=teacher, transfer_set=transfer_set,
     )  # fmt: skip
-    config, given = _read(words, named)
-    return run_estimate(config, asdict(config), given)
+    config, splits = _read(words, named)
+    return run_estimate(config, asdict(config), splits)
 
 
-def _read(words: Sequence[str], named: Mapping[str, Any]) -> tuple[TransferConfig, Given]:
-    """The settings, and the objects that stand in some of them."""
+def _read(words: Sequence[str], named: Mapping[str, Any]) -> tuple[TransferConfig, Splits | None]:
+    """The settings, and the data if they had to be read for them."""
     said: list[Said] = [*given_settings(named), *words]
     found = decided(said)
     config = read_config(TransferConfig, "transfer", found.words)
@@ -110,5 +109,4 @@ def _read(words: Sequence[str], named: Mapping[str, Any]) -> tuple[TransferConfi
         logging.getLogger("genkt").warning(line)
     if not any(key.partition(".")[0] == "executor" for key in keys):
         config = replace(config, executor=INLINE)  # a script need not guard itself
-    given = Given.of(config)
-    return config, replace(given, data=given.data or found.splits)
+    return config, found.splits

@@ -40,13 +40,12 @@ def decided(words: Sequence[Said]) -> Decided:
         raise UserError("method=auto: looks at one run's data, not at a sweep's; name methods")
     from genkt.runs.pool import load_splits
     from genkt.transfers.auto_method import choose, facts_of
-    from genkt.transfers.open_run import Given
 
     config = read_config(TransferConfig, "transfer", rest)
     if config.smoke:
         raise UserError("method=auto: looks at the data, which smoke=true leaves alone; name one")
-    splits, given = load_splits(config.data, config.seed), Given.of(config)
-    choice = choose(facts_of(config, splits, given.student, given.teachers))
+    splits = load_splits(config.data, config.seed)
+    choice = choose(facts_of(config, splits))
     own = set(keys_of(rest))
     chosen = [word for word in choice.words if key_of(word) not in own]
     kept = [word for word in choice.words if word not in chosen]

@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
-from genkt.settings.bounds import CountOrNone, Depth
-from genkt.types import Range
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """See ``configs/convert.yaml``."""
-
-    checkpoint: str
-    out: str
-    config: str | None
-    kind: Literal["auto", "vqgan", "transformer"]
-    size: Annotated[int, Range(1, 2**14)] | None
-    num_heads: Depth | None
-    num_conditions: CountOrNone | None
-    sos_token: CountOrNone | None
-    overwrite: bool
+from genkt.config.command_settings import ConvertConfig
 
 
 def run(words: list[str]) -> None:

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from genkt.cli.app import run_command
-from genkt.config.data_settings import DataSettings
-from genkt.settings.bounds import BatchSize, Seed
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """See ``configs/evaluate.yaml``."""
-
-    data: DataSettings
-    model: str
-    weights: str | None
-    split: Literal["train", "validation", "test"]
-    output: str | None
-    seed: Seed
-    batch_size: BatchSize
-    device: Literal["auto", "cpu", "cuda"]
+from genkt.config.command_settings import EvaluateConfig
 
 
 def run(words: list[str]) -> None:

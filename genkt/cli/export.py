@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
-from genkt.settings.bounds import NotNegative
-from genkt.types import Range
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """See ``configs/export.yaml``."""
-
-    run: str
-    output: str | None
-    opset: Annotated[int, Range(18, 23)]
-    tolerance: NotNegative
+from genkt.config.command_settings import ExportConfig
 
 
 def run(words: list[str]) -> None:

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
-from genkt.types import Range, UserError
-
-
-@dataclass(frozen=True)
-class InspectConfig:
-    """See ``configs/inspect.yaml``."""
-
-    set: str
-    out: str | None
-    check: bool
-    examples: Annotated[int, Range(0, 1000)]
+from genkt.config.command_settings import InspectConfig
+from genkt.types import UserError
 
 
 def run(words: list[str]) -> None:

@@ -6,30 +6,16 @@ import csv
 import io
 import json
 import sys
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from genkt.cli.app import read_config
 from genkt.cli.positional import with_positionals
+from genkt.config.command_settings import PredictConfig
 from genkt.disk import output_file
 from genkt.io import write_text
-from genkt.settings.bounds import BatchSize, Count
 from genkt.types import UserError
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """See ``configs/predict.yaml``."""
-
-    run: str
-    images: list[str]
-    format: Literal["table", "csv", "json"]
-    output: str | None
-    top: Count
-    batch_size: BatchSize
-    device: Literal["auto", "cpu", "cuda"]
 
 
 def run(words: list[str]) -> None:

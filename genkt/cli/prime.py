@@ -6,7 +6,8 @@ import json
 import shlex
 
 from genkt.cli.app import run_command
-from genkt.upstream.generator.prime_generator import PrimeConfig, prime
+from genkt.config.prime_settings import PrimeConfig
+from genkt.upstream.generator.prime_generator import prime
 
 
 def run(words: list[str]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from genkt.cli.app import run_command
+from genkt.config.set_command_settings import RetrieveConfig
 from genkt.execution.tasks import processes_of
-from genkt.retrieval.prepare_retrieval import RetrieveConfig
 
 
 def run(words: list[str]) -> None:

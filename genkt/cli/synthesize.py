@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 
 from genkt.cli.app import run_command
+from genkt.config.set_command_settings import SynthesizeConfig
 from genkt.execution.tasks import processes_of
 from genkt.settings.assignments import Said, key_of, read_word
-from genkt.synthesis.prepare_synthesis import SynthesizeConfig
 
 
 def run(words: list[str]) -> None:

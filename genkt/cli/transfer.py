@@ -36,16 +36,14 @@ def run(words: list[str]) -> None:
             return train(smoke.config)
 
     def train(config: TransferConfig) -> float:
-        from genkt.transfers.open_run import Given
         from genkt.transfers.run_transfer import describe, run_transfer
 
-        given = Given(data=found.splits)
         if config.dry_run:
             from genkt.transfers.dry_run import estimate
 
-            print(estimate(config, asdict(config), given))
+            print(estimate(config, asdict(config), found.splits))
             return 0.0
-        result = run_transfer(config, asdict(config), command=command, given=given)
+        result = run_transfer(config, asdict(config), command=command, splits=found.splits)
         if speaks:
             print(describe(result))
         return result.accuracy

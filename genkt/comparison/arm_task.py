@@ -15,9 +15,11 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.execution.tasks import INLINE, Progress
 from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
-from genkt.runs.run_folder import CLAIM, RunFolder, is_whole, read_claim, student_folder
+from genkt.runs.run_folder import CLAIM, RESULT, RunFolder, is_whole, read_claim
+from genkt.runs.scores import read_scores
 from genkt.runs.student_files import read_result
-from genkt.types import Cost, DamagedError, StudentResult, UserError
+from genkt.runs.student_places import student_folder
+from genkt.types import Cost, DamagedError, StudentResult, StudentScores, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
 """Folders of a comparison: the arms' runs, outcomes and logs."""
@@ -48,7 +50,7 @@ class ArmTask:
         steps = (config.train.steps or 0) + config.finetune.steps
         views = config.transfer_set.stored_views or config.data.views.num_views
         made = config.transfer_set.most_made if config.reads_transfer_set else 0
-        a_draw = steps * config.train.batch_size
+        a_draw = config.seeds_per_draw * steps * config.train.batch_size
         return config.draws * (
             a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))
         )
@@ -85,19 +87,36 @@ class ArmTask:
     def _has_whole_results(self) -> bool:
         """Whether the figures are intact; otherwise its run trains those students again."""
         try:
-            self.results()
+            self.results(), self.scores()
         except DamagedError:
             return False
         return True
 
+    @property
+    def students(self) -> list[Path]:
+        """The folders of its students, draw after draw."""
+        config = self.config
+        return [
+            student_folder(self.folder, draw, config.main_arm, seed)
+            for draw in range(config.draws)
+            for seed in range(config.seeds_per_draw)
+        ]
+
     def results(self) -> list[tuple[StudentResult, dict[str, Cost]]]:
-        """The figures of its students and what their stages cost, draw after draw.
+        """The figures of its students and what their stages cost, draw after draw, seed after seed.
 
         Raises:
             DamagedError: they are not what was written.
         """
-        out, arm = self.folder, self.config.main_arm
-        return [read_result(student_folder(out, draw, arm)) for draw in range(self.config.draws)]
+        return [read_result(folder) for folder in self.students]
+
+    def scores(self) -> list[StudentScores | None]:
+        """Of its students on every test image; None where an older genkt did not keep them.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        return [read_scores(folder) for folder in self.students]
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""
@@ -108,12 +127,7 @@ class ArmTask:
 
     def num_finished(self) -> int:
         """The number of finished students."""
-        config = self.config
-        home = self.folder / "draws"
-        return sum(
-            (home / str(draw) / config.main_arm / "result.json").is_file()
-            for draw in range(config.draws)
-        )
+        return sum((folder / RESULT).is_file() for folder in self.students)
 
     def run(self, progress: Progress) -> None:
         """Train what is missing, on one core; the outcome file records any error."""

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
+from genkt.metrics.scored_arms import DrawDesign
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
-from genkt.types import StudentResult
+from genkt.types import StudentResult, draw_text
 
 _TEACHER = "teacher_accuracy."
 _NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
 """Methods whose loss never reads labels."""
 
 
-def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
+@dataclass(frozen=True)
+class ReadArm:
+    """A finished arm, and what its run tells of the data.
+
+    Args:
+        test_ids: [N] of the test images, in the order of its scores.
+        design: where its students come from.
+    """
+
+    arm: ComparedArm
+    test_ids: tuple[str, ...]
+    design: DrawDesign
+
+
+def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
     """A finished arm; None if it failed or has not ended."""
     report = task.folder / "report.json"
     if not report.is_file() or task.failure() is not None:
         return None
     remedy = "the same command writes it again"
     facts: dict[str, Any] = read_json(report, "a report", remedy)
-    cells = [ComparedCell(replace(result, curve=[]), stages) for result, stages in task.results()]
+    cells = [
+        ComparedCell(replace(result, curve=[]), stages, scores)
+        for (result, stages), scores in zip(task.results(), task.scores(), strict=True)
+    ]
     with reading(report, "a report", remedy):
-        return ComparedArm(
+        found = ComparedArm(
             name=arm.name,
             title=arm.title,
             words=arm.words,
@@ -34,7 +52,75 @@ def read_arm(task: ArmTask, arm: Arm) -> ComparedArm | None:
             config=facts["config"],
             versions=facts["versions"],
             listed=arm.point is None,
+            head_taught=not _head_untaught(task),
         )
+        return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))
+
+
+def _design(facts: dict[str, Any], task: ArmTask) -> DrawDesign:
+    """Where the students come from; an earlier genkt, which did not tell, had one seed a draw."""
+    groups = facts["predictions"].get("groups")
+    stored = facts.get("design")
+    if stored is None:
+        data = task.config.data
+        varies = data.labels_per_class is not None or (data.label_fraction or 1.0) < 1.0
+        return DrawDesign(labels_vary=varies)
+    return DrawDesign(
+        labels_vary=bool(stored["labels_vary"]),
+        pool_share=float(stored["pool_share"]),
+        groups=None if groups is None else tuple(map(str, groups)),
+    )
+
+
+@dataclass(frozen=True)
+class SharedImages:
+    """Arms whose scores are of the same test images, in one order.
+
+    Args:
+        test_ids: [N].  notes: on arms that have no scores, or had some of other images.
+    """
+
+    arms: list[ComparedArm]
+    test_ids: tuple[str, ...]
+    notes: list[str]
+
+
+def with_shared_images(found: Sequence[ReadArm]) -> SharedImages:
+    """The arms, with such scores alone as can be compared image by image.
+
+    Scores of other test images than those of the first arm that has any are left out: such an arm
+    has its means alone, as one has whose scores an older genkt did not keep.
+    """
+    ids = next((each.test_ids for each in found if _kept(each.arm)), ())
+    arms, old, other = [], [], []
+    for each in found:
+        arm = each.arm
+        if not _kept(arm):
+            old.append(arm.title)
+        elif each.test_ids != ids or not _fit(arm, len(ids)):
+            other.append(arm.title)
+            arm = replace(arm, cells=[replace(cell, scores=None) for cell in arm.cells])
+        arms.append(arm)
+    notes = []
+    if old:
+        notes.append(
+            "Trained by an earlier genkt, which kept no score for each test image, so these have "
+            f"means without intervals: {', '.join(old)}. overwrite=true trains them again."
+        )
+    if other:
+        notes.append(
+            f"Tested on other images than the rest, so without intervals: {', '.join(other)}. "
+            "overwrite=true trains them again."
+        )
+    return SharedImages(arms, ids, notes)
+
+
+def _kept(arm: ComparedArm) -> bool:
+    return any(cell.scores is not None for cell in arm.cells)
+
+
+def _fit(arm: ComparedArm, num_images: int) -> bool:
+    return all(len(c.scores.final) == num_images for c in arm.cells if c.scores is not None)
 
 
 def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]:
@@ -51,7 +137,7 @@ def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]
         notes.append(
             "Distilled only, no loss trains the classifier, so that column is chance for: "
             f"{', '.join(untaught)} (a method that teaches features alone, and has no label loss "
-            "or train.labelled_per_batch=0)."
+            "or train.labelled_per_batch=0). It is left out of every question there."
         )
     return notes
 
@@ -63,17 +149,19 @@ def _unequal(
     value: Callable[[StudentResult], str | None],
 ) -> list[str]:
     """A warning for the first draw in which arms of equal settings have unequal values."""
-    groups: dict[tuple[str, int], dict[str, str]] = {}
+    groups: dict[tuple[str, int, int], dict[str, str]] = {}
     for task, arm in pairs:
         key = fingerprint(settings(task))
         for cell in arm.cells:
             if (seen := value(cell.result)) is not None:
-                groups.setdefault((key, cell.result.draw), {})[arm.name] = seen
-    for (_, draw), values in sorted(groups.items(), key=lambda group: group[0][1]):
+                place = (key, cell.result.draw, cell.result.seed)
+                groups.setdefault(place, {})[arm.name] = seen
+    for (_, draw, seed), values in sorted(groups.items(), key=lambda group: group[0][1:]):
         if len(set(values.values())) > 1:
             shown = ", ".join(f"{name} {seen}" for name, seen in values.items())
             return [
-                f"{what} must be the same in all arms of a draw, and is not (draw {draw}: {shown}):"
+                f"{what} must be the same in all arms of a draw, and is not "
+                f"({draw_text(draw, seed)}: {shown}):"
                 " so differences between these arms have two causes. A linear probe sees "
                 "the stored views: give all arms the same number of views."
             ]

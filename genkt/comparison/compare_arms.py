@@ -9,10 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from genkt.comparison.arm_task import ARMS, LOGS, ArmTask
-from genkt.comparison.collect_arms import read_arm, warnings
+from genkt.comparison.collect_arms import read_arm, warnings, with_shared_images
 from genkt.comparison.plan_arms import ArmSettings, ArmsPlan, make_plan
 from genkt.comparison.train_arms import changed_tasks, finish, work_in
-from genkt.comparison.tuning import FOLDER, Candidate, candidates, choose, lost, told
+from genkt.comparison.tuning import FOLDER, JUDGED_ON, Candidate, candidates, choose, lost, told
 from genkt.config.compare_settings import CompareConfig
 from genkt.config.transfer_settings import TransferConfig
 from genkt.disk import make_folder
@@ -21,6 +21,7 @@ from genkt.io import contents
 from genkt.locks import LOCKS, at_work
 from genkt.report.compare.compare_data import CompareData, Tried, Work
 from genkt.report.compare.compare_text import text_table
+from genkt.report.compare.findings import findings
 from genkt.report.compare.write_comparison import build_comparison
 from genkt.report.transfer.summary import aligned
 from genkt.runs.missing_parts import how_to_get
@@ -66,7 +67,7 @@ def run_compare(
             plan, changed = _checked(config, settings)
             finish(plan.tasks, changed, config.executor, "arms")
             data = _data(config, plan, command, words, told(tried, settings))
-            build_comparison(data, home)
+            build_comparison(findings(data), home)
     except Timeout:
         raise UserError(f"out={home}: another genkt compare is running there") from None
     return CompareResult(data, home)
@@ -76,7 +77,7 @@ def _tried(config: CompareConfig, settings: Sequence[ArmSettings]) -> list[Candi
     """Every candidate of every arm, trained and judged."""
     tried, tasks = _candidates(config, settings)
     if tasks:
-        _require_validation(tasks[0].config)
+        _require_judges(tasks[0].config)
         changed = changed_tasks(tasks, overwrite=config.overwrite)
         finish(tasks, changed, config.executor, "candidates")
     return tried
@@ -91,13 +92,17 @@ def _candidates(
     return tried, list({candidate.task.name: candidate.task for candidate in tried}.values())
 
 
-def _require_validation(config: TransferConfig) -> None:
+def _require_judges(config: TransferConfig) -> None:
     """Before hours of training, not after them. Raises: UserError."""
+    if config.validation == "none":
+        raise UserError.of(
+            "validation", "images or cross, which study.tuning chooses settings on", "none"
+        )
     splits = load_splits(config.data, config.seed)
-    if "validation" not in splits.parts:
+    if config.validation == "images" and "validation" not in splits.parts:
         raise UserError(
             "study.tuning: settings are chosen on validation images, but the data have none: "
-            f"{how_to_get('validation', config.data, splits)}"
+            f"{how_to_get('validation', config.data, splits)}, or validation=cross"
         )
 
 
@@ -109,19 +114,20 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
     """
     plan, changed = _checked(config, settings)
     first = plan.tasks[0].config
-    total = len(plan.tasks) * first.draws
+    total = len(plan.tasks) * first.num_students
     rows = [["arm", "students there", "settings"]]
     for task, arm in zip(plan.tasks, plan.arms, strict=True):
         there = 0 if task.name in changed else task.num_finished()
-        rows.append([task.name, f"{there} of {first.draws}", " ".join(arm.words)])
-    lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws = {total} students; nothing "
-             "was written", "", *aligned(rows)]  # fmt: skip
+        rows.append([task.name, f"{there} of {first.num_students}", " ".join(arm.words)])
+    seeds = f" x {first.seeds_per_draw} seeds" if first.seeds_per_draw > 1 else ""
+    lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws{seeds} = {total} students; "
+             "nothing was written", "", *aligned(rows)]  # fmt: skip
     tried, tasks = _candidates(config, settings)
     changed_tasks(tasks, overwrite=config.overwrite)
     if tried:
-        total = sum(task.config.draws for task in tasks)
+        total = sum(task.config.num_students for task in tasks)
         lines += ["", f"before that, {len(tried)} candidates for settings of arms are judged on "
-                  f"validation images: {total} students"]  # fmt: skip
+                  f"{JUDGED_ON[tasks[0].config.validation]}: {total} students"]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -159,10 +165,11 @@ def _data(
     tried: Sequence[Tried],
 ) -> CompareData:
     study = config.study
-    found = [read_arm(task, arm) for task, arm in zip(plan.tasks, plan.arms, strict=True)]
-    arms = [arm for arm in found if arm is not None]
+    read = [read_arm(task, arm) for task, arm in zip(plan.tasks, plan.arms, strict=True)]
+    found = [arm for arm in read if arm is not None]
+    shared = with_shared_images(found)
     failed = [(task.name, reason) for task in plan.tasks if (reason := task.failure())]
-    if not arms:
+    if not found:
         lines = [f"arm {name}: {reason}" for name, reason in failed]
         raise UserError("\n".join(["no arm succeeded", *lines]))
     first = plan.tasks[0].config
@@ -170,7 +177,7 @@ def _data(
     return CompareData(
         title=study.title,
         study=study.name,
-        arms=arms,
+        arms=shared.arms,
         baseline=study.baseline,
         reference=study.reference,
         pairs=[(a, b) for a, b in study.pairs],
@@ -181,14 +188,17 @@ def _data(
         versions=versions(),
         seed=first.seed,
         num_draws=first.draws,
-        notes=[*warnings(plan.tasks, arms), *lost(tried)],
+        design=found[0].design,
+        test_ids=shared.test_ids,
+        notes=[*warnings(plan.tasks, shared.arms), *shared.notes, *lost(tried)],
         tuning=tried,
+        tuned_on=JUDGED_ON[first.validation],
         work=Work(sum(part.wall_seconds for part in work), sum(part.task_seconds for part in work)),
     )
 
 
 def describe(result: CompareResult) -> str:
     """The text printed at the end: the table, errors, and the place of the report."""
-    lines = [text_table(result.data), ""]
+    lines = [text_table(findings(result.data)), ""]
     lines += [f"note: {note}" for note in result.data.notes]
     return "\n".join([*lines, f"report: {result.out / 'compare.html'}"])

@@ -32,8 +32,8 @@ class ArmSettings:
     """One arm with its checked settings, and the command that runs it alone.
 
     Args:
-        candidates: options for the arm's settings, chosen on validation images; until then the
-        first counts.
+        candidates: options for the arm's settings, chosen by ``study.tuning``; until then the first
+        counts.
         tuned: whether the choice was made; such an arm may end up equal to another one.
     """
 
@@ -118,7 +118,7 @@ def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> l
     for each in settings:
         faults += [
             f"arm {each.arm.name}: {key}={value}, the baseline {baseline.arm.name} has "
-            f"{wanted.get(key)}; all arms share seed, draws and data"
+            f"{wanted.get(key)}; all arms share seed, draws, seeds_per_draw and data"
             for key, value in _shared(each.config).items()
             if wanted.get(key) != value
         ]
@@ -126,12 +126,13 @@ def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> l
 
 
 def _shared(config: TransferConfig) -> dict[str, object]:
-    """The settings that decide the label draws."""
+    """The settings that decide the label draws and the first weights."""
     data = asdict(config.data)
     del data["views"]  # arms may differ in how a student sees the images
     return {
         "seed": config.seed,
         "draws": config.draws,
         "first_draw": config.first_draw,
+        "seeds_per_draw": config.seeds_per_draw,
         **{f"data.{key}": value for key, value in data.items()},
     }

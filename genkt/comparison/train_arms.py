@@ -91,7 +91,10 @@ def _note(home: Path, wall_seconds: float, tasks: Sequence[ArmTask]) -> None:
 
 
 def work_in(home: Path) -> Work:
-    """The notes of all starts of a comparison in a folder."""
+    """The notes of all starts of a comparison in a folder.
+
+    Lost ones are begun anew at once: the start that loses them may train nothing more.
+    """
     path, expected = home / _WORK, "what a comparison took"
 
     def read() -> Work:
@@ -100,7 +103,11 @@ def work_in(home: Path) -> Work:
             return Work(number(saved["wall_seconds"]), number(saved["task_seconds"]))
 
     found = read_or_forget(path, read, "its times count anew") if path.exists() else None
-    return found or Work(0.0, 0.0)
+    if found is None:
+        found = Work(0.0, 0.0)
+        if home.is_dir():
+            write_signed(path, asdict(found))
+    return found
 
 
 def _forgotten(tasks: Sequence[ArmTask], changed: Mapping[str, list[str]]) -> list[ArmTask]:

@@ -31,7 +31,7 @@ class Watch:
         self._before = sum(map(_work_done, self.tasks))
         self._clock, self._started = clock, clock()
         self._reporter = Reporter(
-            sum(task.config.draws for task in self.tasks), what, done=self._num_students(),
+            sum(task.config.num_students for task in self.tasks), what, done=self._num_students(),
             unit="students", announced=True, bar=False, clock=clock,
         )  # fmt: skip
         self._stream = sys.stderr  # an arm that this process trains redirects it
@@ -92,5 +92,5 @@ class Watch:
 
 def _work_done(task: ArmTask) -> float:
     """The remaining work of an arm, from its finished students; 0 after its end."""
-    share = task.num_finished() / task.config.draws
+    share = task.num_finished() / task.config.num_students
     return task.size * (1.0 if task.is_done() else share)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from genkt.data.groups import group_pattern
+from genkt.data.packages.package_parts import TestPart
 from genkt.data.views import ViewSpec
 from genkt.settings.bounds import Count, CountOrNone, Factor, NotNegative, Share
-from genkt.settings.faults import Fault
+from genkt.settings.faults import Fault, SettingsError
 from genkt.settings.objects import GivenObject, name_in, object_in
+from genkt.types import UserError
 
 if TYPE_CHECKING:
     from genkt.data.splits import Splits
@@ -176,16 +179,79 @@ class EmbeddedData(LabelSettings):
 
 
 @dataclass(frozen=True)
+class PackagedData(LabelSettings):
+    """Pictures out of a package of a public registry.
+
+    Args:
+        root: where the package lies; None: where ``Package.find`` looks.
+        num_unlabelled: pictures without a label.
+        part: what the test images are; nothing reads the confirmation part but on request.
+    """
+
+    root: str | None
+    num_unlabelled: Count
+    part: TestPart
+
+
+@dataclass(frozen=True)
+class StampsData(PackagedData):
+    """``data=stamps``: things on photographs.
+
+    Args:
+        size: side of the pictures, in pixels.
+    """
+
+    name: Literal["stamps"]
+    size: Literal[64, 96]
+
+    def read(self, seed: int) -> Splits:
+        from genkt.data.packages.stamps import stamps
+
+        return stamps(self.root, size=self.size, num_unlabelled=self.num_unlabelled, part=self.part)
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class FashionData(PackagedData):
+    """``data=fashion_mnist``: grey pictures of clothes."""
+
+    name: Literal["fashion_mnist"]
+
+    def read(self, seed: int) -> Splits:
+        from genkt.data.packages.fashion_mnist import fashion_mnist
+
+        return fashion_mnist(self.root, num_unlabelled=self.num_unlabelled, part=self.part)
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class FolderData(CarvedData):
     """``data=folder``: the user's own images."""
 
     name: Literal["folder"]
     unlabelled: list[str]
+    group: str | None
+
+    def __post_init__(self) -> None:
+        if self.group is not None:
+            try:
+                group_pattern(self.group)
+            except UserError as error:
+                text = str(error).removeprefix(f"{error.key}: ")
+                raise SettingsError([Fault("group", text)]) from error
 
     def read(self, seed: int) -> Splits:
         from genkt.readers.folders import read_folder
 
-        return read_folder(self.place, unlabelled=self.unlabelled, **self.carving(seed))
+        return read_folder(
+            self.place, unlabelled=self.unlabelled, group=self.group, **self.carving(seed)
+        )
 
 
 @dataclass(frozen=True)
@@ -219,6 +285,7 @@ class SplitListData(CarvedData):
     validation: str | None
     test: str | None
     unlabelled: list[str]
+    group: str | None
 
     def read(self, seed: int) -> Splits:
         from genkt.readers.split_list import read_split_list
@@ -229,6 +296,7 @@ class SplitListData(CarvedData):
             validation=self.validation,
             test=self.test,
             unlabelled=self.unlabelled,
+            group=self.group,
             **self.carving(seed),
         )
 
@@ -236,7 +304,9 @@ class SplitListData(CarvedData):
         return f"data.{part}=LIST"
 
 
-DataSettings = EmbeddedData | FolderData | SplitListData | TorchvisionData
+DataSettings = (
+    EmbeddedData | FashionData | FolderData | SplitListData | StampsData | TorchvisionData
+)
 
 
 def label_faults(data: DataSettings) -> list[Fault]:

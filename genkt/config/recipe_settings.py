@@ -23,7 +23,7 @@ _TAKEN_BY_RUN = re.compile(
     r"teachers|search|synthesize|retrieve|re-represent|adapt-teacher\d+(-deliver|-calibrate)?"
 )
 """Other names used next to the stages in a student's costs, folder and log."""
-_TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+")
+_TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+|seed\d+")
 """Other names used next to the students in the folder of a draw."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from genkt.config.data_settings import DataSettings, label_faults
 from genkt.config.irf_settings import BASELINE
@@ -14,11 +14,18 @@ from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
 from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
-from genkt.methods.build import METHODS, MethodChoice
+from genkt.methods.build import METHODS, MethodChoice, beta_candidates
 from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.settings.objects import GivenObject, places_in
 from genkt.training.train_settings import TrainSettings
+from genkt.types import Range
+
+Validation = Literal["images", "cross", "none"]
+"""What choices are made on: validation images, folds of the labelled images, or nothing."""
+
+NumFolds = Literal["auto"] | Annotated[int, Range(2, 1000)]
+"""Parts that the labelled images are divided into; auto: see ``genkt.data.folds.num_folds``."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,10 @@ class TransferConfig:
     seed: Seed
     draws: Repeats
     first_draw: CountOrNone
+    seeds_per_draw: Repeats
+    validation: Validation
+    folds: NumFolds
+    cross_validate: bool
     baseline: bool
     overwrite: bool
     dry_run: bool
@@ -162,11 +173,16 @@ class TransferConfig:
         Raises:
             UserError: one line per fault.
         """
-        faults = label_faults(self.data) + _stage_faults(self)
+        faults = label_faults(self.data) + _stage_faults(self) + _choice_faults(self)
         if self.executor.name == "ray":
             text = "expected auto | pool | inline for a transfer, got ray"
             faults.append(Fault("executor", text, "together"))
         refuse(faults)
+
+    @property
+    def num_students(self) -> int:
+        """Students of every arm."""
+        return self.draws * self.seeds_per_draw
 
     @property
     def main_arm(self) -> str:
@@ -193,6 +209,20 @@ class TransferConfig:
     def methods(self) -> list[MethodOptions]:
         """The methods that teach, stage by stage."""
         return [stage.method or self.method for stage in self.distil_stages.values()]
+
+    @property
+    def searches_beta(self) -> bool:
+        """Whether some method's beta is to be chosen."""
+        return any(map(beta_candidates, self.methods))
+
+    @property
+    def chooses(self) -> dict[str, bool]:
+        """Settings that ask for a choice between trainings -> whether it is asked for."""
+        return {
+            "method.beta=search": self.searches_beta,
+            "teacher.adapt=better": bool(self.needs) and self.adaptation == "better",
+            "cross_validate=true": self.cross_validate,
+        }
 
     @property
     def needs(self) -> frozenset[str]:
@@ -245,6 +275,25 @@ class TransferConfig:
         names = [self.irf.generator] if self.re_represents else []
         names += self.transfer_set.generators if self.reads_transfer_set else []
         return list(dict.fromkeys(names))
+
+
+def _choice_faults(config: TransferConfig) -> list[Fault]:
+    """Choices that there is nothing to make on."""
+    faults, how = [], config.validation
+    if config.train.select == "best" and how != "images":
+        text = (
+            f"best is chosen on validation images, which validation={how} does not read; expected "
+            "last (steps can be chosen by a study's tuning), or validation=images"
+        )
+        faults.append(Fault("train.select", text, "together"))
+    asked = [setting for setting, is_asked in config.chooses.items() if is_asked]
+    if how == "none" and asked:
+        text = f"none makes no choice, but {' and '.join(asked)} asks for one; give images or cross"
+        faults.append(Fault("validation", text, "together"))
+    if config.cross_validate and how == "images":
+        text = "expected false, or validation=cross; the folds are those of its choices"
+        faults.append(Fault("cross_validate", text, "together"))
+    return faults
 
 
 def _stage_faults(config: TransferConfig) -> list[Fault]:

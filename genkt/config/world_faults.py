@@ -10,6 +10,7 @@ from genkt.io import did_you_mean, home_path, nearby, shown
 from genkt.settings.faults import Fault
 from genkt.settings.words import MODEL_GROUPS, Words
 from genkt.settings.written import as_texts, as_values
+from genkt.types import UserError
 
 _NOT_TIMM = ("pixels", "open_clip:")
 """How the names of encoders start that are no timm models."""
@@ -31,7 +32,8 @@ def world_faults(plain: dict[str, Any], words: Words) -> list[Fault]:
     """
     texts = as_texts(plain)
     faults = _model_faults(texts, words)
-    faults += [] if as_values(plain).get("smoke") is True else _path_faults(texts)
+    if as_values(plain).get("smoke") is not True:
+        faults += [*_path_faults(texts), *_package_faults(texts)]
     if texts.get("device") == "cuda" and not _has_cuda():
         text = "cuda asked for, but torch sees no CUDA device here; give device=cpu"
         faults.append(Fault("device", text))
@@ -49,17 +51,26 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[Fault]:
     faults = []
     for group in MODEL_GROUPS:
         settings = plain.get(group)
-        names = settings.get("model") if isinstance(settings, dict) else None
-        for name in names if isinstance(names, list) else [names]:
-            from genkt.models.load import name_fault
+        if not isinstance(settings, dict):
+            continue
+        given = settings.get("model")
+        for name in given if isinstance(given, list) else [given]:
+            from genkt.models.load import name_fault, package_fault
 
-            if group == "encoder" and str(name).startswith(_NOT_TIMM):
+            if not isinstance(name, str) or (group == "encoder" and name.startswith(_NOT_TIMM)):
                 continue
-            if isinstance(name, str) and (fault := name_fault(name)):
+            if fault := name_fault(name):
                 hint = did_you_mean(name, words.choices(group), most=1)
                 hint = hint.replace("mean ", f"mean {group}=")
                 faults.append(Fault(group, f"{fault}{hint}"))
+            elif _takes_own_weights(settings) and (fault := package_fault(name)):
+                faults.append(Fault(group, fault))
     return faults
+
+
+def _takes_own_weights(settings: dict[str, Any]) -> bool:
+    """Whether a model has the weights that belong to its name."""
+    return settings.get("weights") is None and settings.get("pretrained") is not False
 
 
 def _path_faults(plain: dict[str, Any]) -> list[Fault]:
@@ -85,6 +96,20 @@ def _path_faults(plain: dict[str, Any]) -> list[Fault]:
             elif key not in _WEIGHTS and found.is_dir() != (key in _FOLDERS):
                 faults.append(Fault(key, f"expected a {_kind(key)}: {shown(path)}"))
     return faults
+
+
+def _package_faults(plain: dict[str, Any]) -> list[Fault]:
+    """What is wrong with the package that the pictures are in, where they are in one."""
+    from genkt.data.packages.data_sets import DATA_PACKAGES
+
+    name, root = _select(plain, "data.name"), _select(plain, "data.root")
+    if name not in DATA_PACKAGES or (root is not None and not home_path(root).is_dir()):
+        return []  # a folder that is not there is a fault already
+    try:
+        DATA_PACKAGES[name].find(root)
+    except UserError as error:
+        return [Fault("data.root", str(error).removeprefix("data.root: "))]
+    return []
 
 
 def _kind(key: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,6 +86,10 @@ class ImageSet:
         items: [N] int64, what ``open_item`` needs beside the id.
         open_item: opens one picture; shared by every selection of this set.
         skipped: what was left out when the set was read.
+        groups: N names; images of one group (of a patient, a plant, a video) stay on one side of
+            every split. None: each image is for itself.
+        looks: [N] uint64, what the pictures look like (``genkt.data.looks``), where a reader has
+            decoded them; None: unknown.
 
     Raises:
         UserError: lengths that differ, a label without a class, a repeated class name.
@@ -99,6 +103,8 @@ class ImageSet:
         items: ArrayLike,
         open_item: Opener,
         skipped: Sequence[Skipped] = (),
+        groups: Sequence[str] | None = None,
+        looks: ArrayLike | None = None,
     ) -> None:
         self.ids = tuple(ids)
         self.labels = np.array(labels, dtype=np.int64)
@@ -106,6 +112,10 @@ class ImageSet:
         self.items = np.array(items, dtype=np.int64)
         self.open_item = open_item
         self.skipped = tuple(skipped)
+        self.groups = None if groups is None else tuple(groups)
+        self.looks = None if looks is None else np.array(looks, dtype=np.uint64)
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise UserError.of("groups", f"one for each of {len(self.ids)} ids", len(self.groups))
         size = (len(self.ids),)
         if self.labels.shape != size or self.items.shape != size:
             raise UserError(
@@ -183,20 +193,29 @@ class ImageSet:
             chosen = chosen.astype(np.int64)  # numpy takes [] for floats
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"expected indices from 0 to {len(self) - 1}, got {chosen.tolist()}")
-        ids = [self.ids[index] for index in chosen.tolist()]
-        return ImageSet(
-            ids, self.labels[chosen], self.classes, self.items[chosen], self.open_item, self.skipped
+        rows = chosen.tolist()
+        return self.replaced(
+            ids=[self.ids[row] for row in rows],
+            labels=self.labels[chosen],
+            items=self.items[chosen],
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            looks=None if self.looks is None else self.looks[chosen],
         )
+
+    def replaced(self, **changes: Any) -> ImageSet:
+        """The same set with other arguments than it was made of, by their names."""
+        return ImageSet(**({name: getattr(self, name) for name in _ARGUMENTS} | changes))
 
     def without_labels(self) -> ImageSet:
         """The same samples as if nobody had labelled them; the class names stay."""
-        labels = np.full(len(self), UNLABELLED)
-        return ImageSet(self.ids, labels, self.classes, self.items, self.open_item, self.skipped)
+        return self.replaced(labels=np.full(len(self), UNLABELLED))
 
     def with_skipped(self, skipped: Sequence[Skipped]) -> ImageSet:
         """The same samples, with more files listed as left out."""
-        left_out = (*self.skipped, *skipped)
-        return ImageSet(self.ids, self.labels, self.classes, self.items, self.open_item, left_out)
+        return self.replaced(skipped=(*self.skipped, *skipped))
+
+
+_ARGUMENTS = ("ids", "labels", "classes", "items", "open_item", "skipped", "groups", "looks")
 
 
 def concat(*sets: ImageSet) -> ImageSet:
@@ -226,7 +245,22 @@ def concat(*sets: ImageSet) -> ImageSet:
         np.concatenate(items),
         ChainedOpener(openers),
         tuple(dict.fromkeys(entry for images in sets for entry in images.skipped)),
+        _joined_groups(sets),
+        _joined_looks(sets),
     )
+
+
+def _joined_looks(sets: Sequence[ImageSet]) -> NDArray[np.uint64] | None:
+    """The looks of all sets, where all are known."""
+    looks = [images.looks for images in sets if images.looks is not None]
+    return np.concatenate(looks) if len(looks) == len(sets) else None
+
+
+def _joined_groups(sets: Sequence[ImageSet]) -> list[str] | None:
+    """The groups of all sets; an image of a set without any is a group of its own."""
+    if all(images.groups is None for images in sets):
+        return None
+    return [group for images in sets for group in images.groups or images.ids]
 
 
 def _shown(names: Sequence[str], most: int = 5) -> str:

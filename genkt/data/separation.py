@@ -7,15 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from genkt.data.groups import on_both_sides, without_groups_of
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits, carve_missing, group_keys, shown_names
-from genkt.types import UNLABELLED
+from genkt.types import UNLABELLED, UserError
 
 HELD_OUT = ("test", "validation")
 """Parts whose pictures nothing may be trained on."""
 
 _ORDER = (*HELD_OUT, "train", "unlabelled")
 """A picture is kept in the first of these that has it."""
+
+
+_Owner = tuple[str, int]
+"""The part that keeps a picture, and the index there."""
 
 
 def finished(
@@ -32,7 +37,19 @@ def finished(
     carved = carve_missing(
         apart, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed
     )
-    return _with_notes(carved, _lacking(carved))
+    carved, notes = _groups_apart(apart, carved)
+    return _with_notes(carved, [*notes, *_lacking(carved)])
+
+
+def _groups_apart(given: Splits, carved: Splits) -> tuple[Splits, list[str]]:
+    """No unlabelled image is of a group that went into a new part; what is left out is told."""
+    new = {name: part for name, part in carved.parts.items() if name not in given.parts}
+    if not new or carved.unlabelled is None:
+        return carved, []
+    left, notes = without_groups_of(carved.unlabelled, "unlabelled", new)
+    if not len(left):
+        raise UserError(f"unlabelled: no image is left: {' '.join(notes)}")
+    return replace(carved, unlabelled=left), notes
 
 
 def separated(splits: Splits) -> Splits:
@@ -41,8 +58,12 @@ def separated(splits: Splits) -> Splits:
     The order is test, validation, train, unlabelled. Two pictures are the same if their bytes are
     equal. Copies inside a labelled part stay, because they do no harm. Of unlabelled copies only
     the first stays. A picture in several classes stays too and is named, because both labels may be
-    intended. A part other than train that loses all images is treated as absent. Parts that share
+    intended. A group that is in two given parts stays in both, and is told. Parts that share
     nothing are returned unchanged.
+
+    Raises:
+        UserError: a part other than train that loses all images. (Without training images a model
+        can still be tested: they are asked for when something is to be trained.)
     """
     parts, notes = dict(splits.parts), list[str]()
     known: dict[str, _Owner] = {}
@@ -60,15 +81,17 @@ def separated(splits: Splits) -> Splits:
             for index, owner in enumerate(owners)
             if owner[0] != name or (name == "unlabelled" and owner[1] != index)
         ]
-        notes += _shared(name, parts[name], out, looked_at)
-        parts[name] = _without(parts[name], [index for index, _ in out])
-        notes += _several_classes(parts[name], name)
-    empty = [name for name, images in splits.parts.items() if len(images) and not len(parts[name])]
-    notes += [f"{name}: no other image is left." for name in empty]
-    gone = {name for name in empty if name != "train"}
-    parts = {name: images for name, images in parts.items() if name not in gone}
+        told = _shared(name, parts[name], out, looked_at)
+        kept = _without(parts[name], [index for index, _ in out])
+        if told and not len(kept) and name != "train":
+            raise UserError(
+                f"{name}: no image is left: {' '.join(told)} Give other images, or leave the part "
+                "out"
+            )
+        parts[name] = kept
+        notes += [*told, *_several_classes(kept, name)]
     apart = Splits(**parts, notes=splits.notes)
-    return _with_notes(apart, [*notes, *_lacking(apart)])
+    return _with_notes(apart, [*notes, *on_both_sides(parts), *_lacking(apart)])
 
 
 def _with_notes(splits: Splits, notes: Sequence[str]) -> Splits:
@@ -76,31 +99,68 @@ def _with_notes(splits: Splits, notes: Sequence[str]) -> Splits:
 
 
 def without_held_out(
-    images: ImageSet, splits: Splits, place: str, copied_from: Sequence[Sequence[str]] = ()
+    images: ImageSet,
+    splits: Splits,
+    place: str,
+    copied_from: Sequence[Sequence[str]] = (),
+    made_from: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Rows of images that do not copy test or validation images, and notes on the others.
+    """Rows of images that are not of test or validation images, and notes on the others.
 
     Args:
         place: what the images are called in the notes.
         copied_from: [N] content hashes of the pictures that each was saved from; () for original
         images.
+        made_from: [N] content hash of the picture that each was synthesized from, "" for none; ()
+        where nothing was.
     """
-    known: dict[str, _Owner] = {
-        key: (name, index)
-        for name in reversed(HELD_OUT)
-        if name in splits.parts
-        for index, key in enumerate(group_keys(splits.parts[name]))
-    }
+    known = _owners(splits, HELD_OUT)
+    copied = _copies(images, known, copied_from)
+    made = [
+        (index, known[key])
+        for index, key in enumerate(made_from)
+        if key in known and index not in copied
+    ]
+    out = [*copied, *(index for index, _ in made)]
+    notes = _shared(place, images, list(copied.items()), splits.parts)
+    notes += _shared(place, images, made, splits.parts, made=True)
+    return np.setdiff1d(np.arange(len(images)), out), tuple(notes)
+
+
+def without_data(images: ImageSet, splits: Splits, place: str) -> tuple[str, ...]:
+    """Notes on images elsewhere that copy some image of the data, as of a gallery.
+
+    Args:
+        place: what the images are called.
+
+    Raises:
+        UserError: no other image is among them.
+    """
+    copied = _copies(images, _owners(splits, _ORDER))
+    notes = _shared(place, images, list(copied.items()), splits.parts)
+    if notes and len(copied) == len(images):
+        raise UserError(f"{place}: no other image is left: {' '.join(notes)}")
+    return tuple(notes)
+
+
+def _owners(splits: Splits, names: Sequence[str]) -> dict[str, _Owner]:
+    """Content -> the first of the parts that has it, and the first index there."""
+    found: dict[str, _Owner] = {}
+    for name in names:
+        if name in splits.parts:
+            for index, key in enumerate(group_keys(splits.parts[name])):
+                found.setdefault(key, (name, index))
+    return found
+
+
+def _copies(
+    images: ImageSet, known: Mapping[str, _Owner], copied_from: Sequence[Sequence[str]] = ()
+) -> dict[int, _Owner]:
+    """Index -> owner, of images whose content (or one of those that it was saved from) is known."""
     keys = group_keys(images)
     groups = zip(keys, copied_from or [()] * len(keys), strict=True)
-    found = [next((known[k] for k in (own, *more) if k in known), None) for own, more in groups]
-    out = [(index, owner) for index, owner in enumerate(found) if owner is not None]
-    kept = np.setdiff1d(np.arange(len(images)), [index for index, _ in out])
-    return kept, tuple(_shared(place, images, out, splits.parts))
-
-
-_Owner = tuple[str, int]
-"""The part that keeps a picture, and the index there."""
+    found = (next((known[k] for k in (own, *more) if k in known), None) for own, more in groups)
+    return {index: owner for index, owner in enumerate(found) if owner is not None}
 
 
 def _without(images: ImageSet, out: Sequence[int]) -> ImageSet:
@@ -112,13 +172,19 @@ def _shared(
     images: ImageSet,
     out: Sequence[tuple[int, _Owner]],
     parts: Mapping[str, ImageSet],
+    *,
+    made: bool = False,
 ) -> list[str]:
-    """One sentence for each part that keeps pictures which are left out of ``name``."""
+    """One sentence for each part that keeps pictures which are left out of ``name``.
+
+    Args:
+        made: they are no copies, but were made of these pictures.
+    """
     found: dict[str, list[tuple[_Place, _Place]]] = {}
     for index, (part, there) in out:
         pair = _Place(images, index), _Place(parts[part], there)
         found.setdefault(part, []).append(pair)
-    return [_sentence(name, part, pairs) for part, pairs in found.items()]
+    return [_sentence(name, part, pairs, made) for part, pairs in found.items()]
 
 
 @dataclass(frozen=True)
@@ -138,15 +204,17 @@ class _Place:
         return None if label == UNLABELLED else self.images.classes[label]
 
 
-def _sentence(name: str, part: str, pairs: Sequence[tuple[_Place, _Place]]) -> str:
+def _sentence(name: str, part: str, pairs: Sequence[tuple[_Place, _Place]], made: bool) -> str:
     mine, owner = pairs[0]
     count = len({there.index for _, there in pairs})
     noun, verb = ("image", "is") if count == 1 else ("images", "are")
     where = f"also in {name}" if part != name else "there more than once"
+    if made:
+        where = f"what images of {name} were made from"
     files = f"{len(pairs):,} file{'s' if len(pairs) > 1 else ''}"
     text = (
         f"{count:,} {part} {noun} {verb} {where}: {files} left out of {name} (e.g. {mine.path}, "
-        f"which is {owner.path}"
+        f"which {'was made from' if made else 'is'} {owner.path}"
     )
     other = [a for a, b in pairs if None not in (a.class_name, b.class_name) and _differ(a, b)]
     if other:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.data.class_names import class_of_text
+from genkt.data.groups import held_groups
 from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.names import canonical
 from genkt.data.tables import Row, check_faults, read_rows
@@ -268,6 +269,8 @@ def holdout(
     all); all other samples are kept. Nested and independent of file order, as ``draw_labels``.
     Copies of one picture stay together, so that a class may give more or fewer by less than the
     largest group of copies; pictures that are in several classes, or labelled only once, are kept.
+    Where the images have groups, whole groups are held out (see ``held_groups``): counts by class
+    are as close as they allow, and a larger fraction may hold out other groups.
 
     Args:
         images: what to divide.
@@ -281,10 +284,17 @@ def holdout(
     _check_fraction("fraction", fraction)
     unsure = _in_several_classes(images)
     held: list[int] = []
-    for groups in _shuffled_groups(images, seed, purpose):
-        wanted = _portion(fraction, sum(map(len, groups.values())))
-        certain = [group for key, group in groups.items() if key not in unsure]
-        held += _first_groups(certain[: len(groups) - 1], wanted)
+    if images.groups is not None:
+        counts = images.class_counts().values()
+        wanted = [_portion(fraction, count) if count > 1 else 0 for count in counts]
+        held = held_groups(images, wanted, unsure, seed, purpose)
+    else:
+        for groups in _shuffled_groups(images, seed, purpose):
+            size = _portion(fraction, sum(map(len, groups.values())))
+            certain = [group for key, group in groups.items() if key not in unsure]
+            held += _first_groups(certain[: len(groups) - 1], size)
+    if not held and images.groups is not None:
+        raise UserError("nothing can be held out: every group has all images of some class")
     if not held:
         raise UserError(
             "nothing can be held out: no class has two labelled images that are no copies"

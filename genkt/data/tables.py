@@ -10,11 +10,12 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genkt.data.class_names import CLASS_COLUMNS, class_of_text, plain_key
 from genkt.data.pictures.formats import looks_like_image
+from genkt.io import did_you_mean
 from genkt.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """What a line of a list names: an image and its class ("" for none), or what is wrong."""
+    """What a line of a list names: an image, its class and group ("" for none); or a fault."""
 
     line: Line
     name: str = ""
     class_name: str = ""
     fault: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,25 @@ class Columns:
     Args:
         name, label: places; None if the header has no such column.
         header: cells of it, () where there is none.
+        group: place of the column of groups; None: it is not read.
     """
 
     name: int | None = 0
     label: int | None = 1
     header: tuple[str, ...] = ()
+    group: int | None = None
+
+    @property
+    def read(self) -> list[str]:
+        """The columns that are read."""
+        places = (self.name, self.label, self.group)
+        return [self.header[at] for at in places if at is not None]
 
     @property
     def ignored(self) -> list[str]:
         """Other columns that the header names."""
-        others = (c for at, c in enumerate(self.header) if at not in (self.name, self.label))
-        return [column for column in others if column]
+        places = (self.name, self.label, self.group)
+        return [c for at, c in enumerate(self.header) if c and at not in places]
 
 
 def decode_text(data: bytes) -> str:
@@ -180,7 +190,14 @@ def _place(keys: Sequence[str], known: Sequence[str]) -> int | None:
     return keys.index(here[0]) if here else None
 
 
-def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: bool) -> list[Row]:
+def read_rows(
+    file: Path,
+    what: str,
+    *,
+    known: Callable[[str], bool],
+    labelled: bool,
+    group: str | None = None,
+) -> list[Row]:
     """The rows of a list of images: ``filename,class``, or columns that a header names.
 
     A line that starts with ``#`` is a comment, unless it names an existing image or is a header in
@@ -189,7 +206,8 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
     Args:
         what: kind of file, for messages.
         known: whether a text names an existing image.
-        labelled: a header must name a column of classes.
+        labelled: a header must name a column of classes, and the one of groups.
+        group: the column of groups, if it is read.
 
     Raises:
         UserError: no text, no table, or a header without the columns that are needed.
@@ -205,6 +223,8 @@ def read_rows(file: Path, what: str, *, known: Callable[[str], bool], labelled: 
         raise UserError(f"{place}: {error}") from error
     lines = _without_comments(_bare_header(lines), known, place)
     columns = find_columns(lines[0].cells) if lines else None
+    if group is not None:
+        columns = _with_group(columns, group, labelled, place)
     if columns is not None:
         del lines[0]
         _check_columns(columns, labelled, place)
@@ -262,15 +282,31 @@ def _without_comments(
     return kept
 
 
+def _with_group(columns: Columns | None, group: str, needed: bool, place: str) -> Columns | None:
+    """The columns with the one that the user calls ``group``, in whatever case and signs."""
+    header = () if columns is None else columns.header
+    same = [at for at, cell in enumerate(header) if cell == group]
+    same += [at for at, cell in enumerate(header) if plain_key(cell) == plain_key(group)]
+    if same and columns is not None:
+        return replace(columns, group=same[0])
+    if not needed:
+        return columns
+    if not header:
+        raise UserError(f"data.group={group}: {place} has no header, so no column of that name")
+    raise UserError.of(
+        "data.group", f"a column of {place}", group,
+        f".{did_you_mean(group, header)} Its columns: {', '.join(filter(None, header))}",
+    )  # fmt: skip
+
+
 def _check_columns(columns: Columns, labelled: bool, place: str) -> None:
     if columns.name is None or (columns.label is None and labelled):
         _refuse_header(columns.header, place)
     if ignored := columns.ignored:
         shown = ", ".join(ignored[:5]) + ", ..." * (len(ignored) > 5)
-        read = [columns.header[at] for at in (columns.name, columns.label) if at is not None]
         logger.warning(
             "%s: read the columns %s, ignored %d (%s)",
-            place, " and ".join(read), len(ignored), shown,
+            place, " and ".join(columns.read), len(ignored), shown,
         )  # fmt: skip
 
 
@@ -302,7 +338,8 @@ def _row(line: Line, columns: Columns) -> Row:
     cells += [""] * (most - len(cells))
     assert columns.name is not None
     label = "" if columns.label is None else class_of_text(cells[columns.label])
-    return Row(line, cells[columns.name], label)
+    group = "" if columns.group is None else cells[columns.group]
+    return Row(line, cells[columns.name], label, group=group)
 
 
 def _tell_absent(rows: Sequence[Row], place: str) -> None:

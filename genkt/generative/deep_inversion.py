@@ -40,12 +40,12 @@ class DeepInversionSettings:
     """How pictures are optimised.
 
     Args:
-        steps: Adam steps a batch.
+        steps: Adam steps per batch.
         lr: step size in units of normalised pixels; falls to 0 along a half cosine.
         bn_weight: of the distance to the batch-norm statistics; 0 leaves them out.
         tv_weight: of the differences between neighbouring pixels.
         l2_weight: of the pixels' norm.
-        jitter: most pixels that a batch is shifted by, anew each step (around the border).
+        jitter: a batch is shifted by at most so many pixels in each step (around the border).
         flip: mirror the batch in half of the steps; not for digits or letters.
         batch_size: pictures optimised together; they share their batch-norm statistics.
     """
@@ -78,7 +78,7 @@ def invert(
     Args:
         labels: [B] int64 target classes.
         seeds: B seeds, of each picture's noise; the first of a batch also shifts and flips it.
-        progress: told the loss of every step.
+        progress: called with the loss of every step.
 
     Returns:
         [B, 3, H, W] uint8 on the CPU at the teacher's input size.

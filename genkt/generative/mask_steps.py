@@ -87,7 +87,7 @@ class MaskStep:
     def outcome(
         self, logits: Tensor, sampling: Sampling, slack: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the logits decide, and whether they do for sure.
+        """What the logits decide, and whether it is certain.
 
         Args:
             logits: [R, T, V].  slack: [R] largest error of one.

@@ -1,4 +1,4 @@
-"""Masked parallel decoding: all hidden tokens are predicted at once, the most certain are kept.
+"""Masked parallel decoding: all hidden tokens are predicted at once, the most certain stay.
 
 On diffusers' ``UVit2DModel`` (aMUSEd); the steps are those of MaskGIT, see ``mask_steps``.
 
@@ -176,7 +176,7 @@ class MaskedTransformer(nn.Module):
         else:
             logits = self._logits(state.rows, torch.float32)
             codes, left, certain = state.outcome(logits, sampling, SLACK * _largest(logits))
-            # One row at a time: so nothing but the row itself has a part in its own arithmetic.
+            # One row at a time, so that no other row can change its arithmetic.
             for row in (~certain).nonzero()[:, 0].tolist():
                 alone = state.only(row)
                 exact = self._logits(alone.rows, torch.float64)
@@ -199,7 +199,7 @@ class MaskedTransformer(nn.Module):
         return logits.flatten(2).transpose(1, 2)
 
     def _in(self, dtype: torch.dtype) -> Any:
-        """The network in ``dtype``; a copy made once a device."""
+        """The network in ``dtype``; a copy made once per device."""
         parameter = next(self.model.parameters())
         if parameter.dtype == dtype:
             return self.model

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from genkt.config.data_settings import DataSettings
+from genkt.config.command_settings import EvaluateConfig
 from genkt.data.images import ImageSet, Skipped, content_of
 from genkt.data.splits import Splits
 from genkt.files import damaged_files
 from genkt.inference.load_classifier import aligned_labels, load_classifier, predict_images
 from genkt.io import read_json, reading
-from genkt.metrics.statistics import wilson_interval
+from genkt.metrics.intervals import ScoreInterval, paired_interval
+from genkt.metrics.scored_arms import DrawDesign, of_arm
+from genkt.metrics.verdicts import few_images, span
 from genkt.runs.pool import load_splits
 from genkt.types import DamagedError, Prediction, UserError
-
-
-class EvaluateSettings(Protocol):
-    """The settings of an evaluation (read-only)."""
-
-    @property
-    def data(self) -> DataSettings: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def weights(self) -> str | None: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def device(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +25,7 @@ class Evaluation:
 
     Args:
         notes: on the data, see ``Splits``, and on images that a run may have been trained on.
+        groups: [N] what each image belongs to, where the data have groups.
     """
 
     model: str
@@ -50,6 +34,7 @@ class Evaluation:
     prediction: Prediction
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -68,13 +53,14 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        low, high = self.interval()
+        found = self.interval()
         return {
             "model": self.model,
             "split": self.split,
             "accuracy": self.accuracy,
-            "interval_95": [low, high],
+            "interval_95": None if found is None else [found.low, found.high],
             "num_images": len(self.prediction.ids),
+            "num_groups": None if self.groups is None else len(set(self.groups)),
             "notes": list(self.notes),
             "skipped": [{"path": entry.path, "reason": entry.reason} for entry in self.skipped],
             "by_class": {
@@ -83,19 +69,38 @@ class Evaluation:
             },
         }
 
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the accuracy, 0..1."""
-        count = len(self.prediction.ids)
-        return wilson_interval(round(self.accuracy * count), count)
+    def interval(self) -> ScoreInterval | None:
+        """Accuracy with its 95 % interval over images (or groups), of this model alone.
+
+        None with fewer than two of them.
+        """
+        return of_arm({(0, 0): self.prediction.scores}, DrawDesign(groups=self.groups))
+
+    def minus(self, other: Evaluation) -> ScoreInterval:
+        """The accuracy of this model minus that of another one on the same images.
+
+        Its 95 % interval is over images (or groups), of these two models alone.
+
+        Raises:
+            UserError: the other one was evaluated on other images, or there are fewer than two.
+        """
+        if self.prediction.ids != other.prediction.ids:
+            raise UserError(
+                f"evaluations: expected the same images, got {len(self.prediction.ids):,} of "
+                f"{self.model} and {len(other.prediction.ids):,} others of {other.model}"
+            )
+        scores = ([each.prediction.scores] for each in (self, other))
+        return paired_interval(*scores, groups=self.groups)
 
     def text(self) -> str:
         """For the terminal."""
-        low, high = self.interval()
-        width = max(map(len, self.classes))
+        found, width = self.interval(), max(map(len, self.classes))
+        shown = "" if found is None else f" (95 % interval {span(found, 'model')})"
         lines = [
             f"{self.model} on {len(self.prediction.ids)} {self.split} images: "
-            f"{100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+            f"{100 * self.accuracy:.1f} %{shown}"
         ]
+        lines += few_images(found) if found is not None else ()
         lines += [
             f"  {name:<{width}}  {100 * right / count:5.1f} %  ({right} of {count})"
             for name, (right, count) in self.by_class().items()
@@ -105,7 +110,7 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(settings: EvaluateSettings) -> Evaluation:
+def evaluate(settings: EvaluateConfig) -> Evaluation:
     """Evaluate a model with its own head on a labelled part of a data set.
 
     Raises:
@@ -120,8 +125,9 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     )
     notes = [*splits.notes, *_perhaps_trained_on(settings.model, settings.split, images)]
     return Evaluation(
-        settings.model, settings.split, images.classes, prediction, splits.skipped, tuple(notes)
-    )
+        settings.model, settings.split, images.classes, prediction, splits.skipped, tuple(notes),
+        groups=part.groups,
+    )  # fmt: skip
 
 
 def _perhaps_trained_on(model: str, split: str, images: ImageSet) -> list[str]:

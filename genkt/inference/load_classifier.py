@@ -102,7 +102,10 @@ class _PictureOpener:
 
 def _image_set(pictures: Picture | Sequence[Picture]) -> ImageSet:
     given = (pictures,) if isinstance(pictures, Picture) else tuple(pictures)
-    ids = [f"picture {number}" for number in range(len(given))]
+    ids = [
+        str(picture) if isinstance(picture, (str, Path)) else f"picture {number}"
+        for number, picture in enumerate(given)
+    ]
     labels = np.full(len(ids), UNLABELLED)
     return ImageSet(ids, labels, (), np.arange(len(ids)), _PictureOpener(given))
 
@@ -204,8 +207,7 @@ def aligned_labels(classifier: Classifier, images: ImageSet) -> ImageSet:
     if not classifier.classes:
         return images
     labels = np.where(images.labels >= 0, index[images.labels], images.labels)
-    names = classifier.classes
-    return ImageSet(images.ids, labels, names, images.items, images.open_item, images.skipped)
+    return images.replaced(labels=labels, classes=classifier.classes)
 
 
 def class_places(classifier: Classifier, classes: Sequence[str]) -> NDArray[np.int64]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from genkt.inference.snippets import load_snippet, preprocessing, timm_snippet
 from genkt.models.backbone import Backbone
+from genkt.report.transfer.headline import headline_text, how_sure
 from genkt.report.transfer.report_data import ReportData
-from genkt.report.transfer.summary import headline_text
 from genkt.runs.set_card import inline
 
 HERE = "path/to/this/folder"
@@ -44,7 +44,8 @@ def _front(student: Backbone) -> list[str]:
 
 def _body(data: ReportData, student: Backbone, teachers: Sequence[Backbone]) -> Iterator[str]:
     yield f"{student.name}, {student.num_parameters:,} parameters, trained by `genkt transfer`."
-    yield f"{headline_text(data)} The report of the run is next to this folder."
+    yield f"{headline_text(data)} {' '.join(how_sure(data))}"
+    yield "The report of the run is next to this folder."
     if student.is_timm:
         yield from ("", "## Use", "", "```python", load_snippet(HERE), "```")
         yield from ("", "```python", timm_snippet(HERE), "```")

@@ -23,6 +23,8 @@ MIN_IMAGES, FEW_IMAGES = 30, 100
 
 LEVEL = 0.05
 
+_TWO_DRAWS = "two draws are too few for an interval"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -57,8 +59,8 @@ def verdict(interval: ScoreInterval, p: float | None = None) -> Verdict:
     reason = _too_few(interval)
     decides = interval.p if p is None else p
     if reason or not decides < LEVEL:
-        return Verdict(OPEN, reason, _notes(interval))
-    return Verdict(BETTER if interval.mean > interval.null else WORSE, "", _notes(interval))
+        return Verdict(OPEN, reason, few_images(interval))
+    return Verdict(BETTER if interval.mean > interval.null else WORSE, "", few_images(interval))
 
 
 def non_inferior(interval: ScoreInterval, margin: float = 0.02) -> Verdict:
@@ -81,7 +83,7 @@ def non_inferior(interval: ScoreInterval, margin: float = 0.02) -> Verdict:
         word = WITHIN
     elif not reason and interval.high < -margin:
         word = BEYOND
-    return Verdict(word, reason, _notes(interval))
+    return Verdict(word, reason, few_images(interval))
 
 
 def holm(p_values: Sequence[float], contrasts: Sequence[Hashable] | None = None) -> list[float]:
@@ -120,23 +122,42 @@ def holm(p_values: Sequence[float], contrasts: Sequence[Hashable] | None = None)
     return [adjusted[key] for key in keys]
 
 
-def span(interval: ScoreInterval) -> str:
-    """ "7.1 to 12.5" in percent or points, or why there is none; never wider than 0 to 100."""
+def ends(interval: ScoreInterval) -> str:
+    """ "7.1 to 12.5" in percent or points; "" of two draws."""
     if interval.design.draws == 2:
-        return "two draws are too few for an interval"
+        return ""
     low, high = (_number(end, _decimals(interval)) for end in (interval.low, interval.high))
-    alone = {"share": "this student", "difference": "these two students"}
-    whose = alone.get(interval.kind, alone["difference"])
-    return f"{low} to {high}" + (f", of {whose} alone" if interval.design.draws == 1 else "")
+    return f"{low} to {high}"
 
 
-def spelled(interval: ScoreInterval) -> str:
-    """ "+8.0 points (4.9 to 11.0)", "93.9 % (91.2 to 95.8)" or, of a ratio, "98.0 % (...)"."""
+def span(interval: ScoreInterval, of: str = "student") -> str:
+    """ "7.1 to 12.5" in percent or points, or why there is none; never wider than 0 to 100.
+
+    Args:
+        of: what one draw is alone of, such as "model".
+    """
+    if interval.design.draws == 2:
+        return _TWO_DRAWS
+    whose = f"this {of}" if interval.kind == "share" else f"these two {of}s"
+    return ends(interval) + (f", of {whose} alone" if interval.design.draws == 1 else "")
+
+
+def centre(interval: ScoreInterval) -> str:
+    """The mean alone: "+8.0 points", "93.9 %" or, of a ratio, "98.0 %"."""
     mean = _number(interval.mean, _decimals(interval))
     if interval.kind == "difference":
         sign = "+" if interval.mean > 0 and float(mean) != 0 else ""
-        return f"{sign}{mean} points ({span(interval)})"
-    return f"{mean} % ({span(interval)})"
+        return f"{sign}{mean} points"
+    return f"{mean} %"
+
+
+def spelled(interval: ScoreInterval, of: str = "student") -> str:
+    """ "+8.0 points (4.9 to 11.0)", "93.9 % (91.2 to 95.8)" or, of a ratio, "98.0 % (...)".
+
+    Args:
+        of: see ``span``.
+    """
+    return f"{centre(interval)} ({span(interval, of)})"
 
 
 def _too_few(interval: ScoreInterval) -> str:
@@ -144,14 +165,14 @@ def _too_few(interval: ScoreInterval) -> str:
     if design.draws == 1:
         return "one draw: the interval is of these two students alone"
     if design.draws < MIN_DRAWS:
-        return "two draws are too few for an interval"
+        return _TWO_DRAWS
     if design.images < MIN_IMAGES:
         unit = "groups of test images" if design.grouped else "test images"
         return f"{design.images} {unit} are too few: {MIN_IMAGES} or more are needed"
     return ""
 
 
-def _notes(interval: ScoreInterval) -> tuple[str, ...]:
+def few_images(interval: ScoreInterval) -> tuple[str, ...]:
     design = interval.design
     if MIN_IMAGES <= design.images < FEW_IMAGES:
         unit = "groups of test images" if design.grouped else "test images"

@@ -15,6 +15,7 @@ from torch import nn
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
+from genkt.models.packaged_networks import NETWORKS, PackagedNetwork
 from genkt.models.tensor_files import read_content, reason
 from genkt.models.weights import load_weights
 from genkt.types import UserError
@@ -31,7 +32,8 @@ class ModelSpec:
 
     Args:
         name: a timm name (``vit_small_patch14_dinov2.lvd142m``), ``hf-hub:owner/name``,
-            ``local-dir:PATH``, or ``genkt:NAME`` for a model shipped in ``checkpoints/``.
+            ``local-dir:PATH``, or ``genkt:NAME`` for a model shipped in ``checkpoints/`` or in a
+            package that the user brings (``NETWORKS``).
         pretrained: load the weights that belong to the name.
         weights: a file to load instead (.safetensors, torch's, .npz; or a folder that holds one);
             its head may have other classes. See ``load_weights`` for what is taken from it.
@@ -76,7 +78,7 @@ def load_model(
     fault = name_fault(spec.name)
     if fault:
         raise UserError(fault)
-    timm_name = shipped_path(spec.name)
+    timm_name, network = timm_name_of(spec.name), NETWORKS.get(spec.name)
     args = dict(spec.args)
     if spec.transform:
         overlay = dict(spec.transform)
@@ -85,13 +87,15 @@ def load_model(
         args["pretrained_cfg_overlay"] = overlay
     if num_classes is not None:
         args["num_classes"] = num_classes
-    content = read_content(spec.weights) if spec.weights else None
+    content = _content(spec, network)
+    if network is not None:
+        spec = replace(spec, pretrained=False)  # timm has other weights under this name
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         model = _create(timm_name, spec, args)
-        if spec.weights:
+        if content is not None:
             model = load_weights(
-                model, content, f'weights "{spec.weights}"', name=spec.name,
+                model, content, _source(spec), name=spec.name,
                 rebuilt=_builder(timm_name, spec, args),
             )  # fmt: skip
     backbone = Backbone(model, _declared_transform(model, spec.name), spec.name)
@@ -99,11 +103,41 @@ def load_model(
     return backbone.to(device)
 
 
-def shipped_path(name: str) -> str:
-    """``genkt:NAME`` as timm's ``local-dir:PATH``; other names unchanged."""
-    if not name.startswith(SHIPPED_PREFIX):
+def _content(spec: ModelSpec, network: PackagedNetwork | None) -> object | None:
+    """The weights that timm does not load itself; None: there are none."""
+    if network is not None and (spec.pretrained or spec.weights):
+        return network.tensors(spec.weights, spec.name)
+    return read_content(spec.weights) if spec.weights else None
+
+
+def _source(spec: ModelSpec) -> str:
+    """What messages call the weights."""
+    return f'weights "{spec.weights}"' if spec.weights else f'model "{spec.name}"'
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a name is of a model in ``checkpoints/``: they know small drawn characters."""
+    return name.startswith(SHIPPED_PREFIX) and name not in NETWORKS
+
+
+def timm_name_of(name: str) -> str:
+    """``genkt:NAME`` as timm names it, ``local-dir:PATH`` where it ships; others unchanged."""
+    if name in NETWORKS:
+        return NETWORKS[name].timm_name
+    if not is_shipped(name):
         return name
     return f"local-dir:{resource('checkpoints') / name.removeprefix(SHIPPED_PREFIX)}"
+
+
+def package_fault(name: str) -> str | None:
+    """One line where the weights of a name are in a package that is not here, or is another."""
+    if name not in NETWORKS:
+        return None
+    try:
+        NETWORKS[name].file(name)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def name_fault(name: str) -> str | None:
@@ -113,8 +147,11 @@ def name_fault(name: str) -> str | None:
     if name.startswith(SHIPPED_PREFIX):
         home, short = resource("checkpoints"), name.removeprefix(SHIPPED_PREFIX)
         shipped = sorted(path.parent.name for path in home.glob("*/config.json"))
-        if short not in shipped:
-            return f'model "{name}": not shipped with genkt (shipped: {", ".join(shipped)}).'
+        if short not in shipped and name not in NETWORKS:
+            return (
+                f'model "{name}": not shipped with genkt (shipped: {", ".join(shipped)}; in a '
+                f"package that you bring: {', '.join(NETWORKS)})."
+            )
         return None
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))

@@ -16,14 +16,16 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from genkt.data.images import UnreadableImage, content_hash, decode
+from genkt.data.looks import look_of
 from genkt.data.pictures.decode import DECODING
 from genkt.disk import cache_home
 from genkt.io import atomic_path, clear_dead_temporaries, fingerprint
@@ -40,40 +42,57 @@ _SAVE_EVERY = 20_000
 _NO_HASH = "0" * 16
 
 
+class Examined(NamedTuple):
+    """What is known of an image file.
+
+    Args:
+        digest: content hash; "" if it cannot be used.  reason: why not.
+        look: see ``genkt.data.looks``; 0 if it was not asked for.
+    """
+
+    digest: str = ""
+    reason: str = ""
+    look: int = 0
+
+
 def examine_files(
     root: Path,
     paths: Sequence[str],
     *,
     description: str,
+    looks: bool = False,
     num_threads: int | None = None,
     progress: bool | None = None,
-) -> list[tuple[str, str]]:
-    """(content hash, "") of each image file that decodes, ("", reason) of another.
+) -> list[Examined]:
+    """What is known of each image file, from the index or from the file itself.
 
     Args:
         root: the folder of the files; it has one index.
         paths: relative to it.
+        looks: what the pictures look like is asked for too.
         description, num_threads, progress: of the reading, see ``map_in_threads``.
     """
     facts = file_facts(root / path for path in paths)
-    found = [(digest, "") for digest in _known_hashes(root, paths, facts)]
-    unknown = [row for row, (digest, _) in enumerate(found) if not digest]
+    found = _known(root, paths, facts)
+    unknown = [
+        row for row, each in enumerate(found) if not each.digest or (looks and not each.look)
+    ]
     if not unknown:
         return found
     results = map_in_threads(
-        examine_file,
+        partial(examine_file, look=looks),
         [root / paths[row] for row in unknown],
         description=description,
         num_threads=num_threads,
         progress=progress,
     )
     save_every = max(_SAVE_EVERY, len(paths) // 8)  # as a save writes the whole index
-    fresh: dict[int, str] = {}
+    fresh: dict[int, Examined] = {}
     try:
         for row, result in zip(unknown, results, strict=True):
             found[row] = result
-            if result[0]:
-                fresh[row] = result[0]
+            if result.digest:
+                fresh[row] = result
             if len(fresh) >= save_every:
                 _remember(root, paths, facts, fresh)
                 fresh = {}
@@ -82,24 +101,28 @@ def examine_files(
     return found
 
 
-def examine_file(path: Path) -> tuple[str, str]:
-    """(content hash, "") of an image file that decodes, ("", reason) of another."""
+def examine_file(path: Path, look: bool = False) -> Examined:
+    """What an image file holds."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block the read for ever
-            return "", "not a regular file"
+            return Examined(reason="not a regular file")
         data = path.read_bytes()
     except OSError as error:
-        return "", error.strerror or "cannot be read"
-    return examine_bytes(data)
+        return Examined(reason=error.strerror or "cannot be read")
+    return _examined(data, look)
 
 
 def examine_bytes(data: bytes) -> tuple[str, str]:
     """(content hash, "") of an encoded image that decodes, ("", reason) of another."""
+    return _examined(data, look=False)[:2]
+
+
+def _examined(data: bytes, look: bool) -> Examined:
     try:
-        decode(data)
+        picture = decode(data)
     except UnreadableImage as error:
-        return "", str(error)
-    return content_hash(data), ""
+        return Examined(reason=str(error))
+    return Examined(content_hash(data), "", look_of(picture) if look else 0)
 
 
 def file_facts(paths: Iterable[Path | str]) -> NDArray[np.int64]:
@@ -135,29 +158,36 @@ def index_of(kind: str, path: str | Path) -> Path:
     return index_path(kind, os.path.realpath(path))
 
 
-def _known_hashes(root: Path, paths: Sequence[str], facts: NDArray[np.int64]) -> list[str]:
-    """The content hash of every file that has not changed since it was read, else ""."""
+def _known(root: Path, paths: Sequence[str], facts: NDArray[np.int64]) -> list[Examined]:
+    """What is known of every file that has not changed since it was read, else nothing."""
     columns = read_columns(index_of("folder", root))
     if columns is None:
-        return [""] * len(paths)
+        return [Examined()] * len(paths)
     places = {name: place for place, name in enumerate(unpack(columns["names"]))}
     rows = np.array([places.get(path, -1) for path in paths], np.int64)
     same = (rows >= 0) & (columns["facts"][rows] == facts).all(axis=1)
-    hashes = unpack_hashes(columns["hashes"])
-    return [hashes[row] if ok else "" for row, ok in zip(rows.tolist(), same, strict=True)]
+    hashes, looks = unpack_hashes(columns["hashes"]), _looks(columns)
+    pairs = zip(rows.tolist(), same, strict=True)
+    return [Examined(hashes[row], "", looks[row]) if ok else Examined() for row, ok in pairs]
+
+
+def _looks(columns: Mapping[str, NDArray[Any]]) -> list[int]:
+    """The looks of an index; 0 for all where an earlier version wrote it."""
+    found: list[int] = columns.get("looks", np.zeros(len(columns["facts"]), np.uint64)).tolist()
+    return found
 
 
 def _remember(
-    root: Path, paths: Sequence[str], facts: NDArray[np.int64], fresh: Mapping[int, str]
+    root: Path, paths: Sequence[str], facts: NDArray[np.int64], fresh: Mapping[int, Examined]
 ) -> None:
-    """Add hashes of rows to the current index, where another process may have added its own."""
+    """Add rows to the current index, where another process may have added its own."""
     now = file_facts(root / paths[row] for row in fresh)
     same = (now == facts[list(fresh)]).all(axis=1)  # else it was changed while it was read
     if same.sum() < WORTH:
         return
     added = {
-        paths[row]: (fact, digest)
-        for (row, digest), fact, ok in zip(fresh.items(), now, same, strict=True)
+        paths[row]: (fact, each)
+        for (row, each), fact, ok in zip(fresh.items(), now, same, strict=True)
         if ok
     }
     path = index_of("folder", root)
@@ -166,24 +196,26 @@ def _remember(
         columns = {
             "names": pack(list(entries)),
             "facts": np.stack([fact for fact, _ in entries.values()]),
-            "hashes": pack_hashes([digest for _, digest in entries.values()]),
+            "hashes": pack_hashes([each.digest for _, each in entries.values()]),
+            "looks": np.array([each.look for _, each in entries.values()], np.uint64),
         }
         write_columns(path, columns)
 
 
 def _kept_entries(
     root: Path, path: Path, added: Mapping[str, Any]
-) -> dict[str, tuple[NDArray[np.int64], str]]:
+) -> dict[str, tuple[NDArray[np.int64], Examined]]:
     """The entries of the index whose files still exist."""
     columns = read_columns(path)
     if columns is None:
         return {}
     entries = zip(
-        unpack(columns["names"]), columns["facts"], unpack_hashes(columns["hashes"]), strict=True
-    )
+        unpack(columns["names"]), columns["facts"], unpack_hashes(columns["hashes"]),
+        _looks(columns), strict=True,
+    )  # fmt: skip
     return {
-        name: (fact, digest)
-        for name, fact, digest in entries
+        name: (fact, Examined(digest, "", look))
+        for name, fact, digest, look in entries
         if name not in added and os.path.lexists(root / name)
     }
 

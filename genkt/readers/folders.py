@@ -11,6 +11,7 @@ from genkt.data.names import canonical
 from genkt.data.pictures.formats import looks_like_image
 from genkt.data.separation import finished
 from genkt.data.splits import Splits, check_classes
+from genkt.readers.grouping import group_by_path
 from genkt.readers.listing import (
     Listing,
     check_usable,
@@ -41,6 +42,7 @@ def read_folder(
     root: str | Path,
     *,
     unlabelled: Sequence[str | Path] = (),
+    group: str | None = None,
     test_fraction: float = 0.2,
     validation_fraction: float = 0.0,
     seed: int = 0,
@@ -73,8 +75,11 @@ def read_folder(
     Args:
         root: the folder.
         unlabelled: more folders of unlabelled images. Files of the parts of ``root``, and repeated
-        files, are left out of them. test_fraction, validation_fraction: shares of train that become
-        a missing part, stratified (test only if both are missing); 0 for none.
+        files, are left out of them.
+        group: a regular expression whose brackets hold an image's group, in its path relative to
+        the root (or to its folder of unlabelled images); a group stays on one side of every split.
+        test_fraction, validation_fraction: shares of train that become a missing part, stratified
+        (test only if both are missing); 0 for none.
         seed: of that split.
         max_skipped: limit of unusable images: a number, or a share (float, rounded up).
         num_threads: decoding threads, by default up to 8.
@@ -87,6 +92,8 @@ def read_folder(
     root = existing_folder(root)
     listings, others = _list_parts(root)
     places = _more_unlabelled(unlabelled, listings)
+    every = [*listings.values(), *places.listings]
+    ungrouped = [] if group is None else group_by_path(every, group)
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings.values())
     parts = {
         name: scan(listing, f"{root.name} {name}", num_threads, progress)
@@ -104,7 +111,7 @@ def read_folder(
     parts["train"] = parts["train"].with_skipped(others)
     notes = [note for listing in listings.values() for note in listing.notes]
     return finished(
-        Splits(**parts, notes=(*notes, *places.notes)),
+        Splits(**parts, notes=(*notes, *places.notes, *ungrouped)),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
         seed=seed,
@@ -151,7 +158,7 @@ def read_unlabelled(
                     f"{inner} is inside {outer}, so its images would count twice: give one"
                 )
     listings = [_list_unlabelled(root, root) for root in roots]
-    return _scan_unlabelled(listings, max_skipped, num_threads, progress)
+    return _scan_unlabelled(listings, max_skipped, num_threads, progress, looks=False)
 
 
 def _scan_unlabelled(
@@ -159,10 +166,14 @@ def _scan_unlabelled(
     max_skipped: int | float,
     num_threads: int | None,
     progress: bool | None,
+    *,
+    looks: bool = True,
 ) -> ImageSet:
     roots = [listing.root for listing in listings]
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings)
-    images = concat(*[scan(each, each.root.name, num_threads, progress) for each in listings])
+    images = concat(
+        *[scan(each, each.root.name, num_threads, progress, looks=looks) for each in listings]
+    )
     place = str(roots[0]) if len(roots) == 1 else f"{roots[0]} and {len(roots) - 1} more"
     check_skipped(images.skipped, total, max_skipped, place)
     if total and not len(images):

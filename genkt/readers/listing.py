@@ -27,6 +27,7 @@ class Listing:
     Args:
         beside: system files that were found and do not belong to the data.
         notes: what else the user should know, one sentence each.
+        groups: path -> group of the image; None: the images have no groups.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class Listing:
     skipped: list[Skipped] = field(default_factory=list)
     beside: SystemFiles = field(default_factory=SystemFiles)
     notes: list[str] = field(default_factory=list)
+    groups: Mapping[str, str] | None = None
 
     def add(self, folder: Path, label: int) -> None:
         """Every image below a folder."""
@@ -178,25 +180,42 @@ def holds_images(folder: Path) -> bool:
 
 
 def scan(
-    listing: Listing, description: str, num_threads: int | None, progress: bool | None
+    listing: Listing,
+    description: str,
+    num_threads: int | None,
+    progress: bool | None,
+    *,
+    looks: bool = True,
 ) -> ImageSet:
-    """Hash and decode every listed file that is new or has changed since an earlier start."""
+    """Hash and decode every listed file that is new or has changed since an earlier start.
+
+    Args:
+        looks: note what the pictures look like, while they are decoded.
+    """
     results = examine_files(
         listing.root,
         listing.paths,
         description=f"reading {description}",
+        looks=looks,
         num_threads=num_threads,
         progress=progress,
     )
     ids, labels, skipped = [], [], [*listing.skipped, *listing.beside.entries()]
-    for path, label, (digest, reason) in zip(listing.paths, listing.labels, results, strict=True):
+    groups, seen = [], []
+    for path, label, (digest, reason, look) in zip(
+        listing.paths, listing.labels, results, strict=True
+    ):
         if reason:
             skipped.append(Skipped(str(listing.root / path), reason))
         else:
             ids.append(f"{path}#{digest}")
             labels.append(label)
+            seen.append(look)
+            groups.append((listing.groups or {}).get(path, ids[-1]))
+    opener, items = _FileOpener(str(listing.root)), np.arange(len(ids))
+    known = None if listing.groups is None else groups
     return ImageSet(
-        ids, labels, listing.classes, np.arange(len(ids)), _FileOpener(str(listing.root)), skipped
+        ids, labels, listing.classes, items, opener, skipped, known, seen if looks else None
     )
 
 

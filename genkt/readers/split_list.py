@@ -12,13 +12,14 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from genkt.data.class_names import several_classes, sorted_classes, with_bars
-from genkt.data.images import Skipped, concat
+from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.names import on_disk
 from genkt.data.pictures.formats import looks_like_image
 from genkt.data.separation import finished
 from genkt.data.splits import Splits, check_classes
 from genkt.data.tables import Row, check_faults, read_rows
 from genkt.io import home_path
+from genkt.readers.grouping import told, ungrouped
 from genkt.readers.listing import Listing, check_usable, entries_of, existing_folder, scan, walk
 from genkt.readers.scan import check_skipped
 from genkt.readers.unlabelled import UnlabelledPlaces
@@ -35,17 +36,25 @@ _MOST_COMPARED = 10_000
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of a list: the file relative to the root, and its class ("" where none is read)."""
+    """One line of a list: the file relative to the root, its class and group ("" for none)."""
 
     line: int
     path: str
     class_name: str
+    group: str
 
 
 @dataclass(frozen=True)
 class _List:
+    """The rows of a file.
+
+    Args:
+        has_groups: groups were asked for.
+    """
+
     file: Path
     rows: tuple[_Row, ...]
+    has_groups: bool
 
     @property
     def paths(self) -> list[str]:
@@ -59,6 +68,7 @@ def read_split_list(
     validation: str | Path | None = None,
     test: str | Path | None = None,
     unlabelled: Sequence[str | Path] = (),
+    group: str | None = None,
     test_fraction: float = 0.2,
     validation_fraction: float = 0.0,
     seed: int = 0,
@@ -91,6 +101,8 @@ def read_split_list(
         ``read_folder``.
         unlabelled: folders, and list files whose classes (if any) are not read. Images of the
             other lists are left out of them.
+        group: a column of the lists; images with the same value in it stay on one side of every
+            split. Lists of unlabelled images need not have it.
         test_fraction, validation_fraction, seed, num_threads, progress: as for ``read_folder``.
         max_skipped: limit of missing or unusable files: a number, or a share (float, rounded up).
 
@@ -101,7 +113,7 @@ def read_split_list(
     root = existing_folder(root)
     given = {"train": train, "validation": validation, "test": test}
     lists = {
-        name: _read_list(home_path(file), root, labelled=True)
+        name: _read_list(home_path(file), root, labelled=True, group=group)
         for name, file in given.items()
         if file is not None
     }
@@ -113,18 +125,16 @@ def read_split_list(
     listings = {name: [_listing(root, each, classes)] for name, each in lists.items()}
     notes: list[str] = []
     if unlabelled:
-        places = _list_unlabelled(root, unlabelled, listings)
+        places = _list_unlabelled(root, unlabelled, listings, group)
         notes = places.notes
         if any(each.paths for each in places.listings):
             listings["unlabelled"] = places.listings
-    every = [each for group in listings.values() for each in group]
+    every = [each for several in listings.values() for each in several]
+    notes += [] if group is None else told(ungrouped(every), f"a value in column {group}")
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
     check_skipped(missing, total, max_skipped, f"{root}, {len(missing)} files are not there")
-    parts = {
-        name: concat(*[scan(each, f"{root.name} {name}", num_threads, progress) for each in group])
-        for name, group in listings.items()
-    }
+    parts = _scan_parts(listings, root.name, num_threads, progress)
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
@@ -136,7 +146,19 @@ def read_split_list(
     )
 
 
-def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
+def _scan_parts(
+    listings: Mapping[str, Sequence[Listing]],
+    title: str,
+    num_threads: int | None,
+    progress: bool | None,
+) -> dict[str, ImageSet]:
+    return {
+        name: concat(*[scan(each, f"{title} {name}", num_threads, progress) for each in several])
+        for name, several in listings.items()
+    }
+
+
+def _read_list(file: Path, root: Path, *, labelled: bool, group: str | None) -> _List:
     """The rows of a list file; every faulty line is counted, the first few are named."""
 
     complete = _Endings(root)
@@ -148,7 +170,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
             return False
         return os.path.isfile(root / complete(on_disk(root, path, spelled)))
 
-    found = read_rows(file, _WHAT, known=known, labelled=labelled)
+    found = read_rows(file, _WHAT, known=known, labelled=labelled, group=group)
     several = several_classes(row.class_name for row in found) if labelled else {}
     rows: dict[str, _Row] = {}
     faults: list[str] = []
@@ -176,7 +198,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool) -> _List:
     if completed:
         lacking = (_WHAT, file, len(completed), completed[0])
         logger.warning("%s %s: names without the file's ending: %d, the first is %s", *lacking)
-    return _List(file, tuple(rows.values()))
+    return _List(file, tuple(rows.values()), group is not None)
 
 
 class _Endings:
@@ -219,7 +241,7 @@ def _row(row: Row, root: Path, labelled: bool, several: Mapping[str, str]) -> _R
     path = _path(row.name, root)
     if path is None:
         return f"'{row.name}' is not a file below {root}"
-    return _Row(row.line.number, path, row.class_name if labelled else "")
+    return _Row(row.line.number, path, row.class_name if labelled else "", row.group)
 
 
 def _path(name: str, root: Path) -> str | None:
@@ -259,18 +281,23 @@ def _classes_of(train: _List) -> tuple[str, ...]:
 def _listing(root: Path, given: _List, classes: tuple[str, ...] = ()) -> Listing:
     number = {name: label for label, name in enumerate(classes)}
     labels = [number.get(row.class_name, UNLABELLED) for row in given.rows]
-    return Listing(root, classes, given.paths, labels)
+    groups = {row.path: row.group for row in given.rows if row.group}
+    known = groups if given.has_groups else None
+    return Listing(root, classes, given.paths, labels, groups=known)
 
 
 def _list_unlabelled(
-    root: Path, places: Sequence[str | Path], listings: Mapping[str, Sequence[Listing]]
+    root: Path,
+    places: Sequence[str | Path],
+    listings: Mapping[str, Sequence[Listing]],
+    group: str | None,
 ) -> UnlabelledPlaces:
     """Images of folders and list files, each once, without those of the labelled lists."""
     found = UnlabelledPlaces.beside(listings)
     for place in places:
         path = home_path(place)
         if path.is_file():
-            listing = _listing(root, _read_list(path, root, labelled=False))
+            listing = _listing(root, _read_list(path, root, labelled=False, group=group))
         else:
             listing = Listing(existing_folder(path))
             listing.add(listing.root, UNLABELLED)

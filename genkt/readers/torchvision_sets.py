@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.images import ImageSet, Skipped, UnreadableImage, content_hash, decode
+from genkt.data.looks import look_of
 from genkt.data.separation import finished
 from genkt.data.splits import Splits
 from genkt.io import did_you_mean, home_path
@@ -239,25 +240,28 @@ def from_dataset(
         num_threads=num_threads,
         progress=progress,
     )
-    ids, labels, items, skipped = [], [], [], []
-    for index, (digest, label, reason) in enumerate(results):
+    ids, labels, items, skipped, looks = [], [], [], [], []
+    for index, (digest, label, reason, look) in enumerate(results):
         if reason:
             skipped.append(Skipped(f"{prefix}/{index}", reason))
         else:
             ids.append(f"{prefix}/{index}#{digest}")
             labels.append(label if labelled else UNLABELLED)
             items.append(index)
+            looks.append(look)
     check_skipped(skipped, len(dataset), max_skipped, prefix)
     if not ids:
         raise UserError(f"{prefix}: no usable pictures")
-    return ImageSet(ids, labels, classes, np.asarray(items), _DatasetOpener(dataset), skipped)
+    opener = _DatasetOpener(dataset)
+    return ImageSet(ids, labels, classes, np.asarray(items), opener, skipped, looks=looks)
 
 
-def _examine(dataset: PictureDataset, index: int) -> tuple[str, int, str]:
-    """(content hash, label, "") or ("", -1, reason); the pixels are hashed, whatever the file."""
+def _examine(dataset: PictureDataset, index: int) -> tuple[str, int, str, int]:
+    """(content hash, label, "", look) or ("", -1, reason, 0); of the pixels, whatever the file."""
     try:
         picture, label = dataset[index]
         image = decode(picture)
     except (OSError, UnreadableImage) as error:
-        return "", UNLABELLED, " ".join(str(error).split())
-    return content_hash(str(image.size).encode() + image.tobytes()), int(label), ""
+        return "", UNLABELLED, " ".join(str(error).split()), 0
+    digest = content_hash(str(image.size).encode() + image.tobytes())
+    return digest, int(label), "", look_of(image)

@@ -67,7 +67,7 @@ class UnlabelledPlaces:
         self.listings.append(
             Listing(
                 listing.root, (), list(kept.values()), labels, listing.skipped, listing.beside,
-                listing.notes,
+                listing.notes, listing.groups,
             )
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 from genkt.config.transfer_settings import StudentSettings, TeacherSettings
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
-from genkt.settings.objects import name_in
+from genkt.settings.objects import name_in, object_in
 from genkt.types import UserError
 
 ModelFactory = Callable[[int | None, int], Backbone]
@@ -17,8 +17,9 @@ ModelFactory = Callable[[int | None, int], Backbone]
 
 
 def student_factory(settings: StudentSettings) -> ModelFactory:
-    """Fresh students as the settings describe."""
-    return _loader(student_spec(settings))
+    """Fresh students as the settings describe, or copies of a module that stands in them."""
+    given = object_in(settings.model)
+    return _loader(student_spec(settings)) if given is None else module_factory(given)
 
 
 def student_spec(settings: StudentSettings) -> ModelSpec:
@@ -27,8 +28,11 @@ def student_spec(settings: StudentSettings) -> ModelSpec:
 
 
 def teacher_factories(settings: TeacherSettings) -> list[ModelFactory]:
-    """Fresh teachers as the settings describe, one entry per name."""
-    return [_loader(spec) for spec in teacher_specs(settings)]
+    """Fresh teachers as the settings describe, one entry per name or module."""
+    given = [object_in(model) for model in settings.models]
+    if None in given or not given:
+        return [_loader(spec) for spec in teacher_specs(settings)]
+    return [module_factory(model) for model in given]
 
 
 def teacher_specs(settings: TeacherSettings) -> list[ModelSpec]:

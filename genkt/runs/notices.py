@@ -28,5 +28,5 @@ def warn(log: StageLog, stage: str, text: str) -> None:
     """
     if not log.log.enabled:
         return
-    logger.warning("draw %d, %s: %s", log.draw, stage, text)
-    say(f"draw {log.draw}, {stage}: {text}")
+    logger.warning("%s, %s: %s", log.draw_text, stage, text)
+    say(f"{log.draw_text}, {stage}: {text}")

@@ -22,6 +22,7 @@ from genkt.runs.transfer_rows import (
     TransferImages,
     copies_in,
     has_origins,
+    made_from,
     read_transfer_images,
 )
 from genkt.training.batches import TransferPart
@@ -29,6 +30,9 @@ from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.parts import without_classes
 from genkt.transfer_set.set_files import Record
 from genkt.types import UNLABELLED, UserError
+
+_EPOCHS_APART = 720_720_000
+"""A multiple of the usual numbers of stored views: an epoch that begins a new order of them."""
 
 
 class PoolSettings(Protocol):
@@ -56,6 +60,8 @@ class Draw:
         labelled, transfer: row indices.
         parts: the parts of ``transfer`` if they share every batch; empty: all rows are drawn
         equally often.
+        seed: of its transfer set, its teachers and its first student.
+        student: which of the draw's students is trained, from 0.
     """
 
     index: int
@@ -65,6 +71,22 @@ class Draw:
     labelled: np.ndarray
     transfer: np.ndarray
     parts: tuple[TransferPart, ...] = ()
+    student: int = 0
+
+    def for_student(self, number: int) -> Draw:
+        """The same rows for another student: with first weights, order and views of its own.
+
+        Student 0 has the draw's own seed, which its teachers and its transfer set have too.
+        """
+        assert self.student == 0
+        if not number:
+            return self
+        return replace(self, seed=derive_seed(self.seed, "student", number), student=number)
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch whose views a student sees first, far from those of the draw's others."""
+        return self.student * _EPOCHS_APART
 
     def seed_for(self, purpose: str) -> int:
         """A seed for one purpose; the same for every arm that shares the purpose."""
@@ -229,17 +251,14 @@ def stored_views(settings: PoolSettings) -> ViewSpec:
     return replace(views, num_views=own) if own and views.is_random else views
 
 
-def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None = None) -> Pool:
+def build_pool(settings: PoolSettings, splits: Splits) -> Pool:
     """The run's label draws and their images, with warnings.
-
-    Args:
-        given: a transfer set in Python, in place of the one that the settings name.
 
     Raises:
         UserError: label settings that the data cannot meet, or nothing to transfer on.
     """
     _check_training(splits)
-    transfer = read_transfer_images(settings.transfer_set, splits, given)
+    transfer = read_transfer_images(settings.transfer_set, splits)
     drawn = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
     draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
@@ -257,7 +276,7 @@ def build_pool(settings: PoolSettings, splits: Splits, given: TransferSet | None
     notes = [*splits.notes, *transfer.notes, *_copies_of_labelled(drawn)]
     notes += left_out_notes(pool.skipped, "; the report lists them")
     if transfer.from_elsewhere is not None:
-        notes += _made_of_test_images(transfer.from_elsewhere, splits)
+        notes += _found_by_test_images(transfer.from_elsewhere, splits)
     return replace(pool, notes=tuple(notes))
 
 
@@ -307,29 +326,24 @@ def _renumbered(draw: Draw, images: ImageSet, rows: np.ndarray) -> Draw:
     )
 
 
-def _made_of_test_images(found: TransferSet, splits: Splits) -> list[str]:
-    """Warnings if transfer images were made from or found by test images of the run."""
+def _found_by_test_images(found: TransferSet, splits: Splits) -> list[str]:
+    """A warning if transfer images were found by test images of the run.
+
+    What was made from them is left out: see ``kept_apart``.
+    """
     if splits.test is None or not has_origins(found):
         return []
-    tested = {content_of(sample_id) for sample_id in splits.test.ids}
-    taken: dict[str, set[str]] = {}
-    for record in found.records():
-        for content, how in _origins(record).items():
-            if content in tested:
-                taken.setdefault(how, set()).add(content)
+    tested = set(map(content_of, splits.test.ids))
+    queries = {content_of(r.parent) for r in found.records() if r.parent and not made_from(r)}
+    if not (used := queries & tested):
+        return []
     return [
-        f"The transfer set was {how} {len(own)} of the test images: accuracies say less about new "
-        "images."
-        for how, own in taken.items()
+        f"The transfer set was retrieved by {len(used)} of the test images: accuracies say less "
+        "about new images."
     ]
 
 
-def _origins(record: Record) -> dict[str, str]:
-    """Content hashes of the images that one was made from, and how it was made."""
-    origins = dict.fromkeys(map(content_of, copies_in(record)), "copied from")
-    if record.parent:
-        origins[content_of(record.parent)] = _HOW.get(record.source, "taken from")
-    return origins
-
-
-_HOW = {"retrieved": "retrieved by", "synthesized": "made from"}
+def _origins(record: Record) -> set[str]:
+    """Content hashes of the images that one was made from or found by."""
+    parents = [record.parent] if record.parent else []
+    return set(map(content_of, [*copies_in(record), *parents]))

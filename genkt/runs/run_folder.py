@@ -16,6 +16,7 @@ from genkt.files import SEALS, damaged_files, discard, read_signed, seal, write_
 from genkt.io import contents, held, reading, write_text
 from genkt.locks import LOCKS, at_work, claiming, end_of_locks, refuse_at_work
 from genkt.runs.run_log import METRICS_LOCK
+from genkt.runs.student_places import student_folder
 from genkt.settings.written import write_yaml
 from genkt.types import DamagedError, UserError
 
@@ -178,9 +179,9 @@ class RunFolder:
         """Mark a finished run as unfinished, because a part of it is made again."""
         discard(self._last)
 
-    def student(self, draw: int, arm: str) -> Path:
+    def student(self, draw: int, arm: str, seed: int = 0) -> Path:
         """Where one student of the run keeps its state and results."""
-        return student_folder(self.path, draw, arm)
+        return student_folder(self.path, draw, arm, seed)
 
     def alone(self, name: str, *, first: bool) -> AbstractContextManager[float]:
         """Lock a part of the run; all processes of the launch make it together.
@@ -307,11 +308,6 @@ def read_claim(folder: Path) -> dict[str, Any]:
         if not (isinstance(facts["config"], dict) and isinstance(facts["inputs"], dict)):
             raise TypeError("no settings")
     return facts
-
-
-def student_folder(out: str | Path, draw: int, arm: str) -> Path:
-    """Where the run in ``out`` keeps one student."""
-    return Path(out) / "draws" / str(draw) / arm
 
 
 def _differences(a: Any, b: Any, key: str = "") -> list[tuple[str, Any, Any]]:

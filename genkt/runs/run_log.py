@@ -14,9 +14,10 @@ from filelock import FileLock
 from genkt.disk import naming_place
 from genkt.io import write_text
 from genkt.training.stage import Record
+from genkt.types import draw_text
 
-Key = tuple[int, str, str]
-"""The owner of a line: draw, arm, stage."""
+Key = tuple[int, int, str, str]
+"""The owner of a line: draw, seed, arm, stage."""
 
 METRICS_LOCK = ".metrics.lock"
 
@@ -35,9 +36,9 @@ class RunLog:
         self.events = folder / "tensorboard"
         self.enabled = enabled
 
-    def stage(self, draw: int, arm: str) -> StageLog:
+    def stage(self, draw: int, arm: str, seed: int = 0) -> StageLog:
         """The log of one student's stages."""
-        return StageLog(self, draw, arm)
+        return StageLog(self, draw, arm, seed)
 
     def put_right(self, known: Mapping[Key, Sequence[str]]) -> None:
         """Restore the lines of stages; lines that are not records are dropped.
@@ -45,7 +46,7 @@ class RunLog:
         Lost or altered lines are written again, which is reported.
 
         Args:
-            known: all lines of stages, by (draw, arm, stage); other stages stay as they are.
+            known: all lines of stages, by owner; other stages stay as they are.
         """
         if not self.enabled or not (self.path.is_file() or any(known.values())):
             return
@@ -77,17 +78,28 @@ class RunLog:
 class StageLog:
     """Records of one student, stage after stage."""
 
-    def __init__(self, log: RunLog, draw: int, arm: str) -> None:
-        self.log, self.draw, self.arm = log, draw, arm
+    def __init__(self, log: RunLog, draw: int, arm: str, seed: int = 0, prefix: str = "") -> None:
+        self.log, self.draw, self.arm, self.seed, self.prefix = log, draw, arm, seed, prefix
         self.known: dict[Key, list[str]] = {}
         """All lines of the stages that started here, if known from the first step."""
         self._writer: Any = None
         self._begun: tuple[str, int] | None = None
 
+    def below(self, prefix: str) -> StageLog:
+        """The log of trainings for the same student; ``prefix`` is put before their stages."""
+        found = StageLog(self.log, self.draw, self.arm, self.seed, self.prefix + prefix)
+        found.known = self.known
+        return found
+
     @property
     def place(self) -> str:
         """Which student it is."""
-        return f"draw {self.draw}, {self.arm}"
+        return f"{self.draw_text}, {self.arm}"
+
+    @property
+    def draw_text(self) -> str:
+        """The same without the arm."""
+        return draw_text(self.draw, self.seed)
 
     def begin(self, stage: str, step: int, known: Sequence[Record] | None = None) -> None:
         """A stage starts, resumes or has ended at ``step``; later lines are dropped.
@@ -97,7 +109,8 @@ class StageLog:
         """
         if not self.log.enabled:
             return
-        key = (self.draw, self.arm, stage)
+        stage = self.prefix + stage
+        key = (self.draw, self.seed, self.arm, stage)
         self.known[key] = [self._line(record) for record in known or ()]
         if known is None and step:
             del self.known[key]
@@ -131,12 +144,15 @@ class StageLog:
             from torch.utils.tensorboard import SummaryWriter
 
             stage, step = self._begun
-            folder = self.log.events / f"{self.arm}-draw{self.draw}-{stage}"
+            seed = f"-seed{self.seed}" if self.seed else ""
+            folder = self.log.events / f"{self.arm}-draw{self.draw}{seed}-{stage}"
             self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
         return self._writer
 
     def _line(self, record: Record) -> str:
-        return json.dumps({"draw": self.draw, "arm": self.arm, **record})
+        seed = {"seed": self.seed} if self.seed else {}
+        named = {**record, "stage": f"{self.prefix}{record['stage']}"}
+        return json.dumps({"draw": self.draw, **seed, "arm": self.arm, **named})
 
     def close(self) -> None:
         """Flush the events of the current stage."""
@@ -146,12 +162,12 @@ class StageLog:
 
 
 def _key_of(line: str) -> Key | None:
-    """(draw, arm, stage) of a line; None: a line torn by a kill, or damage."""
+    """The owner of a line; None: a line torn by a kill, or damage."""
     try:
         record = json.loads(line)
-        key = record["draw"], record["arm"], record["stage"]
+        key = record["draw"], record.get("seed", 0), record["arm"], record["stage"]
         hash((*key, record["step"] + 0))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return key
 

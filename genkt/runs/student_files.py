@@ -26,9 +26,26 @@ from genkt.files import (
 from genkt.io import damaged, reading
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import Key, lines_by_stage
-from genkt.runs.scores import SCORES, read_scores, write_scores
+from genkt.runs.scores import (
+    SCORES,
+    TEACHER_SCORES,
+    VALIDATION,
+    read_scores,
+    read_teacher_scores,
+    write_scores,
+    write_teacher_scores,
+)
+from genkt.runs.student_places import student_parts
 from genkt.training.checkpoint import save_weights
-from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
+from genkt.types import (
+    Cost,
+    DamagedError,
+    Prediction,
+    StudentResult,
+    StudentScores,
+    TeacherScores,
+    draw_text,
+)
 
 WEIGHTS, ARTIFACTS = "student.safetensors", "artifacts.safetensors"
 PROBABILITIES = "probabilities.npy"
@@ -46,6 +63,7 @@ class TrainedStudent:
     Args:
         scores: on the test images.
         log: the known lines of its stages in the run's log.
+        teachers: scores of those that it learned from; none where an older genkt trained it.
     """
 
     result: StudentResult
@@ -55,6 +73,7 @@ class TrainedStudent:
     artifacts: dict[str, Tensor]
     stages: dict[str, Cost]
     log: Mapping[Key, Sequence[str]] = field(default_factory=dict)
+    teachers: tuple[TeacherScores, ...] = ()
 
 
 def save_student(student: TrainedStudent, directory: Path) -> None:
@@ -66,6 +85,8 @@ def save_student(student: TrainedStudent, directory: Path) -> None:
     write_scores(directory, student.scores)
     stages = {name: asdict(cost) for name, cost in student.stages.items()}
     names = [WEIGHTS, PROBABILITIES, SCORES, *([ARTIFACTS] if student.artifacts else [])]
+    names += [VALIDATION] if student.scores.validation is not None else []
+    names += [TEACHER_SCORES] if write_teacher_scores(directory, student.teachers) else []
     names += [
         f"{stage}/{name}.safetensors"
         for stage in stages
@@ -113,6 +134,7 @@ def read_student(
         artifacts=read_tensors(artifacts, _REMEDY) if artifacts.exists() else {},
         stages=stages,
         log=lines_by_stage(saved.get(_LOG, ())),
+        teachers=read_teacher_scores(directory, _REMEDY),
     )
 
 
@@ -152,9 +174,9 @@ def _parsed(directory: Path, saved: dict[str, Any]) -> tuple[StudentResult, dict
         values = dict(saved["result"])
         result = StudentResult(**{**values, "cost": _cost(values["cost"])})
         number(result.accuracy)
-        where = (str(result.draw), result.arm)
-        if where != (directory.parent.name, directory.name):
-            raise ValueError(f"of draw {where[0]}, {where[1]}")
+        where = student_parts(result.draw, result.arm, result.seed)
+        if where != directory.parts[-len(where) :]:
+            raise ValueError(f"of {draw_text(result.draw, result.seed)}, {result.arm}")
         return result, {name: _cost(cost) for name, cost in saved["stages"].items()}
 
 

@@ -128,13 +128,8 @@ def _nothing_in(name: str, is_mix: bool) -> str:
     )
 
 
-def read_transfer_images(
-    settings: TransferSettings, splits: Splits, given: TransferSet | None = None
-) -> TransferImages:
+def read_transfer_images(settings: TransferSettings, splits: Splits) -> TransferImages:
     """Open the transfer images that the settings name.
-
-    Args:
-        given: a set in Python, in place of the one that ``transfer_set=saved`` names.
 
     Raises:
         UserError: no images found, or nothing to transfer on.
@@ -145,8 +140,8 @@ def read_transfer_images(
     members: list[_Member] = []
     for part in parts:
         if part.places is not None:
-            own = (given if part.opened == "saved" else None) or object_in(part.places)
-            found: TransferSet | None = own or _OPENERS[part.opened](places_in(part.places))
+            own: TransferSet | None = object_in(part.places)
+            found = own or _OPENERS[part.opened](places_in(part.places))
         elif part.name == "unlabelled" and splits.unlabelled is not None:
             found = TransferSet.of(splits.unlabelled)
         else:
@@ -240,21 +235,34 @@ def _without_held_out(
 def kept_apart(
     found: TransferSet, splits: Splits, place: str
 ) -> tuple[TransferSet, tuple[str, ...]]:
-    """The set without copies of test and validation images, saved ones too, and notes on them.
+    """The set without copies of test and validation images and what was made from them.
+
+    Saved copies count too; images that a test image found do not. Notes say what is left out.
 
     Args:
         place: what the set is called in the notes.
     """
-    copied_from: list[list[str]] = []
-    if has_origins(found):
-        copied_from = [[content_of(each) for each in copies_in(r)] for r in found.records()]
-    rows, notes = without_held_out(found.images, splits, place, copied_from)
+    records = list(found.records()) if has_origins(found) else []
+    rows, notes = without_held_out(
+        found.images,
+        splits,
+        place,
+        copied_from=[[content_of(each) for each in copies_in(record)] for record in records],
+        made_from=[made_from(record) for record in records],
+    )
     return found.select(rows) if notes else found, notes
 
 
 def has_origins(found: TransferSet) -> bool:
     """Whether some image has more provenance than its source."""
     return not all(isinstance(reader, PlainRecords) for reader in found.provenance.readers)
+
+
+def made_from(record: Record) -> str:
+    """Content hash of the image whose pixels this one was made from; "" for none."""
+    if record.parent is None or record.source == "retrieved":  # by that image, from another one
+        return ""
+    return content_of(record.parent)
 
 
 def copies_in(record: Record) -> list[str]:

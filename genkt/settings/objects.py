@@ -79,6 +79,11 @@ def places_in(setting: str | GivenObject | Sequence[str | GivenObject]) -> list[
     return [name_in(each) for each in several]
 
 
+def has_objects(settings: Any) -> bool:
+    """Whether an object stands anywhere in the settings, so that no other process can read them."""
+    return next(_objects(settings, ""), None) is not None
+
+
 def missing_objects(settings: Any) -> list[Fault]:
     """One an object that a file of settings speaks of, and that must be given anew."""
     return [

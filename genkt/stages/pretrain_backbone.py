@@ -64,6 +64,7 @@ class Pretraining(RecipeStage):
         rows = Draw(
             draw.index, draw.seed, images, images.labels,
             labelled=np.arange(len(images)), transfer=np.empty(0, dtype=np.int64),
+            student=draw.student,
         )  # fmt: skip
         objective = SourceClasses(
             SourceClassesOptions(),

@@ -165,8 +165,8 @@ def _tell(log: StageLog, name: str, answers: StudentAnswers, threshold: float) -
     """
     count = int((answers.probabilities >= threshold).sum())
     logger.info(
-        "draw %d, %s: %d of %d transfer images labelled (probability >= %g)",
-        log.draw, name, count, len(answers.rows), threshold,
+        "%s, %s: %d of %d transfer images labelled (probability >= %g)",
+        log.draw_text, name, count, len(answers.rows), threshold,
     )  # fmt: skip
     if not count:
         warn(

@@ -114,6 +114,7 @@ def _plan(draw: Draw, settings: TrainSettings) -> PairPlan:
         batch_size=settings.batch_size,
         labelled_per_batch=0,
         seed=draw.seed,
+        first_epoch=draw.first_epoch,
         parts=parts,
     )
 

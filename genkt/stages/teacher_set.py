@@ -9,6 +9,7 @@ from typing import TypeVar
 from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.training.probe import OutputRows
+from genkt.types import TeacherScores
 
 _T = TypeVar("_T")
 
@@ -22,7 +23,7 @@ class TeacherSet:
         stores: their cached outputs; empty when online.
         online: run the models on every batch instead.
         shapes: the sizes that an objective needs.
-        test_accuracy: of each, 0..1; None where it has no head for the task.
+        scores: of each on the test images.
         adapted: how each was adapted to the labels.
     """
 
@@ -30,7 +31,7 @@ class TeacherSet:
     stores: tuple[OutputRows, ...]
     online: bool
     shapes: tuple[TeacherShape, ...]
-    test_accuracy: tuple[float | None, ...]
+    scores: tuple[TeacherScores, ...]
     adapted: tuple[str, ...]
 
     def select(self, indices: Sequence[int]) -> TeacherSet:
@@ -41,7 +42,7 @@ class TeacherSet:
 
         return TeacherSet(
             some(self.models), some(self.stores), self.online, some(self.shapes),
-            some(self.test_accuracy), some(self.adapted),
+            some(self.scores), some(self.adapted),
         )  # fmt: skip
 
     def each(self) -> Iterator[TeacherSet]:
@@ -57,15 +58,16 @@ class TeacherSet:
         """The same with one more in front."""
         return TeacherSet(
             (model, *self.models), self.stores if store is None else (store, *self.stores),
-            self.online, (shape, *self.shapes), (None, *self.test_accuracy), ("", *self.adapted),
+            self.online, (shape, *self.shapes), (TeacherScores(), *self.scores),
+            ("", *self.adapted),
         )  # fmt: skip
 
     def facts(self) -> dict[str, float | int | str]:
         """For the report: test accuracy of every teacher that has a head for the task."""
         facts: dict[str, float | int | str] = {
-            f"teacher_accuracy.{index}": accuracy
-            for index, accuracy in enumerate(self.test_accuracy)
-            if accuracy is not None
+            f"teacher_accuracy.{index}": float(scores.taught.mean(dtype="float64"))
+            for index, scores in enumerate(self.scores)
+            if scores.taught is not None
         }
         return facts | {f"teacher_adapted.{index}": how for index, how in enumerate(self.adapted)}
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from genkt.config.data_settings import DataSettings, EmbeddedData
+from genkt.config.data_settings import EmbeddedData
+from genkt.config.set_command_settings import SynthesizeConfig
 from genkt.config.synthesis_settings import DiggSettings, InversionSettings, SynthesisSettings
-from genkt.config.transfer_settings import TeacherSettings
 from genkt.data.images import ImageSet
-from genkt.data.splits import Splits
 from genkt.execution.ranks import ALONE, Processes, device_here
-from genkt.execution.tasks import ExecutorSettings, processes_of
+from genkt.execution.tasks import processes_of
 from genkt.generative.completer import ImageCompleter
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed
@@ -27,9 +25,7 @@ from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row, t
 from genkt.runs.model_factories import teacher_factories, teacher_specs
 from genkt.runs.pool import chosen_images, load_splits
 from genkt.runs.run_folder import RunFolder
-from genkt.settings.bounds import Count, CountOrNone
-from genkt.settings.faults import Fault, SettingsError
-from genkt.settings.objects import GivenObject, name_in
+from genkt.settings.objects import has_objects, name_in, object_in
 from genkt.synthesis.plan_images import ordered_sources
 from genkt.synthesis.shard import ModelNames, Models, load_completer
 from genkt.synthesis.synthesize_set import Synthesis, check_models, run_synthesis
@@ -44,82 +40,26 @@ logger = logging.getLogger("genkt")
 _TRIED_STEPS = 8
 
 
-@dataclass(frozen=True)
-class SynthesizeConfig(SynthesisSettings):
-    """Everything ``genkt synthesize`` needs; see ``configs/synthesize.yaml`` for each key."""
-
-    data: DataSettings
-    teacher: TeacherSettings
-    out: str
-    generator: str | GivenObject
-    sources: Literal["train", "labelled", "all"]
-    draw: CountOrNone
-    images: str | list[str] | None
-    num_images: Count | None
-    device: Literal["auto", "cpu", "cuda"]
-    executor: ExecutorSettings
-    overwrite: bool
-    dry_run: bool
-
-    def __post_init__(self) -> None:
-        """Refuse settings that do not go together.
-
-        Raises:
-            UserError: one line per fault.
-        """
-        super().__post_init__()
-        if self.num_images is not None and not hasattr(self.synthesis, "num_images"):
-            text = (
-                "expected null with synthesis=irf, which makes one image of each source; "
-                "max_sources takes fewer sources"
-            )
-            raise SettingsError([Fault("num_images", text, "together")])
-        if isinstance(self.teacher.model, list):
-            text = "expected one model to filter or invert, got a list"
-            raise SettingsError([Fault("teacher", text)])
-
-    @property
-    def settings(self) -> SynthesisSettings:
-        """The settings of the synthesis itself."""
-        values = {f.name: getattr(self, f.name) for f in fields(SynthesisSettings)}
-        method = self.synthesis
-        if self.num_images is not None and isinstance(method, (DiggSettings, InversionSettings)):
-            values["synthesis"] = replace(method, num_images=self.num_images)
-        return SynthesisSettings(**values)
-
-
-@dataclass(frozen=True)
-class GivenModels:
-    """Objects given in Python instead of settings; None: the settings count."""
-
-    data: ImageSet | Splits | None = None
-    generator: ImageCompleter | None = None
-    teacher: Backbone | None = None
-
-
-def synthesize(
-    config: SynthesizeConfig, command: str, given: GivenModels | None = None
-) -> TransferSet:
+def synthesize(config: SynthesizeConfig, command: str) -> TransferSet:
     """Read the sources, load the models, and make or continue the set.
 
     Raises:
         UserError: every mistake in settings, data or models, before anything is written.
     """
-    given = given or GivenModels()
     settings = config.settings
     folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
     device, processes = _joined(config)
-    sources = read_sources(config, given.data)
-    models = load_models(config, given, device)
+    sources = read_sources(config)
+    models = load_models(config, device)
     if processes.rank == 0:
-        _warn(config, sources, given)
+        _warn(config, sources)
     return run_synthesis(
         settings,
         sources,
         folder.path,
         generator=models.generator,
         teacher=models.teacher,
-        names=_names(config, models, given),
+        names=_names(config, models),
         executor=config.executor,
         processes=processes,
         plain=asdict(config),
@@ -143,9 +83,9 @@ def _joined(config: SynthesizeConfig) -> tuple[torch.device, Processes]:
     return device, processes
 
 
-def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> ModelNames | None:
+def _names(config: SynthesizeConfig, models: Models) -> ModelNames | None:
     """How other processes load the models; None if one was given as an object."""
-    if given.generator is not None or given.teacher is not None:
+    if has_objects(config.generator) or has_objects(config.teacher):
         return None
     teacher = None
     if models.teacher is not None:
@@ -155,7 +95,7 @@ def _names(config: SynthesizeConfig, models: Models, given: GivenModels) -> Mode
     return ModelNames(generator, teacher, config.device)
 
 
-def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> None:
+def _warn(config: SynthesizeConfig, sources: ImageSet) -> None:
     """Log warnings before the work starts."""
     for entry in sources.skipped:
         logger.warning("left out: %s: %s", entry.path, entry.reason)
@@ -169,61 +109,55 @@ def _warn(config: SynthesizeConfig, sources: ImageSet, given: GivenModels) -> No
         )
 
 
-def read_sources(config: SynthesizeConfig, data: ImageSet | Splits | None = None) -> ImageSet:
+def read_sources(config: SynthesizeConfig) -> ImageSet:
     """The source images of the settings, never test or validation images.
-
-    Args:
-        data: given in Python: the images themselves, or parts to choose from.
 
     Raises:
         UserError: no images, or labels that cannot be drawn.
     """
-    if isinstance(data, ImageSet):
-        return data
+    given = config.data.given
+    if isinstance(given, ImageSet):
+        return given
     if config.images is not None:
         if config.sources != "train":
             raise UserError(f"images: replaces data; leave out sources={config.sources}")
         roots = [config.images] if isinstance(config.images, str) else config.images
         return read_unlabelled(roots)
-    splits = load_splits(config.data, config.seed, data)
+    splits = load_splits(config.data, config.seed)
     for note in splits.notes if processes_of(config.executor).rank == 0 else ():
         logger.warning(note)
     return chosen_images(config.data, splits, config.sources, seed=config.seed, draw=config.draw)
 
 
-def load_models(config: SynthesizeConfig, given: GivenModels, device: torch.device) -> Models:
+def load_models(config: SynthesizeConfig, device: torch.device) -> Models:
     """The networks that the method and the filters need, on the device.
 
     Raises:
         UserError: a network is missing, or does not fit the method.
     """
     settings, inverts = config.settings, isinstance(config.synthesis, InversionSettings)
-    generator, teacher = given.generator, given.teacher
-    if inverts:
-        generator = None
-    elif generator is None:
-        generator = load_completer(name_in(config.generator), device)
-    if not (inverts or settings.filters.needs_teacher):
-        teacher = None
-    elif teacher is None:
+    generator: ImageCompleter | None = None
+    teacher: Backbone | None = None
+    if not inverts:
+        given = object_in(config.generator)
+        generator = load_completer(name_in(config.generator), device) if given is None else given
+    if inverts or settings.filters.needs_teacher:
         teacher = teacher_factories(config.teacher)[0](None, derive_seed(config.seed, "teacher"))
-    if teacher is not None:
         teacher = teacher.freeze().to(device)
     check_models(settings, generator, teacher)
     return Models(generator, teacher)
 
 
-def estimate(config: SynthesizeConfig, given: GivenModels | None = None) -> str:
+def estimate(config: SynthesizeConfig) -> str:
     """Estimate the cost from a small synthesis; nothing stays on disk.
 
     Raises:
         UserError: any error that would stop the real one at its start.
     """
-    given = given or GivenModels()
     RunFolder(config.out, asdict(config), overwrite=config.overwrite, last=HEADER)
     device, processes = _joined(config)
-    sources = read_sources(config, given.data)
-    models = load_models(config, given, device)
+    sources = read_sources(config)
+    models = load_models(config, device)
     settings, few = config.settings, _few(config.settings)
     plan = Synthesis(settings, ordered_sources(sources, settings), Path(), models).plan
     ordered = ordered_sources(sources, few)

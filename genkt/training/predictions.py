@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from genkt.data.views import ViewDataset
 from genkt.models.backbone import Backbone
 from genkt.training.loading import loaded
-from genkt.types import ModelOutput, Prediction
+from genkt.types import ModelOutput, Prediction, require_finite
 
 
 def predict(
@@ -26,11 +26,15 @@ def predict(
 
     Args:
         dataset: rendered with the model's own transform first; view 0 of every sample is read.
+
+    Raises:
+        UserError: probabilities that are not finite; the image is named.
     """
     images = dataset.images
     found = _forward(model, dataset, batch_size, device, num_workers)
     rows = [_logits(output).softmax(dim=1).cpu() for output in found]
     probabilities = torch.cat(rows) if rows else torch.zeros(0, model.num_classes)
+    require_finite(probabilities, images.ids, f"model {model.name}")
     return Prediction(images.ids, torch.from_numpy(images.labels), probabilities)
 
 
@@ -46,10 +50,13 @@ def outputs(
 
     Args:
         dataset: as for ``predict``.
-        progress: told of the pictures that are done.
+        progress: called with the pictures that are done.
 
     Returns:
         Features [N, D] and logits [N, C], float32 on the CPU.
+
+    Raises:
+        UserError: outputs that are not finite; the image is named.
     """
     features, logits = [torch.zeros(0, model.width)], [torch.zeros(0, model.num_classes)]
     for output in _forward(model, dataset, batch_size, device, 0):
@@ -57,7 +64,10 @@ def outputs(
         logits.append(_logits(output).cpu())
         if progress is not None:
             progress(len(output.features))
-    return ModelOutput(torch.cat(features), torch.cat(logits))
+    all_features, all_logits = torch.cat(features), torch.cat(logits)
+    for values in (all_features, all_logits):
+        require_finite(values, dataset.images.ids, f"model {model.name}")
+    return ModelOutput(all_features, all_logits)
 
 
 def _logits(output: ModelOutput) -> Tensor:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from genkt.data.images import ImageSet, content_of
 from genkt.io import derive_seed
 from genkt.transfer_set.set_files import Record, Source
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UserError
 
 SOURCES: tuple[Source, ...] = ("real", "retrieved", "synthesized")
 
@@ -99,8 +99,7 @@ def first_rows(ids: Sequence[str]) -> NDArray[np.int64]:
 
 def without_classes(images: ImageSet) -> ImageSet:
     """The same samples without labels or class names, which fit beside any others."""
-    labels = np.full(len(images), UNLABELLED)
-    return ImageSet(images.ids, labels, (), images.items, images.open_item, images.skipped)
+    return images.without_labels().replaced(classes=())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genkt.config.evidence import contrast, share_of_gains
@@ -10,9 +9,9 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
-from genkt.models.load import load_model
-from genkt.runs.model_factories import student_spec, teacher_specs
+from genkt.runs.model_factories import student_factory, teacher_factories
 from genkt.runs.pool import drawn_labels
+from genkt.settings.objects import has_objects
 
 
 @dataclass(frozen=True)
@@ -44,26 +43,17 @@ class MethodChoice:
     why: str
 
 
-def facts_of(
-    config: TransferConfig,
-    splits: Splits,
-    student: Backbone | None = None,
-    teachers: Sequence[Backbone] | None = None,
-) -> DataFacts:
+def facts_of(config: TransferConfig, splits: Splits) -> DataFacts:
     """The facts of a run; models are built to look at their heads.
 
-    Args:
-        student, teachers: given in Python instead of by the settings; such a student counts as
-        pretrained.
+    A student given in Python counts as pretrained.
     """
     labelled, others = drawn_labels(config.data, splits, derive_seed(config.seed, "draw", 0))
     unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
     settings = config.student
-    loaded = student is not None or settings.pretrained or settings.weights is not None
-    if student is None and loaded:
-        student = load_model(student_spec(settings))
-    if teachers is None:
-        teachers = [load_model(spec) for spec in teacher_specs(config.teacher)]
+    loaded = has_objects(settings) or settings.pretrained or settings.weights is not None
+    student = student_factory(settings)(None, 0) if loaded else None
+    teachers = [make(None, 0) for make in teacher_factories(config.teacher)]
     return DataFacts(
         labels_per_class=len(labelled) / len(splits.classes),
         num_unlabelled=len(others) + unlabelled,
@@ -112,7 +102,7 @@ def choose(facts: DataFacts) -> MethodChoice:
         return MethodChoice(
             ("method=logit_kd", "transfer_set=digg", *knows),
             "the teacher's predictions on completions of the labelled images (DIGG)",
-            f"without unlabelled images they gain too ({_gain('digg_few', facts)})",
+            f"without unlabelled images they gained too ({_gain('digg_few', facts)})",
         )
     if facts.student_pretrained:
         return MethodChoice(
@@ -124,7 +114,7 @@ def choose(facts: DataFacts) -> MethodChoice:
     return MethodChoice(
         ("method=stl", "transfer_set=labelled"),
         "plain fine-tuning; give unlabelled images (data.unlabelled=[FOLDER]) to gain by a teacher",
-        "on few labelled images alone a teacher harmed a student from scratch "
+        "on few labelled images alone a teacher did a student from scratch no good "
         f"({_gain('few', facts)})",
     )
 
@@ -134,4 +124,5 @@ def _gain(arm: str, facts: DataFacts) -> str:
     measured = contrast("transfer_sets", arm, "stl")
     labels = facts.labels_per_class
     here = f", you have {labels:.3g}" if labels > measured.labels_per_class else ""
-    return f"{measured}, on {measured.data} with {measured.labels_per_class} labels per class{here}"
+    on = f"on {measured.data} with {measured.labels_per_class} labels per class{here}"
+    return f"{measured}{'' if measured.established else ', not established'}, {on}"

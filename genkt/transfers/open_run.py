@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from genkt.config.stage_settings import DistilStage
@@ -19,20 +19,18 @@ from genkt.models.backbone import Backbone
 from genkt.runs.missing_parts import how_to_get
 from genkt.runs.model_factories import (
     ModelFactory,
-    module_factory,
     student_factory,
     teacher_factories,
 )
 from genkt.runs.pool import Pool, build_pool, load_splits, stored_views
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
-from genkt.settings.objects import object_in
 from genkt.stages.build_stages import StageBuilder
+from genkt.stages.cross_validation import choice_notes
 from genkt.stages.recipe_plan import plan_of
 from genkt.stages.teacher_set import shape_of
 from genkt.training.fabric import make_fabric
 from genkt.training.rows import rows_fault
-from genkt.transfer_set.composition import TransferSet
 from genkt.transfers.generators import Generators
 from genkt.transfers.make_sets import maker_of
 from genkt.transfers.phases import OpenedRun
@@ -41,35 +39,11 @@ from genkt.types import UserError
 logger = logging.getLogger("genkt")
 
 
-@dataclass(frozen=True)
-class Given:
-    """Objects given in Python instead of settings; None: the settings count."""
-
-    data: Splits | None = None
-    student: Backbone | None = None
-    teachers: Sequence[Backbone] | None = None
-    transfer_set: TransferSet | None = None
-
-    @classmethod
-    def of(cls, config: TransferConfig) -> Given:
-        """The objects that stand in the settings."""
-        teachers = [object_in(model) for model in config.teacher.models]
-        sets = [object_in(part.places) for part in config.transfer_set.set_parts]
-        return cls(
-            data=config.data.given,
-            student=object_in(config.student.model),
-            teachers=None if None in teachers else teachers,
-            transfer_set=next((each for each in sets if each is not None), None),
-        )
-
-    def found_by_name(self, config: TransferConfig) -> bool:
-        """Whether another process can load all of it by the settings."""
-        models = self.student is None and self.teachers is None and self.transfer_set is None
-        return models and not config.data.in_python
-
-
-def open_run(config: TransferConfig, folder: RunFolder, given: Given) -> OpenedRun:
+def open_run(config: TransferConfig, folder: RunFolder, splits: Splits | None = None) -> OpenedRun:
     """Read the data and check that models, method and data fit, before any training.
+
+    Args:
+        splits: the data, if they are read already.
 
     Raises:
         UserError: the first setting, model or data set that does not fit.
@@ -78,12 +52,12 @@ def open_run(config: TransferConfig, folder: RunFolder, given: Given) -> OpenedR
         raise UserError(
             "smoke: expected false; only genkt transfer on the command line can do a smoke run"
         )
-    splits = load_splits(config.data, config.seed, given.data)
+    splits = load_splits(config.data, config.seed, splits)
     _check_parts(config, splits)
-    student = module_factory(given.student) if given.student else student_factory(config.student)
-    teachers = _teachers(config, given)
+    student = student_factory(config.student)
+    teachers = teacher_factories(config.teacher) if config.needs else []
     fabric = make_fabric(config.train.precision, config.device)
-    pool = _pool(config, splits, given.transfer_set)
+    pool = _pool(config, splits)
     home = home_path(config.cache) if config.cache else cache_home()
     generators = Generators(fabric.device)
     for name in config.generators:
@@ -94,7 +68,7 @@ def open_run(config: TransferConfig, folder: RunFolder, given: Given) -> OpenedR
 
     maker = maker_of(config, folder, home, generators, alone)
     if maker is not None:
-        pool = replace(pool, notes=(*pool.notes, *_told(maker.notes)))
+        pool = replace(pool, notes=(*pool.notes, *_told(maker.notes(splits))))
         maker.check(built_in=config.data.built_in)
     views = stored_views(config)
     enabled = fabric.is_global_zero and not config.dry_run
@@ -120,39 +94,32 @@ def reopened(config: TransferConfig, plain: dict[str, Any]) -> OpenedRun:
     """A run that another process has opened and reported on."""
     before, logger.disabled = logger.disabled, True
     try:
-        return open_run(config, RunFolder(config.out, plain, overwrite=False), Given())
+        return open_run(config, RunFolder(config.out, plain, overwrite=False))
     finally:
         logger.disabled = before
 
 
 def _check_parts(config: TransferConfig, splits: Splits) -> None:
     """Refuse data without a part that the settings need."""
-    if config.adaptation == "better" and "validation" not in splits.parts:
+    no_validation = config.validation == "images" and "validation" not in splits.parts
+    if config.adaptation == "better" and no_validation:
         raise UserError(
             "teacher.adapt: better compares on validation images, but the data have none: "
-            f"{how_to_get('validation', config.data, splits)}, or set teacher.adapt=linear_probe"
+            f"{how_to_get('validation', config.data, splits)}, or validation=cross, or "
+            "teacher.adapt=linear_probe"
         )
     if "test" not in splits.parts:
         raise UserError(f"no test images: {how_to_get('test', config.data, splits)}")
-    if config.train.select == "best" and "validation" not in splits.parts:
+    if config.train.select == "best" and no_validation:
         raise UserError(
             "train.select: best needs validation images, but the data have none: "
             f"{how_to_get('validation', config.data, splits)}, or set train.select=last"
         )
 
 
-def _teachers(config: TransferConfig, given: Given) -> list[ModelFactory]:
-    """What makes the teachers; none where no method reads one."""
-    named = (
-        [module_factory(model) for model in given.teachers]
-        if given.teachers is not None
-        else teacher_factories(config.teacher)
-    )
-    return named if config.needs else []
-
-
-def _pool(config: TransferConfig, splits: Splits, given: TransferSet | None) -> Pool:
-    pool = build_pool(replace(config, transfer_set=config.read_set), splits, given)
+def _pool(config: TransferConfig, splits: Splits) -> Pool:
+    pool = build_pool(replace(config, transfer_set=config.read_set), splits)
+    pool = replace(pool, notes=(*pool.notes, *choice_notes(config, pool)))
     _told(pool.notes)
     return pool
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.near_copies import NearCopiesOfTest, find_near_copies
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
 from genkt.models.backbone import Backbone
@@ -31,6 +33,7 @@ from genkt.stages.student_training import StudentTraining
 from genkt.training.lightning import Fabric
 from genkt.transfers.generators import Generators
 from genkt.transfers.set_maker import SetMaker, Workplace
+from genkt.types import StudentResult
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class OpenedRun:
         """Classes of the task."""
         return len(self.pool.splits.classes)
 
+    @cached_property
+    def near_copies(self) -> NearCopiesOfTest:
+        """Test pictures that are nearly pictures of other parts; looked for when it is asked."""
+        return find_near_copies(self.pool.splits)
+
     @property
     def num_made(self) -> int:
         """The number of transfer images that a draw makes or finds itself."""
@@ -97,6 +105,10 @@ class OpenedRun:
         Yields the seconds waited for another process.
         """
         return self.folder.alone(part, first=self.is_first)
+
+    def students_of(self, draw: Draw) -> list[Draw]:
+        """The draw for each of its students."""
+        return [draw.for_student(number) for number in range(self.config.seeds_per_draw)]
 
     def fresh_student(self, seed: int = 0) -> Backbone:
         """A student before any training in this run."""
@@ -134,21 +146,27 @@ class RunWithSets:
         """One of the arms."""
         return self.opened.plan.arms[name]
 
-    def training(self, draw: Draw, arm: str, directory: Path, student: Backbone) -> StudentTraining:
+    def training(
+        self, draw: Draw, arm: str, directory: Path, student: Backbone,
+        first: StudentResult | None = None,
+    ) -> StudentTraining:  # fmt: skip
         """The training of one student, at its start.
 
         Args:
             directory: of its stages.
+            first: as in ``StudentTraining``.
         """
         return StudentTraining(
             student=student,
             draw=draw,
             directory=directory,
-            log=self.opened.log.stage(draw.index, arm),
+            log=self.opened.log.stage(draw.index, arm, draw.student),
             images=self.images,
             pool=self.pool,
             all_teachers=self.teachers,
+            fresh=lambda: self.opened.fresh_student(draw.seed_for("student")),
             represented=self.represented,
+            first=first,
         )
 
 
@@ -157,8 +175,8 @@ class TrainedRun:
     """A run with all its students.
 
     Args:
-        students: of every arm, one per draw.
-        chosen: the draw whose student is exported.
+        students: of every arm, draw after draw, and of a draw seed after seed.
+        chosen: the place of the exported student in this order.
     """
 
     run: RunWithSets

@@ -12,16 +12,18 @@ from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.report.kit.sheets import COLUMNS
-from genkt.report.transfer.report_data import TransferSample
+from genkt.report.transfer.report_data import NearCopyRow, TransferSample
 from genkt.runs.pool import Draw
 from genkt.runs.represented import Represented
 from genkt.runs.set_card import provenance_text
 from genkt.transfer_set.composition import TransferSet
-from genkt.transfers.phases import RunWithSets
+from genkt.transfers.phases import OpenedRun, RunWithSets
 from genkt.transfers.set_maker import HOME
 
 SHEET = 3 * COLUMNS
 """Pictures shown."""
+NEAR_SHOWN = 12
+"""Pairs of near copies that are shown."""
 
 
 def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
@@ -42,6 +44,19 @@ def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
         else TransferSample(draw.images.load(row), record.source, detail=provenance_text(record))
         for row, record in zip(rows, made, strict=True)
     ]
+
+
+def near_copy_rows(opened: OpenedRun) -> list[NearCopyRow] | None:
+    """Near copies of test pictures, the first ones with their pictures; None: not looked for."""
+    if opened.near_copies.pairs is None:
+        return None
+    parts, rows = opened.pool.splits.parts, []
+    for place, pair in enumerate(opened.near_copies.pairs):
+        test, other = parts["test"], parts[pair.part]
+        both = (test.load(pair.test), other.load(pair.other)) if place < NEAR_SHOWN else None
+        names = _name(test.ids[pair.test]), _name(other.ids[pair.other])
+        rows.append(NearCopyRow(names[0], pair.part, names[1], pair.likeness, both))
+    return rows
 
 
 def composition(run: RunWithSets, draw: Draw) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,27 @@ from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.inference.snippets import student_snippet
+from genkt.metrics.scored_arms import DrawDesign, Scored
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.report.kit.sheets import pick_samples
 from genkt.report.transfer.report_data import ModelSummary, ReportData, SplitSummary
+from genkt.runs.draw_design import draw_design
+from genkt.runs.label_budget import label_budget
 from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
+from genkt.stages.cross_validation import chosen_on
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
-from genkt.transfers.report_images import composition, sheet_link, transfer_samples
+from genkt.transfers.report_images import (
+    composition,
+    near_copy_rows,
+    sheet_link,
+    transfer_samples,
+)
+from genkt.transfers.report_teachers import teacher_arms, untested
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
 from genkt.types import Cost
 
@@ -31,9 +42,9 @@ from genkt.types import Cost
 def report_data(trained: TrainedRun, command: str) -> ReportData:
     """The run as plain values; pictures are loaded only for the sheets."""
     run, opened, chosen = trained.run, trained.run.opened, trained.chosen
-    config, draw, splits = run.config, run.pool.draws[chosen], run.pool.splits
-    students, method = trained.students, config.main_arm
-    mine = trained.exported
+    students, mine = trained.students, trained.exported
+    config, draw, splits = run.config, run.pool.draws[mine.result.draw], run.pool.splits
+    method = config.main_arm
     baseline = None
     if BASELINE in students and method != BASELINE:
         baseline = students[BASELINE][chosen].prediction
@@ -41,25 +52,34 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
     test = splits.parts["test"]
     student = opened.fresh_student()
     models = _models(run, student, trained.main)
+    labels = label_budget(config, run.pool)
     return ReportData(
         title=_title(config, run.pool.draws[0]),
         cells=[each.result for found in students.values() for each in found],
         classes=splits.classes,
         method=method,
         baseline=BASELINE,
-        exported_draw=chosen,
+        exported_draw=mine.result.draw,
+        exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
+        scores={arm: _scores(found) for arm, found in students.items()},
+        distilled={arm: _distilled_scores(found) for arm, found in students.items()},
+        teachers=teacher_arms(_teacher_names(run), trained.main),
+        design=_design(run),
         curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
         artifacts=_artifacts(models, mine),
         sample_images={test.ids[row]: test.load(row) for row in rows},
         transfer_samples=transfer_samples(run, draw),
         transfer_composition=composition(run, draw),
         transfer_sheet=sheet_link(run, draw),
+        near_copies=near_copy_rows(opened),
         distance=upstream_distance(opened),
         models=models,
         stages=_stages(trained.main),
         after=_accuracy_after(trained.main),
         splits=_split_summaries(splits, draw),
+        training_labels=labels.training,
+        validation_labels=labels.validation,
         skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
@@ -76,6 +96,30 @@ def _title(config: TransferConfig, draw: Draw) -> str:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{data.title}, {data.labels_per_class} {plural} per class"
     return f"{data.title}, {len(draw.labelled)} labelled images"
+
+
+def _scores(students: Sequence[TrainedStudent]) -> Scored:
+    return {(each.result.draw, each.result.seed): each.scores.final for each in students}
+
+
+def _distilled_scores(students: Sequence[TrainedStudent]) -> Scored:
+    """Of the students that have them; an older genkt did not keep any."""
+    return {
+        (each.result.draw, each.result.seed): each.scores.distilled
+        for each in students
+        if each.scores.distilled is not None
+    }
+
+
+def _design(run: RunWithSets) -> DrawDesign:
+    """What the draws have in common, and which test images belong together."""
+    splits = run.pool.splits
+    design = draw_design(run.config.data, splits, run.pool.draws[0])
+    return replace(design, groups=splits.parts["test"].groups)
+
+
+def _teacher_names(run: RunWithSets) -> list[str]:
+    return [run.teachers.base(index).name for index in range(len(run.teachers))]
 
 
 def _artifacts(
@@ -147,17 +191,26 @@ def _split_summaries(splits: Splits, draw: Draw) -> list[SplitSummary]:
 
 
 def _notes(trained: TrainedRun) -> list[str]:
-    run, students = trained.run, trained.main
+    run = trained.run
+    students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
-    notes = list(run.pool.notes)
+    notes = [*run.pool.notes, *run.opened.near_copies.notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     every = [each.result.extras for each in students]
     betas = [f"{extras['beta']:g}" for extras in every if "beta" in extras]
     if betas:
-        notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
+        where = chosen_on(config, run.pool.splits, draw)
+        notes.append(f"beta chosen on {where}, by draw: {', '.join(betas)}.")
+    if config.validation != "images" and config.draws > 1:
+        notes.append("The exported student is that of the first draw: nothing compares draws.")
     if run.images.has_validation:
-        notes.append("The exported student is the draw that did best on the validation images.")
+        several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
+        notes.append(
+            f"The exported student is the {several} that did best on the validation images."
+        )
+    names = _teacher_names(run)
+    notes += untested(names, teacher_arms(names, students), students)
     notes += average_notes(config, plan.lengths(draw))
     notes += [*weights_notes(config.weights_files), *_image_notes(run)]
     compared = upstream_of(config) is not None

@@ -20,9 +20,11 @@ from genkt.retrieval.choose_rows import Inputs
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.prepare_retrieval import (
     embedder_of,
+    gallery_notes,
     kept_out,
     read_gallery,
     unique_images,
+    unlabelled_ids,
     warn_of_characters,
 )
 from genkt.retrieval.retrieval_card import leaks_text
@@ -30,7 +32,6 @@ from genkt.retrieval.retrieve_set import run_retrieval
 from genkt.retrieval.search.ordering import multiplied
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, timed_set
-from genkt.settings.objects import places_in
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.set_maker import SHARD_SIZE, SetMaker, Workplace
@@ -65,10 +66,10 @@ class RetrievedSets(SetMaker):
             UserError: no such gallery or encoder.
         """
         embedder = embedder_of(
-            settings.encoder, None, home, HERE, SHARD_SIZE, device, settings.num_threads
+            settings.encoder, home, HERE, SHARD_SIZE, device, settings.num_threads
         )
         glyphs = replace(settings.glyphs, num_images=min(most or 10**9, settings.glyphs.num_images))
-        gallery = unique_images(read_gallery(places_in(settings.gallery), glyphs, home))
+        gallery = unique_images(read_gallery(settings.gallery, glyphs, home))
         few = np.arange(min(most or len(gallery), len(gallery)))
         return cls(settings, gallery.select(few), embedder)
 
@@ -92,9 +93,13 @@ class RetrievedSets(SetMaker):
     def is_linear(self) -> bool:
         return False  # most of the time goes into the gallery
 
+    def notes(self, splits: Splits) -> Sequence[str]:
+        unread = [f"gallery: {note}" for note in left_out_notes(self.gallery.skipped)]
+        return [*unread, *gallery_notes(self.gallery, splits, self._is_drawn)]
+
     @property
-    def notes(self) -> Sequence[str]:
-        return [f"gallery: {note}" for note in left_out_notes(self.gallery.skipped)]
+    def _is_drawn(self) -> bool:
+        return self.settings.gallery == GLYPHS
 
     def check(self, *, built_in: bool) -> None:
         if not built_in:
@@ -114,13 +119,13 @@ class RetrievedSets(SetMaker):
             shard_size=SHARD_SIZE,
         )  # fmt: skip
         queries = unique_images(draw.images.select(draw.labelled).without_labels())
-        reference = kept_out(splits, self.settings.gallery == GLYPHS)
+        reference = kept_out(splits, self._is_drawn)
         directory = place.home(str(draw.index))
 
         def make() -> TransferSet:
             return run_retrieval(
                 settings,
-                Inputs(queries, self.gallery, reference, splits.classes),
+                Inputs(queries, self.gallery, reference, splits.classes, unlabelled_ids(splits)),
                 directory,
                 self.embedder,
                 splits=splits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
@@ -12,21 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.splits import Splits
 from genkt.files import SEALS
 from genkt.inference.student_card import student_card
 from genkt.io import atomic_path, fingerprint_ids, write_text
+from genkt.metrics.intervals import ScoreInterval
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
 from genkt.precision import threads
 from genkt.progress import Reporter, duration
+from genkt.report.transfer.summary import against_baseline
 from genkt.report.transfer.write_report import ReportData, build_report, text_summary
 from genkt.runs.notices import announce
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import log_to_file
 from genkt.runs.student_files import TrainedStudent
+from genkt.settings.objects import has_objects, object_in
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.make_sets import represent, with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun, RunWithSets, TrainedRun
 from genkt.transfers.report_run import report_data
 from genkt.transfers.side_by_side import num_finished, sets_are_tasks, threads_each, work_ahead
@@ -50,7 +55,7 @@ class TransferResult:
         student: the exported student, in evaluation mode on the CPU.
         report: everything in report.json, as an object.
         out: the run folder.
-        accuracy: mean test accuracy of the method over the draws, 0..1.
+        accuracy: mean test accuracy of the method over draws and seeds, 0..1.
     """
 
     student: Backbone
@@ -58,30 +63,38 @@ class TransferResult:
     out: Path
     accuracy: float
 
+    @property
+    def difference(self) -> ScoreInterval | None:
+        """The method minus the baseline, shares, with its 95 % interval; None without a baseline.
+
+        ``genkt.metrics.verdict`` says what it allows to be said.
+        """
+        found = against_baseline(self.report)
+        return None if found is None else found.interval
+
 
 def run_transfer(
-    config: TransferConfig, plain: dict[str, Any], *, command: str, given: Given | None = None
+    config: TransferConfig, plain: dict[str, Any], *, command: str, splits: Splits | None = None
 ) -> TransferResult:
     """Run or continue the transfer that ``config`` describes, or re-open it if it is finished.
 
     Args:
         config: the settings.  plain: the same, as written to ``config.yaml``.
         command: how to repeat it, for the report.
-        given: Python objects in place of the data, the student, the teachers or the set that
-            ``transfer_set=saved`` names.
+        splits: the data, if they are read already.
 
     Raises:
         UserError: every mistake in settings, data or models, before anything is trained.
     """
-    started, given = time.perf_counter(), given or Given()
+    started = time.perf_counter()
     folder = RunFolder(config.out, plain, overwrite=config.overwrite)
-    opened = open_run(config, folder, given)
+    opened = open_run(config, folder, splits)
     if opened.is_first:
-        folder.claim(command, _inputs(opened, given))
+        folder.claim(command, _inputs(opened))
     opened.fabric.barrier()
     with folder.at_work(), _log_of(opened):
         finished = _whole(opened)
-        trained = _trained(opened, plain, is_new=not finished, shared=_shared(config, given))
+        trained = _trained(opened, plain, is_new=not finished, shared=_shared(config))
         result = _reported(trained, command, finished=finished)
         sealed = (
             finished and (folder.path / SEALS).is_file()
@@ -116,6 +129,8 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     if is_new:
         for note in average_notes(config, opened.plan.lengths(opened.planned_draw)):
             announce(opened.fabric, note)
+        for note in opened.near_copies.notes() if opened.is_first else ():
+            announce(opened.fabric, note)
     for note in weights_notes(config.weights_files):  # said when the run was opened
         logger.info(note)
     represented = represent(opened)
@@ -129,7 +144,9 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     opened.generators.release()
     with threads(threads_each(config) if shared else None):
         students = _students(run)
-    return TrainedRun(run, students, _chosen_draw(students[config.main_arm]))
+    # Folds of different draws hold different images, so they cannot compare students.
+    compared = config.validation == "images"
+    return TrainedRun(run, students, _best(students[config.main_arm]) if compared else 0)
 
 
 def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferResult:
@@ -169,7 +186,7 @@ def _whole(opened: OpenedRun) -> bool:
     return opened.fabric.broadcast(folder.finished)
 
 
-def _inputs(opened: OpenedRun, given: Given) -> dict[str, str]:
+def _inputs(opened: OpenedRun) -> dict[str, str]:
     """Fingerprints of the images, and of models given in Python."""
     pool, parts = opened.pool, opened.pool.splits.parts
     found = {"images": fingerprint_ids(pool.images.ids)}
@@ -178,19 +195,21 @@ def _inputs(opened: OpenedRun, given: Given) -> dict[str, str]:
         found[f"{name} images"] = fingerprint_ids([*parts[name].ids, *parts[name].classes, *labels])
     for name in opened.config.generators:
         found[f"generator {name}"] = opened.generators.load(name).fingerprint()
-    if given.student is not None:
-        found["student"] = given.student.fingerprint()
-    for index, teacher in enumerate(given.teachers or ()):
-        found[f"teacher {index}"] = teacher.fingerprint()
+    config = opened.config
+    if (student := object_in(config.student.model)) is not None:
+        found["student"] = student.fingerprint()
+    for index, model in enumerate(config.teacher.models):
+        if (teacher := object_in(model)) is not None:
+            found[f"teacher {index}"] = teacher.fingerprint()
     shared = pool.draws[0].parts
-    if shared or given.transfer_set is not None:
+    if shared or has_objects(config.transfer_set):
         found["shares"] = ", ".join(f"{part.share} of {len(part.rows)}" for part in shared)
     return found
 
 
-def _shared(config: TransferConfig, given: Given) -> bool:
+def _shared(config: TransferConfig) -> bool:
     """Whether other processes can load all that the run needs."""
-    if given.found_by_name(config):
+    if not has_objects(config):
         return True
     if config.executor.name == "pool":
         logger.warning(
@@ -201,15 +220,20 @@ def _shared(config: TransferConfig, given: Given) -> bool:
 
 
 def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
-    """Every arm on every draw; arms of one draw share labels, order, views and first weights."""
+    """Every arm on every draw, with every seed.
+
+    Arms share the labels of a draw; with one seed also order, views and first weights.
+    """
     students: dict[str, list[TrainedStudent]] = {arm: [] for arm in run.config.arms}
-    total = len(students) * run.config.draws
+    total = len(students) * run.config.num_students
     done = num_finished(run.config)
     shown = run.opened.is_first and done < total
     with Reporter(total, "students", unit="students", shown=shown) as reporter:
         for draw in run.pool.draws:
-            for arm, found in students.items():
-                found.append(train_student(run, draw, arm))
+            for (arm, found), one in itertools.product(
+                students.items(), run.opened.students_of(draw)
+            ):
+                found.append(train_student(run, one, arm))
                 reporter.advance()
     if not run.folder.finished:
         every = [student.log for found in students.values() for student in found]
@@ -217,8 +241,8 @@ def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
     return {arm: tuple(found) for arm, found in students.items()}
 
 
-def _chosen_draw(students: Sequence[TrainedStudent]) -> int:
-    """The draw whose student is exported: best on validation where there is such a part."""
+def _best(students: Sequence[TrainedStudent]) -> int:
+    """Place of the exported student: best on validation where there is such a part, or first."""
     results = [student.result for student in students]
     return max(
         range(len(results)),
@@ -230,7 +254,8 @@ def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> No
     """The student as timm loads it, and its checkpoints at the top of the run folder."""
     folder = opened.folder
     student.export(folder.path / "student", opened.pool.splits.classes)
-    source = folder.student(trained.result.draw, trained.result.arm)
+    result = trained.result
+    source = folder.student(result.draw, result.arm, result.seed)
     ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
     if not ended:
         return

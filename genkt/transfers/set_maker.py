@@ -70,9 +70,12 @@ class SetMaker(ABC):
     def is_linear(self) -> bool:
         """Whether a dry run can estimate the time of all images from a few."""
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """Notes for the user before anything is made."""
+    def notes(self, splits: Splits) -> Sequence[str]:
+        """Notes for the user before anything is made.
+
+        Raises:
+            UserError: nothing to choose from but images of the data.
+        """
         return ()
 
     @abstractmethod

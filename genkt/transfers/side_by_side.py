@@ -30,8 +30,9 @@ from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings, Progress
 from genkt.precision import threads
 from genkt.progress import Reporter, log_alone
-from genkt.runs.run_folder import RESULT, student_folder
+from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import log_to_file
+from genkt.runs.student_places import student_folder
 from genkt.transfers.make_sets import own_set, set_is_made, with_sets
 from genkt.transfers.open_run import reopened
 from genkt.transfers.phases import OpenedRun, RunWithSets
@@ -62,8 +63,16 @@ class RunTask(ABC):
 
     @property
     def size(self) -> int:
-        """One part."""
+        """Sets or students that it makes."""
         return 1
+
+    @abstractmethod
+    def num_done(self) -> int:
+        """How many of them are there."""
+
+    def is_done(self) -> bool:
+        """Whether all of them are there."""
+        return self.num_done() == self.size
 
     def run(self, progress: Progress) -> None:
         """Make the part, unless it exists."""
@@ -97,9 +106,8 @@ class SetTask(RunTask):
         """What messages call it."""
         return f"transfer set of draw {self.draw}"
 
-    def is_done(self) -> bool:
-        """Whether the set is there."""
-        return set_is_made(self.config, self.draw)
+    def num_done(self) -> int:
+        return int(set_is_made(self.config, self.draw))
 
     def make(self, opened: OpenedRun) -> None:
         """Make it from its draw's own images and labels."""
@@ -108,24 +116,30 @@ class SetTask(RunTask):
 
 @dataclass(frozen=True)
 class StudentTask(RunTask):
-    """Train one arm on one draw."""
+    """Train one arm on one draw: all its students, as they share its teachers and choices."""
 
     arm: str
+
+    @property
+    def size(self) -> int:
+        return self.config.seeds_per_draw
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return f"draw {self.draw}, {self.arm}"
 
-    def is_done(self) -> bool:
-        """Whether the student is there."""
-        return (student_folder(self.config.out, self.draw, self.arm) / RESULT).is_file()
+    def num_done(self) -> int:
+        out, seeds = self.config.out, range(self.size)
+        folders = (student_folder(out, self.draw, self.arm, seed) for seed in seeds)
+        return sum((folder / RESULT).is_file() for folder in folders)
 
     def make(self, opened: OpenedRun) -> None:
         """Wait for sets that other processes are making, then train."""
         run = _with_sets(opened)
         opened.generators.release()
-        train_student(run, run.pool.draws[self.draw], self.arm)
+        for draw in opened.students_of(run.pool.draws[self.draw]):
+            train_student(run, draw, self.arm)
 
 
 _runs: dict[str, OpenedRun] = {}
@@ -149,7 +163,7 @@ def _with_sets(opened: OpenedRun) -> RunWithSets:
 
 def num_finished(config: TransferConfig) -> int:
     """The number of finished students."""
-    return sum(task.is_done() for task in student_tasks(config, {}))
+    return sum(task.num_done() for task in student_tasks(config, {}))
 
 
 def set_tasks(opened: OpenedRun, plain: dict[str, Any]) -> list[SetTask]:
@@ -223,10 +237,10 @@ def beside_others(config: TransferConfig) -> TransferConfig:
 
 
 def num_worth(config: TransferConfig, missing: int, seconds: float) -> int:
-    """Processes to start for some students; 1: none, the run trains them itself.
+    """Processes to start for some tasks; 1: none, the run trains the students itself.
 
     Args:
-        missing: number of students to train.
+        missing: number of tasks, each an arm on one draw.
         seconds: time for one of them.
     """
     processes = max(1, min(num_processes(config), missing))
@@ -270,7 +284,7 @@ def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
     students = student_tasks(there, plain)
     missing = [task for task in students if not task.is_done()]
     measured = _seconds_a_student(opened) if config.executor.name == "auto" and missing else 0.0
-    processes = num_worth(config, len(missing), measured)
+    processes = num_worth(config, len(missing), measured * config.seeds_per_draw)
     if processes == 1:
         return
     sets = set_tasks(opened, plain)
@@ -296,13 +310,13 @@ def _followed(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[N
     stop = threading.Event()
 
     def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:
-        done = sum(task.is_done() for task in tasks)
-        if done == len(tasks) or stop.is_set():
+        total, done = sum(task.size for task in tasks), sum(task.num_done() for task in tasks)
+        if done == total or stop.is_set():
             return
-        with Reporter(len(tasks), title, done=done, unit=title, announced=True) as reporter:
-            while reporter.done < len(tasks) and not stop.is_set():
+        with Reporter(total, title, done=done, unit=title, announced=True) as reporter:
+            while reporter.done < total and not stop.is_set():
                 stop.wait(_POLL_SECONDS)
-                reporter.reach(sum(task.is_done() for task in tasks))
+                reporter.reach(sum(task.num_done() for task in tasks))
 
     def watch() -> None:
         for title, tasks in parts:

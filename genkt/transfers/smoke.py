@@ -97,6 +97,7 @@ def _in_small(config: TransferConfig, home: Path) -> Smoke:
         method=_first_beta(config.method),
         out=out,
         draws=1,
+        seeds_per_draw=1,
         overwrite=True,
         device="cpu",
         cache=str(home / "cache"),
@@ -136,6 +137,7 @@ def _made_up(data: DataSettings, root: Path, needs_others: bool) -> FolderData:
         test_fraction=0.25,
         max_skipped=0,
         name="folder",
+        group=None,
         unlabelled=[],
     )
 

@@ -1,13 +1,16 @@
-"""One student of a run: the baseline or the method, on one label draw; finished ones are kept."""
+"""One student of a run: the baseline or the method on a label draw; finished ones are kept."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from genkt.config.irf_settings import BASELINE
 from genkt.runs.pool import Draw
@@ -17,23 +20,35 @@ from genkt.runs.student_files import (
     fault_of,
     forget,
     is_sealed,
+    read_result,
     read_student,
     save_student,
 )
-from genkt.stages.beta_search import FOLDER
-from genkt.stages.student_training import StudentTraining
+from genkt.stages.cross_validation import FOLD, exams_of
+from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
 from genkt.transfers.phases import OpenedRun, RunWithSets
-from genkt.types import Cost, DamagedError, Prediction, StudentResult, StudentScores
+from genkt.types import (
+    Cost,
+    DamagedError,
+    Prediction,
+    StudentResult,
+    StudentScores,
+    draw_text,
+)
 
 logger = logging.getLogger("genkt")
 
 
 def train_student(run: RunWithSets, draw: Draw, arm: str) -> TrainedStudent:
-    """Train one arm on one draw, or load the student if it is finished already."""
-    opened, name = run.opened, f"draw {draw.index}, {arm}"
-    directory = run.folder.student(draw.index, arm)
+    """Train one student, or load it if it is finished already.
+
+    Args:
+        draw: for this student; those of earlier ones must be finished.
+    """
+    opened, name = run.opened, _lock_name(draw, arm)
+    directory = run.folder.student(draw.index, arm, draw.student)
     if not _is_there(opened, directory):
         with opened.alone(name):
             if not _is_there(opened, directory):  # no other process finished it meanwhile
@@ -53,9 +68,9 @@ def heal(opened: OpenedRun) -> bool:
     found, old = 0, False
     if opened.is_first:
         for draw in opened.pool.draws:
-            for arm in opened.config.arms:
-                directory = opened.folder.student(draw.index, arm)
-                found += _forgotten(opened, directory, f"draw {draw.index}, {arm}")
+            for arm, one in itertools.product(opened.config.arms, opened.students_of(draw)):
+                directory = opened.folder.student(draw.index, arm, one.student)
+                found += _forgotten(opened, directory, one, arm)
                 old = old or ((directory / RESULT).is_file() and not is_sealed(directory))
     if old:
         logger.info(
@@ -66,7 +81,15 @@ def heal(opened: OpenedRun) -> bool:
     return opened.fabric.broadcast(found > 0)
 
 
-def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
+def _lock_name(draw: Draw, arm: str) -> str:
+    """Of the lock for a student; a draw's students of one arm are trained one after the other.
+
+    They share the teachers and the choices that the first of them makes.
+    """
+    return f"draw {draw.index}, {arm}"
+
+
+def _forgotten(opened: OpenedRun, directory: Path, draw: Draw, arm: str) -> bool:
     """Whether a student was damaged; it counts as not trained then."""
 
     def fault() -> DamagedError | None:
@@ -74,10 +97,11 @@ def _forgotten(opened: OpenedRun, directory: Path, name: str) -> bool:
 
     if fault() is None:
         return False
-    with opened.alone(name):
+    with opened.alone(_lock_name(draw, arm)):
         error = fault()  # no error if another process has trained it again
         if error is not None:
-            logger.warning("%s; %s: trained again", error.fact, name)
+            name = draw_text(draw.index, draw.student)
+            logger.warning("%s; %s, %s: trained again", error.fact, name, arm)
             forget(directory)
     return error is not None
 
@@ -90,8 +114,9 @@ def _is_there(opened: OpenedRun, directory: Path) -> bool:
 def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     opened = run.opened
     student = opened.fresh_student(draw.seed_for("student"))  # the same for every arm of a draw
-    training = run.training(draw, arm, directory, student)
-    with part(f"draw {draw.index}, {arm}"):
+    first = read_result(run.folder.student(draw.index, arm))[0] if draw.student else None
+    training = run.training(draw, arm, directory, student, first)
+    with part(training.log.place):
         before = _taken_over(run, training, arm)
         trained = _finished(run, training, arm, before)
     training.log.close()
@@ -99,7 +124,7 @@ def _train(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
         save_student(replace(trained, log=training.log.known), directory)
         _tidy(run, draw, arm, directory)
     opened.fabric.barrier()
-    logger.info("draw %d, %s: %.1f %%", draw.index, arm, 100 * trained.result.accuracy)
+    logger.info("%s: %.1f %%", training.log.place, 100 * trained.result.accuracy)
 
 
 def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> Prediction | None:
@@ -115,7 +140,7 @@ def _taken_over(run: RunWithSets, training: StudentTraining, arm: str) -> Predic
         training.costs |= trained.stages
         training.student.to(run.opened.fabric.device)
         return None
-    if run.arm(arm).reads_made_images:
+    if run.arm(arm).reads_made_images and training.first is None:
         training.costs |= _making(run, training.draw)
     return run.arm(arm).train(training)
 
@@ -140,9 +165,9 @@ def _finished(
     if run.arm(arm).tested_on_reconstructions and run.represented is not None:
         tested = run.represented.test
     prediction = images.predictions(student, "test", tested)
-    if images.has_validation:
-        accuracy = images.predictions(student, "validation").accuracy
-        training.extras["validation_accuracy"] = accuracy
+    validation = _validated(run, training, arm)
+    if validation is not None:
+        training.extras["validation_accuracy"] = float(validation.mean(dtype=np.float64))
     result = StudentResult(
         arm=arm,
         draw=draw.index,
@@ -151,10 +176,32 @@ def _finished(
         curve=training.curve,
         cost=sum(training.costs.values(), Cost()),
         extras=training.extras,
+        seed=draw.student,
     )
     weights = {k: v.detach().cpu() for k, v in student.model.state_dict().items()}
-    scores = StudentScores(prediction.scores, before.scores if before is not None else None)
-    return TrainedStudent(result, prediction, scores, weights, training.artifacts, training.costs)
+    distilled = before.scores if before is not None else None
+    scores = StudentScores(prediction.scores, distilled, validation)
+    return TrainedStudent(
+        result, prediction, scores, weights, training.artifacts, training.costs,
+        teachers=training.teacher_scores,
+    )  # fmt: skip
+
+
+def _validated(run: RunWithSets, training: StudentTraining, arm: str) -> NDArray[np.float32] | None:
+    """Scores on the validation images; or, if requested, of students of folds on the labels."""
+    if training.images.has_validation:
+        return training.images.predictions(training.student, "validation").scores
+    if not run.config.cross_validate or arm != run.config.main_arm:
+        return None
+    scores, trained = [], run.arm(run.config.recipe.trained_as(arm))
+    for exam in exams_of(training.images, run.pool, run.pool.draws[training.draw.index]):
+        own = training.for_exam(exam, replayed=False)
+        trained.train(own)
+        scores.append(own.images.predictions(own.student, "test").scores)
+        own.log.close()
+        cost = training.costs.get("cross-validation", Cost())
+        training.costs["cross-validation"] = sum(own.costs.values(), cost)
+    return np.concatenate(scores)
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
@@ -165,14 +212,32 @@ def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
 
 def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     """Remove what only training needs: optimizer states, this draw's outputs."""
-    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+    folder = run.folder
+    shutil.rmtree(directory / SEARCH, ignore_errors=True)
     if arm != BASELINE:
-        shutil.rmtree(run.folder.student(draw.index, OUTPUTS), ignore_errors=True)
-        for index in range(len(run.teachers)):
-            _drop_states(run.folder.student(draw.index, teacher_folder(index)))
+        if draw.student:
+            _drop(folder.student(draw.index, OUTPUTS, draw.student))
+        seeds = range(run.config.seeds_per_draw)
+        if all((folder.student(draw.index, arm, seed) / RESULT).is_file() for seed in seeds):
+            _drop(folder.student(draw.index, OUTPUTS))
+            for index in range(len(run.teachers)):
+                teacher = folder.student(draw.index, teacher_folder(index))
+                _drop_states(teacher)
+                _drop_folds(teacher)
     _drop_states(
         directory
     )  # last: a remaining state shows that the process was killed before the end
+
+
+def _drop(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    _drop_folds(place)
+
+
+def _drop_folds(place: Path) -> None:
+    """Remove what stands beside a folder for the folds of its draw."""
+    for fold in place.parent.glob(f"{place.name}-{FOLD}*"):
+        shutil.rmtree(fold, ignore_errors=True)
 
 
 def _drop_states(directory: Path) -> None:

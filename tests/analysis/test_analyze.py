@@ -107,9 +107,18 @@ def test_accuracies_are_those_of_evaluate_and_flips_their_difference(digits: Pat
     for model in found["models"][:2]:
         told = genkt.evaluate(model["model"], data="digits", device="cpu")
         assert model["accuracy"]["value"] == pytest.approx(told.accuracy, abs=1e-12)
-        assert model["accuracy"]["interval_95"] == pytest.approx(told.interval())
+        interval = told.interval()
+        assert interval is not None
+        assert model["accuracy"]["interval_95"] == [interval.low, interval.high]
         by_class = {name: right for name, (right, _) in told.by_class().items()}
         assert model["right_by_class"] == [by_class[name] for name in found["classes"]]
+    two = genkt.evaluate(
+        [each["model"] for each in found["models"][:2]], data="digits", device="cpu"
+    )
+    difference = two[1].minus(two[0])
+    (pair,) = (each for each in found["pairs"] if each["student"] == found["models"][0]["model"])
+    assert pair["difference"]["low_points"] == 100 * difference.low
+    assert pair["difference"]["mean_points"] == pytest.approx(100 * difference.mean)
     first, second = (model["accuracy"]["value"] for model in found["models"][:2])
     flips = found["flips"]
     assert flips[0][1] - flips[1][0] == pytest.approx(second - first, abs=1e-12)

@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import run, transfer_words
 
+from genkt import progress
 from genkt.progress import EVERY_SECONDS, Reporter, duration, log_alone, say, seconds_left
 from genkt.runs.estimate import timed
 from genkt.runs.run_log import log_to_file
@@ -112,8 +114,53 @@ def test_another_pace_than_that_so_far(capsys: pytest.CaptureFixture[str]) -> No
         clock.now += EVERY_SECONDS
         reporter.reach(0)
     lines = capsys.readouterr().err.splitlines()
-    assert "about 7.0 s left" in lines[0] and lines[1] == "arms: 0 of 4 students"
+    assert "about 7.0 s left" in lines[0] and lines[1] == "arms: 0 of 4 students, 1 min 0 s so far"
     assert lines[2] == "arms: stops after 1 min 0 s, 0 of 4 students"
+
+
+def told(capsys: pytest.CaptureFixture[str], expected: str) -> str:
+    """What standard error holds as soon as the text is there."""
+    found, until = "", time.monotonic() + 20
+    while expected not in found and time.monotonic() < until:
+        time.sleep(0.01)
+        found += capsys.readouterr().err
+    return found
+
+
+def test_a_slow_first_step_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.05)
+    with Reporter(240, "distil", unit="steps"):
+        assert "distil: 0 of 240 steps, " in told(capsys, "so far")
+    capsys.readouterr()
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""  # what has ended says no more
+
+
+def test_of_nested_work_the_inner_one_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.05)
+    with Reporter(2, "students", unit="students"):
+        with Reporter(3, "distil", unit="steps"):
+            capsys.readouterr()
+            assert "students" not in told(capsys, "distil: 0 of 3")
+        assert "students: 0 of 2" in told(capsys, "students: 0 of 2")
+
+
+def test_a_slow_step_whose_lines_go_to_the_log_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "genkt")
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.05)
+    with log_alone(), Reporter(3, "distil", unit="steps"):
+        until = time.monotonic() + 20
+        while not caplog.messages and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "0 of 3 steps" in caplog.messages[0] and capsys.readouterr().err == ""
 
 
 def test_work_that_turns_out_to_be_half_done(capsys: pytest.CaptureFixture[str]) -> None:

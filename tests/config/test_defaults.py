@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from genkt.config.read_config import read_config
+from genkt.config.set_command_settings import SynthesizeConfig
 from genkt.config.transfer_settings import TransferConfig
 from genkt.settings.assignments import assignments
 from genkt.settings.words import Words
-from genkt.synthesis.prepare_synthesis import SynthesizeConfig
 
 COMPONENTS = {
     **{("transfer", "method", name): TransferConfig for name in Words().choices("method")},

@@ -15,9 +15,12 @@ from refusals import refused
 from source_cases import picture_folder, png
 from test_pool import SPLITS, config_of, pool_of
 
+from genkt.api.objects import given_settings
+from genkt.config.read_config import read_config
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits_on_photos
 from genkt.data.images import ImageSet, Skipped, concat, content_of
-from genkt.data.separation import finished, separated, without_held_out
+from genkt.data.separation import finished, separated, without_data, without_held_out
 from genkt.data.splits import Splits, carve_missing, draw_labels, holdout
 from genkt.readers.folders import read_folder
 from genkt.runs.pool import build_pool
@@ -164,7 +167,16 @@ def test_given_parts_share_no_picture(
         image_set([(c, n + 20) for c, n in test]),
         image_set([(-1, n + 5) for _, n in more], ""),
     )
-    found = separated(apart)
+    try:
+        found = separated(apart)
+    except UserError as error:
+        name = str(error).partition(":")[0]
+        earlier = list(apart.parts)[::-1]
+        known = {"validation": ["test"], "unlabelled": ["test", "validation", "train"]}[name]
+        assert name in earlier and contents(apart.parts[name]) <= set.union(
+            *(contents(apart.parts[each]) for each in known)
+        )
+        return
     assert found.test is not None and found.test.ids == apart.parts["test"].ids
     sides = [contents(part) for part in found.parts.values()]
     assert sum(map(len, sides)) == len(set.union(*sides))
@@ -215,17 +227,18 @@ def test_classes_without_images_of_a_part_are_told() -> None:
     assert splits.notes == ("1 class has no test image: 'b'.",)
 
 
-def test_a_part_that_is_all_copies_is_carved_as_if_not_there() -> None:
+@pytest.mark.parametrize("part", ["validation", "unlabelled"])
+def test_a_part_that_is_all_copies_is_refused(part: str) -> None:
     rows = [(label, 100 * label + n) for label in range(2) for n in range(10)]
-    test = image_set([(0, 900), (1, 901)], "ab")
-    splits = finished(
-        Splits(image_set(rows, "ab"), validation=test, test=test),
-        test_fraction=0.2, validation_fraction=0.1, seed=0,
-    )  # fmt: skip
-    assert splits.validation is not None and splits.validation.class_counts() == {"a": 1, "b": 1}
-    assert "validation: no other image is left." in splits.notes
+    test = image_set([(0, 900), (1, 901)], "ab", "t")
+    with refused(part, 2, "x/0.png", "t/0.png"):
+        separated(
+            Splits(
+                image_set(rows, "ab"), test=test, **{part: image_set([(0, 900), (1, 901)], "ab")}
+            )
+        )
     none = Splits(test, test=test)
-    with pytest.raises(UserError, match="no training image is left: 2 test images are also in"):
+    with refused(2, "test"):
         build_pool(config_of(), finished(none, test_fraction=0, validation_fraction=0, seed=0))
 
 
@@ -238,15 +251,19 @@ def test_copies_are_the_last_labels() -> None:
             assert set(fewer) < set(more)
 
 
-def test_transfer_images_are_no_test_images_and_no_labelled_ones(tmp_path: Path) -> None:
+def config_with(found: TransferSet, *words: str) -> TransferConfig:
+    """Settings of a run whose transfer set was given in Python."""
+    own = given_settings({"transfer_set": found})
+    return read_config(TransferConfig, "transfer", ["device=cpu", *own, *words])
+
+
+def test_transfer_images_are_no_test_images_and_no_labelled_ones() -> None:
     """A folder that holds everything: the data's own images too."""
     assert SPLITS.test is not None and SPLITS.validation is not None
     plain = pool_of("draws=2")
     parts = [SPLITS.train, SPLITS.test.select(range(5)), SPLITS.validation.select(range(3))]
     everything = concat(*[part.without_labels() for part in parts])
-    given = TransferSet.of(everything)
-    words = ("draws=2", "transfer_set=saved", f"transfer_set.root={tmp_path}")
-    pool = build_pool(config_of(*words), SPLITS, given)
+    pool = build_pool(config_with(TransferSet.of(everything), "draws=2"), SPLITS)
     held_out = contents(SPLITS.test) | contents(SPLITS.validation)
     for draw, other in zip(pool.draws, plain.draws, strict=True):
         images = draw.images.select(draw.transfer)
@@ -255,11 +272,12 @@ def test_transfer_images_are_no_test_images_and_no_labelled_ones(tmp_path: Path)
         assert not contents(images) & contents(labelled) and len(images) == 880
         assert contents(images) == contents(other.images.select(other.transfer))
     told = " ".join(pool.notes)
-    assert f"5 test images are also in transfer_set: root={tmp_path}: 5 files left out" in told
+    where = "transfer_set: root=images given in Python"
+    assert f"5 test images are also in {where}: 5 files left out" in told
     assert "3 validation images are also in transfer_set" in told
     assert "Left out, by draw: 20, 20 (e.g. digits/" in told
-    with pytest.raises(UserError, match="No other image is in it"):
-        build_pool(config_of(*words), SPLITS, TransferSet.of(SPLITS.test))
+    with refused(len(SPLITS.test), where):
+        build_pool(config_with(TransferSet.of(SPLITS.test)), SPLITS)
 
 
 def test_copies_of_a_labelled_image_are_no_unlabelled_ones() -> None:
@@ -282,8 +300,35 @@ def test_rows_of_other_sets_without_test_images() -> None:
     assert rows.tolist() == [1, 2] and len(notes) == 1 and "1 test image is also in" in notes[0]
 
 
+def test_what_was_made_from_a_test_image_is_left_out_like_a_copy() -> None:
+    assert SPLITS.test is not None
+    made = image_set([(-1, n) for n in range(4)], "", "made")
+    sources = [content_of(SPLITS.test.ids[7]), content_of(SPLITS.train.ids[0]), "", ""]
+    copied = [[], [], [], [content_of(SPLITS.test.ids[8])]]
+    rows, notes = without_held_out(made, SPLITS, "set", copied, sources)
+    assert rows.tolist() == [1, 2] and len(notes) == 2
+    assert "1 test image is also in set" in notes[0]
+    assert "which was made from " + SPLITS.test.ids[7].rpartition("#")[0] in notes[1]
+
+
+def test_a_gallery_is_told_of_its_copies_of_every_part() -> None:
+    parts = {name: image_set([(0, n)], "a", name) for n, name in enumerate(["test", "validation"])}
+    splits = Splits(
+        image_set([(0, 2)], "a", "train"), **parts, unlabelled=image_set([(-1, 3)], "", "pool")
+    )
+    gallery = image_set([(-1, n) for n in (0, 0, 1, 2, 3, 4)], "", "gallery")
+    notes = without_data(gallery, splits, "gallery")
+    assert [note.split(" also in ")[0] for note in notes] == [
+        "1 test image is", "1 validation image is", "1 train image is", "1 unlabelled image is",
+    ]  # fmt: skip
+    assert "2 files left out of gallery" in notes[0]
+    assert not without_data(gallery.select([5]), splits, "gallery")
+    with refused("gallery", 2):
+        without_data(gallery.select([0, 1]), splits, "gallery")
+
+
 def test_copies_given_to_one_class_cannot_be_divided() -> None:
-    with pytest.raises(UserError, match="that are no copies"):
+    with refused("copies"):
         carve_missing(
             Splits(image_set([(0, 1), (0, 1), (1, 2), (1, 2)], "ab")),
             test_fraction=0.5, validation_fraction=0, seed=0,

@@ -32,8 +32,8 @@ from refusals import refused
 
 import genkt
 from genkt.cli.app import read_config
-from genkt.cli.cache import CacheConfig
 from genkt.cli.main import main
+from genkt.config.cache_settings import CacheConfig
 from genkt.execution.process_pool import MOST_DEATHS, run_in_pool
 from genkt.execution.ranks import ALONE, Processes, device_here, launched
 from genkt.execution.run_tasks import run_tasks

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import HOSTILE
+from refusals import refused
 from tiny import picture, run
 
 from genkt.inference.evaluate_model import Evaluation
+from genkt.metrics import mean_interval, paired_interval
 from genkt.readers.folders import read_folder
 from genkt.types import Prediction
 
@@ -117,8 +121,28 @@ def test_the_figures_of_a_known_prediction() -> None:
     found = Evaluation("m", "test", ("x", "y"), prediction)
     assert found.accuracy == 0.75
     assert found.by_class() == {"x": (1, 1), "y": (2, 3)}
-    low, high = found.interval()  # Wilson score interval by hand: n = 4, p = 3/4, z = 1.96
-    assert low == pytest.approx(0.3006, abs=1e-3) and high == pytest.approx(0.9544, abs=1e-3)
+    interval = found.interval()
+    assert repr(interval) == repr(mean_interval([[1, 1, 0, 1]]))
+    assert "of this model alone" in found.text()
+    grouped = replace(found, groups=("a", "a", "b", "b"))
+    assert repr(grouped.interval()) == repr(
+        mean_interval([[1, 1, 0, 1]], groups=["a", "a", "b", "b"])
+    )
+    assert replace(found, groups=("a",) * 4).as_dict()["interval_95"] is None
+
+
+def test_two_models_on_the_same_images() -> None:
+    labels = torch.tensor([0, 1] * 20)
+    one, two = (
+        Evaluation("m", "test", ("x", "y"), Prediction(tuple(map(str, range(40))), labels, rows))
+        for rows in (torch.eye(2)[labels], torch.eye(2)[torch.zeros(40, dtype=torch.int64)])
+    )
+    expected = paired_interval([np.ones(40)], [(labels == 0).numpy()])
+    assert repr(one.minus(two)) == repr(expected)
+    assert expected.design.draws == 1 and expected.mean == 0.5
+    fewer = replace(two, prediction=Prediction(("a",), labels[:1], torch.eye(2)[labels[:1]]))
+    with refused("evaluations", 40):
+        one.minus(fewer)
 
 
 def test_another_file_in_the_place_of_the_report_is_not_believed(

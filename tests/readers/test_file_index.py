@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from refusals import refused
 from source_cases import picture_folder, png
 
 import genkt.readers.file_index as file_index
+from genkt.data.looks import look_of
 from genkt.readers.file_index import (
+    Examined,
     examine_files,
     file_facts,
     index_of,
@@ -38,16 +41,21 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = file_index.examine_file
 
-    def counted(path: Path) -> tuple[str, str]:
+    def counted(path: Path, look: bool = False) -> Examined:
         names.append(path.name)
-        return original(path)
+        return original(path, look)
 
     monkeypatch.setattr(file_index, "examine_file", counted)
     return names
 
 
 def examine(root: Path, names: list[str]) -> list[tuple[str, str]]:
-    return examine_files(root, names, description="x", num_threads=1)
+    return [each[:2] for each in examine_files(root, names, description="x", num_threads=1)]
+
+
+def looks_at(root: Path, names: list[str]) -> list[int]:
+    found = examine_files(root, names, description="x", looks=True, num_threads=1)
+    return [each.look for each in found]
 
 
 def test_an_unchanged_file_is_not_read_again(tmp_path: Path, reads: list[str]) -> None:
@@ -58,6 +66,30 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path, reads: list[str]) -
     assert examine(root, NAMES[::-1]) == first[::-1] and not reads
     (tmp_path / "link").symlink_to(root)
     assert examine(tmp_path / "link", NAMES[:3]) == first[:3] and not reads
+
+
+def test_what_pictures_look_like_is_remembered(tmp_path: Path, reads: list[str]) -> None:
+    root = picture_folder(tmp_path / "r", range(NUM))
+    looks = looks_at(root, NAMES)
+    assert reads == NAMES and looks[3] == look_of(Image.open(root / "3.png")) and all(looks)
+    reads.clear()
+    assert looks_at(root, NAMES) == looks and examine(root, NAMES) and not reads
+
+
+def test_an_index_without_looks_is_read_again_only_for_them(
+    tmp_path: Path, reads: list[str]
+) -> None:
+    root = picture_folder(tmp_path / "r", range(NUM))
+    first = examine(root, NAMES)
+    columns = read_columns(index_of("folder", root))
+    assert columns is not None
+    del columns["looks"]
+    write_columns(index_of("folder", root), columns)
+    reads.clear()
+    assert examine(root, NAMES) == first and not reads
+    assert all(looks_at(root, NAMES)) and reads == NAMES
+    reads.clear()
+    assert all(looks_at(root, NAMES)) and not reads
 
 
 def test_what_changed_is_read_again(tmp_path: Path, reads: list[str]) -> None:
@@ -100,8 +132,8 @@ def test_a_file_written_while_it_is_read_is_not_remembered(
     root = picture_folder(tmp_path / "r", range(NUM))
     original = file_index.examine_file
 
-    def slow(path: Path) -> tuple[str, str]:
-        found = original(path)
+    def slow(path: Path, look: bool = False) -> Examined:
+        found = original(path, look)
         if path.name == "7.png":
             path.write_bytes(png(7777))
         return found
@@ -229,10 +261,10 @@ def test_interrupted_reading_keeps_what_was_read(
     names = [f"{number}.png" for number in range(200)]
     counted = file_index.examine_file
 
-    def interrupted(path: Path) -> tuple[str, str]:
+    def interrupted(path: Path, look: bool = False) -> Examined:
         if path.name == "150.png":
             raise KeyboardInterrupt
-        return counted(path)
+        return counted(path, look)
 
     monkeypatch.setattr(file_index, "examine_file", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -3,92 +3,160 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from compare_cases import BASE, BEFORE_GAIN, GAIN, arm, comparison
+from compare_cases import BASE, BEFORE_GAIN, GAIN, NUM_IMAGES, arm, comparison, right
+from numpy.typing import NDArray
 from refusals import refused
-from scipy.stats import t as student_t
 from test_report import Page
 
+from genkt.metrics.intervals import mean_interval, paired_interval
+from genkt.metrics.verdicts import holm, span
 from genkt.report.compare.compare_charts import sweeps_charts
 from genkt.report.compare.compare_cost import cost_chart, frontier, worth
-from genkt.report.compare.compare_data import Tried, Work, against, asked, together
+from genkt.report.compare.compare_data import AFTER, BEFORE, CompareData, Tried, Work
 from genkt.report.compare.compare_grid import grid
 from genkt.report.compare.compare_page import render
-from genkt.report.compare.compare_text import after, headline, markdown, sentences, text_table
+from genkt.report.compare.compare_text import headline, markdown, sentences, text_table
+from genkt.report.compare.findings import Findings, findings
 from genkt.report.compare.write_comparison import SCHEMA_VERSION, build_comparison, comparison_dict
 
-
-def by_hand(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float]:
-    """Mean and 95 % Student-t interval of 100 (a - b), from the formula."""
-    differences = [100 * (x - y) for x, y in zip(a, b, strict=True)]
-    n, mean = len(differences), sum(differences) / len(differences)
-    variance = sum((value - mean) ** 2 for value in differences) / (n - 1)
-    reach = student_t.ppf(0.975, n - 1) * math.sqrt(variance / n)
-    return mean, mean - reach, mean + reach
+SAME = (0.71, 0.72, 0.79)
 
 
-def test_differences_are_those_of_a_hand_computation() -> None:
-    data = comparison()
-    good = next(found for found in against(data, data.arm("stl")) if found.a.name == "good")
+def told(**changes: object) -> Findings:
+    """What the comparison of ``compare_cases`` says."""
+    return findings(comparison(**changes))
+
+
+def page_of(data: CompareData) -> str:
+    return render(findings(data))
+
+
+def scores(shares: tuple[float, ...]) -> NDArray[np.float32]:
+    """[D, N] of an arm of ``compare_cases``."""
+    return np.array([right(share, draw) for draw, share in enumerate(shares)])
+
+
+def test_intervals_are_over_draws_and_images() -> None:
+    found = told()
+    good = next(each for each in found.contrasts.minus_baseline if each.a.name == "good")
     for difference, mine in ((good.after, GAIN), (good.before, BEFORE_GAIN)):
-        found = (difference.mean, difference.low, difference.high)
-        assert found == pytest.approx(by_hand(mine, BASE), abs=1e-9)
-    assert good.after.established and not good.before.established
-    assert [round(v, 9) for v in good.by_draw["after fine-tuning"].values()] == [9, 10, 11]
+        assert difference is not None
+        assert repr(difference.interval) == repr(paired_interval(scores(mine), scores(BASE)))
+    assert good.after.verdict.word == "better" and good.before is not None
+    assert good.before.verdict.word == "not established"
+    assert [round(v, 9) for v in good.after.by_draw.values()] == [9, 10, 11]
+    entry = next(each for each in comparison_dict(found)["arms"] if each["arm"] == "good")
+    own = mean_interval(scores(GAIN))
+    assert entry["accuracy"]["low_percent"] == 100 * own.low
+    assert (entry["accuracy"]["num_draws"], entry["accuracy"]["num_images"]) == (3, NUM_IMAGES)
 
 
 def test_only_shared_draws_are_compared() -> None:
-    short = comparison(arms=[arm("stl", BASE), arm("good", GAIN[:2])], pairs=[], sweeps=[])
-    (found,) = against(short, short.arm("stl"))
-    assert found.after.n == 2 and found.after.mean == pytest.approx(9.5)
+    arms = [arm("stl", BASE), arm("good", GAIN[:2])]
+    (found,) = told(arms=arms, pairs=[], sweeps=[]).contrasts.minus_baseline
+    assert list(found.after.by_draw) == [0, 1] and found.after.points == pytest.approx(9.5)
+    assert found.after.verdict.reason.startswith("two draws")
+
+
+def test_the_family_is_every_contrast_once() -> None:
+    found = told(pairs=[("good", "same"), ("stl", "same"), ("same", "good")])
+    asked = found.contrasts
+    assert asked.num == 6  # three pairs of rows, each in both columns; asked nine times
+    every = [*asked.minus_baseline, *asked.minus_reference, *asked.pairs]
+    p = {
+        (frozenset((each.a.name, each.b.name)), column): (difference.p_value, difference.p_adjusted)
+        for each in every
+        for column, difference in ((BEFORE, each.before), (AFTER, each.after))
+        if difference is not None
+    }
+    assert len(p) == 6
+    assert [new for _, new in p.values()] == pytest.approx(holm([old for old, _ in p.values()]))
+    stored = comparison_dict(found)
+    assert stored["num_contrasts"] == 6
+    entry = stored["pairs"][0]["accuracy"]
+    assert entry["low_points"] > 0 and entry["p_adjusted"] > entry["p_value"]
+    assert not entry["established"]  # the interval misses 0, but one of six would by chance
+
+
+def test_arms_without_a_stage_before_the_last_have_one_contrast() -> None:
+    arms = [arm("stl", BASE), arm("ssl", SAME), arm("good", GAIN, BEFORE_GAIN)]
+    found = told(arms=arms, reference=None, pairs=[("ssl", "good")], sweeps=[]).contrasts
+    assert [each.before is None for each in found.minus_baseline] == [True, False]
+    assert found.num == 1 + 2 + 2
+
+
+def test_chance_is_no_accuracy() -> None:
+    arms = [arm("stl", BASE), arm("l2", GAIN, (0.1, 0.1, 0.1), head_taught=False)]
+    found = told(arms=arms, reference=None, pairs=[], sweeps=[])
+    assert found.contrasts.minus_baseline[0].before is None and found.contrasts.num == 1
+    entry = comparison_dict(found)["arms"][1]
+    assert entry["distilled"] is None and entry["head_taught"] is False
+    assert "| l2 | – | 84.0 (" in markdown(found)
+    assert sweeps_charts(found.data, []) == {}
 
 
 def test_sentences_claim_what_is_established_and_nothing_else() -> None:
-    data = comparison()
-    told = sentences(data)
-    assert "After fine-tuning, against “Plain”, better: Good; not established: Same." in told
-    assert "Distilled only, against “Plain”, worse: Same; not established: Good." in told
-    (question,) = [line for line in told if line.startswith("“Good” against “Same”")]
-    mean, low, high = by_hand(GAIN, (0.71, 0.72, 0.79))
-    assert f"after fine-tuning better, +{mean:.1f} ({low:.1f} to {high:.1f})" in question
-    assert "distilled only better, +17.3" in question
-    assert "excludes 0" in told[-1] and "by chance" in told[-1]
-    assert [(pair.a.name, pair.b.name) for pair in asked(data)] == [("good", "same")]
-    answer = "".join(text for text, _ in headline(data))
-    assert answer.startswith("Most accurate: Good 84.0 ± 12.4 %, +10.0 points over Plain.")
-    assert "1 of 2 arms beat it" in answer and "worse" not in answer
+    found = told()
+    lines = sentences(found)
+    assert "After fine-tuning, against “Plain”, better: Good; not established: Same." in lines
+    assert "Distilled only, against “Plain”, worse: Same; not established: Good." in lines
+    (question,) = [line for line in lines if line.startswith("“Good” against “Same”")]
+    interval = paired_interval(scores(GAIN), scores(SAME))
+    assert f"after fine-tuning not established, +10.0 points ({span(interval)})" in question
+    assert [(pair.a.name, pair.b.name) for pair in found.contrasts.pairs] == [("good", "same")]
+    assert any("not adjusted" in line for line in lines) and "all 6 differences" in lines[-1]
+    answer = "".join(text for text, _ in headline(found))
+    assert "3 label draws, 200 test images" in answer and "1 of 2 arms beat Plain" in answer
 
 
-def test_one_draw_establishes_nothing() -> None:
-    data = comparison(
-        arms=[arm("stl", BASE[:1]), arm("good", GAIN[:1], BEFORE_GAIN[:1])],
-        reference=None, pairs=[], sweeps=[], num_draws=1,
+@pytest.mark.parametrize("draws", [1, 2])
+def test_one_or_two_draws_establish_nothing(draws: int) -> None:
+    found = told(
+        arms=[arm("stl", BASE[:draws]), arm("good", GAIN[:draws], BEFORE_GAIN[:draws])],
+        reference=None, pairs=[], sweeps=[], num_draws=draws,
     )  # fmt: skip
-    told = " ".join(sentences(data))
-    assert "not established: good" in told and "better" not in told
-    assert "nothing is established" in told
-    assert "beyond chance" not in "".join(text for text, _ in headline(data)).lower()
-    Page(render(data))
+    lines = " ".join(sentences(found))
+    assert "not established: good" in lines and "better" not in lines
+    assert "Nothing is established" in lines
+    answer = "".join(text for text, _ in headline(found))
+    assert "nothing is established" in answer and "beat" not in answer
+    row = next(line for line in markdown(found).splitlines() if line.startswith("| good"))
+    assert "(" not in row and "**" not in row
+    Page(render(found))
+
+
+def test_arms_of_an_earlier_version_have_means_alone() -> None:
+    arms = [arm("stl", BASE, scored=False), arm("good", GAIN, BEFORE_GAIN, scored=False)]
+    found = told(arms=arms, reference=None, pairs=[("good", "stl")], sweeps=[])
+    assert "| good | 71.7 | 84.0 | +10.0 | 2.0 s |" in markdown(found)
+    stored = comparison_dict(found)
+    entry, with_scores = stored["minus_baseline"][0]["accuracy"], comparison_dict(told())
+    assert entry["mean_points"] == pytest.approx(10) and entry["low_points"] is None
+    assert entry["established"] is False
+    assert entry.keys() == with_scores["minus_baseline"][0]["accuracy"].keys()
+    assert stored["arms"][1]["accuracy"]["low_percent"] is None
+    Page(render(found))
 
 
 def test_markdown_is_one_table_a_part_with_the_figures() -> None:
-    lines = markdown(comparison()).splitlines()
+    lines = markdown(told()).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
     assert rows[0][:3] == ["arm", "distilled only", "after fine-tuning"]
     assert {len(row) for row in rows[:5]} == {len(rows[0])}
     by_name = {row[0]: row for row in rows}
-    assert by_name["Plain"][1:4] == ["–", f"{100 * np.mean(BASE):.1f} ± 9.9", "–"]
-    assert by_name["Good"][3] == "**+10.0** (7.5 to 12.5)"
+    own = span(mean_interval(scores(BASE)))
+    assert by_name["Plain"][1:4] == ["–", f"{100 * np.mean(BASE):.1f} ({own})", "–"]
+    assert by_name["Good"][3] == f"**+10.0** ({span(paired_interval(scores(GAIN), scores(BASE)))})"
     assert not by_name["Same"][3].startswith("**")
     assert "Good, 9" not in by_name  # a point of the sweep alone
     sweep = [row for row in rows if row[0].startswith("Line")]
     assert sweep == [["Line: transfer\\_set.num\\_images", "3", "9"]]
-    text = text_table(comparison()).splitlines()
+    text = text_table(told()).splitlines()
     start = text[2].index("difference") + len("difference")
     assert next(line for line in text if line.startswith("Good  "))[:start].endswith("+10.0")
 
@@ -100,7 +168,7 @@ def test_markdown_takes_no_markup_from_names() -> None:
         command="genkt compare '```\nend'", reference=None, pairs=[], sweeps=[],
         failed=[("x", "<script>")],
     )  # fmt: skip
-    text = markdown(data)
+    text = markdown(findings(data))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
     assert "\n# x" not in text and "\\<script\\>" in text and "\\[x\\](y)" in text
@@ -108,7 +176,7 @@ def test_markdown_takes_no_markup_from_names() -> None:
 
 
 def test_json_is_complete_and_strict(tmp_path: Path) -> None:
-    path, *_ = build_comparison(comparison(), tmp_path)
+    path, *_ = build_comparison(told(), tmp_path)
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
@@ -120,13 +188,13 @@ def test_json_is_complete_and_strict(tmp_path: Path) -> None:
     assert (cell["accuracy"], cell["accuracy_distilled"]) == (GAIN[1], BEFORE_GAIN[1])
     assert cell["validation_accuracy"] == 0.5 and cell["stages"]["distil"]["seconds"] == 1.5
     (pair,) = found["pairs"]
-    assert pair["accuracy"]["mean_points"] == pytest.approx(by_hand(GAIN, (0.71, 0.72, 0.79))[0])
-    bare = comparison(arms=[arm("stl", BASE)], reference=None, pairs=[], sweeps=[])
+    assert pair["accuracy"]["mean_points"] == pytest.approx(100 * (np.mean(GAIN) - np.mean(SAME)))
+    bare = told(arms=[arm("stl", BASE)], reference=None, pairs=[], sweeps=[])
     assert found.keys() == comparison_dict(bare).keys()
 
 
 def test_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
-    _, html, _ = build_comparison(comparison(failed=[("gone", "no such folder")]), tmp_path)
+    _, html, _ = build_comparison(told(failed=[("gone", "no such folder")]), tmp_path)
     text = html.read_text(encoding="utf-8")
     page = Page(text)
     assert "script" not in page.tags and "link" not in page.tags and "url(" not in text
@@ -149,7 +217,7 @@ def test_hostile_text_stays_text() -> None:
         failed=[(evil, evil)], notes=[evil], words=[evil], command=evil,
         versions={evil: evil, "genkt": evil, "date": evil}, sweeps=[],
     )  # fmt: skip
-    text = render(data)
+    text = page_of(data)
     page = Page(text)
     assert "script" not in page.tags and "\u202e" not in text and "\x00" not in text
     assert "".join(page.texts).count("<script>") > 10
@@ -157,7 +225,7 @@ def test_hostile_text_stays_text() -> None:
 
 def test_hostile_names_can_be_written(tmp_path: Path) -> None:
     data = comparison(failed=[("bad\udcff", "bad\udcff")], words=["bad\udcff"])
-    for path in build_comparison(data, tmp_path):
+    for path in build_comparison(findings(data), tmp_path):
         assert "bad" in path.read_text(encoding="utf-8")
 
 
@@ -195,22 +263,9 @@ def test_no_quicker_arm_is_as_accurate_as_one_of_the_frontier() -> None:
     )
     chart = cost_chart(data)
     assert chart.count("<circle") == 5 and chart.count("<polyline") == 1
-    assert "no quicker arm" in render(data) and "no quicker arm" in markdown(data)
+    assert "no quicker arm" in page_of(data) and "no quicker arm" in markdown(findings(data))
     alone = comparison(arms=[arm("stl", BASE)], reference=None, pairs=[], sweeps=[])
     assert worth(alone) == "" and cost_chart(alone) == ""
-
-
-def test_several_differences_must_hold_at_once() -> None:
-    data = comparison(reference=None)
-    compared = against(data, data.arm("stl"))
-    p_values = [found.after.p_value for found in compared]
-    assert p_values[0] < 0.05 < p_values[1]
-    expected = [c for c, p in zip(compared, p_values, strict=True) if p < 0.025]
-    assert together(compared, after) == expected == compared[:1]
-    assert (
-        "All 2 differences from “Plain” at once (Holm's correction, after fine-tuning): "
-        "better: Good." in sentences(data)
-    )
 
 
 def test_candidates_are_told_with_the_chosen_one_in_bold() -> None:
@@ -220,18 +275,18 @@ def test_candidates_are_told_with_the_chosen_one_in_bold() -> None:
         Tried("same", ("a=1",), None, 0.0, True),
         Tried("same", ("a=2",), None, 0.0, False),
     ]
-    page = render(comparison(tuning=tuning))
+    page = render(told(tuning=tuning))
     assert "train.lr=0.1: 75.0<br><b>train.lr=0.2: 80.0</b>" in page
     assert "<b>a=1: ended early</b>" in page
-    told = "Settings of 2 arms were chosen on validation images, on label draws of their own"
-    assert told in page and told in markdown(comparison(tuning=tuning))
-    assert "Chosen settings" not in render(comparison())
+    line = "Settings of 2 arms were chosen on validation images, on label draws of their own"
+    assert line in page and line in markdown(told(tuning=tuning))
+    assert "Chosen settings" not in render(told())
 
 
 def test_the_work_and_how_long_it_took() -> None:
-    page = render(comparison(work=Work(wall_seconds=100.0, task_seconds=190.0)))
+    page = render(told(work=Work(wall_seconds=100.0, task_seconds=190.0)))
     assert "1.90 processes at a time" in page
-    assert "24.0 s of work in all" in render(comparison())
+    assert "24.0 s of work in all" in render(told())
 
 
 def about(method: str, images: str, recipe: str = "distil") -> dict[str, dict[str, str]]:
@@ -254,6 +309,7 @@ def test_methods_on_several_sets_become_a_grid() -> None:
     assert found is not None and found.columns == ["unlabelled", "digg", "retrieved"]
     named = [(name, [each and each.name for each in row]) for name, row in found.rows]
     assert named == [("aft", ["a", "b", None]), ("ota", ["c", None, "d"])]
-    assert "Methods on transfer sets" in render(data)
-    assert "| ota | 60.0 ± 0.0 | – | 50.0 ± 0.0 |" in markdown(data)
-    assert grid(comparison()) is None and "Methods on transfer sets" not in render(comparison())
+    assert "Methods on transfer sets" in page_of(data)
+    ota = span(mean_interval(scores((0.6, 0.6, 0.6))))
+    assert f"| ota | 60.0 ({ota}) | – | 50.0 (" in markdown(findings(data))
+    assert grid(comparison()) is None and "Methods on transfer sets" not in render(told())

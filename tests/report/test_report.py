@@ -9,19 +9,18 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from refusals import refused
+from report_cases import BASELINE, CLASSES, NUM_IMAGES, cells, prediction, report, scores
 
 from genkt.report.kit.axes import spread, ticks
 from genkt.report.kit.lines import over_draws, stage_ends, unroll
 from genkt.report.kit.sheets import Tile, contact_sheet, pick_samples, sample_groups
+from genkt.report.transfer.report_data import NearCopyRow
 from genkt.report.transfer.report_page import render
-from genkt.report.transfer.summary import headline_text, verdict
 from genkt.report.transfer.write_report import (
     SCHEMA_VERSION,
     ModelSummary,
@@ -30,60 +29,36 @@ from genkt.report.transfer.write_report import (
     TransferSample,
     build_report,
     report_dict,
-    text_summary,
 )
-from genkt.types import Cost, Prediction, StudentResult
+from genkt.types import Cost, StudentResult
 
-BASELINE = (0.70, 0.74, 0.78)
-CLASSES = ("ant", "bee", "cat")
 VOID = {"meta", "br", "img", "input", "link"}
 
 
-def prediction(seed: int, num_samples: int = 30, num_classes: int = 3) -> Prediction:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(num_samples) % num_classes
-    logits = torch.randn(num_samples, num_classes, generator=generator)
-    logits[torch.arange(num_samples), labels] += 1.0
-    ids = tuple(f"test/{index}" for index in range(num_samples))
-    return Prediction(ids, labels, logits.softmax(dim=1))
-
-
-def cells(arm: str, accuracies: tuple[float, ...], distilled: bool = False) -> list[StudentResult]:
-    curve: list[dict[str, float | int | str]] = [
-        {"step": step, "stage": "distil", "total": 1 / step, "validation_accuracy": 0.1 * step}
-        for step in (1, 2, 4)
-    ]
-    return [
-        StudentResult(
-            arm, draw, accuracy, accuracy - 0.02 if distilled else None, curve, Cost(2.0, 8)
+def test_near_copies_of_test_images_are_listed_and_shown_in_pairs(tmp_path: Path) -> None:
+    both = (Image.new("L", (8, 8), 90), Image.new("L", (8, 8), 91))
+    rows = [
+        NearCopyRow(
+            f"test/{n}.png", part, f"{part}/<{n}>.png", 1 - n / 1000, both if n < 2 else None
         )
-        for draw, accuracy in enumerate(accuracies)
+        for n, part in enumerate(["train", "unlabelled", "train"])
     ]
-
-
-def report(gain: tuple[float, ...] = (0.09, 0.10, 0.11), **changes: Any) -> ReportData:
-    taught = tuple(a + g for a, g in zip(BASELINE, gain, strict=False))
-    picture = Image.fromarray(np.full((8, 8), 200, np.uint8))
-    data = ReportData(
-        title="three insects",
-        cells=[*cells("stl", BASELINE[: len(gain)]), *cells("aft", taught, distilled=True)],
-        classes=CLASSES,
-        method="aft",
-        predictions={"stl": prediction(0), "aft": prediction(1)},
-        artifacts={"teacher": np.array([0.2, 0.6, 0.9, 0.7])},
-        sample_images={f"test/{index}": picture for index in range(30)},
-        transfer_samples=[TransferSample(picture, "real"), TransferSample(picture, "real", "bee")],
-        transfer_composition={"real, unlabelled": 98, "real, labelled": 2},
-        models=[ModelSummary("student", "tiny", 1000, 4000), ModelSummary("teacher", "big", 9000)],
-        stages={"distil": Cost(3.0, 100, 10, 5_000_000)},
-        splits=[SplitSummary("test", 30, (10, 10, 10))],
-        skipped=[("a/broken.jpg", "truncated")],
-        command="genkt transfer data=insects",
-        versions={"python": "3.11", "genkt": "0.1"},
-        config={"method": {"name": "aft", "betas": [3, 10]}},
-        snippet="import timm",
-    )
-    return dataclasses.replace(data, **changes)
+    data = report(near_copies=[*rows, dataclasses.replace(rows[0], part="validation")])
+    found = report_dict(data)["near_copies"]
+    assert found["num_test_images"] == 3
+    assert found["parts"] == {"train": 2, "unlabelled": 1, "validation": 1}
+    assert found["pairs"][1] == {
+        "test": "test/1.png", "part": "unlabelled", "image": "unlabelled/<1>.png",
+        "likeness": 0.999,
+    }  # fmt: skip
+    build_report(data, tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "unlabelled/&lt;1&gt;.png" in text and "99.9" in text and "3 of 4 pairs" in text
+    assert report_dict(report())["near_copies"] is None
+    assert report_dict(report(near_copies=()))["near_copies"]["pairs"] == []
+    for nothing in (report(), report(near_copies=())):
+        build_report(nothing, tmp_path)
+        assert 'id="near"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -115,45 +90,6 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def test_headline_of_an_established_gain() -> None:
-    # differences 9, 10, 11 points: 10 ± 4.302653 / sqrt(3) = 2.48
-    assert headline_text(report()) == (
-        "Distilled student 84.0 ± 12.4 %, +10.0 points (95 % interval 7.5 to 12.5) over plain "
-        "fine-tuning with the same labels and budget, 3 label draws."
-    )
-    assert verdict(report()) == "better"
-
-
-def test_headline_does_not_claim_what_is_not_established() -> None:
-    text = headline_text(report((-0.02, 0.05, 0.01)))
-    assert "no established difference from plain fine-tuning" in text
-    assert "+1.3 points, 95 % interval −7.4 to 10.1" in text
-
-
-def test_headline_admits_a_loss() -> None:
-    text = headline_text(report((-0.05, -0.06, -0.055)))
-    assert "−5.5 points" in text and "worse than plain fine-tuning" in text
-
-
-def test_headline_of_one_draw_and_of_no_baseline() -> None:
-    single = headline_text(report((0.1,)))
-    assert single.endswith("one draw: no interval.") and "±" not in single
-    alone = report(cells=cells("aft", BASELINE))
-    assert "no baseline in this run" in headline_text(alone)
-    assert report_dict(alone)["baseline"] is None
-    only = report(cells=cells("stl", BASELINE), method="stl", predictions={})
-    assert headline_text(only).startswith("Plain fine-tuning: 74.0")
-
-
-def test_text_table_has_aligned_columns() -> None:
-    lines = text_summary(report()).splitlines()
-    header = next(line for line in lines if line.startswith("arm"))
-    rows = [line for line in lines if line.startswith(("Plain", "AFT"))]
-    for word, shown in (("draw 0", "79.0"), ("difference", "+10.0"), ("interval", "12.5")):
-        assert rows[1].index(shown) + len(shown) == header.index(word) + len(word)
-    assert all(len(row) <= len(header) for row in rows)
-
-
 def test_json_is_strict_complete_and_has_stable_keys(tmp_path: Path) -> None:
     json_path, _ = build_report(report((0.1,)), tmp_path)
 
@@ -162,14 +98,14 @@ def test_json_is_strict_complete_and_has_stable_keys(tmp_path: Path) -> None:
 
     found = json.loads(json_path.read_text(encoding="utf-8"), parse_constant=refuse)
     assert found["schema_version"] == SCHEMA_VERSION
-    bare = ReportData("bare", cells("aft", (0.5,)), CLASSES, "aft")
+    bare = ReportData("bare", cells("aft", scores((0.5,))), CLASSES, "aft")
     assert found.keys() == report_dict(bare).keys()
     arm = found["arms"][1]
-    assert arm["arm"] == "aft" and arm["accuracy"]["half_width_points"] is None
+    assert arm["arm"] == "aft" and arm["accuracy"]["num_draws"] == 1
     assert arm["difference"]["mean_points"] == pytest.approx(10)
     assert found["cells"][0]["curve"][0]["validation_accuracy"] == 0.1
     answers = found["predictions"]["arms"]["aft"]
-    assert sum(answers["confusion_count"]) == 30
+    assert sum(answers["confusion_count"]) == NUM_IMAGES
     assert found["skipped"] == [{"path": "a/broken.jpg", "reason": "truncated"}]
     assert found["artifacts"]["teacher"]["values"] == [0.2, 0.6, 0.9, 0.7]
 
@@ -233,6 +169,7 @@ def test_many_classes_and_large_pictures_stay_light() -> None:
     data = report(
         classes=[f"class number {index}" for index in range(1000)],
         predictions={"stl": one, "aft": prediction(1, 4000, 1000)},
+        scores={},
         sample_images=dict(zip(one.ids, pictures, strict=False)),
         transfer_samples=[TransferSample(picture, "synthesized") for picture in pictures],
         artifacts={"teacher": generator.random(50_000)},
@@ -258,7 +195,7 @@ def test_sheet_shows_the_pictures_it_was_given() -> None:
 
 
 def test_picked_samples_are_flips_and_confident_errors() -> None:
-    student, baseline = prediction(1), prediction(0)
+    student, baseline = prediction(1, 30), prediction(0, 30)
     groups = sample_groups(student, baseline)
     assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(30))
     right = (student.predicted == student.labels).numpy()
@@ -313,4 +250,6 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
     with refused("report"):
         report(predictions={"stl": prediction(0), "aft": prediction(1, 27)})
     with refused("report"):
-        report(cells=cells("aft", BASELINE) * 2)
+        report(cells=cells("aft", scores(BASELINE)) * 2)
+    with refused("report", NUM_IMAGES, 27):
+        report(scores={"aft": scores(BASELINE, num_images=27)})

@@ -180,9 +180,16 @@ def test_a_generator_draws_and_decodes_the_tokens_of_its_set() -> None:
 
 
 def test_a_comparison_is_told_again_and_no_arm_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    arms, table = tree(Path("comparison/arms")), Path("comparison/compare.md").read_text("utf-8")
+    arms = tree(Path("comparison/arms"))
+    old = json.loads(Path("comparison/compare.json").read_text("utf-8"))
     forbid(monkeypatch, StageLog, "begin")
     ran = run(*COMMANDS["comparison"])
     assert ran.code == 0, ran.err
     assert tree(Path("comparison/arms")) == arms
-    assert Path("comparison/compare.md").read_text("utf-8") == table
+    found = json.loads(Path("comparison/compare.json").read_text("utf-8"))
+    means = [[each["accuracy"]["mean_percent"] for each in told["arms"]] for told in (old, found)]
+    assert means[0] == means[1]
+    assert {each["accuracy"]["low_percent"] for each in found["arms"]} == {None}
+    assert len(found["notes"]) == 1  # these students kept no score for each image
+    table = Path("comparison/compare.md").read_text("utf-8")
+    assert "| real | 33.3 | 33.3 | 0.0 |" in table

@@ -8,22 +8,23 @@ import pytest
 from test_cli import save_teacher
 from tiny import TRANSFORM, model_words, run, transfer_words, write_images
 
-from genkt.cli.analyze import AnalyzeConfig
-from genkt.cli.cache import CacheConfig
-from genkt.cli.convert import ConvertConfig
-from genkt.cli.evaluate import EvaluateConfig
-from genkt.cli.export import ExportConfig
-from genkt.cli.inspect import InspectConfig
 from genkt.cli.main import COMMANDS
-from genkt.cli.predict import PredictConfig
+from genkt.config.analysis_settings import AnalyzeConfig
+from genkt.config.cache_settings import CacheConfig
+from genkt.config.command_settings import (
+    ConvertConfig,
+    EvaluateConfig,
+    ExportConfig,
+    InspectConfig,
+    PredictConfig,
+)
 from genkt.config.compare_settings import CompareConfig
+from genkt.config.prime_settings import PrimeConfig
 from genkt.config.read_config import read_config
+from genkt.config.set_command_settings import RetrieveConfig, SynthesizeConfig
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import resource
-from genkt.retrieval.prepare_retrieval import RetrieveConfig
 from genkt.settings.words import Words
-from genkt.synthesis.prepare_synthesis import SynthesizeConfig
-from genkt.upstream.generator.prime_generator import PrimeConfig
 
 CONFIGS = resource("configs")
 # see the tests of these

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tiny import model_words, picture, run, tree
 import genkt
 from genkt.config.read_config import read_config
 from genkt.config.retrieval_settings import EncoderSettings
+from genkt.config.set_command_settings import RetrieveConfig
 from genkt.config.set_settings import RetrievedSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.crops import make_crop
@@ -34,7 +36,6 @@ from genkt.retrieval.encoders import (
     encoder_specs,
     load_encoder,
 )
-from genkt.retrieval.prepare_retrieval import RetrieveConfig
 from genkt.settings.words import Words
 from genkt.stores.embeddings import unit_rows
 
@@ -351,3 +352,23 @@ def test_hostile_names_do_no_harm(home: Path) -> None:
     lines = (home / "set" / "manifest").glob("*.jsonl")
     records = [json.loads(line) for path in lines for line in path.read_text().splitlines()]
     assert any(record["detail"]["image"].startswith(name) for record in records)
+
+
+def test_copies_of_the_data_are_told_and_never_retrieved(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = genkt.read_folder(home / "images", validation_fraction=0.1, seed=0)
+    pool = home / "images" / "unlabelled"
+    pool.mkdir()
+    picture(1, 700).save(pool / "extra.png")
+    shutil.copy(pool / "extra.png", home / "gallery" / "again.png")
+    assert splits.test is not None
+    for name, images in (("tested", splits.test), ("trained", splits.train)):
+        path = home / "images" / images.ids[0].rpartition("#")[0]
+        shutil.copy(path, home / "gallery" / f"{name}.png")
+    ran = run(*words(home, "num_images=48", "on_shortage=all"))
+    assert ran.code == 0, ran.err
+    for part in ("test", "train", "unlabelled"):
+        assert f"1 {part} image is also in gallery: 1 file left out of gallery" in caplog.text
+    taken = {Path(each["image"]).name.partition("#")[0] for each in details(home)}
+    assert not taken & {"again.png", "tested.png", "trained.png"} and len(taken) == 45

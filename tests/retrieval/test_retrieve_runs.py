@@ -18,9 +18,12 @@ from retrieval_cases import OF_TIME, make_home, words, write_gallery
 from tiny import picture, run, transfer_words, tree
 
 import genkt
+from genkt.config.read_config import read_config
 from genkt.config.retrieval_settings import GlyphSettings
+from genkt.config.set_command_settings import RetrieveConfig
 from genkt.data.transform import ImageTransform
 from genkt.readers.folders import read_unlabelled
+from genkt.retrieval import encoders, prepare_retrieval
 from genkt.retrieval.clip import ClipEncoder
 from genkt.retrieval.glyph_gallery import glyph_gallery
 
@@ -147,15 +150,14 @@ def test_equal_weights_that_compute_something_else_are_another_encoder() -> None
     assert encoder.fingerprint() != before
 
 
-def test_words_find_images(home: Path) -> None:
-    from genkt.config.read_config import read_config
-    from genkt.retrieval.prepare_retrieval import GivenImages, RetrieveConfig, retrieve
+def test_words_find_images(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "load_clip", lambda *_, **__: tiny_clip())
 
     more = ["strategy=text", "encoder=open_clip:ViT-B-32", "encoder.pretrained=false",
             "text.templates=['a {}.','the {}']", "encoder.leaks=null", "num_images=12"]  # fmt: skip
     plain = [word for word in words(home)[1:] if not word.startswith("encoder")]
     config = read_config(RetrieveConfig, "retrieve", [*plain, *more, "encoder.duplicates=null"])
-    found = retrieve(config, "genkt retrieve", GivenImages(encoders=[tiny_clip()]))
+    found = prepare_retrieval.retrieve(config, "genkt retrieve")
     parents = {record.parent for record in found.records()}
     texts = {f"text:{form.format(name)}" for name in ("cat", "dog", "elk")
              for form in ("a {}.", "the {}")}  # fmt: skip

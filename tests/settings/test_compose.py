@@ -12,7 +12,7 @@ from refusals import refused
 
 from genkt.cli.app import swept_words
 from genkt.cli.positional import with_positionals
-from genkt.cli.predict import PredictConfig
+from genkt.config.command_settings import PredictConfig
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.settings.assignments import Assignment

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 from test_api import settings, splits, tiny_model
 
 import genkt
@@ -17,11 +18,10 @@ from genkt.api.objects import given_settings
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits
+from genkt.runs.model_factories import student_factory, teacher_factories
 from genkt.settings.faults import SettingsError
-from genkt.settings.objects import GivenObject
+from genkt.settings.objects import GivenObject, has_objects, object_in
 from genkt.settings.written import as_values, kept, read_yaml
-from genkt.transfers.open_run import Given
-from genkt.types import UserError
 
 
 def test_an_object_is_never_copied_and_never_written() -> None:
@@ -30,7 +30,7 @@ def test_an_object_is_never_copied_and_never_written() -> None:
     assert dataclasses.asdict(held) == {"given": "a list"}
     assert copy.copy(held).value is value and pickle.loads(pickle.dumps(held)).value == value
     assert held == GivenObject("a list") and hash(held) == hash(GivenObject("a list"))
-    with pytest.raises(UserError, match="a list was given in Python"):
+    with refused("a list"):
         _ = GivenObject("a list").value
 
 
@@ -39,14 +39,27 @@ def test_objects_arrive_as_they_are() -> None:
     found = genkt.TransferSet.of(data.train.select([0, 1]))
     named = {"data": data, "student": student, "teacher": teachers, "transfer_set": found}
     config = read_config(TransferConfig, "transfer", given_settings(named))
-    given = Given.of(config)
-    assert given.data is data and given.transfer_set is found
-    assert given.student is not None and given.student.model is student
-    assert given.teachers is not None and [each.model for each in given.teachers] == teachers
-    assert not given.found_by_name(config)
-    assert Given.of(read_config(TransferConfig, "transfer", [])) == Given()
+    (part,) = config.transfer_set.set_parts
+    assert config.data.given is data and object_in(part.places) is found
+    assert object_in(config.student.model).model is student
+    assert [object_in(model).model for model in config.teacher.models] == teachers
+    assert has_objects(config) and not has_objects(read_config(TransferConfig, "transfer", []))
     more = read_config(TransferConfig, "transfer", [*given_settings(named), "data.root=."])
-    assert Given.of(more).data is None  # the last one of a key counts
+    assert more.data.given is None  # the last one of a key counts
+
+
+def test_models_are_made_of_objects_or_names() -> None:
+    student, teachers = tiny_model(10), [tiny_model(10, 1), tiny_model(10, 2)]
+    said = given_settings({"student": student, "teacher": teachers})
+    given = read_config(TransferConfig, "transfer", said)
+    made = student_factory(given.student)(10, 0).model
+    assert made is not student and made.conv1.weight.equal(student.conv1.weight)
+    copies = [make(None, 0).model for make in teacher_factories(given.teacher)]
+    for copied, teacher in zip(copies, teachers, strict=True):
+        assert copied.conv1.weight.equal(teacher.conv1.weight)
+    named = read_config(TransferConfig, "transfer", [])
+    (teacher_of,) = teacher_factories(named.teacher)
+    assert teacher_of(None, 0).name == named.teacher.names[0]
 
 
 def test_a_file_says_what_was_given_and_cannot_stand_for_it(tmp_path: Path) -> None:

@@ -14,13 +14,11 @@ from omegaconf import OmegaConf
 from refusals import refused
 from tiny import run
 
-from genkt.cli.analyze import AnalyzeConfig
 from genkt.cli.app import run_command, values_of
-from genkt.cli.cache import CacheConfig
-from genkt.cli.evaluate import EvaluateConfig
-from genkt.cli.inspect import InspectConfig
 from genkt.cli.positional import with_positionals
-from genkt.cli.predict import PredictConfig
+from genkt.config.analysis_settings import AnalyzeConfig
+from genkt.config.cache_settings import CacheConfig
+from genkt.config.command_settings import EvaluateConfig, InspectConfig, PredictConfig
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.io import write_text

@@ -20,7 +20,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.stages.irf import train_setting
 from genkt.transfers.make_sets import with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import RunWithSets
 
 
@@ -60,7 +60,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> RunWithSets:
     words = irf_words(home, "recipe=irf")[1:]
     config = read_config(TransferConfig, "transfer", words)
     folder = RunFolder(home / "run", asdict(config), overwrite=False)
-    return with_sets(open_run(config, folder, Given()))
+    return with_sets(open_run(config, folder))
 
 
 @pytest.mark.parametrize("arm", ["linear_probe", "irf", BASELINE, "mixed_mixed"])
@@ -126,7 +126,7 @@ def test_digg_then_irf(tmp_path: Path) -> None:
         "calibrate": 2,
     }  # fmt: skip
     assert {arm["arm"]: arm["cost"]["steps"] for arm in report["arms"]} == {
-        "stl": 7, "logit_kd": 7,
+        "stl": 7, "logit_kd": 7, "teacher0": 0,
     }  # fmt: skip
     exported = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
     student = load_file(tmp_path / "run" / "student" / "model.safetensors")

@@ -15,6 +15,7 @@ import genkt.transfers.synthesized_sets as generated
 from genkt.cli.app import read_config
 from genkt.config.synthesis_settings import FilterSettings, IrfSettings, SynthesisSettings
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.images import concat
 from genkt.generative.generator import load_generator
 from genkt.readers.folders import read_folder
 from genkt.runs.pool import Draw, build_pool, load_splits
@@ -233,29 +234,33 @@ def test_a_saved_set(made: Path, tmp_path: Path) -> None:
     assert ran.code == 2 and "expected a transfer set" in ran.err
 
 
-def test_labels_of_a_saved_set_are_not_read_and_test_images_in_it_are_told(
+def test_labels_of_a_saved_set_are_not_read_and_what_test_images_made_is_left_out(
     made: Path, tmp_path: Path
 ) -> None:
     config = read_config(TransferConfig, "transfer", digg_words(made)[1:])
-    test = load_splits(config.data, config.seed).test
+    splits = load_splits(config.data, config.seed)
+    test = splits.test
     assert test is not None
+    sources = concat(test, splits.train)
     settings = SynthesisSettings(
         synthesis=IrfSettings("irf"), files=ImageFiles(),
         filters=FilterSettings(None, False, None, False), shard_size=64,
         max_sources=None, seed=0, batch_size=8, num_threads=1,
     )  # fmt: skip
     generator = load_generator(made / "generator")
-    saved = run_synthesis(settings, test, tmp_path / "set", generator=generator)
+    saved = run_synthesis(settings, sources, tmp_path / "set", generator=generator)
     assert (saved.images.labels >= 0).all()
     more = ["transfer_set=saved", f"transfer_set.root={tmp_path / 'set'}"]
     ran = run(*transfer_words(made, *more, f"out={tmp_path / 'run'}"))
     assert ran.code == 0, ran.err
     notes = report_of(tmp_path / "run")["notes"]
-    assert any(f"made from {len(test)} of the test images" in note for note in notes)
+    assert any(note.startswith(f"{len(test)} test images are what images of") for note in notes)
     config = read_config(TransferConfig, "transfer", transfer_words(made, *more)[1:])
     draw = build_pool(config, read_folder(made / "images", test_fraction=0.2)).draws[0]
     assert (draw.labels[draw.transfer] == -1).all()
-    assert np.isin(saved.images.ids, draw.images.ids).all()
+    of_test = [record.parent in test.ids for record in saved.records()]
+    assert np.array_equal(np.isin(saved.images.ids, draw.images.ids), ~np.array(of_test))
+    assert sum(of_test) == len(test)
 
 
 def test_genkt_cache_takes_a_saved_set(made: Path, tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def mix_words(home: Path, out: Path, *more: str) -> list[str]:
     return transfer_words(home, *words, "train.steps=2", f"out={out}", *more)
 
 
-def pool_of(words: list[str], given: TransferSet | None = None) -> Pool:
+def pool_of(words: list[str]) -> Pool:
     config = read_config(TransferConfig, "transfer", words[1:])
-    return build_pool(config, load_splits(config.data, config.seed), given)
+    return build_pool(config, load_splits(config.data, config.seed))
 
 
 @pytest.mark.parametrize("name", Words().choices("method"))

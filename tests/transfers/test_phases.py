@@ -13,7 +13,7 @@ from genkt.cli.app import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.runs.run_folder import RunFolder
 from genkt.transfers.make_sets import with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
 
 
@@ -25,7 +25,7 @@ def opened(out: Path, *words: str) -> OpenedRun:
 
 def opened_by(arguments: list[str]) -> OpenedRun:
     config = read_config(TransferConfig, "transfer", arguments)
-    return open_run(config, RunFolder(config.out, asdict(config), overwrite=False), Given())
+    return open_run(config, RunFolder(config.out, asdict(config), overwrite=False))
 
 
 @pytest.mark.parametrize(("stored", "without_teacher"), [(8, 0), (1, 1)])

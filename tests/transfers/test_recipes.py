@@ -23,7 +23,7 @@ from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_images import RunImages
 from genkt.settings.words import Words
 from genkt.training.soup import average_weights
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 
 STAGED = sorted(set(Words().choices("recipe")) - {"irf"})
 TWO_TEACHERS = [
@@ -229,7 +229,7 @@ def test_the_notes_say_what_a_step_of_each_stage_sees(tmp_path: Path) -> None:
 
 def test_every_process_of_a_soup_sees_all_rows(tmp_path: Path) -> None:
     config = read_config(TransferConfig, "transfer", transfer_words(tmp_path)[1:])
-    opened = open_run(config, RunFolder(tmp_path / "run", {}, overwrite=False), Given())
+    opened = open_run(config, RunFolder(tmp_path / "run", {}, overwrite=False))
     images = RunImages.of(config, opened.pool, opened.fabric)
     second = SimpleNamespace(global_rank=1, world_size=2)
     one_of_two = replace(images, fabric=second)  # type: ignore[arg-type]

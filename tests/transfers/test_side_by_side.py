@@ -35,7 +35,7 @@ from genkt.runs.run_log import RunLog
 from genkt.training.stage import Record
 from genkt.transfers import side_by_side
 from genkt.transfers.make_sets import with_sets
-from genkt.transfers.open_run import Given, open_run
+from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
 from genkt.transfers.side_by_side import (
     StudentTask,
@@ -219,12 +219,12 @@ def planned(
     monkeypatch.setattr(side_by_side, "num_places", lambda *, on_gpu: 2)
     monkeypatch.setattr(side_by_side, "_seconds_a_student", lambda run: seconds)
     given = config(home, f"executor={executor}", f"out={home / 'run'}")
-    return open_run(given, RunFolder(given.out, {}, overwrite=False), Given())
+    return open_run(given, RunFolder(given.out, {}, overwrite=False))
 
 
 def opened(home: Path, *words: str) -> OpenedRun:
     given = config(home, *words)
-    return open_run(given, RunFolder(given.out, {}, overwrite=False), Given())
+    return open_run(given, RunFolder(given.out, {}, overwrite=False))
 
 
 def test_the_time_of_a_student_is_that_of_its_images(

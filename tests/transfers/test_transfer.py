@@ -88,7 +88,7 @@ def test_the_report_says_what_evaluating_the_student_says(finished: Path, tmp_pa
     assert ran.code == 0, ran.err
     found, report = json.loads(facts.read_text()), report_of(finished / "run")
     assert found["accuracy"] == report["exported"]["accuracy"]
-    assert found["interval_95"] == pytest.approx(report["exported"]["wilson"])
+    assert found["interval_95"] == pytest.approx(report["exported"]["interval_95"])
     assert found["num_images"] == len(report["predictions"]["ids"])
 
 

@@ -207,7 +207,7 @@ def complete_sequences(
         num_codes: only codes below it are drawn.
         sampling: how.
         graph: capture one-token steps in CUDA graphs (a CUDA decoder only): pays where the same
-            B and S come again and again.
+            B and S are used many times.
 
     Returns:
         [B, S, T] int64 on the device of ``tokens``; known tokens as given.

@@ -10,27 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genkt.metrics.complementary import TransferChange
-from genkt.metrics.statistics import wilson_interval
+from genkt.metrics.intervals import ScoreInterval
+from genkt.metrics.scored_arms import DrawDesign, of_arm
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Share:
-    """``num_right`` answers of ``num_samples``."""
+    """``num_right`` answers of ``num_samples``.
+
+    Args:
+        interval: over images (or groups), of this model alone; None for fewer than two of them.
+    """
 
     num_right: int
     num_samples: int
+    interval: ScoreInterval | None = None
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_], groups: Sequence[str] | None) -> Share:
+        """Whether each of [N] answers is right, and what each image belongs to."""
+        scores = {(0, 0): right.astype(np.float32)}
+        return cls(int(right.sum()), len(right), of_arm(scores, DrawDesign(groups=groups)))
 
     @property
     def value(self) -> float:
         """0..1."""
         return self.num_right / self.num_samples
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval, 0..1."""
-        return wilson_interval(self.num_right, self.num_samples)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Pair:
         student, teacher: places among the classifiers: wrong, right.
         flips: [C] samples by class.
         entropy: of these over the classes, nats.
+        difference: accuracy of the teacher minus that of the student, of these two models alone;
+            None for a single sample.
     """
 
     student: int
@@ -88,6 +97,7 @@ class Pair:
     flips: Sequence[int]
     entropy: float
     top: Sequence[TopClasses]
+    difference: ScoreInterval | None = None
 
 
 @dataclass(frozen=True)

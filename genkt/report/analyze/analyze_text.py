@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from genkt.metrics.verdicts import ends
 from genkt.report.analyze.analyze_data import AnalyzeData, AnalyzedModel, Pair, Share, WeightedProbe
 from genkt.report.transfer.summary import aligned, signed
 
@@ -57,9 +58,8 @@ def percent(share: Share | None) -> str:
 
 
 def bounds(share: Share) -> str:
-    """The interval in percent."""
-    low, high = share.interval
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    """The interval in percent, or a dash."""
+    return "–" if share.interval is None else ends(share.interval)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -100,19 +100,23 @@ def versus(data: AnalyzeData, pair: Pair) -> str:
 
 
 def pair_cells(data: AnalyzeData, pair: Pair) -> list[str]:
-    """The two models, accuracy difference, positive flips, entropy, and its exponential."""
+    """The two models, accuracy difference, its interval, positive flips, entropy, exponential."""
     student, teacher = data.classifiers[pair.student], data.classifiers[pair.teacher]
     flips = data.flips[pair.student, pair.teacher]
     return [
         versus(data, pair),
         signed(100 * (share_of(teacher).value - share_of(student).value)),
+        "–" if pair.difference is None else ends(pair.difference),
         f"{100 * flips:.1f}",
         figure(pair.entropy, 2),
         f"{math.exp(pair.entropy):.1f}" if flips else "–",
     ]
 
 
-PAIR_HEAD = ["wrong → right", "difference", "positive flips, %", "entropy", "effective classes"]
+PAIR_HEAD = [
+    "wrong → right", "difference", "95 % interval", "positive flips, %", "entropy",
+    "effective classes",
+]  # fmt: skip
 
 
 def weighted_cells(probe: WeightedProbe) -> list[str]:

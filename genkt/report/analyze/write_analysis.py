@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from genkt.io import write_json, write_text
 from genkt.report.analyze.analyze_data import AnalyzeData, AnalyzedModel, Pair, Share, WeightedProbe
 from genkt.report.analyze.analyze_page import render
 from genkt.report.analyze.analyze_text import headline_text
+from genkt.report.kit.entries import difference_entry
 from genkt.report.transfer.write_report import strict
 
 FILES = ("analyze.html", "analyze.json")
@@ -68,7 +68,13 @@ def analysis_dict(data: AnalyzeData) -> dict[str, Any]:
 def _share(share: Share | None) -> dict[str, Any] | None:
     if share is None:
         return None
-    return {"value": share.value, "interval_95": share.interval, **dataclasses.asdict(share)}
+    found = share.interval
+    return {
+        "value": share.value,
+        "interval_95": None if found is None else [found.low, found.high],
+        "num_right": share.num_right,
+        "num_samples": share.num_samples,
+    }
 
 
 def _model(model: AnalyzedModel) -> dict[str, Any]:
@@ -90,6 +96,7 @@ def _pair(data: AnalyzeData, pair: Pair) -> dict[str, Any]:
     return {
         "student": data.classifiers[pair.student].name,
         "teacher": data.classifiers[pair.teacher].name,
+        "difference": None if pair.difference is None else difference_entry(pair.difference),
         "positive_flips": float(data.flips[pair.student, pair.teacher]),
         "by_class": list(pair.flips),
         "entropy": pair.entropy,

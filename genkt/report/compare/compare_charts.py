@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from genkt.metrics.statistics import PairedDifference
-from genkt.report.compare.compare_data import AFTER, BEFORE, CompareData, Comparison, Sweep
+from genkt.metrics.verdicts import BETTER, MIN_DRAWS, WORSE
+from genkt.report.compare.compare_data import AFTER, BEFORE, CompareData, Sweep
+from genkt.report.compare.compare_figures import NONE, difference_figure, difference_span
+from genkt.report.compare.contrasts import Comparison, Difference
 from genkt.report.kit import axes, svg
 from genkt.report.kit.axes import Scale
 from genkt.report.kit.charts import ACCENT, BASE, LOSS, PALETTE
 from genkt.report.kit.templates import shorten
-from genkt.report.transfer.summary import signed, span
+from genkt.report.transfer.summary import signed
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 860, 46, 26, 40
 _VALUES = 196
 
 
-def color_of(difference: PairedDifference) -> str:
+def color_of(difference: Difference) -> str:
     """Blue for an established gain, orange for an established loss, grey for neither."""
-    if not difference.established:
-        return BASE
-    return ACCENT if difference.mean > 0 else LOSS
+    return {BETTER: ACCENT, WORSE: LOSS}.get(difference.verdict.word, BASE)
 
 
 def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> Markup:
@@ -39,12 +39,12 @@ def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> Mar
         y = _TOP + _ROW * (index + 0.5)
         tip = f"{comparison.a.title} minus {comparison.b.title}"
         parts.append(svg.text(names - 16, y + 4, shorten(label, 44), anchor="end", css="label"))
-        two = comparison.a.is_distilled or comparison.b.is_distilled
-        if two:
-            marks = _mark(scale, y - 9, comparison.before, comparison.by_draw[BEFORE], tip, True)
+        low = y
+        if comparison.before is not None:
+            marks = _mark(scale, y - 9, comparison.before, tip, hollow=True)
             parts.append(marks + _value(y - 5, comparison.before, strong=False))
-        low = y + 9 if two else y
-        marks = _mark(scale, low, comparison.after, comparison.by_draw[AFTER], tip, False)
+            low = y + 9
+        marks = _mark(scale, low, comparison.after, tip, hollow=False)
         parts.append(marks + _value(low + 4, comparison.after, strong=True))
     parts.append(svg.text(scale.middle, bottom + 36, "points", anchor="middle", css="small"))
     return svg.svg(_WIDTH, bottom + _BOTTOM, title, "".join(parts))
@@ -54,10 +54,17 @@ def _difference_scale(comparisons: Sequence[Comparison], names: float) -> Scale:
     values = [0.0]
     for comparison in comparisons:
         for difference in (comparison.before, comparison.after):
-            values += [difference.mean]
-            values += [difference.low, difference.high] if difference.has_interval else []
-        values += [v for column in comparison.by_draw.values() for v in column.values()]
+            if difference is not None:
+                values += [difference.points, *difference.by_draw.values(), *_ends(difference)]
     return Scale(*axes.padded(values, 0.05, 0.5), names, _WIDTH - _VALUES)
+
+
+def _ends(difference: Difference) -> list[float]:
+    """Of the interval, in points; none where there are too few draws."""
+    interval = difference.interval
+    if interval is None or not difference.has_span:
+        return []
+    return [100 * interval.low, 100 * interval.high]
 
 
 def _difference_label(value: float) -> str:
@@ -76,33 +83,27 @@ def _difference_axis(scale: Scale, bottom: float) -> str:
     return "".join(parts)
 
 
-def _mark(
-    scale: Scale, y: float, difference: PairedDifference, by_draw: Mapping[int, float],
-    tip: str, hollow: bool,
-) -> str:  # fmt: skip
+def _mark(scale: Scale, y: float, difference: Difference, tip: str, *, hollow: bool) -> str:
     """Draws as small dots, the interval as a bar, the mean as a dot or a ring."""
     color, parts = color_of(difference), []
-    if difference.has_interval:
-        left, right = scale(difference.low), scale(difference.high)
-        parts.append(svg.line(left, y, right, y, css="interval", stroke=color))
-    for draw, value in sorted(by_draw.items()):
+    if ends := [scale(end) for end in _ends(difference)]:
+        parts.append(svg.line(ends[0], y, ends[1], y, css="interval", stroke=color))
+    for draw, value in sorted(difference.by_draw.items()):
         title = f"{tip}, draw {draw}: {signed(value)} points"
         parts.append(svg.dot(scale(value), y, 2, fill=color, title=title))
-    when = BEFORE if hollow else AFTER
-    title = f"{tip}, {when}: {signed(difference.mean)} points ({span(difference)})"
-    parts.append(svg.dot(scale(difference.mean), y, 6.5, fill=color, css="mean", title=title))
+    title = f"{tip}, {BEFORE if hollow else AFTER}: {difference_figure(difference)} points"
+    parts.append(svg.dot(scale(difference.points), y, 6.5, fill=color, css="mean", title=title))
     if hollow:
-        parts.append(svg.dot(scale(difference.mean), y, 2.8, fill="var(--bg)"))
+        parts.append(svg.dot(scale(difference.points), y, 2.8, fill="var(--bg)"))
     return "".join(parts)
 
 
-def _value(y: float, difference: PairedDifference, *, strong: bool) -> str:
+def _value(y: float, difference: Difference, *, strong: bool) -> str:
     """The mean and its interval at the right edge, in the colour of the verdict."""
+    x, css = _WIDTH - _VALUES + 62, "value" if strong else "small"
     color = color_of(difference)
-    x, shown = _WIDTH - _VALUES + 62, "–" if not difference.has_interval else span(difference)
-    css = "value" if strong else "small"
-    figure = svg.text(x, y, signed(difference.mean), anchor="end", css=css, fill=color)
-    return figure + svg.text(x + 12, y, shown, css="small")
+    figure = svg.text(x, y, signed(difference.points), anchor="end", css=css, fill=color)
+    return figure + svg.text(x + 12, y, difference_span(difference) or NONE, css="small")
 
 
 _PANEL, _HEIGHT, _LEFT, _UP, _DOWN = 460, 300, 40, 20, 40
@@ -125,7 +126,7 @@ def sweeps_charts(data: CompareData, sweeps: Sequence[Sweep]) -> dict[str, Marku
     if not every:
         return {}
     baseline = data.arm(data.baseline)
-    level = (baseline.title, baseline.interval(AFTER).mean) if baseline is not None else None
+    level = (baseline.title, baseline.mean(AFTER)) if baseline is not None else None
     names = 6.6 * max(len(shorten(sweep.name, 18)) for sweep in sweeps)
     scales = _sweep_scales(every, level[1] if level else None, _PANEL - 22 - names)
     return {
@@ -159,18 +160,21 @@ def _sweeps_chart(
     return svg.svg(_PANEL, _HEIGHT, f"Accuracy {column} over the swept values", "".join(parts))
 
 
-_Point = tuple[float, float, float]
-"""Value, mean accuracy, half-width of its interval (0 where there is none)."""
+_Point = tuple[float, float, float, float]
+"""Value, mean accuracy, the ends of its interval (the mean where there is none)."""
 
 
 def _points(data: CompareData, sweep: Sweep, column: str) -> list[_Point]:
     found = []
     for value, name in zip(sweep.values, sweep.arms, strict=True):
         arm = data.arm(name)
-        if arm is not None and (column == AFTER or arm.is_distilled):
-            interval = arm.interval(column)
-            half_width = interval.half_width if interval.n >= 2 else 0.0
-            found.append((value, interval.mean, half_width))
+        if arm is None or not arm.answers(column):
+            continue
+        mean, interval = arm.mean(column), data.interval(arm, column)
+        low = high = mean
+        if interval is not None and interval.design.draws >= MIN_DRAWS:
+            low, high = 100 * interval.low, 100 * interval.high
+        found.append((value, mean, low, high))
     return found
 
 
@@ -178,9 +182,9 @@ def _sweep_scales(
     lines: Sequence[Sequence[_Point]], level: float | None, right: float
 ) -> tuple[Scale, Scale]:
     values = [value for points in lines for value, *_ in points]
-    edges = [m + s * h for points in lines for _, m, h in points for s in (-1, 1)]
+    edges = [edge for points in lines for _, *ends in points for edge in ends]
     edges += [level] if level is not None else []
-    low, high = axes.padded([min(max(edge, 0.0), 100.0) for edge in edges], 0.06, 0.5)
+    low, high = axes.padded(edges, 0.06, 0.5)
     start, end = min(values), max(values)
     logarithmic = start > 0 and end >= 4 * start
     if end == start:
@@ -200,12 +204,12 @@ def _sweep_axes(x: Scale, y: Scale, lines: Sequence[Sequence[_Point]], setting: 
 
 
 def _sweep_line(sweep: Sweep, points: Sequence[_Point], color: str, x: Scale, y: Scale) -> str:
-    xs, ys = [x(value) for value, *_ in points], [y(mean) for _, mean, _ in points]
+    xs, ys = [x(value) for value, *_ in points], [y(mean) for _, mean, *_ in points]
     parts = [svg.polyline(xs, ys, stroke=color, css="curve")]
-    for (value, mean, half_width), at, level in zip(points, xs, ys, strict=True):
-        if half_width:
-            low, high = y(mean - half_width), y(mean + half_width)
-            parts.append(svg.line(at, low, at, high, css="whisker", stroke=color))
-        title = f"{sweep.name}, {value:,g}: {mean:.1f} ± {half_width:.1f} %"
+    for (value, mean, low, high), at, level in zip(points, xs, ys, strict=True):
+        title = f"{sweep.name}, {value:,g}: {mean:.1f} %"
+        if low < high:
+            parts.append(svg.line(at, y(low), at, y(high), css="whisker", stroke=color))
+            title += f" ({low:.1f} to {high:.1f})"
         parts.append(svg.dot(at, level, 4.5, fill=color, css="mean", title=title))
     return "".join(parts)

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from genkt.progress import duration
 from genkt.report.compare.compare_data import AFTER, ComparedArm, CompareData
+from genkt.report.compare.compare_figures import arm_figure
 from genkt.report.kit import axes, svg
 from genkt.report.kit.axes import Scale
 from genkt.report.kit.charts import ACCENT, BASE
@@ -20,8 +21,8 @@ _LABEL_GAP = 15
 def frontier(arms: Sequence[ComparedArm]) -> list[ComparedArm]:
     """The arms that are more accurate than every one that takes no longer, the quickest first."""
     found: list[ComparedArm] = []
-    for arm in sorted(arms, key=lambda each: (each.seconds, -each.interval(AFTER).mean)):
-        if not found or arm.interval(AFTER).mean > found[-1].interval(AFTER).mean:
+    for arm in sorted(arms, key=lambda each: (each.seconds, -each.mean(AFTER))):
+        if not found or arm.mean(AFTER) > found[-1].mean(AFTER):
             found.append(arm)
     return found
 
@@ -31,7 +32,7 @@ def worth(data: CompareData) -> str:
     if len(data.listed) < 2:
         return ""
     steps = [
-        f"{arm.title} ({duration(arm.seconds)}, {arm.interval(AFTER).mean:.1f} %)"
+        f"{arm.title} ({duration(arm.seconds)}, {arm.mean(AFTER):.1f} %)"
         for arm in frontier(data.listed)
     ]
     return f"By mean accuracy, no quicker arm is as good as these: {'; '.join(steps)}."
@@ -46,19 +47,19 @@ def cost_chart(data: CompareData) -> Markup:
     if len(arms) < 2:
         return Markup()
     best = frontier(arms)
-    heights = [arm.interval(AFTER).mean for arm in arms]
+    heights = [arm.mean(AFTER) for arm in arms]
     x, y = _scales([arm.seconds for arm in arms], heights)
     parts = [_axes(x, y, arms)]
     parts.append(
         svg.polyline(
-            [x(arm.seconds) for arm in best], [y(arm.interval(AFTER).mean) for arm in best],
+            [x(arm.seconds) for arm in best], [y(arm.mean(AFTER)) for arm in best],
             stroke=ACCENT, css="curve",
         )
     )  # fmt: skip
     places = axes.spread([y(height) for height in heights], _LABEL_GAP, _UP, _HEIGHT - _DOWN)
     for arm, height, place in zip(arms, heights, places, strict=True):
         color = ACCENT if arm in best else BASE
-        title = f"{arm.title}: {arm.interval(AFTER)} %, {duration(arm.seconds)} a student"
+        title = f"{arm.title}: {arm_figure(data, arm, AFTER)} %, {duration(arm.seconds)} a student"
         at, right = x(arm.seconds), _WIDTH - _RIGHT + 14
         parts.append(svg.line(at, y(height), right - 4, place, css="pair thin"))
         parts.append(svg.dot(at, y(height), 5, fill=color, css="mean", title=title))
@@ -75,7 +76,7 @@ def _scales(seconds: Sequence[float], heights: Sequence[float]) -> tuple[Scale, 
 
 
 def _axes(x: Scale, y: Scale, arms: Sequence[ComparedArm]) -> str:
-    heights = [arm.interval(AFTER).mean for arm in arms]
+    heights = [arm.mean(AFTER) for arm in arms]
     seconds = [arm.seconds for arm in arms]
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _DOWN
     values = axes.log_ticks(min(seconds), max(seconds))

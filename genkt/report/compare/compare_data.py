@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
-from genkt.metrics.statistics import PairedDifference, mean_interval, paired_by_draw
-from genkt.metrics.verdicts import holm
-from genkt.types import Cost, Interval, StudentResult, UserError
+from genkt.metrics.intervals import ScoreInterval
+from genkt.metrics.scored_arms import DrawDesign, Scored, of_arm
+from genkt.types import Cost, StudentResult, StudentScores, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
 """The two columns: a student before and after its last stage, fine-tuning on the labels."""
@@ -16,10 +17,20 @@ BEFORE, AFTER = "distilled only", "after fine-tuning"
 
 @dataclass(frozen=True)
 class ComparedCell:
-    """One student, and the cost of each of its stages."""
+    """One student, and the cost of each of its stages.
+
+    Args:
+        scores: on every test image; None where an older genkt did not keep them.
+    """
 
     result: StudentResult
     stages: Mapping[str, Cost]
+    scores: StudentScores | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its draw and its seed."""
+        return self.result.draw, self.result.seed
 
 
 @dataclass(frozen=True)
@@ -29,9 +40,12 @@ class ComparedArm:
     Args:
         name: its folder in ``arms/``.  title: what the reader calls it.
         words: its own settings of ``genkt transfer``.
-        cells: by draw.
+        cells: by draw and seed.
         config: its resolved configuration.  versions: what it ran with, and when.
         listed: whether it is a row of the table, not a sweep's alone.
+        head_taught: whether a loss reached the classifier before the last stage; otherwise its
+            accuracy there is chance, and no question.
+        merged: the arms that it stands for, itself first; see ``merge_identical``.
     """
 
     name: str
@@ -41,36 +55,68 @@ class ComparedArm:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     listed: bool = True
+    head_taught: bool = True
+    merged: Sequence[ComparedArm] = ()
 
-    def accuracies(self, column: str) -> dict[int, float]:
-        """Draw -> accuracy in percent.
+    @property
+    def members(self) -> Sequence[ComparedArm]:
+        """The arms of the study in this row: itself, or those that it stands for."""
+        return self.merged or (self,)
+
+    def accuracies(self, column: str) -> dict[tuple[int, int], float]:
+        """(Draw, seed) -> accuracy in percent.
 
         An arm without a last stage of its own (plain fine-tuning) has one figure for both columns.
         """
         return {
-            cell.result.draw: 100 * (cell.result.accuracy if before is None else before)
+            cell.place: 100 * (cell.result.accuracy if before is None else before)
             for cell in self.cells
             for before in [cell.result.accuracy_distilled if column == BEFORE else None]
         }
+
+    def scored(self, column: str) -> Scored:
+        """(Draw, seed) -> [N] scores, of those students whose scores were kept."""
+        found = {}
+        for cell in self.cells:
+            if cell.scores is None:
+                continue
+            if column == BEFORE and cell.result.accuracy_distilled is not None:
+                scores = cell.scores.distilled
+            else:
+                scores = cell.scores.final
+            if scores is not None:
+                found[cell.place] = scores
+        return found
+
+    def mean(self, column: str) -> float:
+        """Mean accuracy of its students, in percent."""
+        return fmean(self.accuracies(column).values())
 
     @property
     def is_distilled(self) -> bool:
         """Whether its students were measured before their last stage."""
         return any(cell.result.accuracy_distilled is not None for cell in self.cells)
 
+    def answers(self, column: str) -> bool:
+        """Whether its accuracy is shown in a column and asked about."""
+        return column == AFTER or (self.is_distilled and self.head_taught)
+
+    @property
+    def validation(self) -> float | None:
+        """Mean validation accuracy of its students, 0..1; None where one has none."""
+        found = [cell.result.extras.get("validation_accuracy") for cell in self.cells]
+        known = [float(value) for value in found if value is not None]
+        return fmean(known) if len(known) == len(found) else None
+
     @property
     def cost(self) -> Cost:
-        """Sum over the draws; memory is the highest peak."""
+        """Sum over its students; memory is the highest peak."""
         return sum((cell.result.cost for cell in self.cells), Cost())
 
     @property
     def seconds(self) -> float:
-        """Wall seconds of one student, all its stages; mean over the draws."""
+        """Wall seconds of one student, all its stages; mean over its students."""
         return self.cost.seconds / len(self.cells)
-
-    def interval(self, column: str) -> Interval:
-        """Mean accuracy and its 95 % interval over the draws, in percent."""
-        return mean_interval(list(self.accuracies(column).values()))
 
 
 @dataclass(frozen=True)
@@ -122,8 +168,10 @@ class CompareData:
         words: settings of all arms.  command: how to repeat it.
         versions: python, packages, hardware, date.
         seed, num_draws: of all arms.
+        design: where the students come from, for the intervals.
+        test_ids: [N] of the test images, in the order of all scores.
         notes: sentences for the reader.
-        tuning: candidates that settings were chosen from.
+        tuning: candidates that settings were chosen from.  tuned_on: what they were judged on.
         work: of all arms and candidates, over all starts.
     """
 
@@ -140,13 +188,16 @@ class CompareData:
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     num_draws: int = 0
+    design: DrawDesign = field(default_factory=DrawDesign)
+    test_ids: Sequence[str] = ()
     notes: Sequence[str] = ()
     tuning: Sequence[Tried] = ()
+    tuned_on: str = "validation images"
     work: Work | None = None
 
     def __post_init__(self) -> None:
         """Check that the arms can be told apart. Raises: UserError."""
-        names = [arm.name for arm in self.arms]
+        names = [each.name for arm in self.arms for each in arm.members]
         if len(set(names)) != len(names):
             raise UserError("comparison: expected every arm once, got some twice")
         empty = [arm.name for arm in self.arms if not arm.cells]
@@ -154,81 +205,24 @@ class CompareData:
             raise UserError(f"comparison: arms without a student: {', '.join(empty)}")
 
     def arm(self, name: str | None) -> ComparedArm | None:
-        """An arm by its name; None where it has no student."""
-        return next((arm for arm in self.arms if arm.name == name), None)
+        """The row of an arm, by its name; None where it has no student."""
+        rows = (arm for arm in self.arms if any(each.name == name for each in arm.members))
+        return next(rows, None)
+
+    def interval(self, arm: ComparedArm, column: str) -> ScoreInterval | None:
+        """Around the mean accuracy of an arm; None where scores were not kept, or it is chance."""
+        if column == BEFORE and arm.is_distilled and not arm.head_taught:
+            return None
+        return of_arm(arm.scored(column), self.design)
 
     @property
     def others(self) -> list[ComparedArm]:
         """What every arm is compared with: the baseline, then the reference."""
         names = dict.fromkeys((self.baseline, self.reference))
-        return [arm for name in names if (arm := self.arm(name)) is not None]
+        rows = [arm for name in names if (arm := self.arm(name)) is not None]
+        return [arm for index, arm in enumerate(rows) if arm not in rows[:index]]
 
     @property
     def listed(self) -> list[ComparedArm]:
         """The rows of the table."""
         return [arm for arm in self.arms if arm.listed]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Arm a minus arm b, draw by draw, in points, before and after the last stage.
-
-    Args:
-        by_draw: column -> draw -> difference.
-    """
-
-    a: ComparedArm
-    b: ComparedArm
-    before: PairedDifference
-    after: PairedDifference
-    by_draw: Mapping[str, Mapping[int, float]]
-
-
-def compare_arms(a: ComparedArm, b: ComparedArm) -> Comparison | None:
-    """The difference of two arms over the draws both have; None where they share none."""
-    before, after = (
-        paired_by_draw(a.accuracies(column), b.accuracies(column)) for column in (BEFORE, AFTER)
-    )
-    if before is None or after is None:
-        return None
-    by_draw = {}
-    for column in (BEFORE, AFTER):
-        mine, theirs = a.accuracies(column), b.accuracies(column)
-        by_draw[column] = {draw: mine[draw] - theirs[draw] for draw in mine.keys() & theirs.keys()}
-    return Comparison(a, b, before, after, by_draw)
-
-
-def against(data: CompareData, other: ComparedArm | None) -> list[Comparison]:
-    """Every other row of the table minus one arm; none where there is no such arm."""
-    if other is None:
-        return []
-    found = (compare_arms(arm, other) for arm in data.listed if arm is not other)
-    return [comparison for comparison in found if comparison is not None]
-
-
-def asked(data: CompareData) -> list[Comparison]:
-    """The pairs of the study that have students on both sides."""
-    found = []
-    for a, b in data.pairs:
-        mine, theirs = data.arm(a), data.arm(b)
-        comparison = compare_arms(mine, theirs) if mine and theirs else None
-        found += [comparison] if comparison is not None else []
-    return found
-
-
-def split(
-    comparisons: Sequence[Comparison], column: Callable[[Comparison], PairedDifference]
-) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
-    """(established gains, established losses, not established) of one column."""
-    gains = [c for c in comparisons if column(c).established and column(c).mean > 0]
-    losses = [c for c in comparisons if column(c).established and column(c).mean < 0]
-    open_ones = [c for c in comparisons if not column(c).established]
-    return gains, losses, open_ones
-
-
-def together(
-    comparisons: Sequence[Comparison], column: Callable[[Comparison], PairedDifference]
-) -> list[Comparison]:
-    """Those that hold at once with 95 % confidence: Holm's correction over all of them."""
-    adjusted = holm([column(comparison).p_value for comparison in comparisons])
-    return [c for c, p_value in zip(comparisons, adjusted, strict=True) if p_value < 0.05]

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from genkt.disk import size_text
-from genkt.metrics.statistics import PairedDifference
 from genkt.progress import duration
 from genkt.report.compare.compare_charts import color_of, differences_chart, sweeps_charts
 from genkt.report.compare.compare_cost import cost_chart, worth
-from genkt.report.compare.compare_data import (
-    AFTER,
-    BEFORE,
-    ComparedArm,
-    CompareData,
-    Comparison,
-    against,
-    asked,
-    compare_arms,
-)
+from genkt.report.compare.compare_data import AFTER, BEFORE, ComparedArm, CompareData
+from genkt.report.compare.compare_figures import NONE, arm_figure, difference_span
 from genkt.report.compare.compare_grid import grid
 from genkt.report.compare.compare_text import headline, limits, questions, tuned, verdicts
+from genkt.report.compare.contrasts import Comparison, Difference
+from genkt.report.compare.findings import Findings
 from genkt.report.kit.table_cells import Content, Row, TableCell, config_lines
 from genkt.report.kit.templates import page, sections
-from genkt.report.transfer.summary import signed, span
+from genkt.report.transfer.summary import signed
 from genkt.types import Cost
 
 Values = dict[str, Any]
 """Of a section's template in ``templates/compare``."""
 
 
-def render(data: CompareData) -> str:
+def render(found: Findings) -> str:
     """The whole comparison as one HTML document."""
-    answer = headline(data)
+    data, answer = found.data, headline(found)
     return page(
         "compare.html",
         command="compare",
@@ -47,22 +39,21 @@ def render(data: CompareData) -> str:
             *(("", note) for note in data.notes),
         ],
         sections=sections("compare", [
-            ("result", "Result", _result(data)),
-            ("established", "What is established", _established(data)),
+            ("result", "Result", _result(found)),
+            ("established", "What is established", _established(found)),
             ("sizes", "Over the size", _sizes(data)),
             ("cost", "Cost", _cost(data)),
             ("tuning", "Chosen settings", _tuning(data)),
-            ("draws", "Every student", _students(data)),
-            ("repeat", "Settings", _settings(data)),
+            ("draws", "Every student", _students(found.study)),
+            ("repeat", "Settings", _settings(found.study)),
         ]),
     )  # fmt: skip
 
 
-def _result(data: CompareData) -> Values:
+def _result(found: Findings) -> Values:
     """The table, and every arm against the baseline as a chart."""
-    others = data.others
-    baseline = data.arm(data.baseline)
-    compared = against(data, baseline)
+    data = found.data
+    compared, baseline = found.contrasts.minus_baseline, data.arm(data.baseline)
     title = chart = None
     if baseline is not None and compared:
         title = f"Paired differences from {baseline.title}"
@@ -70,50 +61,53 @@ def _result(data: CompareData) -> Values:
     of_methods = grid(data)
     return {
         "head": [
-            "Accuracy in %, mean ± 95 %", BEFORE, AFTER,
-            *(f"minus {other.title}" for other in others), "time per student",
+            "Accuracy in %", BEFORE, AFTER,
+            *(f"minus {other.title}" for other in data.others), "time per student",
         ],
-        "rows": [_row(arm, others) for arm in data.listed],
+        "rows": [_row(found, arm) for arm in data.listed],
         "title": title,
         "chart": chart,
         "grid": of_methods,
         "grid_rows": [
-            [name, *("–" if arm is None else str(arm.interval(AFTER)) for arm in arms)]
+            [name, *(NONE if arm is None else arm_figure(data, arm, AFTER) for arm in arms)]
             for name, arms in (of_methods.rows if of_methods else ())
         ],
     }  # fmt: skip
 
 
-def _row(arm: ComparedArm, others: Sequence[ComparedArm]) -> Row:
+def _row(found: Findings, arm: ComparedArm) -> Row:
+    data = found.data
     cells: list[Content] = [
         arm.title,
-        str(arm.interval(BEFORE)) if arm.is_distilled else "–",
-        TableCell(str(arm.interval(AFTER)), strong=True),
+        arm_figure(data, arm, BEFORE),
+        TableCell(arm_figure(data, arm, AFTER), strong=True),
     ]
-    for other in others:
-        compared = compare_arms(arm, other) if arm is not other else None
-        cells.append("–" if compared is None else _difference(compared.after))
+    for other in data.others:
+        compared = found.minus(arm, other)
+        cells.append(NONE if compared is None else _difference(compared.after))
     return [*cells, duration(arm.seconds)]
 
 
-def _difference(difference: PairedDifference) -> TableCell:
-    interval = span(difference) if difference.has_interval else ""
-    color = color_of(difference)
-    return TableCell(signed(difference.mean), strong=True, ink=color, dim=interval)
+def _difference(difference: Difference) -> TableCell:
+    """In colour and bold where it is established."""
+    text, dim = signed(difference.points), difference_span(difference)
+    if not difference.verdict.established:
+        return TableCell(f"{text} ({dim})" if dim else text)
+    return TableCell(text, strong=True, ink=color_of(difference), dim=dim)
 
 
-def _established(data: CompareData) -> Values | None:
+def _established(found: Findings) -> Values | None:
     """Sentences of every arm; then the study's own questions, as a chart and in words."""
-    sentences, pairs = verdicts(data), asked(data)
-    if not (sentences or pairs):
+    told, pairs = verdicts(found), found.contrasts.pairs
+    if not (told or pairs):
         return None
     rows = [(_versus(comparison), comparison) for comparison in pairs]
     title = "Paired differences that the study asks for"
     return {
-        "sentences": sentences,
+        "sentences": told,
         "chart": differences_chart(rows, title) if rows else None,
-        "questions": questions(data),
-        "limits": limits(data),
+        "questions": questions(found),
+        "limits": limits(found),
     }
 
 
@@ -134,9 +128,8 @@ def _sizes(data: CompareData) -> Values | None:
     for sweep in data.sweeps:
         for value, arm in zip(sweep.values, map(data.arm, sweep.arms), strict=True):
             if arm is not None:
-                first = str(arm.interval(BEFORE)) if arm.is_distilled else "–"
-                rows.append([f"{sweep.name}, {value:,g}", first,
-                             str(arm.interval(AFTER)), duration(arm.seconds)])  # fmt: skip
+                figures = [arm_figure(data, arm, column) for column in (BEFORE, AFTER)]
+                rows.append([f"{sweep.name}, {value:,g}", *figures, duration(arm.seconds)])
     if not rows:
         return None
     head = ["Accuracy in %", BEFORE, AFTER, "time per student"]
@@ -199,18 +192,20 @@ def _tuning(data: CompareData) -> Values | None:
 
 
 def _students(data: CompareData) -> Values:
-    draws = sorted({cell.result.draw for arm in data.arms for cell in arm.cells})
+    places = sorted({cell.place for arm in data.arms for cell in arm.cells})
+    several = any(seed for _, seed in places)
     rows: list[Row] = []
     for arm in data.arms:
         before, after = arm.accuracies(BEFORE), arm.accuracies(AFTER)
         cells = [
-            "–" if draw not in after
-            else f"{before[draw]:.1f} → {after[draw]:.1f}" if arm.is_distilled
-            else f"{after[draw]:.1f}"
-            for draw in draws
+            NONE if place not in after
+            else f"{before[place]:.1f} → {after[place]:.1f}" if arm.is_distilled
+            else f"{after[place]:.1f}"
+            for place in places
         ]  # fmt: skip
         rows.append([TableCell(arm.title, link=f"arms/{arm.name}/report.html"), *cells])
-    return {"head": ["arm", *(f"draw {draw}" for draw in draws)], "rows": rows}
+    head = [f"draw {draw}" + (f", seed {seed}" if several else "") for draw, seed in places]
+    return {"head": ["arm", *head], "rows": rows}
 
 
 def _settings(data: CompareData) -> Values:

@@ -3,153 +3,180 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from genkt.metrics.statistics import PairedDifference
+from genkt.metrics.verdicts import FEW_IMAGES, LEVEL, MIN_DRAWS, MIN_IMAGES, spelled
 from genkt.progress import duration
 from genkt.report.compare.compare_cost import worth
-from genkt.report.compare.compare_data import (
-    AFTER,
-    BEFORE,
-    ComparedArm,
-    CompareData,
-    Comparison,
-    Sweep,
-    against,
-    asked,
-    compare_arms,
-    split,
-    together,
+from genkt.report.compare.compare_data import AFTER, BEFORE, ComparedArm, CompareData, Sweep
+from genkt.report.compare.compare_figures import (
+    NONE,
+    arm_figure,
+    arm_span,
+    design_of,
+    difference_figure,
+    difference_span,
+    what_varied,
 )
 from genkt.report.compare.compare_grid import grid
-from genkt.report.transfer.summary import aligned, signed, span
+from genkt.report.compare.contrasts import Column, Comparison, Difference, after, before, split
+from genkt.report.compare.findings import Findings
+from genkt.report.kit.design_text import covered, overlap, plural_of
+from genkt.report.transfer.summary import aligned, signed
 
-Column = Callable[[Comparison], PairedDifference]
 _MARKS = re.compile(r"([\\|`*_<>\[\]])")
+_COLUMNS: Sequence[tuple[Column, str]] = ((before, "Distilled only"), (after, "After fine-tuning"))
+_NAMED = 5
+"""Arms that the headline names; the sentences below it name all."""
 
 
-def after(comparison: Comparison) -> PairedDifference:
-    """The difference after fine-tuning."""
-    return comparison.after
+def headline(found: Findings) -> list[tuple[str, bool]]:
+    """The leading arm, which cannot be told from it, and how many differ from the baseline.
+
+    Returns: (text, is it a key figure) pieces.
+    """
+    pieces = [*_leader(found), *_beside_leader(found), *_against_baseline(found)]
+    return [*pieces, (f"; {what_varied(found.data)}; for these teachers and settings.", False)]
 
 
-def before(comparison: Comparison) -> PairedDifference:
-    """The difference before fine-tuning."""
-    return comparison.before
-
-
-def headline(data: CompareData) -> list[tuple[str, bool]]:
-    """The best arm, and how many differ from the baseline: (text, is it a key figure) pieces."""
-    rows = data.listed or list(data.arms)
-    best = max(rows, key=lambda arm: (arm.interval(AFTER).mean, arm.name))
-    pieces = [("Most accurate: ", False), (best.title, True), (" ", False)]
-    pieces.append((f"{best.interval(AFTER)} %", True))
-    baseline = data.arm(data.baseline)
-    compared = against(data, baseline)
-    mine = next((comparison for comparison in compared if comparison.a is best), None)
-    if mine is not None and baseline is not None:
-        pieces.append((f", {signed(mine.after.mean)} points over {baseline.title}", False))
-    if compared and baseline is not None and data.num_draws > 1:
-        gains, losses, _ = split(together(compared, after), after)
-        count = f"{len(gains)} of {len(compared)} arms"
-        words = f". Beyond chance, all at once, {count} beat it after fine-tuning"
-        pieces.append((words + (f" ({len(losses)} worse)" if losses else ""), False))
-    return [*pieces, (f"; {_draws(data)}.", False)]
-
-
-def _draws(data: CompareData) -> str:
-    return "one label draw: no interval" if data.num_draws == 1 else f"{data.num_draws} label draws"
-
-
-def sentences(data: CompareData) -> list[str]:
-    """What is established, what is not, and how far the numbers carry; one paragraph each."""
-    found = [*verdicts(data), *questions(data)]
-    return [*found, limits(data)] if found else found
-
-
-def verdicts(data: CompareData) -> list[str]:
-    """Every arm against the baseline and the reference, by column."""
-    found = []
-    for other in data.others:
-        for column, when in ((before, "Distilled only"), (after, "After fine-tuning")):
-            compared = against(data, other)
-            shown = [c for c in compared if column is after or c.a.is_distilled]
-            if shown:
-                found.append(f"{when}, against “{other.title}”, {_listed(shown, column)}")
-        found += _corrected(against(data, other), other)
-    return found
-
-
-def _corrected(compared: Sequence[Comparison], other: ComparedArm) -> list[str]:
-    """What is left when all differences from one arm must hold at once; several arms only."""
-    if len(compared) < 2 or not any(comparison.after.has_interval for comparison in compared):
-        return []
-    gains, losses, _ = split(together(compared, after), after)
-    parts = [
-        f"{word}: {', '.join(c.a.title for c in _by_size(group, after))}"
-        for word, group in (("better", gains), ("worse", losses))
-        if group
-    ]
-    found = "; ".join(parts) or "none"
+def _leader(found: Findings) -> list[tuple[str, bool]]:
+    data, leading = found.data, found.leading
+    low_to_high = arm_span(data, leading.arm, AFTER)
+    figure = f"{leading.arm.mean(AFTER):.1f} %" + (f" ({low_to_high})" if low_to_high else "")
+    if not leading.compared:
+        return [(f"{leading.arm.title}: ", False), (figure, True)]
+    if leading.validated:
+        first = [("Best on validation images: ", False), (leading.arm.title, True)]
+        return [*first, (", on test images ", False), (figure, True)]
     return [
-        f"All {len(compared)} differences from “{other.title}” at once (Holm's correction, after "
-        f"fine-tuning): {found}."
-    ]
+        ("No winner is named, as some arms have no validation accuracy. Highest mean: ", False),
+        (leading.arm.title, True), (" ", False), (figure, True),
+    ]  # fmt: skip
 
 
-def questions(data: CompareData) -> list[str]:
+def _beside_leader(found: Findings) -> list[tuple[str, bool]]:
+    """Which rows cannot be told from the leading one."""
+    leading = found.leading
+    if not leading.compared:
+        return []
+    if not any(each.after.has_span for each in leading.compared):
+        return [("; nothing is established", False)]
+    pieces = []
+    if leading.alike:
+        count = f"{len(leading.alike)} of {len(leading.compared)}"
+        pieces.append((f". Cannot be told from it, {count} other arms: ", False))
+        pieces.append((_some(leading.alike), False))
+    else:
+        pieces.append((f". All {len(leading.compared)} other arms differ from it", False))
+    if leading.better:
+        pieces.append((f". Better than it on test images: {_some(leading.better)}", False))
+    return pieces
+
+
+def _some(arms: Sequence[ComparedArm]) -> str:
+    names = [arm.title for arm in arms[:_NAMED]]
+    more = len(arms) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _against_baseline(found: Findings) -> list[tuple[str, bool]]:
+    compared, baseline = found.contrasts.minus_baseline, found.data.arm(found.data.baseline)
+    if baseline is None or not any(each.after.has_span for each in compared):
+        return []
+    gains, losses, _ = split(compared, after)
+    text = f". Beyond chance, {len(gains)} of {len(compared)} arms beat {baseline.title}"
+    return [(text + (f" ({len(losses)} worse)" if losses else ""), False)]
+
+
+def sentences(found: Findings) -> list[str]:
+    """What is established, what is not, and how far the numbers carry; one paragraph each."""
+    told = [*verdicts(found), *questions(found)]
+    return [*told, *limits(found)] if told else told
+
+
+def verdicts(found: Findings) -> list[str]:
+    """Every arm against the baseline and the reference, by column; then against the leading one."""
+    told = []
+    for other in found.data.others:
+        compared = found.contrasts.against(found.data, other)
+        columns: list[tuple[Column, str]] = [
+            (before, "Distilled only"),
+            (after, "After fine-tuning"),
+        ]
+        for column, when in columns:
+            if shown := [each for each in compared if column(each) is not None]:
+                told.append(f"{when}, against “{other.title}”, {_listed(shown, column)}")
+    leading = found.leading
+    if any(each.after.has_span for each in leading.compared):
+        told.append(
+            f"After fine-tuning, against “{leading.arm.title}”, adjusted for all "
+            f"{leading.num_pairs} pairs of arms: "
+            f"{_listed(leading.compared, after)}"
+        )
+    return told
+
+
+def questions(found: Findings) -> list[str]:
     """The pairs of the study, both columns of each in a sentence."""
-    return [_question(comparison) for comparison in asked(data)]
+    return [_question(comparison) for comparison in found.contrasts.pairs]
 
 
 def _listed(compared: Sequence[Comparison], column: Column) -> str:
     """Names by verdict, the largest difference first; the table has the figures."""
-    gains, losses, open_ones = split(compared, column)
+    words = ("better", "worse", "not established")
     parts = [
         f"{word}: {', '.join(c.a.title for c in _by_size(group, column))}"
-        for word, group in (("better", gains), ("worse", losses), ("not established", open_ones))
+        for word, group in zip(words, split(compared, column), strict=True)
         if group
     ]
     return "; ".join(parts) + "."
 
 
 def _by_size(compared: Sequence[Comparison], column: Column) -> list[Comparison]:
-    return sorted(compared, key=lambda comparison: -abs(column(comparison).mean))
+    def size(comparison: Comparison) -> float:
+        found = column(comparison)
+        return 0.0 if found is None else -abs(found.points)
+
+    return sorted(compared, key=size)
 
 
 def _question(comparison: Comparison) -> str:
     """One pair, both columns: what holds and what does not."""
-    a, b = comparison.a, comparison.b
     states = []
-    if a.is_distilled or b.is_distilled:
+    if comparison.before is not None:
         states.append(f"distilled only {_state(comparison.before)}")
     states.append(f"after fine-tuning {_state(comparison.after)}")
-    return f"“{a.title}” against “{b.title}”: {'; '.join(states)}."
+    return f"“{comparison.a.title}” against “{comparison.b.title}”: {'; '.join(states)}."
 
 
-def _state(difference: PairedDifference) -> str:
-    word = "not established"
-    if difference.established:
-        word = "better" if difference.mean > 0 else "worse"
-    return f"{word}, {signed(difference.mean)} ({span(difference)})"
+def _state(difference: Difference) -> str:
+    interval = difference.interval
+    figure = f"{signed(difference.points)} points" if interval is None else spelled(interval)
+    return f"{difference.verdict.word}, {figure}"
 
 
-def limits(data: CompareData) -> str:
-    """What the intervals cover, and how many would miss zero by chance."""
-    if data.num_draws < 2:
-        return "One label draw has no interval, so nothing is established: give draws=5 or more."
-    count = sum(
-        (1 + comparison.a.is_distilled)
-        for other in data.others
-        for comparison in against(data, other)
-    ) + 2 * len(asked(data))
-    return (
-        "Established means that the 95 % interval of the paired difference excludes 0. Each "
-        f"comparison stands for itself: of {count}, about {max(1, round(0.05 * count))} would do "
-        "so by chance alone. The intervals cover the choice of labels and the randomness of "
-        "training, not that of the test set, nor other data"
-        + (", nor of the choice of settings." if data.tuning else ".")
-    )
+def limits(found: Findings) -> list[str]:
+    """What the intervals cover and leave out, and what established means."""
+    data, design = found.data, design_of(found.data)
+    if design is None:
+        return ["The scores of these students were not kept, so nothing is established."]
+    told = [*covered(design), *overlap(design, data.design.pool_share)]
+    told.append("All figures hold for these teachers, generators, settings and data.")
+    if data.tuning:
+        told.append("The choice of settings is not covered.")
+    if design.draws < MIN_DRAWS:
+        return [" ".join([*told, "Nothing is established: give draws=5 or more."])]
+    if design.images < MIN_IMAGES:
+        told.append(f"Under {MIN_IMAGES} {plural_of(design)} nothing is established.")
+    elif design.images < FEW_IMAGES:
+        told.append(f"Under {FEW_IMAGES} {plural_of(design)} the intervals are rough.")
+    told.append("The intervals are not adjusted for being several; the verdicts are.")
+    return [
+        " ".join(told),
+        f"Established means p < {LEVEL} after Holm's correction for all {found.contrasts.num} "
+        "differences that this comparison asks for, both columns: with 95 % confidence all of "
+        "these claims hold.",
+    ]
 
 
 def tuned(data: CompareData) -> str:
@@ -159,22 +186,24 @@ def tuned(data: CompareData) -> str:
     arms = list(dict.fromkeys(tried.arm for tried in data.tuning))
     each = len(data.tuning) // len(arms)
     return (
-        f"Settings of {len(arms)} arms were chosen on validation images, on label draws of their "
+        f"Settings of {len(arms)} arms were chosen on {data.tuned_on}, on label draws of their "
         f"own, from {each} candidates each ({duration(sum(t.seconds for t in data.tuning))})."
     )
 
 
-def markdown(data: CompareData) -> str:
+def markdown(found: Findings) -> str:
     """The table of arms, the sizes, and what they establish, for a README."""
+    data = found.data
     lines = [_row(_head(data)), _row(["---"] * len(_head(data)))]
-    lines += [_row(_cells(data, arm)) for arm in data.listed]
-    lines += ["", f"Test accuracy in %, mean ± 95 % Student-t interval, {_draws(data)}; paired "
-              "differences in points after fine-tuning with their 95 % interval, bold where it "
-              "excludes 0; wall time of one student with all its stages."]  # fmt: skip
+    lines += [_row(_cells(found, arm)) for arm in data.listed]
+    lines += ["", f"Test accuracy in %, mean with its 95 % interval, {what_varied(data)}; paired "
+              "differences in points after fine-tuning with their 95 % interval, bold where they "
+              "are established (p adjusted, the intervals are not); wall time of one student "
+              "with all its stages."]  # fmt: skip
     lines += _grid_table(data)
     for sweep in data.sweeps:
         lines += ["", *_sweep_table(data, sweep)]
-    lines += ["", *(f"- {plain(sentence)}" for sentence in sentences(data))]
+    lines += ["", *(f"- {plain(sentence)}" for sentence in sentences(found))]
     lines += [f"- {plain(sentence)}" for sentence in [worth(data), tuned(data)] if sentence]
     lines += [f"- Ended early: {plain(arm)}: {plain(reason)}" for arm, reason in data.failed]
     lines += [f"- {plain(note)}" for note in data.notes]
@@ -204,19 +233,13 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(data: CompareData, arm: ComparedArm) -> list[str]:
-    cells = [plain(arm.title), str(arm.interval(BEFORE)) if arm.is_distilled else "–"]
-    cells.append(str(arm.interval(AFTER)))
+def _cells(found: Findings, arm: ComparedArm) -> list[str]:
+    data = found.data
+    cells = [plain(arm.title), *(arm_figure(data, arm, column) for column in (BEFORE, AFTER))]
     for other in data.others:
-        found = compare_arms(arm, other) if arm is not other else None
-        cells.append("–" if found is None else _marked(found.after))
+        compared = found.minus(arm, other)
+        cells.append(NONE if compared is None else difference_figure(compared.after, bold=True))
     return [*cells, duration(arm.seconds)]
-
-
-def _marked(difference: PairedDifference) -> str:
-    text = signed(difference.mean)
-    text = f"**{text}**" if difference.established else text
-    return f"{text} ({span(difference)})" if difference.has_interval else text
 
 
 def _grid_table(data: CompareData) -> list[str]:
@@ -226,7 +249,7 @@ def _grid_table(data: CompareData) -> list[str]:
         return []
     rows = [[AFTER, *map(plain, found.columns)], ["---"] * (len(found.columns) + 1)]
     rows += [
-        [plain(name), *("–" if arm is None else str(arm.interval(AFTER)) for arm in arms)]
+        [plain(name), *(NONE if arm is None else arm_figure(data, arm, AFTER) for arm in arms)]
         for name, arms in found.rows
     ]
     return ["", *map(_row, rows)]
@@ -241,28 +264,27 @@ def _sweep_table(data: CompareData, sweep: Sweep) -> list[str]:
     rows = [
         [f"{plain(sweep.name)}: {plain(sweep.setting)}", *(f"{value:,g}" for value, _ in points)],
         ["---"] * (len(points) + 1),
-        [BEFORE, *(str(arm.interval(BEFORE)) for _, arm in points)],
-        [AFTER, *(str(arm.interval(AFTER)) for _, arm in points)],
-    ]
+        *([column, *(arm_figure(data, arm, column) for _, arm in points)]
+          for column in (BEFORE, AFTER)),
+    ]  # fmt: skip
     return [_row(row) for row in rows]
 
 
-def text_table(data: CompareData) -> str:
+def text_table(found: Findings) -> str:
     """The answer and the table with aligned columns, for a terminal."""
+    data = found.data
     header = ["arm", BEFORE, AFTER, "difference", "95 % interval", "time"]
     rows = []
     other = data.arm(data.baseline)
     for arm in data.arms:
-        found = compare_arms(arm, other) if other is not None and arm is not other else None
+        compared = found.minus(arm, other) if other is not None else None
         rows.append([
-            arm.title,
-            str(arm.interval(BEFORE)) if arm.is_distilled else "-",
-            str(arm.interval(AFTER)),
-            signed(found.after.mean) if found else "",
-            span(found.after) if found else "",
+            arm.title, *(arm_figure(data, arm, column) for column in (BEFORE, AFTER)),
+            signed(compared.after.points) if compared else "",
+            difference_span(compared.after) if compared else "",
             duration(arm.seconds),
         ])  # fmt: skip
-    answer = "".join(text for text, _ in headline(data))
+    answer = "".join(text for text, _ in headline(found))
     unit = "accuracy in %; difference in points after fine-tuning, draw by draw"
     against_what = f" against {other.title}" if other is not None else ""
     return "\n".join([answer, "", *aligned([header, *rows]), "", unit + against_what])

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from genkt.metrics.flips import confusion, flips, histogram_entropy
+from genkt.metrics.flips import Flips, confusion, flips_of, histogram_entropy
 from genkt.report.kit import charts
 from genkt.report.kit.sheets import MOST_TILES, Tile, contact_sheet, sample_groups
 from genkt.report.transfer.report_data import ReportData
@@ -36,7 +36,7 @@ def predictions(data: ReportData) -> dict[str, Any] | None:
         matrices.append((title, chart))
     return {
         "num_images": len(student.ids),
-        "draw": data.exported_draw,
+        "draw": data.exported,
         "num_shown": len(shown),
         "num_classes": len(data.classes),
         "matrices": matrices,
@@ -93,20 +93,36 @@ def _sample_sheets(data: ReportData, student: Prediction) -> list[tuple[str, str
     return sheets
 
 
-def flipped(data: ReportData) -> dict[str, Any] | None:
-    """What the taught student gained and lost against the baseline, by class."""
-    student, baseline = (data.predictions.get(arm) for arm in (data.method, data.baseline))
-    if not data.has_baseline or student is None or baseline is None:
+def all_flips(data: ReportData) -> tuple[Flips, int] | None:
+    """From the baseline to the method, over all pairs of students, and how many these are.
+
+    Its [pairs * N] answers are pair after pair; counts by class are sums over the pairs.
+    """
+    mine, theirs = (data.scores.get(arm, {}) for arm in (data.method, data.baseline))
+    shared, student = sorted(mine.keys() & theirs.keys()), data.predictions.get(data.method)
+    if not data.has_baseline or not shared or student is None:
         return None
-    change = flips(baseline, student)
+    before, after = (
+        np.concatenate([scores[pair] for pair in shared]) > 0.5 for scores in (theirs, mine)
+    )
+    labels = np.tile(student.labels.cpu().numpy(), len(shared))
+    return flips_of(before, after, labels, len(data.classes)), len(shared)
+
+
+def flipped(data: ReportData) -> dict[str, Any] | None:
+    """What the taught students gained and lost against the baseline, by class."""
+    found = all_flips(data)
+    if found is None:
+        return None
+    change, num_pairs = found
     return {
+        "num_pairs": num_pairs,
         "baseline": data.name_of(data.baseline),
         "gained": f"{100 * change.positive:.1f}",
         "num_gained": int(change.gained.sum()),
         "lost": f"{100 * change.negative:.1f}",
         "num_lost": int(change.lost.sum()),
         "net": signed(100 * change.net),
-        "draw": data.exported_draw,
         "num_classes": len(data.classes),
         "effective": _effective_classes(change.gained_by_class, len(data.classes)),
         "chart": charts.flips_chart(change, data.classes),

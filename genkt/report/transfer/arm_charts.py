@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
-import numpy as np
 from markupsafe import Markup
 
 from genkt.report.kit import axes, svg
 from genkt.report.kit.axes import Scale
 from genkt.report.kit.charts import ACCENT, BASE, PALETTE, WIDTH
+from genkt.report.kit.design_text import counted
 from genkt.report.kit.templates import shorten
+from genkt.report.transfer.headline import mean_text, span_text
 from genkt.report.transfer.summary import ArmSummary
+from genkt.types import draw_text
 
 
 def arm_colors(arms: Sequence[str], baseline: str, method: str) -> dict[str, str]:
@@ -50,38 +53,47 @@ def arms_chart(
         parts.append(svg.text(x(accuracy) + shift, y, label, anchor=anchor, css="small"))
     centres = [top + rows * index + 32 for index in range(len(summaries))]
     if len(summaries) == 2:
-        first, second = ({c.draw: 100 * c.accuracy for c in s.cells} for s in summaries)
-        for draw in first.keys() & second.keys():
-            ends = (x(first[draw]), centres[0] + 12, x(second[draw]), centres[1] + 12)
+        first, second = ({(c.draw, c.seed): 100 * c.accuracy for c in s.cells} for s in summaries)
+        for pair in sorted(first.keys() & second.keys()):
+            ends = (x(first[pair]), centres[0] + 12, x(second[pair]), centres[1] + 12)
             parts.append(svg.line(*ends, css="pair"))
     for summary, y in zip(summaries, centres, strict=True):
-        parts.append(_arm_row(summary, y, colors[summary.arm], x(summary.accuracy.mean), x))
+        parts.append(_arm_row(summary, y, colors[summary.arm], x))
     return svg.svg(WIDTH, height, "Test accuracy of every arm over the label draws", "".join(parts))
 
 
-def _arm_row(summary: ArmSummary, y: float, color: str, mean: float, x: Scale) -> str:
-    interval = summary.accuracy
+def _arm_row(summary: ArmSummary, y: float, color: str, x: Scale) -> str:
+    found, span = summary.accuracy, span_text(summary.accuracy.interval)
+    shown = mean_text(found) + (f" ({span})" if span else "")
     parts = [
         f'<text x="14" y="{y - 15}" class="halo"><tspan class="label" style="fill:{color}">'
         f"{svg.esc(shorten(summary.name, 30))}</tspan>"
-        f'<tspan dx="9" class="value">{interval} %</tspan></text>'
+        f'<tspan dx="9" class="value">{shown}</tspan></text>'
     ]
-    if interval.n >= 2:
-        left, right = x(interval.mean - interval.half_width), x(interval.mean + interval.half_width)
+    if ends := _ends(summary):
+        left, right = map(x, ends)
         parts.append(svg.line(left, y, right, y, css="interval", stroke=color))
     for cell in summary.cells:
-        title = f"{summary.name}, draw {cell.draw}: {100 * cell.accuracy:.1f} %"
+        student = draw_text(cell.draw, cell.seed)
+        title = f"{summary.name}, {student}: {100 * cell.accuracy:.1f} %"
         parts.append(svg.dot(x(100 * cell.accuracy), y + 12, 3, fill=color, title=title))
-    title = f"{summary.name}: {interval} % over {interval.n} label draws"
-    parts.append(svg.dot(mean, y, 6.5, fill=color, css="mean", title=title))
+    title = f"{summary.name}: {shown}, mean of {counted(len(summary.cells), 'student')}"
+    parts.append(svg.dot(x(100 * found.mean), y, 6.5, fill=color, css="mean", title=title))
     return "".join(parts)
+
+
+def _ends(summary: ArmSummary) -> tuple[float, ...]:
+    """The interval in percent; none of two draws."""
+    interval = summary.accuracy.interval
+    if interval is None or not span_text(interval):
+        return ()
+    return 100 * interval.low, 100 * interval.high
 
 
 def _range(summaries: Sequence[ArmSummary], others: Sequence[float]) -> tuple[float, float]:
     values = list(others)
     for summary in summaries:
-        reach = summary.accuracy.half_width if summary.accuracy.n >= 2 else 0.0
-        values += [summary.accuracy.mean - reach, summary.accuracy.mean + reach]
+        values += [100 * summary.accuracy.mean, *_ends(summary)]
         values += [100 * cell.accuracy for cell in summary.cells]
     return axes.padded([min(max(value, 0.0), 100.0) for value in values], 0.06, 1.0, percent=True)
 
@@ -91,7 +103,7 @@ def before_after_chart(summaries: Sequence[ArmSummary], colors: dict[str, str]) 
     shown = [summary for summary in summaries if summary.distilled is not None]
     pairs = {
         summary.arm: [
-            (100 * cell.accuracy_distilled, 100 * cell.accuracy, cell.draw)
+            (100 * cell.accuracy_distilled, 100 * cell.accuracy, draw_text(cell.draw, cell.seed))
             for cell in summary.cells
             if cell.accuracy_distilled is not None
         ]
@@ -106,12 +118,13 @@ def before_after_chart(summaries: Sequence[ArmSummary], colors: dict[str, str]) 
     ends = []
     for summary in shown:
         color = colors[summary.arm]
-        for before, after, draw in pairs[summary.arm]:
-            title = f"{summary.name}, draw {draw}: {before:.1f} % to {after:.1f} %"
+        for before, after, student in pairs[summary.arm]:
+            title = f"{summary.name}, {student}: {before:.1f} % to {after:.1f} %"
             parts.append(svg.line(left, y(before), right, y(after), css="thin", stroke=color))
             parts.append(svg.dot(left, y(before), 3, fill=color, title=title))
             parts.append(svg.dot(right, y(after), 3, fill=color, title=title))
-        before, after = (float(np.mean([pair[k] for pair in pairs[summary.arm]])) for k in (0, 1))
+        before = fmean(pair[0] for pair in pairs[summary.arm])
+        after = fmean(pair[1] for pair in pairs[summary.arm])
         parts.append(svg.line(left, y(before), right, y(after), css="curve", stroke=color))
         ends.append((summary.name, color, before, after))
     for side, x, anchor in ((2, left - 10, "end"), (3, right + 10, "start")):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from genkt.types import Cost, Prediction, StudentResult, UserError
+from genkt.metrics.scored_arms import DrawDesign, Scored
+from genkt.types import Cost, Prediction, StudentResult, UserError, draw_text
 
 ARM_NAMES: Mapping[str, str] = {
     "stl": "Plain fine-tuning",
@@ -70,6 +71,24 @@ class ModelSummary:
 
 
 @dataclass(frozen=True)
+class TeacherArm:
+    """A teacher with one of its heads, on the images that the students are tested on.
+
+    Args:
+        arm: its key, such as "teacher0_probe".  name: for readers.
+        taught: the students learned from it with this head.
+        mean: test accuracy 0..1 over the draws.
+        scores: draw -> [N] in 0..1; empty where an older genkt did not keep them.
+    """
+
+    arm: str
+    name: str
+    taught: bool
+    mean: float
+    scores: Mapping[int, NDArray[np.floating]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SplitSummary:
     """One part of the data, e.g. ("labelled", 20, (2, 2, ...)).
 
@@ -120,17 +139,38 @@ class DistanceSummary:
 
 
 @dataclass(frozen=True)
+class NearCopyRow:
+    """A test picture and a picture of another part that is nearly the same.
+
+    Args:
+        test, other: their names.  part: of the other one.  likeness: at most 1.
+        pictures: both, where the page shows them.
+    """
+
+    test: str
+    part: str
+    other: str
+    likeness: float
+    pictures: tuple[Image, Image] | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything one run has to tell.
 
     Args:
         title: of the run, e.g. "digits, 2 labels per class".
-        cells: one trained student an arm and a draw.  Keys read from a cell's ``curve``: "step"
-            (of the run or of the stage), "stage", and what is listed in ``curves``.
+        cells: one trained student an arm, a draw and a seed.  Keys read from a cell's ``curve``:
+            "step" (of the run or of the stage), "stage", and what is listed in ``curves``.
         classes: C class names.
         method, baseline: the arms that the answer compares; equal when there is only one arm.
-        exported_draw: the draw whose student is exported and whose predictions are shown.
-        predictions: arm -> test-set predictions of that draw, all on the same samples in one order.
+        exported_draw, exported_seed: of the student that is exported, whose predictions are shown.
+        predictions: arm -> test-set predictions of that draw and seed, all on the same samples in
+            one order.
+        scores, distilled: arm -> the scores of its students on these samples, at the end and before
+            the final fine-tuning. Without them there are no intervals.
+        teachers: heads of teachers that answer the task.
+        design: where the students come from.
         curves: curve key -> what the reader calls it; keys that hold "accuracy" are shares 0..1.
         artifacts: teacher name -> [D_t] learned feature weights, 0..1 (AFT); of other shapes
             only the shape is told.
@@ -138,11 +178,15 @@ class ReportData:
         transfer_samples: a few pictures of the transfer set.
         transfer_composition: source -> number of samples, e.g. {"real, unlabelled": 980}.
         transfer_sheet: page with more of them, relative to the report; "" for none.
+        near_copies: test pictures that are nearly pictures of other parts, the most alike first;
+            None where nobody has looked.
         distance: of the downstream images from upstream, where it was measured.
         models: student and teachers.
         stages: the method's stages in order -> their cost over all draws.
         after: stage -> mean test accuracy over the draws when it had ended, 0..1.
         splits: sizes of the data's parts.  skipped: (path, reason) of unreadable files.
+        training_labels: of a draw.  validation_labels: those that some choice has read
+            (``genkt.runs.label_budget``).
         command: the exact command line.  versions: python, torch, timm, genkt, hardware, date ...
         config: the resolved configuration.  snippet: code that loads the student.
         notes: sentences for the reader: warnings, choices the run made (beta ...).
@@ -156,19 +200,27 @@ class ReportData:
     method: str
     baseline: str = "stl"
     exported_draw: int = 0
+    exported_seed: int = 0
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    scores: Mapping[str, Scored] = field(default_factory=dict)
+    distilled: Mapping[str, Scored] = field(default_factory=dict)
+    teachers: Sequence[TeacherArm] = ()
+    design: DrawDesign = field(default_factory=DrawDesign)
     curves: Mapping[str, str] = field(default_factory=lambda: dict(CURVES))
     artifacts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     sample_images: Mapping[str, Image] = field(default_factory=dict)
     transfer_samples: Sequence[TransferSample] = ()
     transfer_composition: Mapping[str, int] = field(default_factory=dict)
     transfer_sheet: str = ""
+    near_copies: Sequence[NearCopyRow] | None = None
     distance: DistanceSummary | None = None
     models: Sequence[ModelSummary] = ()
     stages: Mapping[str, Cost] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     splits: Sequence[SplitSummary] = ()
     skipped: Sequence[tuple[str, str]] = ()
+    training_labels: int = 0
+    validation_labels: int = 0
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -177,14 +229,19 @@ class ReportData:
     arm_names: Mapping[str, str] = field(default_factory=dict)
     subject: str = "Distilled student"
 
+    @property
+    def exported(self) -> str:
+        """The draw, and the seed where it is not the first, of the exported student."""
+        return draw_text(self.exported_draw, self.exported_seed)
+
     def __post_init__(self) -> None:
         """Check that the parts belong together. Raises: UserError."""
         arms = [cell.arm for cell in self.cells]
         if self.method not in arms:
             raise UserError(f"report: no cell of arm {self.method!r}, only {sorted(set(arms))}")
-        seen = {(cell.arm, cell.draw) for cell in self.cells}
+        seen = {(cell.arm, cell.draw, cell.seed) for cell in self.cells}
         if len(seen) != len(self.cells):
-            raise UserError("report: expected one cell an arm and draw, got some twice")
+            raise UserError("report: expected one cell an arm, draw and seed, got some twice")
         first = next(iter(self.predictions.values()), None)
         for arm, prediction in self.predictions.items():
             num_classes = int(prediction.probabilities.shape[1])
@@ -195,6 +252,19 @@ class ReportData:
                 )
             if first is not None and prediction.ids != first.ids:
                 raise UserError("report: the arms' predictions are not of the same samples")
+        self._check_scores(None if first is None else len(first.ids))
+
+    def _check_scores(self, num_samples: int | None) -> None:
+        """Check that all scores are of the same images, which ``predictions`` are of too."""
+        arms = [*self.scores.values(), *self.distilled.values()]
+        every = [scores for arm in arms for scores in arm.values()]
+        every += [scores for teacher in self.teachers for scores in teacher.scores.values()]
+        sizes = {len(scores) for scores in every} | ({num_samples} - {None})
+        if len(sizes) > 1:
+            raise UserError(
+                "report: expected scores of the same samples, got "
+                f"{' and '.join(map(str, sorted(sizes, key=str)))} of them"
+            )
 
     @property
     def arms(self) -> tuple[str, ...]:

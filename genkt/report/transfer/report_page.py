@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from genkt.metrics.verdicts import BETTER, WORSE
 from genkt.report.kit.templates import page, sections
 from genkt.report.transfer import answers
 from genkt.report.transfer import sections as shown
+from genkt.report.transfer.headline import headline, headline_text, scope, verdict_word
 from genkt.report.transfer.report_data import ReportData
-from genkt.report.transfer.summary import BETTER, WORSE, headline, headline_text, summarise, verdict
+from genkt.report.transfer.summary import summarise
 
 
 def render(data: ReportData) -> str:
@@ -21,7 +23,7 @@ def render(data: ReportData) -> str:
         description=headline_text(data),
         pieces=_pieces(data),
         facts=shown.facts(data),
-        notes=[("", note) for note in data.notes],
+        notes=[*scope(data), *(("", note) for note in data.notes)],
         sections=sections("transfer", [
             ("result", "Result", shown.result(data, summaries)),
             ("learning", "Learning curves", shown.learning(data, summaries)),
@@ -30,6 +32,7 @@ def render(data: ReportData) -> str:
             ("teacher", "Teacher features", shown.teacher_features(data)),
             ("transfer", "Transfer set", shown.transfer_set(data)),
             ("cost", "Cost", shown.cost(data, summaries)),
+            ("near", "Near copies of test images", shown.near_copies(data)),
             ("data", "Data", shown.data_summary(data)),
             ("repeat", "Use and repeat", shown.repeat(data)),
         ]),
@@ -38,7 +41,7 @@ def render(data: ReportData) -> str:
 
 def _pieces(data: ReportData) -> list[tuple[str, str | None]]:
     """The answer as (text, its class, None where it is no key figure); the verdict has a colour."""
-    state = verdict(data)
+    state = verdict_word(data)
     color = state if state in (BETTER, WORSE) else ""
     pieces: list[tuple[str, str | None]] = []
     for text, is_key in headline(data):

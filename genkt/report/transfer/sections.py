@@ -7,16 +7,26 @@ from itertools import groupby
 from typing import Any
 
 from genkt.disk import size_text
-from genkt.metrics.statistics import PairedDifference, wilson_interval
+from genkt.metrics.intervals import ScoreInterval
+from genkt.metrics.scored_arms import of_arm
+from genkt.metrics.verdicts import span
 from genkt.progress import duration
 from genkt.report.kit import charts, lines
 from genkt.report.kit.sheets import Tile, contact_sheet
 from genkt.report.kit.table_cells import Content, Row, TableCell, config_lines
 from genkt.report.kit.templates import amount
 from genkt.report.transfer import arm_charts
+from genkt.report.transfer.headline import difference_text, span_text
 from genkt.report.transfer.report_data import ModelSummary, ReportData, TransferSample
-from genkt.report.transfer.summary import ArmSummary, against_others, signed, span
-from genkt.types import Cost, Prediction
+from genkt.report.transfer.summary import (
+    ArmDifference,
+    ArmMean,
+    ArmSummary,
+    against_others,
+    against_teachers,
+)
+from genkt.report.transfer.text_table import NONE, teacher_cells
+from genkt.types import Cost
 
 MOST_SKIPPED = 100
 _FEW_SKIPPED, _FEW_CLASSES = 10, 30
@@ -31,11 +41,9 @@ def facts(data: ReportData) -> list[tuple[str, str]]:
     tiles = []
     prediction = data.predictions.get(data.method)
     if prediction is not None:
-        low, high = _wilson(prediction)
-        words = (
-            f"exported student (draw {data.exported_draw}) on {len(prediction.ids):,} test "
-            f"images, 95 % Wilson interval {100 * low:.1f} to {100 * high:.1f}"
-        )
+        words = f"exported student ({data.exported}) on {len(prediction.ids):,} test images"
+        alone = exported_interval(data)
+        words += f", 95 % interval {span(alone)}" if alone is not None else ""
         tiles.append((f"{100 * prediction.accuracy:.1f} %", words))
     student = _first_model(data, "student")
     teacher = _first_model(data, "teacher")
@@ -55,9 +63,12 @@ def facts(data: ReportData) -> list[tuple[str, str]]:
     return tiles
 
 
-def _wilson(prediction: Prediction) -> tuple[float, float]:
-    num_right = int((prediction.predicted == prediction.labels).sum())
-    return wilson_interval(num_right, len(prediction.ids))
+def exported_interval(data: ReportData) -> ScoreInterval | None:
+    """Of the exported student alone, over test images; None without two of them."""
+    prediction = data.predictions.get(data.method)
+    if prediction is None:
+        return None
+    return of_arm({(0, 0): prediction.scores}, data.design)
 
 
 def _first_model(data: ReportData, role: str) -> ModelSummary | None:
@@ -81,6 +92,7 @@ def result(data: ReportData, summaries: Sequence[ArmSummary]) -> Values:
         "baseline": data.name_of(data.baseline) if data.has_baseline else None,
         "method": data.name_of(data.method),
         "others": _others_rows(data, colors) if len(summaries) > 2 else [],
+        "teachers": [[each.teacher.name, *teacher_cells(each)] for each in against_teachers(data)],
     }
 
 
@@ -89,40 +101,56 @@ def _runs_table(
 ) -> Values:
     draws = sorted({cell.draw for cell in data.cells})
     distilled = any(summary.distilled is not None for summary in summaries)
-    head = ["Accuracy in %", "mean ± 95 %"]
-    head += ["difference", "95 % interval", "p"] if data.has_baseline else []
-    head += ["distilled only"] if distilled else []
+    head = ["Accuracy in %", "mean (95 % interval)"]
+    head += ["difference (95 % interval)", "p"] if data.has_baseline else []
+    head += ["distilled only (95 % interval)"] if distilled else []
+    between = len(head) - 2
     head += [f"draw {draw}" for draw in draws]
     rows, main = [], []
     for summary in summaries:
-        by_draw = {cell.draw: f"{100 * cell.accuracy:.1f}" for cell in summary.cells}
-        row: list[Content] = [
-            TableCell(summary.name, dot=colors[summary.arm]),
-            TableCell(str(summary.accuracy), strong=True),
-        ]
+        row: list[Content] = [TableCell(summary.name, dot=colors[summary.arm])]
+        row.append(_mean_cell(summary.accuracy, strong=True))
         row += _difference_cells(summary.difference) if data.has_baseline else []
-        if distilled:
-            row.append("–" if summary.distilled is None else str(summary.distilled))
-        rows.append([*row, *(by_draw.get(draw, "–") for draw in draws)])
+        row += [_mean_cell(summary.distilled)] if distilled else []
+        rows.append([*row, *_draw_cells(summary.accuracy, draws)])
         main.append(summary.arm == data.method and len(summaries) > 1)
+    for teacher in against_teachers(data):
+        row = [teacher.teacher.name, _mean_cell(teacher.accuracy, strong=True)]
+        rows.append([*row, *[""] * between, *_draw_cells(teacher.accuracy, draws)])
+        main.append(False)
     return {"head": head, "rows": rows, "main": main}
+
+
+def _mean_cell(found: ArmMean | None, *, strong: bool = False) -> Content:
+    """The mean with its interval."""
+    if found is None:
+        return NONE
+    return TableCell(f"{100 * found.mean:.1f}", strong=strong, dim=span_text(found.interval))
+
+
+def _draw_cells(found: ArmMean, draws: Sequence[int]) -> list[Content]:
+    """The mean of each draw over its seeds."""
+    known = found.by_draw
+    return [f"{100 * known[draw]:.1f}" if draw in known else NONE for draw in draws]
 
 
 def _others_rows(data: ReportData, colors: Mapping[str, str]) -> list[Row]:
     """The method against every other arm."""
     return [
         [TableCell(data.name_of(arm), dot=colors[arm]), *_difference_cells(difference)]
-        for arm, difference in against_others(data)
+        for arm, difference in against_others(data).items()
     ]
 
 
-def _difference_cells(difference: PairedDifference | None) -> list[Content]:
+def _difference_cells(difference: ArmDifference | None) -> list[Content]:
+    """The difference with its interval, and its p where something can be established."""
     if difference is None:
-        return ["–", "–", "–"]
-    p_value = "–"
-    if difference.has_interval:
-        p_value = f"{difference.p_value:.3f}" if difference.p_value >= 0.001 else "< 0.001"
-    return [signed(difference.mean), span(difference), p_value]
+        return [NONE, NONE]
+    p = NONE
+    if difference.p is not None and not difference.verdict.reason:
+        p = f"{difference.p:.3f}" if difference.p >= 0.001 else "< 0.001"
+    points = difference_text(difference).removesuffix(" points")
+    return [TableCell(points, dim=span_text(difference.interval)), p]
 
 
 def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> Values | None:
@@ -213,7 +241,7 @@ def cost(data: ReportData, summaries: Sequence[ArmSummary]) -> Values:
             *(TableCell(cell, strong=True) for cell in total), "",
         ])  # fmt: skip
     arms = [
-        [summary.name, str(summary.accuracy.n), *_cost_cells(summary.cost)]
+        [summary.name, str(len(summary.cells)), *_cost_cells(summary.cost)]
         for summary in summaries
         if summary.cost != Cost()
     ]
@@ -253,6 +281,22 @@ def data_summary(data: ReportData) -> Values:
         "num_skipped": len(data.skipped),
         "skipped": data.skipped[:MOST_SKIPPED],
         "few_skipped": len(data.skipped) <= _FEW_SKIPPED,
+    }
+
+
+def near_copies(data: ReportData) -> Values | None:
+    """Test pictures, each beside the picture that is nearly the same."""
+    if not data.near_copies:
+        return None
+    tiles = []
+    for row in data.near_copies:
+        names = (("test", row.test), (row.part, row.other))
+        for (part, name), picture in zip(names, row.pictures or (), strict=False):
+            tiles.append(Tile(picture, part, f"{100 * row.likeness:.1f} %", title=name))
+    return {
+        "num_pairs": len(data.near_copies),
+        "num_shown": len(tiles) // 2,
+        "sheet": contact_sheet(tiles, "near"),
     }
 
 

@@ -1,77 +1,228 @@
-"""The numbers of a report: arms over draws, the answer in one sentence, the terminal's table."""
+"""The numbers of a report: arms, the differences between them, the student against its teachers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from genkt.metrics.statistics import PairedDifference, mean_interval, paired_by_draw
-from genkt.report.transfer.report_data import ReportData
-from genkt.types import Cost, Interval, StudentResult
+import numpy as np
 
-BETTER, WORSE, OPEN, SINGLE, ALONE = "better", "worse", "not established", "one draw", "alone"
-"""The verdicts: method against baseline."""
+from genkt.metrics.intervals import ScoreInterval
+from genkt.metrics.planning import Needed, needed
+from genkt.metrics.scored_arms import Scored, of_arm, of_pair, of_ratio
+from genkt.metrics.statistics import PairedDifference
+from genkt.metrics.verdicts import OPEN, Verdict, holm, non_inferior, verdict
+from genkt.report.transfer.report_data import ReportData, TeacherArm
+from genkt.types import Cost, StudentResult
+
+MARGIN = 0.02
+"""A student is as good as its teacher within so much, and so much is planned for: two points."""
+
+_NO_SCORES = "no scores of two test images or more are there"
+
+
+@dataclass(frozen=True)
+class ArmMean:
+    """A mean accuracy, 0..1, with its interval; None where no scores or too few images are there.
+
+    Of students by draw: ``by_draw`` has the mean of each draw over its seeds.
+    """
+
+    mean: float
+    interval: ScoreInterval | None
+    by_draw: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class ArmDifference:
+    """An arm minus another over the draws and seeds that both have.
+
+    Args:
+        mean: a share.
+        interval: None where no scores or too few images are there.
+        p: adjusted for all differences of the report (Holm); None without an interval.
+    """
+
+    mean: float
+    interval: ScoreInterval | None
+    p: float | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What may be said of it."""
+        if self.interval is None:
+            return Verdict(OPEN, _NO_SCORES)
+        return verdict(self.interval, self.p)
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm over its draws; accuracies in percent, differences in percentage points.
+    """One arm over its students.
 
     Args:
-        cells: by draw.  distilled: before the final fine-tuning, None where there was none.
-        difference: against the baseline over shared draws, None for the baseline itself.
+        cells: by draw and seed.
+        distilled: before the final fine-tuning, None where there was none.
+        difference: against the baseline, None for the baseline itself.
     """
 
     arm: str
     name: str
     cells: tuple[StudentResult, ...]
-    accuracy: Interval
-    distilled: Interval | None
-    difference: PairedDifference | None
+    accuracy: ArmMean
+    distilled: ArmMean | None
+    difference: ArmDifference | None
 
     @property
     def cost(self) -> Cost:
-        """Sum over the draws; memory is the highest peak."""
+        """Sum over the students; memory is the highest peak."""
         return sum((cell.cost for cell in self.cells), Cost())
 
 
+@dataclass(frozen=True)
+class TeacherSummary:
+    """A teacher, and the method's students against it.
+
+    Args:
+        ratio: of the students' accuracy to its own; None too where it is never right.
+        difference: the students minus it.
+    """
+
+    teacher: TeacherArm
+    accuracy: ArmMean
+    ratio: ScoreInterval | None
+    difference: ScoreInterval | None
+
+    @property
+    def within(self) -> Verdict:
+        """Whether the students are no more than ``MARGIN`` below it."""
+        if self.difference is None:
+            return Verdict(OPEN, _NO_SCORES)
+        return non_inferior(self.difference, MARGIN)
+
+
 def summarise(data: ReportData) -> list[ArmSummary]:
-    """One summary an arm, in the order of the table."""
-    by_arm = {arm: _accuracies(data, arm) for arm in data.arms}
-    summaries = []
-    for arm in data.arms:
-        cells = _cells(data, arm)
-        before = [100 * c.accuracy_distilled for c in cells if c.accuracy_distilled is not None]
-        difference = None
-        if arm != data.baseline and data.baseline in by_arm:
-            difference = paired_by_draw(by_arm[arm], by_arm[data.baseline])
-        summaries.append(
-            ArmSummary(
-                arm,
-                data.name_of(arm),
-                cells,
-                mean_interval(list(by_arm[arm].values())),
-                mean_interval(before) if before else None,
-                difference,
+    """One summary a student arm, in the order of the table."""
+    found = differences(data)
+    return [
+        ArmSummary(
+            arm,
+            data.name_of(arm),
+            cells_of(data, arm),
+            _mean(data, arm),
+            _mean(data, arm, distilled=True) if _distilled(data, arm) else None,
+            found.get((arm, data.baseline)),
+        )
+        for arm in data.arms
+    ]
+
+
+def main_arm(summaries: Sequence[ArmSummary]) -> ArmSummary:
+    """The summary of the method, which is the last one."""
+    return summaries[-1]
+
+
+def cells_of(data: ReportData, arm: str) -> tuple[StudentResult, ...]:
+    """The students of an arm, by draw and seed."""
+    mine = (cell for cell in data.cells if cell.arm == arm)
+    return tuple(sorted(mine, key=lambda cell: (cell.draw, cell.seed)))
+
+
+def differences(data: ReportData) -> dict[tuple[str, str], ArmDifference]:
+    """(a, b) -> a minus b: every arm against the baseline, the method against every arm.
+
+    The p-values are adjusted for all of them together.
+    """
+    arms = data.arms
+    pairs = [(arm, data.baseline) for arm in arms if data.has_baseline and arm != data.baseline]
+    pairs += [(data.method, arm) for arm in arms if arm != data.method]
+    found = {}
+    for a, b in dict.fromkeys(pairs):
+        mean = _mean_difference(data, a, b)
+        if mean is not None:
+            found[a, b] = mean, _pair(data, a, b)
+    known = {key: interval for key, (_, interval) in found.items() if interval is not None}
+    adjusted = dict(zip(known, holm([each.p for each in known.values()]), strict=True))
+    return {
+        key: ArmDifference(mean, interval, adjusted.get(key))
+        for key, (mean, interval) in found.items()
+    }
+
+
+def against_others(data: ReportData) -> dict[str, ArmDifference]:
+    """Every other arm -> the method minus it."""
+    return {b: found for (a, b), found in differences(data).items() if a == data.method}
+
+
+def against_baseline(data: ReportData) -> ArmDifference | None:
+    """The method minus the baseline; None where there is none, or they share no student."""
+    found = differences(data) if data.has_baseline else {}
+    return found.get((data.method, data.baseline))
+
+
+def against_teachers(data: ReportData) -> list[TeacherSummary]:
+    """Every head of a teacher that answers the task."""
+    mine = data.scores.get(data.method, {})
+    found = []
+    for teacher in data.teachers:
+        own = {(draw, 0): scores for draw, scores in teacher.scores.items()}
+        beside = {(d, s): teacher.scores[d] for d, s in mine if d in teacher.scores}
+        is_right = any(scores.any() for scores in beside.values())
+        found.append(
+            TeacherSummary(
+                teacher,
+                ArmMean(teacher.mean, of_arm(own, data.design), _by_draw(own)),
+                of_ratio(mine, beside, data.design) if is_right else None,
+                of_pair(mine, beside, data.design),
             )
         )
-    return summaries
+    return found
 
 
-def against_others(data: ReportData) -> list[tuple[str, PairedDifference]]:
-    """The method minus every other arm, in points, draw by draw: (arm, difference)."""
-    mine = _accuracies(data, data.method)
-    others = ((arm, _accuracies(data, arm)) for arm in data.arms if arm != data.method)
-    found = ((arm, paired_by_draw(mine, theirs)) for arm, theirs in others)
-    return [(arm, difference) for arm, difference in found if difference is not None]
+def planned(data: ReportData) -> Needed | None:
+    """What would establish a difference of ``MARGIN`` against the baseline."""
+    difference = against_baseline(data)
+    if difference is None or difference.interval is None:
+        return None
+    return needed(difference.interval, MARGIN)
 
 
-def _cells(data: ReportData, arm: str) -> tuple[StudentResult, ...]:
-    return tuple(sorted((c for c in data.cells if c.arm == arm), key=lambda cell: cell.draw))
+def _pair(data: ReportData, a: str, b: str) -> ScoreInterval | None:
+    return of_pair(data.scores.get(a, {}), data.scores.get(b, {}), data.design)
 
 
-def _accuracies(data: ReportData, arm: str) -> dict[int, float]:
-    return {cell.draw: 100 * cell.accuracy for cell in _cells(data, arm)}
+def _mean_difference(data: ReportData, a: str, b: str) -> float | None:
+    first, second = (
+        {(cell.draw, cell.seed): cell.accuracy for cell in cells_of(data, arm)} for arm in (a, b)
+    )
+    shared = first.keys() & second.keys()
+    return fmean(first[key] - second[key] for key in sorted(shared)) if shared else None
+
+
+def _distilled(data: ReportData, arm: str) -> dict[tuple[int, int], float]:
+    """Accuracy of each student before the final fine-tuning, of those that had one."""
+    return {
+        (cell.draw, cell.seed): cell.accuracy_distilled
+        for cell in cells_of(data, arm)
+        if cell.accuracy_distilled is not None
+    }
+
+
+def _mean(data: ReportData, arm: str, *, distilled: bool = False) -> ArmMean:
+    values = {(cell.draw, cell.seed): cell.accuracy for cell in cells_of(data, arm)}
+    scores = data.scores
+    if distilled:
+        values, scores = _distilled(data, arm), data.distilled
+    by_draw = {
+        draw: fmean(value for (d, _), value in values.items() if d == draw)
+        for draw in sorted({draw for draw, _ in values})
+    }
+    interval = of_arm(scores.get(arm, {}), data.design)
+    return ArmMean(fmean(values.values()), interval, by_draw)
+
+
+def _by_draw(scored: Scored) -> dict[int, float]:
+    return {draw: float(np.mean(scores, dtype=np.float64)) for (draw, _), scores in scored.items()}
 
 
 def signed(value: float) -> str:
@@ -90,78 +241,6 @@ def span(difference: PairedDifference) -> str:
         )
         return f"{low} to {high}"
     return "one draw: no interval" if difference.n < 2 else "all draws agree: no interval"
-
-
-def verdict(data: ReportData) -> str:
-    """How the method stands against the baseline: one of the verdicts above."""
-    if not data.has_baseline:
-        return ALONE
-    difference = summarise(data)[-1].difference
-    if difference is None:
-        return ALONE
-    if difference.n < 2:
-        return SINGLE
-    if not difference.established:
-        return OPEN
-    return BETTER if difference.mean > 0 else WORSE
-
-
-def headline(data: ReportData) -> list[tuple[str, bool]]:
-    """The answer in one sentence, as (text, is it a key figure) pieces."""
-    main = summarise(data)[-1]
-    subject = data.subject if main.arm != "stl" else f"{main.name}:"
-    pieces = [(f"{subject} ", False), (f"{main.accuracy} %", True)]
-    if data.has_baseline and main.difference is not None:
-        pieces += [(", ", False), *_comparison(data, main.difference)]
-    else:
-        pieces.append((", no baseline in this run", False))
-    num_draws = main.accuracy.n
-    if num_draws == 1:
-        return [*pieces, (", one draw: no interval.", False)]
-    return [*pieces, (f", {num_draws} label draws.", False)]
-
-
-def _comparison(data: ReportData, difference: PairedDifference) -> list[tuple[str, bool]]:
-    name = data.name_of(data.baseline)
-    other = f"{name[:1].lower()}{name[1:]} with the same labels and budget"
-    points = f"{signed(difference.mean)} points"
-    interval = f"95 % interval {span(difference)}" if difference.has_interval else span(difference)
-    state = verdict(data)
-    if state == BETTER:
-        return [(points, True), (f" ({interval}) over {other}", False)]
-    if state == WORSE:
-        return [(points, True), (f" ({interval}): worse than {other}", False)]
-    if state == SINGLE:
-        return [(points, True), (f" against {other}", False)]
-    return [("no established difference", True), (f" from {other} ({points}, {interval})", False)]
-
-
-def headline_text(data: ReportData) -> str:
-    """The answer in one plain sentence."""
-    return "".join(text for text, _ in headline(data))
-
-
-def text_summary(data: ReportData) -> str:
-    """The answer and the table of arms with aligned columns, for a terminal."""
-    draws = sorted({cell.draw for cell in data.cells})
-    header = ["arm", *(f"draw {draw}" for draw in draws), "mean", "difference", "95 % interval"]
-    rows = [_text_row(summary, draws) for summary in summarise(data)]
-    unit = "accuracy in %, difference in points, draw by draw against " + data.name_of(
-        data.baseline
-    )
-    lines = [headline_text(data), "", *aligned([header, *rows])]
-    if data.has_baseline:
-        lines += ["", unit]
-    return "\n".join(lines)
-
-
-def _text_row(summary: ArmSummary, draws: Sequence[int]) -> list[str]:
-    found = {cell.draw: f"{100 * cell.accuracy:.1f}" for cell in summary.cells}
-    row = [summary.name, *(found.get(draw, "-") for draw in draws), str(summary.accuracy)]
-    difference = summary.difference
-    if difference is None:
-        return [*row, "", ""]
-    return [*row, signed(difference.mean), span(difference)]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

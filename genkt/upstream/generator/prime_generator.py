@@ -5,13 +5,19 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from genkt.config.prime_settings import (
+    PerceptualSettings,
+    PrimeConfig,
+    TransformerSettings,
+    VQGANSettings,
+)
 from genkt.earlier import without_added
 from genkt.generative.generator import Generator, load_generator
 from genkt.generative.vqgan import VQGAN
@@ -22,8 +28,6 @@ from genkt.report.kit.grid import save_grid
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog, StageLog
 from genkt.runs.versions import hardware
-from genkt.settings.bounds import Count, Pixels, Seconds, Seed
-from genkt.settings.faults import Fault, SettingsError
 from genkt.training.averages import AVERAGE_RULE
 from genkt.training.fabric import keep_freed_memory
 from genkt.training.stage import Record
@@ -36,55 +40,19 @@ from genkt.upstream.generator.generator_figures import (
     measure_vqgan,
 )
 from genkt.upstream.generator.generator_sheets import completion_sheet, reconstruction_sheet
-from genkt.upstream.generator.train_transformer import TransformerSettings, TransformerTraining
-from genkt.upstream.generator.train_vqgan import (
-    PerceptualSettings,
-    VQGANSettings,
-    VQGANTraining,
-    given_vqgan,
-)
+from genkt.upstream.generator.train_transformer import TransformerTraining
+from genkt.upstream.generator.train_vqgan import VQGANTraining, given_vqgan
 from genkt.upstream.upstream_pictures import GLYPHS, Upstream, open_upstream
 
 logger = logging.getLogger("genkt")
-
-
-@dataclass(frozen=True)
-class PrimeConfig:
-    """Everything ``genkt prime`` needs; ``configs/prime.yaml`` holds the defaults.
-
-    Args:
-        out: run folder; the generator goes to ``out/generator``.
-        upstream: ``glyphs`` (built in), or a folder or list of folders of images.
-        size: side in pixels of the pictures.
-        features: model in whose features the Frechet distance is measured.
-        eval_every, log_every: in steps.  save_seconds: least time between resumable states.
-    """
-
-    out: str
-    upstream: str | list[str]
-    size: Pixels
-    seed: Seed
-    device: Literal["auto", "cpu", "cuda"]
-    features: str
-    overwrite: bool
-    eval_every: Count
-    log_every: Count
-    save_seconds: Seconds
-    vqgan: VQGANSettings
-    transformer: TransformerSettings
-
-    def __post_init__(self) -> None:
-        if self.vqgan.steps == 0 and self.vqgan.weights is None:
-            text = "0 keeps an existing VQGAN, give vqgan.weights=FOLDER too"
-            raise SettingsError([Fault("vqgan.steps", text, "together")])
 
 
 def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
     """Train, measure and save; the same call continues an interrupted run.
 
     Returns:
-        What ``out/report.json`` holds: PSNR, codes alive, perplexity, Frechet distances, nats a
-        token, seconds.
+        What ``out/report.json`` holds: PSNR, codes in use, perplexity, Frechet distances, nats
+        per token, seconds.
 
     Raises:
         UserError: settings that do not fit, ``out`` taken by another run, a loss that diverged.
@@ -93,21 +61,21 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
         raise UserError("genkt prime trains in one process: start it without torchrun")
     folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite)
     run = _Run(config, folder.path)
-    run.open()  # whatever cannot be read is told before the folder is this run's
+    run.open()  # what cannot be read is refused before the folder belongs to this run
     folder.claim(command)
     with folder.at_work():
         return _primed(config, command, folder, run)
 
 
 def _primed(config: PrimeConfig, command: str, folder: RunFolder, run: _Run) -> dict[str, Any]:
-    """Both trainings and the measurements, in a folder that is the run's own."""
+    """Both trainings and the measurements, in the run's own folder."""
     vqgan = run.vqgan()
     transformer = run.transformer(vqgan)
     home = folder.path / "generator"
     vqgan.save(home / "vqgan", half=True)
     if transformer is not None:
         transformer.save(home / "transformer", half=True)
-    generator = load_generator(home, device=run.device)  # what is measured is what is kept
+    generator = load_generator(home, device=run.device)  # measure the weights as they are stored
     upstream = run.upstream(config.vqgan.batch_size)
     figures = measure_generator(generator, upstream, config.features)
     num_pictures = figures["upstream"]["num_pictures"]
@@ -122,7 +90,7 @@ def _primed(config: PrimeConfig, command: str, folder: RunFolder, run: _Run) -> 
 def _facts(
     config: PrimeConfig, generator: Generator, seconds: dict[str, float], command: str
 ) -> dict[str, Any]:
-    """What was trained, on what and how long, as the card tells it."""
+    """What was trained, on what and how long, for the card."""
     transformer = generator.completer if isinstance(generator.completer, nn.Module) else None
     return {
         "name": "digits_generator" if config.upstream == GLYPHS else "generator",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from genkt.config.prime_settings import TransformerSettings
 from genkt.generative.latent_transformer import (
     LatentTransformer,
     TransformerConfig,
@@ -18,44 +18,12 @@ from genkt.generative.latent_transformer import (
 )
 from genkt.generative.vqgan import VQGAN
 from genkt.io import derive_seed
-from genkt.settings.bounds import BatchSize, CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.training.averages import average_lists
 from genkt.training.steps import warmup_cosine
-from genkt.types import Range, UserError
+from genkt.types import UserError
 from genkt.upstream.upstream_pictures import Upstream
 
 _CLUSTER_PICTURES = 4096
-
-
-@dataclass(frozen=True)
-class TransformerSettings:
-    """``transformer``: the latent transformer and its training.
-
-    Args:
-        layers, heads, width, dropout: of taming's ``GPT``.
-        scans: directions it learns; each picture of a batch is read in one of them.
-        condition: what the start token tells beside the scan: nothing, the ``class`` (upstream
-            must be one folder of class folders, or glyphs), or the ``image``: which of
-            ``num_clusters`` kinds of pictures, by the codes it is made of.
-        num_clusters: for condition=image.
-        steps, batch_size, lr, weight_decay, warmup: AdamW, warm-up, cosine to zero.
-        ema: decay of the averaged weights that are kept.  precision: bf16 autocast or fp32.
-    """
-
-    layers: Depth
-    heads: Depth
-    width: Width
-    dropout: Share
-    scans: tuple[str, ...]
-    condition: Literal["none", "class", "image"]
-    num_clusters: Annotated[int, Range(2, 10**6)]
-    steps: CountOrNone
-    batch_size: BatchSize
-    lr: Rate
-    weight_decay: NotNegative
-    warmup: Share
-    ema: Share
-    precision: Literal["bf16", "fp32"]
 
 
 class TransformerTraining:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genkt.config.prime_settings import GanSettings, PerceptualSettings, VQGANSettings
 from genkt.generative.perceptual import Lpips, TeacherFeatures
 from genkt.generative.vqgan import VQGAN, build_vqmodel, to_signed
 from genkt.io import derive_seed
@@ -21,82 +21,9 @@ from genkt.losses.vq import (
     hinge_discriminator_loss,
 )
 from genkt.models.load import ModelSpec, load_model
-from genkt.settings.bounds import CountOrNone, Depth, NotNegative, Rate, Share, Width
 from genkt.training.steps import warmup_cosine
-from genkt.types import Range, UserError
+from genkt.types import UserError
 from genkt.upstream.upstream_pictures import Upstream
-
-
-@dataclass(frozen=True)
-class PerceptualSettings:
-    """``vqgan.perceptual``: what beside pixels makes two pictures alike.
-
-    Args:
-        kind: ``teacher`` (a frozen model's features), ``lpips`` (from two files) or ``none``.
-        teacher: timm name, ``genkt:NAME`` or ``local-dir:PATH``.
-        pretrained: with its weights; without, its features are those of a random network.
-        lpips_vgg, lpips_linear: files, see ``genkt.generative.perceptual.Lpips``.
-        weight: of the term.
-    """
-
-    kind: Literal["teacher", "lpips", "none"]
-    teacher: str
-    pretrained: bool
-    lpips_vgg: str | None
-    lpips_linear: str | None
-    weight: NotNegative
-
-
-@dataclass(frozen=True)
-class GanSettings:
-    """``vqgan.gan``: the patch discriminator.
-
-    Args:
-        start: share of the steps after which it counts; 1 is never.
-        warmup: share of the steps before that in which it learns without counting.
-        weight: factor of the adaptive weight (0.8 in the paper's settings).
-        channels, layers: of taming's ``NLayerDiscriminator``.
-        lr: of its Adam.
-    """
-
-    start: Share
-    warmup: Share
-    weight: NotNegative
-    channels: Width
-    layers: Depth
-    lr: Rate
-
-
-@dataclass(frozen=True)
-class VQGANSettings:
-    """``vqgan``: the network and its training.
-
-    Args:
-        weights: a VQGAN folder to start from (with steps=0: to keep as it is), or None.
-        channels, layers, num_codes, code_dim: see ``build_vqmodel``.
-        steps, batch_size, lr, weight_decay, warmup: AdamW, warm-up, cosine to zero.
-        commitment: weight of the commitment loss.
-        codebook_decay: of the codes' moving averages.
-        dead_below: codes chosen less often than this a batch (on average) start anew.
-        precision: bf16 autocast or fp32.
-    """
-
-    weights: str | None
-    channels: tuple[Width, ...]
-    layers: Depth
-    num_codes: Annotated[int, Range(2, 2**20)]
-    code_dim: Width
-    steps: CountOrNone
-    batch_size: Annotated[int, Range(2, 2**20)]
-    lr: Rate
-    weight_decay: NotNegative
-    warmup: Share
-    commitment: NotNegative
-    codebook_decay: Share
-    dead_below: NotNegative
-    precision: Literal["bf16", "fp32"]
-    perceptual: PerceptualSettings
-    gan: GanSettings
 
 
 class VQGANTraining:
@@ -143,7 +70,7 @@ class VQGANTraining:
         self._next = -1
 
     def run_step(self) -> dict[str, float]:
-        """One batch through the autoencoder, and where it is due through the discriminator."""
+        """One batch through the autoencoder and, once it has started, the discriminator."""
         settings, gan = self.settings, self.settings.gan
         torch.manual_seed(derive_seed(self.seed, "vqgan step", self.step))
         factor = warmup_cosine(self.step, settings.steps, settings.warmup)
@@ -185,7 +112,7 @@ class VQGANTraining:
         """The network with the codes as they are now.
 
         Weights are not averaged over the steps: the codes move, and a decoder averaged over old
-        codes paints with faded colours.
+        codes gives faded colours.
         """
         model = copy.deepcopy(self.model)
         codes = F.normalize(self.codebook.codebook, dim=-1)
@@ -235,7 +162,7 @@ class VQGANTraining:
         return passed.permute(0, 3, 1, 2), tokens, commitment_loss(unit, chosen)
 
     def _adversarial(self, nll: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
-        """The generator's side of the GAN, and the weight that makes it pull like the rest."""
+        """The generator's side of the GAN, and the weight that makes it as strong as the rest."""
         adversarial = generator_adversarial_loss(self.discriminator(decoded))
         last = self.model.decoder.conv_out.weight
         nll_gradient = torch.autograd.grad(nll, last, retain_graph=True)[0]

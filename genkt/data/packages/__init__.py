@@ -1,0 +1,5 @@
+"""Pictures and weights out of packages of public registries: found, checked, and only read."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
