@@ -107,7 +107,8 @@ def text_of(figure: str | None) -> str:
     if "/" in arm:
         if len(set(arm.split("/"))) == 1:
             return ""
-        return difference_text(difference_of(name, *arm.split("/"), of=of or "accuracy"))
+        difference = difference_of(name, *arm.split("/"), of=of or "accuracy")
+        return "" if difference is None else difference_text(difference)
     stored = arm_of(name, arm)[of or "accuracy"]
     if stored is None:
         return ""

@@ -67,7 +67,7 @@ def _beside_leader(found: Findings) -> list[tuple[str, bool]]:
         pieces.append((f". Cannot be told from it, {count} other arms: ", False))
         pieces.append((_some(leading.alike), False))
     else:
-        pieces.append((f". All {len(leading.compared)} other arms differ from it", False))
+        pieces.append((". Every other arm differs from it", False))
     if leading.better:
         pieces.append((f". Better than it on test images: {_some(leading.better)}", False))
     return pieces
