@@ -192,10 +192,13 @@ class StudentScores:
     Args:
         final: [N] at the end.
         distilled: [N] before the last stage, None where there is none or it was not kept.
+        validation: [M] on the images that choices are made on: validation images, or the labelled
+            ones, each by a student of a fold that did not see it. None where it was not measured.
     """
 
     final: NDArray[np.float32]
     distilled: NDArray[np.float32] | None = None
+    validation: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

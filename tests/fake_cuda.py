@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ aten = torch.ops.aten
 PACKAGE = str(Path(genkt.__file__).parent) + "/"
 _MAY_BE_STATIC = {aten.index.Tensor, aten.repeat_interleave.Tensor}
 """Their results have a shape that depends on values in some calls only."""
+_WITHOUT_FAKE = {aten._fused_sgd_.default}
+"""They change their arguments in place, and torch knows no fake of them."""
 
 
 class Wait(NamedTuple):
@@ -134,18 +137,18 @@ class Device(TorchDispatchMode):
     """What ``fake_cuda`` gives.
 
     Attributes:
-        waits: where Python would have waited for the device, each place once.
+        waits: where Python would have waited for the device, and how often.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits: set[Wait] = set()
+        self.waits: Counter[Wait] = Counter()
 
     def note(self, what: str) -> None:
         """Record that Python waits, if it is genkt that asks."""
         place = _place()
         if place is not None:
-            self.waits.add(Wait(place, what))
+            self.waits[Wait(place, what)] += 1
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -166,6 +169,9 @@ class Device(TorchDispatchMode):
             self.note(what)
         if call.size_depends:
             return tree_map(self._on_device, call.run())
+        if func in _WITHOUT_FAKE:
+            assert all(map(_is_fake, call.tensors)), f"{func}: a tensor on the CPU"
+            return call.run()
         fake = func(*args, **call.keywords)  # refuses what mixes devices
         real = call.run()
         if isinstance(real, Tensor):

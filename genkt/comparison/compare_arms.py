@@ -12,7 +12,7 @@ from genkt.comparison.arm_task import ARMS, LOGS, ArmTask
 from genkt.comparison.collect_arms import read_arm, warnings, with_shared_images
 from genkt.comparison.plan_arms import ArmSettings, ArmsPlan, make_plan
 from genkt.comparison.train_arms import changed_tasks, finish, work_in
-from genkt.comparison.tuning import FOLDER, Candidate, candidates, choose, lost, told
+from genkt.comparison.tuning import FOLDER, JUDGED_ON, Candidate, candidates, choose, lost, told
 from genkt.config.compare_settings import CompareConfig
 from genkt.config.transfer_settings import TransferConfig
 from genkt.disk import make_folder
@@ -77,7 +77,7 @@ def _tried(config: CompareConfig, settings: Sequence[ArmSettings]) -> list[Candi
     """Every candidate of every arm, trained and judged."""
     tried, tasks = _candidates(config, settings)
     if tasks:
-        _require_validation(tasks[0].config)
+        _require_judges(tasks[0].config)
         changed = changed_tasks(tasks, overwrite=config.overwrite)
         finish(tasks, changed, config.executor, "candidates")
     return tried
@@ -92,13 +92,17 @@ def _candidates(
     return tried, list({candidate.task.name: candidate.task for candidate in tried}.values())
 
 
-def _require_validation(config: TransferConfig) -> None:
+def _require_judges(config: TransferConfig) -> None:
     """Before hours of training, not after them. Raises: UserError."""
+    if config.validation == "none":
+        raise UserError.of(
+            "validation", "images or cross, which study.tuning chooses settings on", "none"
+        )
     splits = load_splits(config.data, config.seed)
-    if "validation" not in splits.parts:
+    if config.validation == "images" and "validation" not in splits.parts:
         raise UserError(
             "study.tuning: settings are chosen on validation images, but the data have none: "
-            f"{how_to_get('validation', config.data, splits)}"
+            f"{how_to_get('validation', config.data, splits)}, or validation=cross"
         )
 
 
@@ -123,7 +127,7 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
     if tried:
         total = sum(task.config.num_students for task in tasks)
         lines += ["", f"before that, {len(tried)} candidates for settings of arms are judged on "
-                  f"validation images: {total} students"]  # fmt: skip
+                  f"{JUDGED_ON[tasks[0].config.validation]}: {total} students"]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -188,6 +192,7 @@ def _data(
         test_ids=shared.test_ids,
         notes=[*warnings(plan.tasks, shared.arms), *shared.notes, *lost(tried)],
         tuning=tried,
+        tuned_on=JUDGED_ON[first.validation],
         work=Work(sum(part.wall_seconds for part in work), sum(part.task_seconds for part in work)),
     )
 

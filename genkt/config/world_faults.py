@@ -51,23 +51,26 @@ def _model_faults(plain: dict[str, Any], words: Words) -> list[Fault]:
     faults = []
     for group in MODEL_GROUPS:
         settings = plain.get(group)
-        settings = settings if isinstance(settings, dict) else {}
-        names = settings.get("model")
-        for name in names if isinstance(names, list) else [names]:
+        if not isinstance(settings, dict):
+            continue
+        given = settings.get("model")
+        for name in given if isinstance(given, list) else [given]:
             from genkt.models.load import name_fault, package_fault
 
-            if group == "encoder" and str(name).startswith(_NOT_TIMM):
+            if not isinstance(name, str) or (group == "encoder" and name.startswith(_NOT_TIMM)):
                 continue
-            if not isinstance(name, str):
-                continue
-            own_weights = settings.get("weights") is None and settings.get("pretrained") is True
-            if own_weights and (fault := package_fault(name)):
-                faults.append(Fault(group, fault))
-            elif fault := name_fault(name):
+            if fault := name_fault(name):
                 hint = did_you_mean(name, words.choices(group), most=1)
                 hint = hint.replace("mean ", f"mean {group}=")
                 faults.append(Fault(group, f"{fault}{hint}"))
+            elif _takes_own_weights(settings) and (fault := package_fault(name)):
+                faults.append(Fault(group, fault))
     return faults
+
+
+def _takes_own_weights(settings: dict[str, Any]) -> bool:
+    """Whether a model has the weights that belong to its name."""
+    return settings.get("weights") is None and settings.get("pretrained") is not False
 
 
 def _path_faults(plain: dict[str, Any]) -> list[Fault]:

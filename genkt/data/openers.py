@@ -79,6 +79,14 @@ def decoding_of(opener: Opener) -> int:
     return opener.decoding if isinstance(opener, FixedOpener) else DECODING
 
 
+def origin_of(opener: Opener, item: int) -> tuple[Opener, int]:
+    """The opener that makes an item, and its number there."""
+    if not isinstance(opener, ChainedOpener):
+        return opener, item
+    item, which = divmod(item, len(opener.openers))
+    return origin_of(opener.openers[which], item)
+
+
 def blocks_of(opener: Opener, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """[N] the block of storage of each item; None where any order reads as fast."""
     return opener.blocks(items) if isinstance(opener, StorageOpener) else None

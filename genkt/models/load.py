@@ -15,7 +15,7 @@ from torch import nn
 from genkt.data.transform import ImageTransform
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
-from genkt.models.packages import NETWORKS, PackagedNetwork
+from genkt.models.packaged_networks import NETWORKS, PackagedNetwork
 from genkt.models.tensor_files import read_content, reason
 from genkt.models.weights import load_weights
 from genkt.types import UserError
@@ -78,7 +78,7 @@ def load_model(
     fault = name_fault(spec.name)
     if fault:
         raise UserError(fault)
-    timm_name, network = timm_name_of(spec.name), _network(spec.name)
+    timm_name, network = timm_name_of(spec.name), NETWORKS.get(spec.name)
     args = dict(spec.args)
     if spec.transform:
         overlay = dict(spec.transform)
@@ -115,31 +115,26 @@ def _source(spec: ModelSpec) -> str:
     return f'weights "{spec.weights}"' if spec.weights else f'model "{spec.name}"'
 
 
-def _network(name: str) -> PackagedNetwork | None:
-    """The network of a package that ``genkt:NAME`` means."""
-    return NETWORKS.get(name.removeprefix(SHIPPED_PREFIX)) if is_own(name) else None
-
-
-def is_own(name: str) -> bool:
-    """Whether a name is of genkt, not of timm."""
-    return name.startswith(SHIPPED_PREFIX)
+def is_shipped(name: str) -> bool:
+    """Whether a name is of a model in ``checkpoints/``: they know small drawn characters."""
+    return name.startswith(SHIPPED_PREFIX) and name not in NETWORKS
 
 
 def timm_name_of(name: str) -> str:
     """``genkt:NAME`` as timm names it, ``local-dir:PATH`` where it ships; others unchanged."""
-    if not is_own(name):
+    if name in NETWORKS:
+        return NETWORKS[name].timm_name
+    if not is_shipped(name):
         return name
-    if network := _network(name):
-        return network.timm_name
     return f"local-dir:{resource('checkpoints') / name.removeprefix(SHIPPED_PREFIX)}"
 
 
 def package_fault(name: str) -> str | None:
     """One line where the weights of a name are in a package that is not here, or is another."""
-    if (network := _network(name)) is None:
+    if name not in NETWORKS:
         return None
     try:
-        network.file(name)
+        NETWORKS[name].file(name)
     except UserError as error:
         return str(error)
     return None
@@ -152,7 +147,7 @@ def name_fault(name: str) -> str | None:
     if name.startswith(SHIPPED_PREFIX):
         home, short = resource("checkpoints"), name.removeprefix(SHIPPED_PREFIX)
         shipped = sorted(path.parent.name for path in home.glob("*/config.json"))
-        if short not in (*shipped, *NETWORKS):
+        if short not in shipped and name not in NETWORKS:
             return (
                 f'model "{name}": not shipped with genkt (shipped: {", ".join(shipped)}; in a '
                 f"package that you bring: {', '.join(NETWORKS)})."

@@ -25,8 +25,8 @@ from genkt.data.splits import Splits
 from genkt.disk import cache_home
 from genkt.execution.ranks import Processes, device_here
 from genkt.execution.tasks import HERE, IN_PROCESS, ExecutorSettings, processes_of
-from genkt.generative.generator import SHIPPED
 from genkt.io import home_path
+from genkt.models.load import is_shipped
 from genkt.retrieval.choose_rows import Inputs
 from genkt.retrieval.embed import Embedder
 from genkt.retrieval.encoders import BackboneEncoder, encoder_specs, load_encoder
@@ -201,7 +201,7 @@ def _warn(config: RetrieveConfig, inputs: Inputs, splits: Splits | None) -> None
 
 def warn_of_characters(settings: SearchSettings) -> None:
     """Say that what ships knows small drawn characters only; for data that are not built in."""
-    shipped = [name for name in settings.encoder.names if name.startswith(SHIPPED)]
+    shipped = [name for name in settings.encoder.names if is_shipped(name)]
     if shipped and not has_objects(settings.encoder):
         logger.warning(
             "encoder: %s knows small drawn characters only, your images may be nothing like that; "

@@ -45,9 +45,8 @@ def choices(config: TransferConfig, splits: Splits, *, tuned: bool = False) -> t
     has_images = config.validation == "images" and "validation" in splits.parts
     made = {
         "settings of the study": tuned,
-        "beta": config.searches_beta,
-        "how teachers are adapted": bool(config.needs) and config.adaptation == "better",
-        "best weights": config.train.select == "best",
-        "exported draw": has_images and config.draws > 1,
+        **config.chooses,
+        "train.select=best": config.train.select == "best",
+        "exported student": has_images and config.num_students > 1,
     }
     return tuple(what for what, is_made in made.items() if is_made)

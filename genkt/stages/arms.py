@@ -75,6 +75,7 @@ class StagedArm(StudentArm):
             if last is not None:
                 answers = training.images.predictions(training.student, "test")
             stage.run(training)
+            training.past.append(stage.run)
             if training.num_steps > done:
                 if answers is not None:
                     training.extras[f"{ACCURACY}{last}"] = answers.accuracy

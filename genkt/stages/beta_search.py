@@ -1,42 +1,31 @@
-"""Chooses a method's beta on held-out labels, without images made from held-out images."""
+"""Chooses a method's beta on images that its candidates did not learn from."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from genkt.data.images import ImageSet
-from genkt.data.splits import holdout
-from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.losses.logits import cross_entropy
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
-from genkt.runs.pool import Draw, Pool
-from genkt.runs.run_images import RunImages
-from genkt.training.predictions import predict
-from genkt.types import UNLABELLED, Cost
+from genkt.stages.cross_validation import Exam, choose, exams_of
+from genkt.stages.student_training import SEARCH, StudentTraining
+from genkt.types import Cost
 
-Trial = Callable[[Draw, Backbone, MethodOptions, str], Cost]
-"""(draw, student to train, options, name) -> cost."""
-
-FOLDER = "search"
-"""Folder of the trials, in the folder of their student."""
+Trial = Callable[[StudentTraining, Backbone, MethodOptions, str], Cost]
+"""(training that it belongs to, student to train, options, name) -> cost."""
 
 
 def searched(
-    images: RunImages, pool: Pool, draw: Draw, student: Backbone, options: MethodOptions,
-    trial: Trial, name: str,
-) -> tuple[MethodOptions, Cost]:  # fmt: skip
-    """Replace ``beta=search`` by the candidate that does best on a held-out tenth of the labels.
+    training: StudentTraining, options: MethodOptions, trial: Trial, name: str
+) -> tuple[MethodOptions, Cost]:
+    """Replace ``beta=search`` by a number of its grid (``genkt.stages.cross_validation``).
 
-    Every candidate trains a copy of the student on the other labels, without what was synthesized
-    from the held-out images. Best: most right answers, then lowest cross-entropy, then the smaller
-    beta. The student itself is trained on all labels afterwards.
+    Every candidate trains a copy of the student as it is before the stage. The default, which wins
+    ties, is the (lower) middle of the grid.
 
     Args:
         name: of the stage.
@@ -44,28 +33,19 @@ def searched(
     candidates = beta_candidates(options)
     if not candidates:
         return options, Cost()
-    kept, held = holdout(draw.images.select(draw.labelled), 0.1, draw.seed, "beta")
-    labels = np.full_like(draw.labels, UNLABELLED)
-    labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
-    part = replace(
-        pool.without(draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
-    )
-    prefix = FOLDER if name == "distil" else f"{FOLDER}-{name}"
-    total, scores = Cost(), []
-    for beta in candidates:
-        learner = copy.deepcopy(student)
-        total += trial(part, learner, with_beta(options, beta), f"{prefix}-{beta:g}")
-        unseen = draw.images.select(draw.labelled[held])
-        accuracy, loss = _held_out_score(learner, unseen, images.fabric.device)
-        scores.append((-accuracy, loss, beta))
-    return with_beta(options, min(scores)[2]), total
+    prefix = SEARCH if name == "distil" else f"{SEARCH}-{name}"
 
+    def judge(exam: Exam) -> tuple[Sequence[NDArray[np.float32]], Cost]:
+        own, scores = training.for_exam(exam), []
+        total = Cost()
+        for beta in candidates:
+            learner = copy.deepcopy(own.student)
+            total += trial(own, learner, with_beta(options, beta), f"{prefix}-{beta:g}")
+            scores.append(own.images.predictions(learner, "test").scores)
+        own.log.close()
+        return scores, sum(own.costs.values(), total)
 
-def _held_out_score(
-    student: Backbone, images: ImageSet, device: torch.device
-) -> tuple[float, float]:
-    """(accuracy, cross-entropy) on training images, under the fixed view."""
-    dataset = ViewDataset(images, FIXED_VIEW, [student.transform])
-    prediction = predict(student, dataset, device=device)
-    log_probabilities = prediction.probabilities.clamp_min(1e-12).log()
-    return prediction.accuracy, cross_entropy(log_probabilities, prediction.labels).item()
+    pool = training.pool
+    exams = exams_of(training.images, pool, pool.draws[training.draw.index])
+    index, cost = choose(exams, judge, (len(candidates) - 1) // 2)
+    return with_beta(options, candidates[index]), cost

@@ -13,6 +13,7 @@ from typing import TypedDict
 import numpy as np
 
 from genkt.data.images import ImageSet, Skipped, concat
+from genkt.data.packages.packaged_images import read_packaged_part
 from genkt.io import did_you_mean, nearby, shown
 from genkt.readers.folders import read_unlabelled
 from genkt.readers.huggingface import read_huggingface
@@ -29,11 +30,11 @@ logger = logging.getLogger("genkt")
 
 FORMS = (
     "a folder of images, a saved transfer set, tars (shards/*.tar, train-{000..012}.tar), "
-    "hf:NAME_OR_PATH[:split], torchvision:NAME:ROOT[:part] or a list of these"
+    "hf:NAME_OR_PATH[:split], torchvision:NAME:ROOT[:part], package:NAME[:part] or a list of these"
 )
 """The forms of a location, for messages."""
 
-_SCHEMES = ("hf", "torchvision")
+_SCHEMES = ("hf", "package", "torchvision")
 _SCHEME = re.compile(r"(\w{2,}):")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -63,6 +64,8 @@ def open_images(
     - ``shards/*.tar``, ``a.tar``, ``train-{000..012}.tar``: WebDataset tars;
     - ``hf:NAME_OR_PATH[:split]``: a Hugging Face data set, from the hub or from disk;
     - ``torchvision:NAME:ROOT[:part]``: a torchvision data set, by default its train part;
+    - ``package:NAME[:part]``: ``stamps`` or ``fashion_mnist`` of ``data``, by default the part
+    without labels;
     - a list of these, whose classes are matched by name.
 
     >>> import tempfile
@@ -152,7 +155,7 @@ def _braces(text: str) -> Iterator[str]:
 
 
 def _scheme(location: str) -> str:
-    """``hf`` or ``torchvision`` if the location starts with it, "" for a path."""
+    """The scheme that the location starts with, "" for a path."""
     match = _SCHEME.match(location)
     if match is None or os.path.lexists(location):
         return ""
@@ -201,6 +204,9 @@ def _open_named(scheme: str, name: str, reading: _Reading) -> ImageSet:
         # A split may hold colons itself (train[:10%]), a path hardly does.
         path, _, split = name.partition(":")
         return read_huggingface(path, split or None, **reading)
+    if scheme == "package":
+        dataset, _, part = name.partition(":")
+        return read_packaged_part(dataset, part or "unlabelled")
     dataset, _, rest = name.partition(":")
     root, _, part = rest.rpartition(":") if ":" in rest else (rest, "", "train")
     return read_torchvision_part(dataset, root or None, part, **reading)

@@ -25,6 +25,7 @@ from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
+from genkt.stages.cross_validation import chosen_on
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.report_images import (
@@ -199,7 +200,10 @@ def _notes(trained: TrainedRun) -> list[str]:
     every = [each.result.extras for each in students]
     betas = [f"{extras['beta']:g}" for extras in every if "beta" in extras]
     if betas:
-        notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
+        where = chosen_on(config, run.pool.splits, draw)
+        notes.append(f"beta chosen on {where}, by draw: {', '.join(betas)}.")
+    if config.validation != "images" and config.draws > 1:
+        notes.append("The exported student is that of the first draw: nothing compares draws.")
     if run.images.has_validation:
         several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
         notes.append(

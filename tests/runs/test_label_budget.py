@@ -53,5 +53,5 @@ def test_a_tuned_arm_has_read_them() -> None:
 def test_data_without_validation_images_have_none_to_read() -> None:
     config = read_config(TransferConfig, "transfer", ["transfer_set=labelled", *BETA])
     splits = replace(SPLITS, validation=None)
-    assert choices(config, splits) == ("beta",)
+    assert choices(config, splits) == ("method.beta=search",)
     assert label_budget(config, build_pool(config, splits)) == LabelBudget(20, 0)

@@ -9,37 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from genkt.data.images import ImageSet, from_arrays
-from genkt.data.packages.package import Package
+from genkt.data.packages.data_sets import DATA_PACKAGES
 from genkt.data.packages.package_parts import TestPart, confirmed
 from genkt.data.separation import separated
 from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.types import UserError
 
-FASHION_MNIST = Package(
-    name="dataset-fashion-mnist",
-    registry="deb",
-    version="0.0~git20200523.55506a9-1",
-    megabytes=31,
-    licence="MIT",
-    inside="usr/share/datasets/fashion-mnist",
-    contents=(
-        "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz",
-        "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
-    ),
-    sha256="f37bf62265b0989968a94c78e420344f1ede1007dabf032a0dc5e88371fef370",
-)  # fmt: skip
-
 PER_CLASS = {"train": 100, "validation": 100}
 """Pictures of every class that are drawn from the official training part."""
+
+NUM_UNLABELLED = 58_000
+"""The others of that part."""
 
 _SEED = 20261130
 
 
 def fashion_mnist(
-    root: str | Path | None = None, *, num_unlabelled: int = 2000, part: TestPart = "test",
-    package: Package = FASHION_MNIST,
-) -> Splits:  # fmt: skip
+    root: str | Path | None = None, *, num_unlabelled: int = 2000, part: TestPart = "test"
+) -> Splits:
     """Fashion-MNIST with few labelled pictures, and a half of its test part kept for later.
 
     Of the official training part, a fixed draw has 100 of each class for validation and 100 for
@@ -50,14 +38,13 @@ def fashion_mnist(
         root: where the package lies, see ``Package.find``.
         num_unlabelled: how many of the pool; the first of a larger number are the same.
         part: what the test images are: ``test``, or ``confirmation``, which is for one last look.
-        package: another one of the same layout, for tests.
 
     Raises:
         UserError: the package is nowhere or its files are others; more than the pool has.
 
     Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST", 2017; torchvision reads it.
     """
-    folder = package.find(root)
+    folder = DATA_PACKAGES["fashion_mnist"].find(root)
     official, held_out = _read(folder)
     pool, taken = _shuffled(official), 0
     drawn = {}

@@ -10,8 +10,6 @@ from genkt.data.splits import Splits
 TestPart = Literal["test", "confirmation"]
 """What the test images of a run are."""
 
-AnyPart = Literal["train", "validation", "test", "confirmation", "unlabelled", "gallery"]
-
 _NOTE = (
     "data.part=confirmation: the test images are those of the confirmation part. Look once, when "
     "all choices are made: it is no confirmation a second time."

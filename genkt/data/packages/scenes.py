@@ -15,7 +15,7 @@ from PIL import Image
 
 from genkt.data.builtin.photos import open_photo
 from genkt.data.images import ImageSet, content_hash
-from genkt.data.openers import ChainedOpener
+from genkt.data.openers import origin_of
 from genkt.data.packages.stamp_files import PARTS, Stamp, cut_out
 from genkt.io import derive_seed
 from genkt.types import UserError
@@ -98,14 +98,17 @@ def make_scenes(
 
     Args:
         stamps: N, several pictures of a stamp where it comes several times; those without a class
-            are unlabelled.
+            are unlabelled. Pictures of a stamp are a group.
     """
     seeds = [derive_seed(part, place, stamp.name, "scene") for place, stamp in enumerate(stamps)]
     opener = SceneOpener(folder, part, size, tuple(stamps), tuple(seeds))
     number = {name: label for label, name in enumerate(classes)}
     labels = [number.get(stamp.class_name, -1) for stamp in stamps]
     items = range(len(stamps))
-    return ImageSet([opener.sample_id(item) for item in items], labels, classes, [*items], opener)
+    return ImageSet(
+        [opener.sample_id(item) for item in items], labels, classes, [*items], opener,
+        groups=[stamp.name for stamp in stamps],
+    )  # fmt: skip
 
 
 def scene_of(images: ImageSet, index: int) -> Scene:
@@ -114,22 +117,10 @@ def scene_of(images: ImageSet, index: int) -> Scene:
     Raises:
         UserError: the picture is of other data.
     """
-    opener, item = images.open_item, int(images.items[index])
-    if isinstance(opener, ChainedOpener):
-        item, which = divmod(item, len(opener.openers))
-        opener = opener.openers[which]
+    opener, item = origin_of(images.open_item, int(images.items[index]))
     if not isinstance(opener, SceneOpener):
         raise UserError.of("scene", "a picture of data=stamps", images.ids[index])
     return opener.scene(item)
-
-
-def stamp_names(images: ImageSet) -> list[str]:
-    """[N] the stamp of each picture: pictures of one stamp are no independent ones.
-
-    Raises:
-        UserError: as ``scene_of``.
-    """
-    return [name.partition("#")[0].partition("-")[2] for name in images.ids]
 
 
 def tile(name: str, part: str) -> NDArray[np.uint8]:

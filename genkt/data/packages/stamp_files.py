@@ -12,26 +12,8 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.images import content_hash
-from genkt.data.packages.package import Package
 from genkt.io import derive_seed
 from genkt.types import UserError
-
-STAMPS = Package(
-    name="tuxpaint-stamps-default",
-    registry="deb",
-    version="2022.06.04-1",
-    megabytes=161,
-    licence="GPL-2",
-    inside="usr/share/tuxpaint/stamps",
-    contents=(
-        "animals", "clothes", "food", "hobbies", "household", "medical", "military",
-        "naturalforces", "people", "plants", "space", "sports", "town", "vehicles",
-    ),
-    sha256="c1da2fefecf8cfea7754b2fe8b00e7120802b4c4d555288469a214a8a9c74a8f",
-    suffixes=(".png", ".txt"),
-    without="cartoon",
-)  # fmt: skip
-"""Of its folders, ``symbols`` (drawn signs) and ``seasonal`` (things of many kinds) are not read."""
 
 PARTS = ("train", "validation", "test", "confirmation", "unlabelled", "gallery")
 
@@ -83,14 +65,11 @@ def read_stamps(folder: Path, names: Sequence[str]) -> list[Stamp]:
         UserError: fewer than two classes.
     """
     stamps: dict[str, Stamp] = {}
-    for name in names:
-        if (
-            name.endswith(".png")
-            and (caption := _caption(folder / name))
-            and _usable(folder / name)
-        ):
-            digest = content_hash((folder / name).read_bytes())
-            stamps.setdefault(digest, Stamp(name.removesuffix(".png"), caption, digest))
+    for path in (folder / name for name in names if name.endswith(".png")):
+        if (caption := _caption(path)) and _usable(path):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            digest = content_hash(path.read_bytes())
+            stamps.setdefault(digest, Stamp(name, caption, digest))
     homes = _class_folders(stamps.values())
     if len(homes) < 2:
         most = sum(LEAST_PER_CLASS.values())

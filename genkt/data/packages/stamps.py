@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genkt.data.images import ImageSet
-from genkt.data.packages.package import Package
-from genkt.data.packages.package_parts import AnyPart, TestPart, confirmed
+from genkt.data.packages.data_sets import DATA_PACKAGES
+from genkt.data.packages.package_parts import TestPart, confirmed
 from genkt.data.packages.scenes import make_scenes
-from genkt.data.packages.stamp_files import STAMPS, Stamp, part_stamps, read_stamps
+from genkt.data.packages.stamp_files import Stamp, part_stamps, read_stamps
 from genkt.data.splits import Splits
 
 PER_CLASS = {"train": 100, "validation": 30, "test": 60, "confirmation": 60}
 """Pictures of every class in the labelled parts."""
 
-NUM_GALLERY = 2000
+NUM_UNLABELLED = 2000
+"""Pictures in each of the other parts, where no other number is asked for."""
 
 
 class StampWorld:
@@ -24,7 +25,6 @@ class StampWorld:
     Args:
         root: where the package lies, see ``Package.find``.
         size: side of the pictures, in pixels.
-        package: another one of the same layout, for tests.
 
     Raises:
         UserError: the package is nowhere, or its files are others.
@@ -32,27 +32,25 @@ class StampWorld:
     Source: the stamps of Tux Paint (GPL-2), and photographs of scikit-image and scikit-learn.
     """
 
-    def __init__(
-        self, root: str | Path | None = None, *, size: int = 64, package: Package = STAMPS
-    ) -> None:
-        self.size = size
+    def __init__(self, root: str | Path | None = None, *, size: int = 64) -> None:
+        self.size, package = size, DATA_PACKAGES["stamps"]
         self.folder = package.find(root)
         stamps = read_stamps(self.folder, package.files_in(self.folder))
         self.classes = tuple(sorted({each.class_name for each in stamps} - {""}))
         self.stamps = part_stamps(stamps)
 
-    def part(self, name: AnyPart, num_images: int | None = None) -> ImageSet:
+    def part(self, name: str, num_images: int = NUM_UNLABELLED) -> ImageSet:
         """The pictures of a part.
 
         Args:
-            num_images: of a part without labels (``unlabelled`` and ``gallery``); the first of a
-                larger number are the same. None: ``NUM_GALLERY``.
+            name: of ``PARTS``.
+            num_images: of ``unlabelled`` and ``gallery``, which have no labels; the first of a
+                larger number are the same.
         """
         own = self.stamps[name]
         if name in PER_CLASS:
             return self._scenes(name, self._by_class(own, PER_CLASS[name]))
-        count = NUM_GALLERY if num_images is None else num_images
-        return self._scenes(name, [own[i % len(own)] for i in range(count)]).without_labels()
+        return self._scenes(name, [own[i % len(own)] for i in range(num_images)]).without_labels()
 
     def _by_class(self, stamps: Sequence[Stamp], count: int) -> list[Stamp]:
         """The stamps of each class in turn, until it has ``count`` pictures."""
@@ -67,20 +65,20 @@ class StampWorld:
 
 
 def stamps(
-    root: str | Path | None = None, *, size: int = 64, num_unlabelled: int = 2000,
-    part: TestPart = "test", package: Package = STAMPS,
+    root: str | Path | None = None, *, size: int = 64, num_unlabelled: int = NUM_UNLABELLED,
+    part: TestPart = "test",
 ) -> Splits:  # fmt: skip
     """The stamps as a task: ten classes of things on photographs.
 
     Args:
-        root, size, package: see ``StampWorld``.
+        root, size: see ``StampWorld``.
         num_unlabelled: pictures without a label; a third of what they show is of no class.
         part: what the test images are: ``test``, or ``confirmation``, which is for one last look.
 
     Raises:
         UserError: as ``StampWorld``.
     """
-    world = StampWorld(root, size=size, package=package)
+    world = StampWorld(root, size=size)
     splits = Splits(
         train=world.part("train"),
         validation=world.part("validation"),

@@ -171,7 +171,7 @@ class CompareData:
         design: where the students come from, for the intervals.
         test_ids: [N] of the test images, in the order of all scores.
         notes: sentences for the reader.
-        tuning: candidates that settings were chosen from.
+        tuning: candidates that settings were chosen from.  tuned_on: what they were judged on.
         work: of all arms and candidates, over all starts.
     """
 
@@ -192,6 +192,7 @@ class CompareData:
     test_ids: Sequence[str] = ()
     notes: Sequence[str] = ()
     tuning: Sequence[Tried] = ()
+    tuned_on: str = "validation images"
     work: Work | None = None
 
     def __post_init__(self) -> None:

@@ -186,7 +186,7 @@ def tuned(data: CompareData) -> str:
     arms = list(dict.fromkeys(tried.arm for tried in data.tuning))
     each = len(data.tuning) // len(arms)
     return (
-        f"Settings of {len(arms)} arms were chosen on validation images, on label draws of their "
+        f"Settings of {len(arms)} arms were chosen on {data.tuned_on}, on label draws of their "
         f"own, from {each} candidates each ({duration(sum(t.seconds for t in data.tuning))})."
     )
 

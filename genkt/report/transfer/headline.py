@@ -132,6 +132,9 @@ def how_sure(data: ReportData) -> Iterator[str]:
         yield from covered(interval.design)
         yield from overlap(interval.design, data.design.pool_share)
         yield from few_images(interval)
+        if interval.design.images < MIN_IMAGES:
+            images = counted(interval.design.images, unit_of(interval.design))
+            yield f"Only {images}: nothing is established under {MIN_IMAGES}."
     yield f"All figures hold for {_settings(data)}."
 
 
@@ -159,7 +162,8 @@ def _teacher_text(found: TeacherSummary) -> str:
     name, said = found.teacher.name, found.within
     own = f"{name[:1].lower()}{name[1:]}"
     if found.ratio is None:
-        return f"{name} has {mean_text(found.accuracy)}; {said.reason}."
+        known = "" if found.difference is not None else f"; {said.reason}"
+        return f"{name} has {mean_text(found.accuracy)}{known}."
     span = span_text(found.ratio)
     reached = f"The student reaches {centre(found.ratio)} of its {own}"
     reached += f" ({span})" if span else ""

@@ -19,6 +19,8 @@ from genkt.types import Cost, StudentResult
 MARGIN = 0.02
 """A student is as good as its teacher within so much, and so much is planned for: two points."""
 
+_NO_SCORES = "no scores of two test images or more are there"
+
 
 @dataclass(frozen=True)
 class ArmMean:
@@ -50,7 +52,7 @@ class ArmDifference:
     def verdict(self) -> Verdict:
         """What may be said of it."""
         if self.interval is None:
-            return Verdict(OPEN, "no scores of two test images or more are there")
+            return Verdict(OPEN, _NO_SCORES)
         return verdict(self.interval, self.p)
 
 
@@ -82,7 +84,8 @@ class TeacherSummary:
     """A teacher, and the method's students against it.
 
     Args:
-        ratio: of the students' accuracy to its own.  difference: the students minus it.
+        ratio: of the students' accuracy to its own; None too where it is never right.
+        difference: the students minus it.
     """
 
     teacher: TeacherArm
@@ -94,7 +97,7 @@ class TeacherSummary:
     def within(self) -> Verdict:
         """Whether the students are no more than ``MARGIN`` below it."""
         if self.difference is None:
-            return Verdict(OPEN, "its scores on the test images were not kept")
+            return Verdict(OPEN, _NO_SCORES)
         return non_inferior(self.difference, MARGIN)
 
 
@@ -164,13 +167,13 @@ def against_teachers(data: ReportData) -> list[TeacherSummary]:
     for teacher in data.teachers:
         own = {(draw, 0): scores for draw, scores in teacher.scores.items()}
         beside = {(d, s): teacher.scores[d] for d, s in mine if d in teacher.scores}
-        known = bool(beside) and any(scores.any() for scores in beside.values())
+        is_right = any(scores.any() for scores in beside.values())
         found.append(
             TeacherSummary(
                 teacher,
                 ArmMean(teacher.mean, of_arm(own, data.design), _by_draw(own)),
-                of_ratio(mine, beside, data.design) if known else None,
-                of_pair(mine, beside, data.design) if known else None,
+                of_ratio(mine, beside, data.design) if is_right else None,
+                of_pair(mine, beside, data.design),
             )
         )
     return found

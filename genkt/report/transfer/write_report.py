@@ -74,9 +74,16 @@ def report_dict(data: ReportData) -> dict[str, Any]:
     """The content of report.json: every key is always there, what is unknown is null or empty.
 
     Keys that end in ``_percent`` or ``_points`` are in percent; other accuracies are shares 0..1.
-    Intervals are those of ``genkt.metrics.intervals``, entries those of
-    ``genkt.report.kit.entries``; ``arms`` lists students, then the heads of teachers (``role``).
-    p-values are adjusted for all differences of the report, its intervals are not.
+    Means and differences are entries of ``genkt.report.kit.entries``, their intervals those of
+    ``genkt.metrics.intervals``. p-values are adjusted for all differences of the report, intervals
+    are not. What the claims rest on:
+
+    - ``headline``, ``verdict`` (of the method against the baseline; null without one),
+      ``what_varied``, ``scope`` (sentences), ``design``, ``needed`` (what would show two points)
+    - ``arms``: ``role`` "student": accuracy, before the last stage (``distilled``), difference to
+      the baseline; then ``role`` "teacher": a head, and the students against it (``teacher``)
+    - ``method_minus_arms``; ``flips`` over all pairs of students; ``exported``: that student alone
+    - ``cells``: every student; ``predictions``: of the exported draw and seed
     """
     value = {
         "schema": "genkt.report",
@@ -117,6 +124,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
         "accuracy_after": dict(data.after),
         "splits": [dataclasses.asdict(split) for split in data.splits],
+        "labels": {"training": data.training_labels, "validation": data.validation_labels},
         "skipped": [{"path": path, "reason": reason} for path, reason in data.skipped],
         "command": data.command,
         "versions": dict(data.versions),

@@ -70,7 +70,7 @@ class VQGANTraining:
         self._next = -1
 
     def run_step(self) -> dict[str, float]:
-        """One batch through the autoencoder, and where it is due through the discriminator."""
+        """One batch through the autoencoder and, once it has started, the discriminator."""
         settings, gan = self.settings, self.settings.gan
         torch.manual_seed(derive_seed(self.seed, "vqgan step", self.step))
         factor = warmup_cosine(self.step, settings.steps, settings.warmup)
@@ -113,7 +113,7 @@ class VQGANTraining:
         """The network with the codes as they are now.
 
         Weights are not averaged over the steps: the codes move, and a decoder averaged over old
-        codes paints with faded colours.
+        codes gives faded colours.
         """
         model = copy.deepcopy(self.model)
         codes = F.normalize(self.codebook.codebook, dim=-1)
@@ -163,7 +163,7 @@ class VQGANTraining:
         return passed.permute(0, 3, 1, 2), tokens, commitment_loss(unit, chosen)
 
     def _adversarial(self, nll: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
-        """The generator's side of the GAN, and the weight that makes it pull like the rest."""
+        """The generator's side of the GAN, and the weight that makes it as strong as the rest."""
         adversarial = generator_adversarial_loss(self.discriminator(decoded))
         last = self.model.decoder.conv_out.weight
         nll_gradient = torch.autograd.grad(nll, last, retain_graph=True)[0]

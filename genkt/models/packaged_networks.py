@@ -71,17 +71,17 @@ def _lite(number: int, megabytes: int, file: str, sha256: str) -> PackagedNetwor
 
 
 NETWORKS: dict[str, PackagedNetwork] = {
-    "efficientnet_lite0": _lite(
+    "genkt:efficientnet_lite0": _lite(
         0, 17, "57934424", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     ),
-    "efficientnet_lite1": _lite(
+    "genkt:efficientnet_lite1": _lite(
         1, 20, "77cc7160", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
     ),
-    "efficientnet_lite2": _lite(
+    "genkt:efficientnet_lite2": _lite(
         2, 23, "9656183e", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
 }
-"""``genkt:NAME`` -> the network. (timm's plain ``efficientnet_lite0`` pads otherwise.)"""
+"""Name -> the network. (timm's plain ``efficientnet_lite0`` pads otherwise.)"""
 
 
 def in_order(path: Path, model: nn.Module, key: str) -> dict[str, Tensor]:
