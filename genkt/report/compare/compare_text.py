@@ -175,7 +175,8 @@ def limits(found: Findings) -> list[str]:
         " ".join(told),
         f"Established means p < {LEVEL} after Holm's correction for all {found.contrasts.num} "
         "differences that this comparison asks for, both columns: with 95 % confidence all of "
-        "these claims hold.",
+        "these claims hold. Which arms can be told from the leading one is a question of its own, "
+        f"adjusted for all {found.leading.num_pairs} pairs of arms.",
     ]
 
 
