@@ -62,6 +62,7 @@ def numbers(home: Path) -> dict[str, Any]:
         del cell["cost"], cell["stages"]
     for each in found["arms"]:
         del each["seconds_a_student"], each["cost"], each["config"], each["versions"]
+        del each["budget"]["seconds"]
     return {key: found[key] for key in ("arms", "cells", "minus_baseline", "pairs", "sweeps")}
 
 
