@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from genkt.comparison.arm_budget import arm_budget
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
@@ -52,6 +53,7 @@ def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
             config=facts["config"],
             versions=facts["versions"],
             listed=arm.point is None,
+            budget=arm_budget(facts, task.config.main_arm),
             head_taught=not _head_untaught(task),
         )
         return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))

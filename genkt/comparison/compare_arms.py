@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from genkt.comparison.arm_budget import with_searches
 from genkt.comparison.arm_task import ARMS, LOGS, ArmTask
 from genkt.comparison.collect_arms import read_arm, warnings, with_shared_images
 from genkt.comparison.plan_arms import ArmSettings, ArmsPlan, make_plan
@@ -67,6 +68,7 @@ def run_compare(
             plan, changed = _checked(config, settings)
             finish(plan.tasks, changed, config.executor, "arms")
             data = _data(config, plan, command, words, told(tried, settings))
+            data = with_searches(data, tried, plan.tasks)
             build_comparison(findings(data), home)
     except Timeout:
         raise UserError(f"out={home}: another genkt compare is running there") from None

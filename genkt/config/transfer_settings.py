@@ -155,6 +155,7 @@ class TransferConfig:
     folds: NumFolds
     cross_validate: bool
     baseline: bool
+    baseline_search: bool
     overwrite: bool
     dry_run: bool
     smoke: bool
@@ -209,6 +210,11 @@ class TransferConfig:
     def methods(self) -> list[MethodOptions]:
         """The methods that teach, stage by stage."""
         return [stage.method or self.method for stage in self.distil_stages.values()]
+
+    @property
+    def num_searched(self) -> int:
+        """Values of beta that are searched, over all stages."""
+        return sum(len(beta_candidates(method)) for method in self.methods)
 
     @property
     def searches_beta(self) -> bool:

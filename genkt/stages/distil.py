@@ -19,7 +19,7 @@ from genkt.methods.build import METHODS, build_objective, with_beta
 from genkt.methods.shapes import TrainingRows
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
-from genkt.stages.beta_search import searched
+from genkt.stages.beta_search import cost_name, searched
 from genkt.stages.recipe_stage import RecipeStage
 from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.teacher_set import TeacherSet
@@ -118,8 +118,7 @@ class Distillation(RecipeStage):
 
         found, cost = searched(training, self.options, trial, self.name)
         if cost.steps:
-            key = "search" if self.name == "distil" else f"search-{self.name}"
-            training.costs[key] = cost
+            training.costs[cost_name(self.name)] = cost
             beta: float = found.beta  # type: ignore[attr-defined]
             training.extras |= {"beta": beta, self._beta: beta}
         return found
@@ -206,6 +205,8 @@ def distil(
         images, draw, name, student, objective, batches, settings, directory, training.log,
         online=teachers.models if teachers.online else (), momentum=options.weight_rule,
     )  # fmt: skip
+    if teachers.online:
+        cost = replace(cost, teacher_images=cost.samples * len(teachers.models))
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
 
 

@@ -150,6 +150,10 @@ class Teachers:
             self._prepared[draw.index] = self._new(draw, log)
         return self._prepared[draw.index]
 
+    def forget(self) -> None:
+        """Keep no prepared teachers: the files of the draw are going to be removed."""
+        self._prepared.clear()
+
     def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The same, prepared now.
 

@@ -81,7 +81,7 @@ def _measure(opened: OpenedRun) -> _Measured:
         student, cost = training.student, training.trained
     num_views = max(1, opened.views.num_views)
     num_cached = len(run.pool.images) * num_views
-    if config.adaptation in ("linear_probe", "better"):
+    if any(scores.taught is not None for scores in teachers.scores):
         num_cached += len(run.pool.splits.parts["test"])
     bytes_each = 2 if config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
@@ -175,7 +175,8 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     views = _num_images(opened) * max(1, opened.views.num_views)
     num_caches = config.draws if adapted else 1
     seeds, num_students = config.seeds_per_draw, config.num_students * arms
-    a_draw = (arms * seeds * steps + searched + seeds * judged) * measured.per_step
+    also = exams * plan.baseline_searched_steps(draw)
+    a_draw = (arms * seeds * steps + searched + also + seeds * judged) * measured.per_step
     processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
     seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
     rounds = math.ceil(config.draws / processes)
@@ -193,6 +194,7 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     if opened.teachers and config.teacher.outputs == "cached":
         teachers = f"{views} views to cache" + (", every draw" if adapted else "")
     search = f", and {searched} steps per draw to search beta" if searched else ""
+    search += f", {also} for the baseline's learning rate" if also else ""
     search += f", and {judged} on folds" if judged else ""
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"

@@ -36,6 +36,9 @@ from genkt.transfers.synthesized_sets import (
 
 logger = logging.getLogger("genkt")
 
+RE_REPRESENT = "re-represent"
+"""The name of IRF's reconstructions among the costs of a student."""
+
 _BATCH = 64
 _TRIED = 256
 """Images of a gallery that a dry run looks at."""

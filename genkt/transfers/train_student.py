@@ -28,6 +28,7 @@ from genkt.stages.cross_validation import FOLD, exams_of
 from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
+from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import OpenedRun, RunWithSets
 from genkt.types import (
     Cost,
@@ -152,7 +153,7 @@ def _making(run: RunWithSets, draw: Draw) -> dict[str, Cost]:
         stages[run.opened.maker.stage] = Cost(seconds=run.sets[draw.index].seconds)
     if run.represented is not None:
         share = run.represented.seconds / len(run.pool.draws)
-        stages["re-represent"] = Cost(seconds=share)
+        stages[RE_REPRESENT] = Cost(seconds=share)
     return stages
 
 
@@ -219,6 +220,7 @@ def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
             _drop(folder.student(draw.index, OUTPUTS, draw.student))
         seeds = range(run.config.seeds_per_draw)
         if all((folder.student(draw.index, arm, seed) / RESULT).is_file() for seed in seeds):
+            run.teachers.forget()
             _drop(folder.student(draw.index, OUTPUTS))
             for index in range(len(run.teachers)):
                 teacher = folder.student(draw.index, teacher_folder(index))

@@ -59,6 +59,11 @@ def test_the_best_candidate_on_validation_is_what_an_arm_runs_with(tmp_path: Pat
         assert kept["words"][-1] == mine[best]["words"][0]
         group, name = key.split(".")
         assert f"{key}={kept['config'][group][name]:g}" == f"{key}={value_of(mine[best]):g}"
+    for each in told["arms"]:  # two candidates, on as many draws as the arm itself
+        assert each["budget"]["steps"] == 3 * each["cost"]["steps"]
+        assert each["budget"]["choices"][-1] == "settings"
+        assert each["budget"]["validation_labels"] == 9
+        assert 0 < each["budget"]["search_seconds"] < each["budget"]["seconds"]
     work = told["work"]
     outcomes = [json.loads(path.read_text())["seconds"]
                 for path in home.glob("**/outcomes/*.json")]  # fmt: skip

@@ -111,6 +111,7 @@ def _arm(found: Findings, arm: ComparedArm) -> dict[str, Any]:
         "validation_accuracy": arm.validation,
         "seconds_a_student": arm.seconds,
         "cost": dataclasses.asdict(arm.cost),
+        "budget": None if arm.budget is None else dataclasses.asdict(arm.budget),
         "versions": dict(arm.versions),
         "config": arm.config,
     }

@@ -97,7 +97,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
         "arms": [
-            *(_arm(summary) for summary in summarise(data)),
+            *(_arm(summary) | _budget(data, summary.arm) for summary in summarise(data)),
             *(_teacher(found) for found in against_teachers(data)),
         ],
         "method_minus_arms": {
@@ -166,6 +166,11 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
     }
 
 
+def _budget(data: ReportData, arm: str) -> dict[str, Any]:
+    budget = data.budgets.get(arm)
+    return {"budget": None if budget is None else dataclasses.asdict(budget)}
+
+
 def _teacher(found: TeacherSummary) -> dict[str, Any]:
     """A head of a teacher, with the same keys; ``teacher`` has the students against it."""
     draws = list(found.teacher.scores)
@@ -187,6 +192,7 @@ def _teacher(found: TeacherSummary) -> dict[str, Any]:
             "within_margin": found.within.word,
         },
         "cost": dataclasses.asdict(Cost()),
+        "budget": None,
     }
 
 
