@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from genkt.config.irf_settings import BASELINE
-from genkt.config.transfer_settings import TransferConfig
+from genkt.runs.label_budget import label_budget
 from genkt.runs.student_files import TrainedStudent
 from genkt.stages.arms import LEARNING_RATE
 from genkt.stages.beta_search import cost_name
@@ -25,14 +25,14 @@ def budgets(trained: TrainedRun) -> dict[str, Budget]:
 
 def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> Budget:
     config, maker = run.config, run.opened.maker
-    choices = validated_choices(config, arm) if run.images.has_validation else ()
+    labels = label_budget(config, run.pool, arm)
     total = sum((student.result.cost for student in students), Cost())
     searches = {cost_name(stage) for stage in ("distil", *config.distil_stages)}
     made = {RE_REPRESENT, *([maker.stage] if maker is not None else [])}
     return Budget(
-        labels=len(run.pool.draws[0].labelled),
-        validation_labels=len(run.pool.splits.parts["validation"]) if choices else 0,
-        choices=choices,
+        labels=labels.training,
+        validation_labels=labels.validation,
+        choices=labels.choices,
         steps=total.steps,
         samples=total.samples - _of(students, [TEACHERS]).samples,
         teacher_images=total.teacher_images,
@@ -46,20 +46,6 @@ def _of(students: Sequence[TrainedStudent], stages: Collection[str]) -> Cost:
     """What some stages of all students cost."""
     costs = (student.stages for student in students)
     return sum((cost[name] for cost in costs for name in stages if name in cost), Cost())
-
-
-def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
-    """What an arm chooses by its accuracy on validation images, where there are some."""
-    found = []
-    if config.train.select == "best":
-        found.append("weights")
-    if config.searches_beta and (arm != BASELINE or config.baseline_search):
-        found.append("search")
-    if config.adaptation == "better" and config.needs and arm != BASELINE:
-        found.append("teacher")
-    if arm == config.main_arm and config.num_students > 1:
-        found.append("student")
-    return tuple(found)
 
 
 def search_notes(trained: TrainedRun) -> list[str]:

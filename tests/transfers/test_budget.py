@@ -13,9 +13,9 @@ from tiny import run, transfer_words
 from genkt.cli.app import read_config
 from genkt.comparison.arm_budget import arm_budget
 from genkt.config.transfer_settings import TransferConfig
+from genkt.runs.label_budget import validated_choices
 from genkt.runs.student_places import student_folder
 from genkt.stages.beta_search import rate_candidates
-from genkt.transfers.count_budget import validated_choices
 from genkt.types import Budget, Cost
 
 LABELS, BATCH, VIEWS = 6, 12, 2

@@ -192,6 +192,7 @@ def _teacher(found: TeacherSummary) -> dict[str, Any]:
             "within_margin": found.within.word,
         },
         "cost": dataclasses.asdict(Cost()),
+        "budget": None,
     }
 
 
