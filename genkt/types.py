@@ -217,20 +217,6 @@ class TeacherScores:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % Student-t interval over n values (half-width NaN for n < 2)."""
-
-    mean: float
-    half_width: float
-    n: int
-
-    def __str__(self) -> str:
-        if self.n < 2:
-            return f"{self.mean:.1f}"
-        return f"{self.mean:.1f} ± {self.half_width:.1f}"
-
-
-@dataclass(frozen=True)
 class Cost:
     """What a stage cost.
 

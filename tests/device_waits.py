@@ -1,5 +1,7 @@
-"""Where Python waits for the device and cannot do otherwise, and why; tests/repository/test_device.py
-fails for any other place, and for one of these that is no longer there.
+"""Where Python waits for the device and cannot do otherwise, and why.
+
+tests/repository/test_device.py fails for any other place, and for one of these that is no longer
+there.
 
 A wait costs what the device could have done meanwhile: nothing to speak of where a job begins, much
 in every step. So what does not belong to the first group needs a good reason.
@@ -26,6 +28,12 @@ ONCE = {
     Wait("metrics/logme.py:logme", TO_CPU): "evidence is computed in float64 on the CPU",
     Wait("models/backbone.py:Backbone.forward", "item"): (
         "torch's batch norm, where it averages over all batches: for a soup's statistics alone"
+    ),
+    Wait("upstream/generator/train_transformer.py:TransformerTraining.__init__", TO_DEVICE): (
+        "the network itself"
+    ),
+    Wait("upstream/generator/train_vqgan.py:VQGANTraining.__init__", TO_DEVICE): (
+        "the networks themselves"
     ),
     Wait("training/checkpoint.py:save_weights", TO_CPU): "what is written",
     Wait("training/loop.py:_Run.__init__", TO_DEVICE): "the networks themselves",
@@ -79,11 +87,38 @@ A_STEP = {
     Wait("generative/mask_steps.py:MaskStep.outcome", "nonzero"): "the tokens that are unknown",
     Wait("generative/masked.py:MaskedTransformer._advance", "nonzero"): "rows to decide again",
     Wait("generative/masked.py:MaskedTransformer._advance", "item"): "rows to decide again",
+    Wait("generative/latent_transformer.py:LatentTransformer.conditions_of", "item"): (
+        "whether a picture has no class"
+    ),
+    Wait("generative/latent_transformer.py:LatentTransformer.start_tokens", "item"): (
+        "whether classes are wrong"
+    ),
+    Wait("training/averages.py:average_lists", "item"): (
+        "torch's AveragedModel keeps its counter on the CPU and gives it on the device"
+    ),
+    Wait("upstream/generator/train_transformer.py:TransformerTraining.run_step", TO_DEVICE): (
+        "torch's AveragedModel keeps its counter on the CPU and gives it on the device"
+    ),
+    Wait("upstream/generator/train_transformer.py:TransformerTraining.run_step", "item"): (
+        "the loss of a step, which priming looks at"
+    ),
+    Wait("upstream/generator/train_vqgan.py:_measured", "item"): (
+        "the losses of a step, which priming looks at"
+    ),
+    Wait("upstream/generator/train_vqgan.py:VQGANTraining._quantise", TO_DEVICE): (
+        "vector-quantize-pytorch"
+    ),
+    Wait("upstream/generator/train_vqgan.py:VQGANTraining._quantise", "item"): (
+        "vector-quantize-pytorch: whether codes are dead"
+    ),
+    Wait("upstream/generator/train_vqgan.py:VQGANTraining.run_step", TO_DEVICE): (
+        "diffusers: a loss of 0 for every picture, which nobody reads"
+    ),
     Wait("methods/aft.py:AFT._features", "nonzero"): (
         "kernel_rows=labelled alone: how many rows have labels decides the size of the kernels"
     ),
     Wait("methods/self_supervised.py:SimCLR.loss", "index"): "lightly: all pairs but the diagonal",
 }
-"""In every step of a training, or for every token."""
+"""In every step of a training or of parallel decoding, or for every token."""
 
 KNOWN = ONCE | A_CALL | A_STEP

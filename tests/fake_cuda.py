@@ -1,7 +1,7 @@
 """A CUDA device that is none: torch's fake tensors, with the values that a CPU computes.
 
-Inside ``fake_cuda()`` a tensor on "cuda" is a ``FakeTensor``: torch refuses what mixes devices, as a
-GPU does. Beside it stands its shadow, the same tensor on the CPU, on which each operation is done
+Inside ``fake_cuda()`` a tensor on "cuda" is a ``FakeTensor``: torch refuses what mixes devices, as
+a GPU does. Beside it stands its shadow, the same tensor on the CPU, on which each operation is done
 too. So a value that Python asks for is the right one, the way through the code is the real one, and
 results can be compared. Whatever would make Python wait for a GPU is recorded with the place in
 genkt that asked for it. Tensors of the CPU stay what they are.
@@ -296,14 +296,16 @@ def _patches(mode: Device) -> Iterator[Any]:
             mode.note("event")
 
     yield patch.object(torch.cuda, "Event", Event)
+    yield patch.object(torch.cuda, "is_available", lambda: False)  # asked at each operation
     yield patch.object(torch.cuda, "manual_seed", torch.default_generator.manual_seed)
     yield patch.object(Tensor, "pin_memory", _mark_pinned)
     yield patch.object(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
     yield patch.object(torch.cuda, "set_rng_state", lambda state, device: None)
     yield patch.object(nn.Module, "_apply", _apply)
     yield patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True)
-    is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
-    yield patch.object(FakeTensor, "is_cuda", is_cuda, create=True)
+    for name, value in (("is_cuda", True), ("is_meta", False)):
+        answer = property(lambda tensor, value=value: value)
+        yield patch.object(FakeTensor, name, answer, create=True)
 
 
 @torch.no_grad()

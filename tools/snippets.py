@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -47,6 +48,7 @@ from genkt.cli.main import COMMANDS  # noqa: E402
 from genkt.cli.positional import with_positionals  # noqa: E402
 from genkt.cli.synthesize import as_synthesis  # noqa: E402
 from genkt.config.read_config import read_config  # noqa: E402
+from genkt.data.packages.package import Package  # noqa: E402
 from genkt.settings.assignments import Said  # noqa: E402
 from genkt.settings.kinds import kinds_of  # noqa: E402
 from genkt.settings.words import MODEL_GROUPS, sort_words  # noqa: E402
@@ -137,7 +139,10 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 
 def command_fault(words: Sequence[str]) -> str | None:
-    """What genkt says against a command line; None where it takes it."""
+    """What genkt says against a command line; None where it takes it.
+
+    Packages that readers bring count as brought: they are not on every machine that checks this.
+    """
     if (fault := option_fault(words)) or not _has_settings(words):
         return fault
     command, *rest = words
@@ -147,7 +152,8 @@ def command_fault(words: Sequence[str]) -> str | None:
             read_comparison(rest)
         else:
             said = [word for word in _spelled(command, rest) if word != "-m"]
-            read_config(config_of(command), command, said)
+            with mock.patch.object(Package, "find", return_value=Path()):
+                read_config(config_of(command), command, said)
     except UserError as error:
         return str(error)
     return None

@@ -3,6 +3,8 @@
     STUDY:ARM              accuracy after fine-tuning: mean, lowest, highest, in %
     STUDY:ARM@distilled    the same before it
     STUDY:A/B              the paired difference A - B: mean, lowest, highest, in points
+    STUDY:better/REF       how many arms are better than the baseline or reference after
+                           fine-tuning, with Holm's correction; "worse" likewise
     BENCHMARK#a.b          a number (or numbers) of benchmarks/results/BENCHMARK-cpu.json
     BENCHMARK#a.b*100      the same times 100
 
@@ -13,6 +15,7 @@ mean and the half-width of Student's t over the draws; such a study waits for a 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from genkt.config.evidence import low_to_high
+from genkt.metrics.verdicts import LEVEL, holm
 from genkt.report.transfer.summary import signed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,12 +80,30 @@ def numbers(figure: str) -> list[float]:
         return _of_benchmark(figure)
     name, _, arm = figure.partition(":")
     arm, _, of = arm.partition("@")
+    if arm.partition("/")[0] in ("better", "worse"):
+        return [_count(name, *arm.split("/"))]
     if "/" in arm:
         stored = difference_of(name, *arm.split("/"), of=of or "accuracy")
         return [stored[f"{end}_points"] for end in ("mean", "low", "high")]
     stored = arm_of(name, arm)[of or "accuracy"]
     ends = ["half_width_points"] if waits(name) else ["low_percent", "high_percent"]
     return [stored[key] for key in ["mean_percent", *ends]]
+
+
+def _count(name: str, word: str, against: str) -> int:
+    """Arms that are better or worse than another beyond chance. Raises: KeyError."""
+    results = study(name)
+    kind = {results["reference"]: "minus_reference", results["baseline"]: "minus_baseline"}[against]
+    compared = [each["accuracy"] for each in results[kind]]
+    if waits(name):
+        p_values = [math.nan if each["p_value"] is None else each["p_value"] for each in compared]
+        found = [p < LEVEL for p in holm(p_values)]
+    else:
+        found = [each["established"] for each in compared]
+    return sum(
+        is_sure and (each["mean_points"] > 0) == (word == "better")
+        for is_sure, each in zip(found, compared, strict=True)
+    )
 
 
 def _of_benchmark(figure: str) -> list[float]:
@@ -107,7 +129,8 @@ def text_of(figure: str | None) -> str:
     if "/" in arm:
         if len(set(arm.split("/"))) == 1:
             return ""
-        return difference_text(difference_of(name, *arm.split("/"), of=of or "accuracy"))
+        difference = difference_of(name, *arm.split("/"), of=of or "accuracy")
+        return "" if difference is None else difference_text(difference)
     stored = arm_of(name, arm)[of or "accuracy"]
     if stored is None:
         return ""

@@ -21,7 +21,7 @@ MOST_LOADED = 10_000
 """Pictures that are decoded for it, where nobody has noted what they look like."""
 MOST_PAIRS = 500
 """Pairs whose pictures are looked at again, the nearest first."""
-ALIKE = 0.98
+ALIKE = 0.99
 """Likeness of small grey pictures from which a pair counts; handwritten digits stay below."""
 
 
@@ -100,11 +100,10 @@ def _too_many(sets: Sequence[ImageSet]) -> str:
     unseen = sum(len(images) for images in sets if images.looks is None)
     if number <= MOST and unseen <= MOST_LOADED:
         return ""
-    most, what = (MOST, "images") if number > MOST else (MOST_LOADED, "images of this kind")
-    return (
-        f"Near copies of test images were not looked for: the data have {max(number, unseen):,} "
-        f"images, and at most {most:,} {what} are compared."
-    )
+    why = f"the data have {number:,} images, and at most {MOST:,} are compared"
+    if number <= MOST:
+        why = f"{unseen:,} images would be decoded once more, and at most {MOST_LOADED:,} are"
+    return f"Near copies of test images were not looked for: {why}."
 
 
 def _more(number: int) -> str:

@@ -148,9 +148,10 @@ def name_fault(name: str) -> str | None:
         home, short = resource("checkpoints"), name.removeprefix(SHIPPED_PREFIX)
         shipped = sorted(path.parent.name for path in home.glob("*/config.json"))
         if short not in shipped and name not in NETWORKS:
+            packaged = ", ".join(each.removeprefix(SHIPPED_PREFIX) for each in NETWORKS)
             return (
                 f'model "{name}": not shipped with genkt (shipped: {", ".join(shipped)}; in a '
-                f"package that you bring: {', '.join(NETWORKS)})."
+                f"package that you bring: {packaged})."
             )
         return None
     if name.startswith("local-dir:"):

@@ -118,6 +118,7 @@ class _Run:
                 progress.wait_seconds += time.perf_counter() - asked
                 self._step(batch)
                 progress.step += 1
+                progress.seconds = before + time.perf_counter() - started
                 reporter.advance()
                 last = progress.step == self.num_steps
                 if last or _due(progress.step, settings.log_every):

@@ -81,7 +81,7 @@ def _measure(opened: OpenedRun) -> _Measured:
         student, cost = training.student, training.trained
     num_views = max(1, opened.views.num_views)
     num_cached = len(run.pool.images) * num_views
-    if config.adaptation in ("linear_probe", "better"):
+    if any(scores.taught is not None for scores in teachers.scores):
         num_cached += len(run.pool.splits.parts["test"])
     bytes_each = 2 if config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_near_copies_of_test_images_are_listed_and_shown_in_pairs(tmp_path: Path
         )
         for n, part in enumerate(["train", "unlabelled", "train"])
     ]
-    data = report(near_copies=[*rows, dataclasses.replace(rows[0], part="validation")])
+    data = report(near_copies=[*rows, replace(rows[0], part="validation")])
     found = report_dict(data)["near_copies"]
     assert found["num_test_images"] == 3
     assert found["parts"] == {"train": 2, "unlabelled": 1, "validation": 1}

@@ -47,6 +47,8 @@ KINDS = [
 ]  # fmt: skip
 """The settings of every command."""
 REQUIRED = {
+    ("data", "fashion_mnist"): ["smoke=true"],  # without its package
+    ("data", "stamps"): ["smoke=true"],
     ("data", "folder"): ["data.root=."],
     ("data", "split_list"): ["data.root=.", f"data.train={CONFIGS / 'transfer.yaml'}"],
     ("data", "torchvision"): ["data.dataset=fake", "data.root=."],

@@ -102,6 +102,15 @@ def test_a_study_of_today_is_quoted_with_its_intervals(insects: dict[str, Any]) 
     assert stored.difference_text(gain) == f"+10.0 ({low} to {high})"
 
 
+def test_arms_that_are_better_are_counted(insects: dict[str, Any]) -> None:
+    assert stored.numbers("insects:better/stl") == [1]
+    assert stored.numbers("insects:worse/good") == [1] and stored.numbers(
+        "insects:better/good"
+    ) == [0]
+    text, (fault,) = quoted.checked_quotes("page", "2<!--insects:better/stl--> arms")
+    assert text == "1<!--insects:better/stl--> arms" and "expected 1, got 2" in fault
+
+
 def test_a_half_width_becomes_an_interval(insects: dict[str, Any]) -> None:
     mean, low, high = stored.numbers("insects:good")
     text, faults = quoted.checked_quotes("page", "up to 81.0 ± 2.5<!--insects:good-->, so")

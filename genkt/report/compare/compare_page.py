@@ -16,6 +16,7 @@ from genkt.report.compare.contrasts import Comparison, Difference
 from genkt.report.compare.findings import Findings
 from genkt.report.kit.table_cells import Content, Row, TableCell, config_lines
 from genkt.report.kit.templates import page, sections
+from genkt.report.transfer.budget_section import budget_values
 from genkt.report.transfer.summary import signed
 from genkt.types import Cost
 
@@ -43,6 +44,7 @@ def render(found: Findings) -> str:
             ("established", "What is established", _established(found)),
             ("sizes", "Over the size", _sizes(data)),
             ("cost", "Cost", _cost(data)),
+            ("budget", "Budget", _budget(found.study)),
             ("tuning", "Chosen settings", _tuning(data)),
             ("draws", "Every student", _students(found.study)),
             ("repeat", "Settings", _settings(found.study)),
@@ -162,6 +164,11 @@ def _cost(data: CompareData) -> Values:
         "rows": rows,
         "work": _work(data),
     }
+
+
+def _budget(data: CompareData) -> Values | None:
+    """What went into each arm, searches included, where its run told."""
+    return budget_values([(arm.title, arm.budget) for arm in data.arms if arm.budget is not None])
 
 
 def _work(data: CompareData) -> str:

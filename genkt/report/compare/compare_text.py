@@ -67,7 +67,7 @@ def _beside_leader(found: Findings) -> list[tuple[str, bool]]:
         pieces.append((f". Cannot be told from it, {count} other arms: ", False))
         pieces.append((_some(leading.alike), False))
     else:
-        pieces.append((f". All {len(leading.compared)} other arms differ from it", False))
+        pieces.append((". Every other arm differs from it", False))
     if leading.better:
         pieces.append((f". Better than it on test images: {_some(leading.better)}", False))
     return pieces
@@ -175,7 +175,8 @@ def limits(found: Findings) -> list[str]:
         " ".join(told),
         f"Established means p < {LEVEL} after Holm's correction for all {found.contrasts.num} "
         "differences that this comparison asks for, both columns: with 95 % confidence all of "
-        "these claims hold.",
+        "these claims hold. Which arms can be told from the leading one is a question of its own, "
+        f"adjusted for all {found.leading.num_pairs} pairs of arms.",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from genkt.progress import duration
@@ -20,12 +21,17 @@ _CHOICES = {
 
 def budget(data: ReportData) -> dict[str, Any] | None:
     """The values of ``templates/transfer/budget.html``; None where no budget is known."""
-    if not data.budgets:
+    return budget_values([(data.name_of(arm), each) for arm, each in data.budgets.items()])
+
+
+def budget_values(budgets: Sequence[tuple[str, Budget]]) -> dict[str, Any] | None:
+    """The same of named budgets, for every report that shows some."""
+    if not budgets:
         return None
-    rows: list[Row] = [[data.name_of(arm), *_cells(each)] for arm, each in data.budgets.items()]
+    rows: list[Row] = [[name, *_cells(each)] for name, each in budgets]
     chosen = [
-        (data.name_of(arm), ", ".join(_CHOICES.get(choice, choice) for choice in each.choices))
-        for arm, each in data.budgets.items()
+        (name, ", ".join(_CHOICES.get(choice, choice) for choice in each.choices))
+        for name, each in budgets
         if each.choices
     ]
     return {"rows": rows, "chosen": chosen}

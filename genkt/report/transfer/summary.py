@@ -11,7 +11,6 @@ import numpy as np
 from genkt.metrics.intervals import ScoreInterval
 from genkt.metrics.planning import Needed, needed
 from genkt.metrics.scored_arms import Scored, of_arm, of_pair, of_ratio
-from genkt.metrics.statistics import PairedDifference
 from genkt.metrics.verdicts import OPEN, Verdict, holm, non_inferior, verdict
 from genkt.report.transfer.report_data import ReportData, TeacherArm
 from genkt.types import Cost, StudentResult
@@ -231,16 +230,6 @@ def signed(value: float) -> str:
     if float(text) == 0:
         return text
     return ("+" if value > 0 else "−") + text
-
-
-def span(difference: PairedDifference) -> str:
-    """ "7.1 to 12.5", or why there is none."""
-    if difference.has_interval:
-        low, high = (
-            f"{value:.1f}".replace("-", "−") for value in (difference.low, difference.high)
-        )
-        return f"{low} to {high}"
-    return "one draw: no interval" if difference.n < 2 else "all draws agree: no interval"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -101,13 +101,12 @@ class VQGANTraining:
             figures["discriminator"] = self._train_discriminator(pictures, decoded.detach())
         self._count(tokens)
         self.step += 1
-        plain = {name: value.detach().item() for name, value in figures.items()}
-        return {"loss": loss.item(), **plain, **self.codebook_figures()}
+        return _measured({"loss": loss, **figures}) | self.codebook_figures()
 
     def codebook_figures(self) -> dict[str, float]:
         """Codes in use and their perplexity, over a moving window of about 50 steps."""
-        alive = (self.counts > self.counts.sum() * 1e-5).sum().item()
-        return {"codes": float(alive), "perplexity": codebook_perplexity(self.counts).item()}
+        alive = (self.counts > self.counts.sum() * 1e-5).sum()
+        return _measured({"codes": alive, "perplexity": codebook_perplexity(self.counts)})
 
     def vqgan(self) -> VQGAN:
         """The network with the codes as they are now.
@@ -178,8 +177,15 @@ class VQGANTraining:
         return loss
 
     def _count(self, tokens: Tensor) -> None:
-        seen = torch.bincount(tokens.flatten(), minlength=len(self.counts))
+        flat = tokens.flatten()  # not bincount, which waits for the device
+        seen = torch.zeros_like(self.counts).index_add_(0, flat, self.counts.new_ones(len(flat)))
         self.counts = 0.98 * self.counts + seen
+
+
+def _measured(figures: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars as Python's numbers, for which one waits for the device once."""
+    values = torch.stack([value.detach().double() for value in figures.values()])
+    return dict(zip(figures, values.tolist(), strict=True))
 
 
 def given_vqgan(weights: str, size: int) -> VQGAN:
