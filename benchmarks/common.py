@@ -83,12 +83,13 @@ def paired(
 
 def known(name: str) -> dict[str, Any]:
     """The figures that an earlier run of a benchmark left; none where there was none."""
-    path = _results(name)
+    path = results_path(name)
     found: dict[str, Any] = read_json(path)["results"] if path.is_file() else {}
     return found
 
 
-def _results(name: str) -> Path:
+def results_path(name: str) -> Path:
+    """Where the figures of a benchmark are stored."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Path(__file__).parent / "results" / f"{name}-{device}.json"
 
@@ -97,7 +98,7 @@ def report(name: str, results: dict[str, Any], goals: dict[str, str]) -> None:
     """Print the figures and write ``benchmarks/results/NAME-DEVICE.json``."""
     value = {"benchmark": name, "goals": goals, "results": results, "versions": versions(),
              "threads": torch.get_num_threads()}  # fmt: skip
-    path = _results(name)
+    path = results_path(name)
     write_json(path, value)
     print(json.dumps(results, indent=2))
     print(f"goals: {goals}\nwritten: {path}")

@@ -30,8 +30,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import genkt
-from genkt.io import fingerprint, read_json
-from genkt.metrics.statistics import mean_interval, paired_difference
+from genkt.io import fingerprint
+from genkt.metrics.scored_arms import DrawDesign, Scored, of_arm, of_pair
+from genkt.metrics.verdicts import ends
 from genkt.models.load import ModelSpec, load_model
 
 KNOWN, WIDTHS = 256, (0, 512)
@@ -75,18 +76,17 @@ def teachers(width: int) -> list[genkt.Backbone]:
     return [shipped, genkt.Backbone(Noise(width), shipped.transform, f"noise of {width} features")]
 
 
-def run(job: tuple[str, str, int]) -> list[float]:
-    """Test accuracies in percent by draw."""
+def run(job: tuple[str, str, int]) -> Scored:
+    """The scores of the students on the test images."""
     out, method, width = job
     torch.set_num_threads(1)
     beta = 10 * (KNOWN + width) / KNOWN if method == "feature_kd" else 10
     own = ["method.mu_lr=0.1"] if method == "aft" else []  # 0.01 hardly moves in 160 steps
-    genkt.transfer(
+    result = genkt.transfer(
         *SHARED, f"method={method}", f"method.beta={beta:g}", *own, out=out,
         teacher=teachers(width),
     )  # fmt: skip
-    results = [read_json(Path(out) / f"draws/{d}/{method}/result.json") for d in range(DRAWS)]
-    return [100 * result["result"]["accuracy"] for result in results]
+    return dict(result.report.scores[method])
 
 
 def noise_weight(out: str) -> float | None:
@@ -104,14 +104,17 @@ def main() -> None:
     jobs = [(str(home / f"{method}-{width}"), method, width)
             for method in METHODS for width in WIDTHS]  # fmt: skip
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        found = {(method, width): accuracies for (_, method, width), accuracies
+        found = {(method, width): scores for (_, method, width), scores
                  in zip(jobs, pool.map(run, jobs), strict=True)}  # fmt: skip
     results: dict[str, Any] = {}
-    for (method, width), accuracies in found.items():
-        loss = paired_difference(accuracies, found[method, 0])
+    for (method, width), scores in found.items():
+        mean = of_arm(scores, DrawDesign())
+        loss = of_pair(scores, found[method, 0], DrawDesign())
+        assert mean is not None and loss is not None
+        points = [100 * value for value in (loss.mean, loss.low, loss.high)]
         results[f"{method}, {width} noise features"] = {
-            "accuracy": str(mean_interval(accuracies)),
-            "minus_without_noise": None if not width else [loss.mean, loss.low, loss.high],
+            "accuracy": f"{100 * mean.mean:.1f} ({ends(mean)})",
+            "minus_without_noise": points if width else None,
             "noise_weight": noise_weight(str(home / f"{method}-{width}"))
             if method == "aft" and width else None,
         }  # fmt: skip

@@ -18,6 +18,8 @@ read as if they had the new one.
 
 ADDED: dict[str, Any] = {
     "seeds_per_draw": 1,
+    # Not as before where a method searches beta: the report says which draws were searched.
+    "baseline_search": True,
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,

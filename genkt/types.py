@@ -192,10 +192,13 @@ class StudentScores:
     Args:
         final: [N] at the end.
         distilled: [N] before the last stage, None where there is none or it was not kept.
+        validation: [M] on the images that choices are made on: validation images, or the labelled
+            ones, each by a student of a fold that did not see it. None where it was not measured.
     """
 
     final: NDArray[np.float32]
     distilled: NDArray[np.float32] | None = None
+    validation: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -214,27 +217,22 @@ class TeacherScores:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % Student-t interval over n values (half-width NaN for n < 2)."""
-
-    mean: float
-    half_width: float
-    n: int
-
-    def __str__(self) -> str:
-        if self.n < 2:
-            return f"{self.mean:.1f}"
-        return f"{self.mean:.1f} ± {self.half_width:.1f}"
-
-
-@dataclass(frozen=True)
 class Cost:
-    """What a stage cost: wall seconds, images the student saw, optimizer steps, peak bytes."""
+    """What a stage cost.
+
+    Args:
+        seconds: on the wall.
+        samples: images that the trained model saw; it sees an image again in every epoch.
+        steps: of the optimizer.
+        teacher_images: images that teachers had to answer. Kept answers count, whoever computed
+            them: an image, view and teacher once in a draw. Online answers count every time.
+    """
 
     seconds: float = 0.0
     samples: int = 0
     steps: int = 0
     peak_memory_bytes: int = 0
+    teacher_images: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -242,7 +240,37 @@ class Cost:
             self.samples + other.samples,
             self.steps + other.steps,
             max(self.peak_memory_bytes, other.peak_memory_bytes),
+            self.teacher_images + other.teacher_images,
         )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What went into an arm: labels of one draw; all else over its draws and seeds.
+
+    Args:
+        labels: training images with a label.
+        validation_labels: labelled images that something was chosen by; 0: nothing was.
+        choices: what: "weights" (the best of a training), "teacher" (how it was adapted),
+            "search" (beta, or a learning rate), "student" (which one is exported), "settings" (of
+            the arm, by a comparison).
+        steps: of all optimizers, those of adapted teachers and of searches too.
+        samples: images that students saw, searches included.
+        teacher_images: images that teachers had to answer or were adapted with, as in ``Cost``.
+        seconds: of all of this, and of making images.
+        search_seconds: those of searches for settings.
+        making_seconds: those of generated, retrieved or re-represented images.
+    """
+
+    labels: int
+    validation_labels: int = 0
+    choices: tuple[str, ...] = ()
+    steps: int = 0
+    samples: int = 0
+    teacher_images: int = 0
+    seconds: float = 0.0
+    search_seconds: float = 0.0
+    making_seconds: float = 0.0
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A CUDA device that is none: torch's fake tensors, with the values that a CPU computes.
 
-Inside ``fake_cuda()`` a tensor on "cuda" is a ``FakeTensor``: torch refuses what mixes devices, as a
-GPU does. Beside it stands its shadow, the same tensor on the CPU, on which each operation is done
+Inside ``fake_cuda()`` a tensor on "cuda" is a ``FakeTensor``: torch refuses what mixes devices, as
+a GPU does. Beside it stands its shadow, the same tensor on the CPU, on which each operation is done
 too. So a value that Python asks for is the right one, the way through the code is the real one, and
 results can be compared. Whatever would make Python wait for a GPU is recorded with the place in
 genkt that asked for it. Tensors of the CPU stay what they are.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ aten = torch.ops.aten
 PACKAGE = str(Path(genkt.__file__).parent) + "/"
 _MAY_BE_STATIC = {aten.index.Tensor, aten.repeat_interleave.Tensor}
 """Their results have a shape that depends on values in some calls only."""
+_WITHOUT_FAKE = {aten._fused_sgd_.default}
+"""They change their arguments in place, and torch knows no fake of them."""
 
 
 class Wait(NamedTuple):
@@ -134,18 +137,18 @@ class Device(TorchDispatchMode):
     """What ``fake_cuda`` gives.
 
     Attributes:
-        waits: where Python would have waited for the device, each place once.
+        waits: where Python would have waited for the device, and how often.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits: set[Wait] = set()
+        self.waits: Counter[Wait] = Counter()
 
     def note(self, what: str) -> None:
         """Record that Python waits, if it is genkt that asks."""
         place = _place()
         if place is not None:
-            self.waits.add(Wait(place, what))
+            self.waits[Wait(place, what)] += 1
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -166,6 +169,9 @@ class Device(TorchDispatchMode):
             self.note(what)
         if call.size_depends:
             return tree_map(self._on_device, call.run())
+        if func in _WITHOUT_FAKE:
+            assert all(map(_is_fake, call.tensors)), f"{func}: a tensor on the CPU"
+            return call.run()
         fake = func(*args, **call.keywords)  # refuses what mixes devices
         real = call.run()
         if isinstance(real, Tensor):
@@ -290,14 +296,16 @@ def _patches(mode: Device) -> Iterator[Any]:
             mode.note("event")
 
     yield patch.object(torch.cuda, "Event", Event)
+    yield patch.object(torch.cuda, "is_available", lambda: False)  # asked at each operation
     yield patch.object(torch.cuda, "manual_seed", torch.default_generator.manual_seed)
     yield patch.object(Tensor, "pin_memory", _mark_pinned)
     yield patch.object(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
     yield patch.object(torch.cuda, "set_rng_state", lambda state, device: None)
     yield patch.object(nn.Module, "_apply", _apply)
     yield patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True)
-    is_cuda = property(lambda tensor: tensor.fake_device.type == "cuda")
-    yield patch.object(FakeTensor, "is_cuda", is_cuda, create=True)
+    for name, value in (("is_cuda", True), ("is_meta", False)):
+        answer = property(lambda tensor, value=value: value)
+        yield patch.object(FakeTensor, name, answer, create=True)
 
 
 @torch.no_grad()

@@ -26,6 +26,12 @@ class Table:
     header: str
     rows: Mapping[str, Sequence[str | None]]
 
+    @property
+    def studies(self) -> set[str]:
+        """Whose figures it shows."""
+        figures = (figure for row in self.rows.values() for figure in row if figure)
+        return {figure.partition(":")[0] for figure in figures}
+
 
 def _rows(name: str, columns: Sequence[str], arms: Mapping[str, str]) -> dict[str, list[str]]:
     """Label -> the figures of an arm, one per column."""
@@ -172,33 +178,42 @@ TABLES = (
 )  # fmt: skip
 
 
-def table_faults(text: str, table: Table) -> list[str]:
-    """Where a table of a page says other things than the studies.
+def checked_table(text: str, table: Table) -> tuple[str, list[str]]:
+    """The page with the stored figures in a table, and where the table differed.
 
     The best accuracies may be bold; "chance" may stand for a student whose classifier no loss has
     reached, before its fine-tuning.
     """
-    _, found, rest = text.partition(f"\n{table.header}")
+    before, found, rest = text.partition(f"\n{table.header}")
     if not found:
-        return [f"{table.page}: no table that starts with {table.header}"]
-    rows = [
-        [each.strip() for each in line.strip("|").split("|")]
-        for line in rest.partition("\n\n")[0].splitlines()[2:]
-    ]
-    written = {row[0]: row[1:] for row in rows}
-    if list(written) != list(table.rows):
-        return [
-            f"{table.page}, {table.header}: expected rows {list(table.rows)}, got {list(written)}"
+        return text, [f"{table.page}: no table that starts with {table.header}"]
+    body, gap, after = rest.partition("\n\n")
+    head, rows = body.splitlines()[:2], [_cells(line) for line in body.splitlines()[2:]]
+    labels = [row[0] for row in rows]
+    if labels != list(table.rows):
+        return text, [
+            f"{table.page}, {table.header}: expected rows {list(table.rows)}, got {labels}"
         ]
-    faults = []
-    for label, figures in table.rows.items():
-        cells = written[label]
-        padded = [*cells, *[""] * (len(figures) - len(cells))]
-        wanted = [*figures, *[None] * (len(padded) - len(figures))]
-        for figure, got in zip(wanted, padded, strict=True):
+    faults: list[str] = []
+    for row, figures in zip(rows, table.rows.values(), strict=True):
+        row += [""] * (1 + len(figures) - len(row))
+        for index, got in enumerate(row[1:], 1):
+            figure = figures[index - 1] if index <= len(figures) else None
             want = text_of(figure)
-            plain = got if figure and "/" in figure else got.replace("**", "")
-            untrained = plain == "chance" and figure is not None and "@distilled" in figure
-            if plain != want and not untrained:
-                faults.append(f"{table.page}: {label}: {figure}: expected '{want}', got '{got}'")
-    return faults
+            if not _agree(got, want, figure):
+                row[index] = want
+                faults.append(f"{table.page}: {row[0]}: {figure}: expected '{want}', got '{got}'")
+    if not faults:
+        return text, []
+    lines = ["|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in rows]
+    return before + found + "\n".join([*head, *lines]) + gap + after, faults
+
+
+def _cells(line: str) -> list[str]:
+    return [each.strip() for each in line.strip("|").split("|")]
+
+
+def _agree(got: str, want: str, figure: str | None) -> bool:
+    """Whether a cell says what is stored."""
+    plain = got if figure and "/" in figure else got.replace("**", "")
+    return plain == want or (plain == "chance" and figure is not None and "@distilled" in figure)

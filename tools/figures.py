@@ -1,11 +1,12 @@
 """Figures that genkt, its README and its pages quote, from the stored results.
 
-    python tools/figures.py            # writes configs/evidence.json, then checks the pages
+    python tools/figures.py            # writes configs/evidence.json and the figures of the pages
     python tools/figures.py --check    # writes nothing
 
-Exits with 1 where a page (or, with --check, the file) differs from the results. A figure that the
-package is to quote is named in ``CONTRASTS`` or ``GAINS``, a table of a page in
-``figure_tables.py``; a figure in prose carries its source in a comment (``quoted_figures.py``).
+Exits with 1 where something differs from the results: with --check anything, otherwise what only a
+person can mend. A figure that the package is to quote is named in ``CONTRASTS`` or ``GAINS``, a
+table of a page in ``figure_tables.py``; a figure in prose carries its source in a comment
+(``quoted_figures.py``).
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools")]
 
-from figure_tables import TABLES, table_faults  # noqa: E402
-from quoted_figures import quote_faults  # noqa: E402
-from stored_figures import arm_of, difference_of, difference_text, source, study  # noqa: E402
+from figure_tables import TABLES, checked_table  # noqa: E402
+from quoted_figures import checked_quotes, studies_of  # noqa: E402
+from stored_figures import arm_of, difference_of, source, study, waits  # noqa: E402
 
 EVIDENCE = ROOT / "configs" / "evidence.json"
 ADVICE = ROOT / "docs" / "which-method.md"
 """The page that says what ``method=auto`` takes, and why."""
+
+WAITS = (
+    "*These intervals are Student's t over the label draws alone. They leave out the choice of the "
+    "test\nimages and that many differences are asked for at once, and wait for a new run.*"
+)
+"""What a page of studies says while one of them is of before genkt counted test images too."""
 
 CONTRASTS = (
     ("transfer_sets", "real_few", "stl"),
@@ -59,6 +66,9 @@ def evidence() -> dict[str, Any]:
                 "low_points": stored["low_points"],
                 "high_points": stored["high_points"],
                 "p_value": stored["p_value"],
+                "p_adjusted": stored.get("p_adjusted"),
+                "established": stored["established"],
+                "num_images": stored.get("num_images"),
                 "date": study(name)["versions"]["date"],
             }
         )
@@ -76,20 +86,37 @@ def evidence() -> dict[str, Any]:
     ]
     return {
         "schema": "genkt.evidence",
-        "schema_version": 1,
+        "schema_version": 2,
         "contrasts": contrasts,
         "gains": gains,
     }
 
 
-def advice_faults(text: str) -> list[str]:
+def checked_advice(text: str) -> list[str]:
     """Figures of ``configs/evidence.json`` that the page on ``method=auto`` does not repeat."""
     stored = evidence()
-    quotes = {each["arm"]: difference_text(each, "points") for each in stored["contrasts"]}
+    quotes = {
+        each["arm"]: f"<!--{each['study']}:{each['arm']}/{each['against']}-->"
+        for each in stored["contrasts"]
+    }
     quotes |= {
         each["method"]: f"{100 * each['gains'] / each['pairs']:.0f} %" for each in stored["gains"]
     }
     return [f"{ADVICE.name}, {name}: no '{q}'" for name, q in quotes.items() if q not in text]
+
+
+def checked_waiting(page: str, text: str) -> tuple[str, list[str]]:
+    """The page of a study with ``WAITS`` under its title as long as one that it quotes waits."""
+    names = studies_of(text) | {
+        name for table in TABLES if table.page == page for name in table.studies
+    }
+    wanted = page.startswith("docs/studies/") and any(map(waits, names))
+    if wanted == (WAITS in text):
+        return text, []
+    if not wanted:
+        return text.replace(f"{WAITS}\n\n", ""), [f"{page}: says that it waits for a new run"]
+    title, _, rest = text.partition("\n\n")
+    return f"{title}\n\n{WAITS}\n\n{rest}", [f"{page}: does not say that it waits for a new run"]
 
 
 def pages() -> dict[str, str]:
@@ -98,19 +125,30 @@ def pages() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
-def page_faults(texts: dict[str, str]) -> list[str]:
-    """Every figure of the pages that differs from the results it is of."""
-    faults = [fault for table in TABLES for fault in table_faults(texts[table.page], table)]
-    faults += [fault for page, text in texts.items() for fault in quote_faults(page, text)]
-    return faults + advice_faults(texts[ADVICE.relative_to(ROOT).as_posix()])
+def checked_pages(texts: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The pages with the figures of the results, and where they differed from them."""
+    found, faults = dict(texts), []
+    for table in TABLES:
+        found[table.page], wrong = checked_table(found[table.page], table)
+        faults += wrong
+    for page in found:
+        for check in (checked_quotes, checked_waiting):
+            found[page], wrong = check(page, found[page])
+            faults += wrong
+    return found, faults + checked_advice(found[ADVICE.relative_to(ROOT).as_posix()])
 
 
 def main(words: Sequence[str]) -> int:
     """Write or check. Returns: the exit code."""
-    wanted = json.dumps(evidence(), indent=1) + "\n"
-    faults = page_faults(pages())
+    wanted, texts = json.dumps(evidence(), indent=1) + "\n", pages()
+    mended, faults = checked_pages(texts)
     if "--check" not in words:
         EVIDENCE.write_text(wanted, encoding="utf-8")
+        for page, text in mended.items():
+            if text != texts[page]:
+                (ROOT / page).write_text(text, encoding="utf-8")
+                print(f"written: {page}")
+        _, faults = checked_pages(mended)
     elif EVIDENCE.read_text(encoding="utf-8") != wanted:
         faults.append(f"{EVIDENCE}: differs from the results; run make figures")
     print("\n".join(faults) or "the pages and the evidence agree with the results")

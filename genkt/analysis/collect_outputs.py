@@ -58,8 +58,7 @@ class Parts:
     @property
     def groups(self) -> Sequence[str] | None:
         """[N] what each image of the analysed part belongs to; None where each stands alone."""
-        found: Sequence[str] | None = getattr(self.analysed, "groups", None)
-        return found
+        return self.analysed.groups
 
     @property
     def labels(self) -> Labels:

@@ -43,7 +43,7 @@ def decided(words: Sequence[Said]) -> Decided:
 
     config = read_config(TransferConfig, "transfer", rest)
     if config.smoke:
-        raise UserError("method=auto: looks at the data, which smoke=true leaves alone; name one")
+        raise UserError("method=auto: reads the data, which smoke=true does not; name a method")
     splits = load_splits(config.data, config.seed)
     choice = choose(facts_of(config, splits))
     own = set(keys_of(rest))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from genkt.comparison.arm_budget import arm_budget
 from genkt.comparison.arm_task import ArmTask
 from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
@@ -52,15 +53,25 @@ def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
             config=facts["config"],
             versions=facts["versions"],
             listed=arm.point is None,
+            budget=arm_budget(facts, task.config.main_arm),
             head_taught=not _head_untaught(task),
         )
-        return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(task))
+        return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))
 
 
-def _design(task: ArmTask) -> DrawDesign:
-    data = task.config.data
-    varies = data.labels_per_class is not None or (data.label_fraction or 1.0) < 1.0
-    return DrawDesign(labels_vary=varies)
+def _design(facts: dict[str, Any], task: ArmTask) -> DrawDesign:
+    """Where the students come from; an earlier genkt, which did not tell, had one seed a draw."""
+    groups = facts["predictions"].get("groups")
+    stored = facts.get("design")
+    if stored is None:
+        data = task.config.data
+        varies = data.labels_per_class is not None or (data.label_fraction or 1.0) < 1.0
+        return DrawDesign(labels_vary=varies)
+    return DrawDesign(
+        labels_vary=bool(stored["labels_vary"]),
+        pool_share=float(stored["pool_share"]),
+        groups=None if groups is None else tuple(map(str, groups)),
+    )
 
 
 @dataclass(frozen=True)

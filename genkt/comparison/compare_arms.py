@@ -8,11 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from genkt.comparison.arm_budget import with_searches
 from genkt.comparison.arm_task import ARMS, LOGS, ArmTask
 from genkt.comparison.collect_arms import read_arm, warnings, with_shared_images
 from genkt.comparison.plan_arms import ArmSettings, ArmsPlan, make_plan
 from genkt.comparison.train_arms import changed_tasks, finish, work_in
-from genkt.comparison.tuning import FOLDER, Candidate, candidates, choose, lost, told
+from genkt.comparison.tuning import FOLDER, JUDGED_ON, Candidate, candidates, choose, lost, told
 from genkt.config.compare_settings import CompareConfig
 from genkt.config.transfer_settings import TransferConfig
 from genkt.disk import make_folder
@@ -22,7 +23,6 @@ from genkt.locks import LOCKS, at_work
 from genkt.report.compare.compare_data import CompareData, Tried, Work
 from genkt.report.compare.compare_text import text_table
 from genkt.report.compare.findings import findings
-from genkt.report.compare.merge_arms import merge_identical
 from genkt.report.compare.write_comparison import build_comparison
 from genkt.report.transfer.summary import aligned
 from genkt.runs.missing_parts import how_to_get
@@ -68,6 +68,7 @@ def run_compare(
             plan, changed = _checked(config, settings)
             finish(plan.tasks, changed, config.executor, "arms")
             data = _data(config, plan, command, words, told(tried, settings))
+            data = with_searches(data, tried, plan.tasks)
             build_comparison(findings(data), home)
     except Timeout:
         raise UserError(f"out={home}: another genkt compare is running there") from None
@@ -78,7 +79,7 @@ def _tried(config: CompareConfig, settings: Sequence[ArmSettings]) -> list[Candi
     """Every candidate of every arm, trained and judged."""
     tried, tasks = _candidates(config, settings)
     if tasks:
-        _require_validation(tasks[0].config)
+        _require_judges(tasks[0].config)
         changed = changed_tasks(tasks, overwrite=config.overwrite)
         finish(tasks, changed, config.executor, "candidates")
     return tried
@@ -93,13 +94,17 @@ def _candidates(
     return tried, list({candidate.task.name: candidate.task for candidate in tried}.values())
 
 
-def _require_validation(config: TransferConfig) -> None:
+def _require_judges(config: TransferConfig) -> None:
     """Before hours of training, not after them. Raises: UserError."""
+    if config.validation == "none":
+        raise UserError.of(
+            "validation", "images or cross, which study.tuning chooses settings on", "none"
+        )
     splits = load_splits(config.data, config.seed)
-    if "validation" not in splits.parts:
+    if config.validation == "images" and "validation" not in splits.parts:
         raise UserError(
             "study.tuning: settings are chosen on validation images, but the data have none: "
-            f"{how_to_get('validation', config.data, splits)}"
+            f"{how_to_get('validation', config.data, splits)}, or validation=cross"
         )
 
 
@@ -124,7 +129,7 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
     if tried:
         total = sum(task.config.num_students for task in tasks)
         lines += ["", f"before that, {len(tried)} candidates for settings of arms are judged on "
-                  f"validation images: {total} students"]  # fmt: skip
+                  f"{JUDGED_ON[tasks[0].config.validation]}: {total} students"]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -174,7 +179,7 @@ def _data(
     return CompareData(
         title=study.title,
         study=study.name,
-        arms=merge_identical(shared.arms),
+        arms=shared.arms,
         baseline=study.baseline,
         reference=study.reference,
         pairs=[(a, b) for a, b in study.pairs],
@@ -189,6 +194,7 @@ def _data(
         test_ids=shared.test_ids,
         notes=[*warnings(plan.tasks, shared.arms), *shared.notes, *lost(tried)],
         tuning=tried,
+        tuned_on=JUDGED_ON[first.validation],
         work=Work(sum(part.wall_seconds for part in work), sum(part.task_seconds for part in work)),
     )
 

@@ -32,8 +32,8 @@ class ArmSettings:
     """One arm with its checked settings, and the command that runs it alone.
 
     Args:
-        candidates: options for the arm's settings, chosen on validation images; until then the
-        first counts.
+        candidates: options for the arm's settings, chosen by ``study.tuning``; until then the first
+        counts.
         tuned: whether the choice was made; such an arm may end up equal to another one.
     """
 

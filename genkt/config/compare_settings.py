@@ -35,7 +35,7 @@ class SweepSettings:
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """``study.tuning``: settings of arms that are chosen on validation images.
+    """``study.tuning``: settings of arms that are chosen, as ``validation`` says.
 
     Args:
         draws: label draws that a candidate is judged on; they follow those of the comparison, so

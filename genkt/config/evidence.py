@@ -11,8 +11,7 @@ from functools import cache
 from typing import Any
 
 from genkt.io import resource
-from genkt.metrics.statistics import PairedDifference
-from genkt.report.transfer.summary import signed, span
+from genkt.report.transfer.summary import signed
 
 EVIDENCE = "evidence.json"
 
@@ -23,7 +22,8 @@ class Contrast:
 
     Args:
         study, arm, against: names in ``configs/study``.
-        difference: over the label draws.
+        mean, low, high: with its 95 % interval, not adjusted.
+        established: as the study says it, whatever else it asked.
         data, labels_per_class: that it was measured on.
         date: of the measurement.
     """
@@ -31,14 +31,22 @@ class Contrast:
     study: str
     arm: str
     against: str
-    difference: PairedDifference
+    mean: float
+    low: float
+    high: float
+    established: bool
     data: str
     labels_per_class: int
     date: str
 
     def __str__(self) -> str:
         """ "+8.0 points, 4.9 to 11.0" """
-        return f"{signed(self.difference.mean)} points, {span(self.difference)}"
+        return f"{signed(self.mean)} points, {low_to_high(self.low, self.high)}"
+
+
+def low_to_high(low: float, high: float) -> str:
+    """ "−4.9 to 11.0": the ends of a stored interval."""
+    return f"{low:.1f} to {high:.1f}".replace("-", "\u2212")
 
 
 @cache
@@ -50,12 +58,9 @@ def contrast(study: str, arm: str, against: str) -> Contrast:
     """A stored difference. Raises: StopIteration where ``tools/figures.py`` does not quote it."""
     names = {"study": study, "arm": arm, "against": against}
     found = next(each for each in _stored()["contrasts"] if names.items() <= each.items())
-    difference = PairedDifference(
-        found["mean_points"], found["low_points"], found["high_points"],
-        found["p_value"], found["num_draws"],
-    )  # fmt: skip
     return Contrast(
-        **names, difference=difference, data=found["data"],
+        **names, mean=found["mean_points"], low=found["low_points"], high=found["high_points"],
+        established=found["established"], data=found["data"],
         labels_per_class=found["labels_per_class"], date=found["date"],
     )  # fmt: skip
 

@@ -16,8 +16,8 @@ from genkt.training.train_settings import OptimizerName, TrainSettings
 from genkt.types import Range
 
 Adaptation = Literal["auto", "none", "linear_probe", "fine_tune", "better", "irf"]
-"""What is done to a teacher on the few labels; "better": linear probe or fine-tuning, whichever
-has the higher validation accuracy; "auto": a linear probe where a method needs logits."""
+"""What is done to a teacher on the few labels; "better": linear probe or fine-tuning, as
+``validation`` chooses; "auto": a linear probe where a method needs logits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,6 +155,7 @@ class TransferConfig:
     folds: NumFolds
     cross_validate: bool
     baseline: bool
+    baseline_search: bool
     overwrite: bool
     dry_run: bool
     smoke: bool
@@ -173,7 +174,7 @@ class TransferConfig:
         Raises:
             UserError: one line per fault.
         """
-        faults = label_faults(self.data) + _stage_faults(self)
+        faults = label_faults(self.data) + _stage_faults(self) + _choice_faults(self)
         if self.executor.name == "ray":
             text = "expected auto | pool | inline for a transfer, got ray"
             faults.append(Fault("executor", text, "together"))
@@ -211,9 +212,23 @@ class TransferConfig:
         return [stage.method or self.method for stage in self.distil_stages.values()]
 
     @property
+    def num_searched(self) -> int:
+        """Values of beta that are searched, over all stages."""
+        return sum(len(beta_candidates(method)) for method in self.methods)
+
+    @property
     def searches_beta(self) -> bool:
         """Whether some method's beta is to be chosen."""
         return any(map(beta_candidates, self.methods))
+
+    @property
+    def chooses(self) -> dict[str, bool]:
+        """Settings that ask for a choice between trainings -> whether it is asked for."""
+        return {
+            "method.beta=search": self.searches_beta,
+            "teacher.adapt=better": bool(self.needs) and self.adaptation == "better",
+            "cross_validate=true": self.cross_validate,
+        }
 
     @property
     def needs(self) -> frozenset[str]:
@@ -266,6 +281,25 @@ class TransferConfig:
         names = [self.irf.generator] if self.re_represents else []
         names += self.transfer_set.generators if self.reads_transfer_set else []
         return list(dict.fromkeys(names))
+
+
+def _choice_faults(config: TransferConfig) -> list[Fault]:
+    """Choices that there is nothing to make on."""
+    faults, how = [], config.validation
+    if config.train.select == "best" and how != "images":
+        text = (
+            f"best is chosen on validation images, which validation={how} does not read; expected "
+            "last (steps can be chosen by a study's tuning), or validation=images"
+        )
+        faults.append(Fault("train.select", text, "together"))
+    asked = [setting for setting, is_asked in config.chooses.items() if is_asked]
+    if how == "none" and asked:
+        text = f"none makes no choice, but {' and '.join(asked)} asks for one; give images or cross"
+        faults.append(Fault("validation", text, "together"))
+    if config.cross_validate and how == "images":
+        text = "expected false, or validation=cross; the folds are those of its choices"
+        faults.append(Fault("cross_validate", text, "together"))
+    return faults
 
 
 def _stage_faults(config: TransferConfig) -> list[Fault]:

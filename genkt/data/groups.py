@@ -43,9 +43,9 @@ def group_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def group_of(pattern: re.Pattern[str], path: str) -> str | None:
-    """What the pattern's brackets hold, anywhere in a path; None where it does not match."""
+    """What the pattern's brackets hold, anywhere in a path; None where that is nothing."""
     found = pattern.search(path)
-    return found[next(iter(pattern.groupindex), 1)] if found else None
+    return (found[next(iter(pattern.groupindex), 1)] or None) if found else None
 
 
 def linked(images: ImageSet) -> Indices:

@@ -14,14 +14,15 @@ from PIL import Image
 
 Looks = NDArray[np.uint64]
 
-NUM_PARTS = 5
+NUM_PARTS = 7
 """Into which a look is cut; neighbours differ in fewer bits."""
 
-_SIDE, _LOW, _CHUNK = 32, 8, 13
+_SIDE, _LOW, _CHUNK = 32, 8, 9
 _MARK = 1 << 63
 """Set in every look: 0 is none."""
 _COSINES = np.cos(np.pi * np.outer(np.arange(_LOW), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
 _PLACES = 2 ** np.arange(_LOW * _LOW - 1, dtype=np.uint64)
+_ONES = np.array([number.bit_count() for number in range(2**16)])
 _FLAT = 1e-3
 """Pictures with less contrast than this (0..255) show nothing that could be compared."""
 _THUMB = 16
@@ -62,7 +63,7 @@ def _grey(picture: Image.Image, side: int) -> NDArray[np.float64]:
 
 
 def nearest_looks(
-    looks: Looks, others: Looks, most: int = 4
+    looks: Looks, others: Looks, most: int = NUM_PARTS - 1
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows that have another look within ``most`` bits, and for each the row of the nearest.
 
@@ -100,5 +101,4 @@ def _compare(
 
 
 def _bits(values: Looks) -> NDArray[np.int64]:
-    bits = np.unpackbits(values.reshape(-1, 1).view(np.uint8), axis=1)
-    return np.asarray(bits.sum(axis=1, dtype=np.int64))
+    return np.asarray(_ONES[values.reshape(-1, 1).view(np.uint16)].sum(axis=1), dtype=np.int64)

@@ -21,7 +21,7 @@ MOST_LOADED = 10_000
 """Pictures that are decoded for it, where nobody has noted what they look like."""
 MOST_PAIRS = 500
 """Pairs whose pictures are looked at again, the nearest first."""
-ALIKE = 0.98
+ALIKE = 0.99
 """Likeness of small grey pictures from which a pair counts; handwritten digits stay below."""
 
 
@@ -40,7 +40,7 @@ class NearPair:
 
 
 @dataclass(frozen=True)
-class NearCopies:
+class NearCopiesOfTest:
     """What a search for near copies of test pictures found.
 
     Args:
@@ -69,7 +69,7 @@ class NearCopies:
         return [text, *told]
 
 
-def find_near_copies(splits: Splits) -> NearCopies:
+def find_near_copies(splits: Splits) -> NearCopiesOfTest:
     """Test pictures that are nearly a picture of validation, train or unlabelled.
 
     Pictures are compared by their looks, then once more by their pixels. A cropped or mirrored copy
@@ -78,9 +78,9 @@ def find_near_copies(splits: Splits) -> NearCopies:
     parts = [part for part in COMPARED if part in splits.parts]
     test, others = splits.test, [splits.parts[part] for part in parts]
     if test is None or not len(test):
-        return NearCopies()
+        return NearCopiesOfTest()
     if fault := _too_many([test, *others]):
-        return NearCopies(None, fault)
+        return NearCopiesOfTest(None, fault)
     own = _looks(test)
     found = []
     for part, images in zip(parts, others, strict=True):
@@ -92,7 +92,7 @@ def find_near_copies(splits: Splits) -> NearCopies:
             for value, row, partner in zip(bits, rows.tolist(), partners.tolist(), strict=True)
         ]
     found.sort(key=lambda each: each[0])
-    return NearCopies(_alike(splits, found[:MOST_PAIRS]), _more(len(found)))
+    return NearCopiesOfTest(_alike(splits, found[:MOST_PAIRS]), _more(len(found)))
 
 
 def _too_many(sets: Sequence[ImageSet]) -> str:
@@ -100,11 +100,10 @@ def _too_many(sets: Sequence[ImageSet]) -> str:
     unseen = sum(len(images) for images in sets if images.looks is None)
     if number <= MOST and unseen <= MOST_LOADED:
         return ""
-    most, what = (MOST, "images") if number > MOST else (MOST_LOADED, "images of this kind")
-    return (
-        f"Near copies of test images were not looked for: the data have {max(number, unseen):,} "
-        f"images, and at most {most:,} {what} are compared."
-    )
+    why = f"the data have {number:,} images, and at most {MOST:,} are compared"
+    if number <= MOST:
+        why = f"{unseen:,} images would be decoded once more, and at most {MOST_LOADED:,} are"
+    return f"Near copies of test images were not looked for: {why}."
 
 
 def _more(number: int) -> str:

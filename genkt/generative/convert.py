@@ -27,7 +27,7 @@ _TAMING_HEADS = 8
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What no shape of a checkpoint tells; None where it is not known.
+    """Facts that no shape of a checkpoint shows; None where unknown.
 
     Args:
         size: side in pixels of the pictures the VQGAN was trained on.
@@ -42,7 +42,7 @@ class CheckpointFacts:
     sos_token: int | None = None
 
     def over(self, other: CheckpointFacts) -> CheckpointFacts:
-        """These, and where one is not known the other's."""
+        """These facts; unknown ones are taken from the other."""
         mine = {field.name: getattr(self, field.name) for field in fields(CheckpointFacts)}
         theirs = {name: getattr(other, name) for name in mine}
         return CheckpointFacts(**{k: theirs[k] if mine[k] is None else mine[k] for k in mine})
@@ -78,8 +78,8 @@ def convert(
             .ckpt, a plain torch file or .safetensors.
         out: the folder to write.
         kind: ``vqgan`` takes only that from a transformer's checkpoint; ``auto`` all there is.
-        config: the YAML file that came with it.
-        given: facts that go before the file's.
+        config: the YAML file that belongs to it.
+        given: facts that take priority over the file's.
         overwrite: replace what an earlier conversion wrote to ``out``.
 
     Raises:
@@ -184,7 +184,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
 
 def facts_of(described: Mapping[str, Any], *, with_gpt: bool) -> CheckpointFacts:
-    """What a YAML file says that no shape does: of the VQGAN and, if asked, the transformer.
+    """Facts of a YAML file that no shape shows, of the VQGAN and, if asked, the transformer.
 
     Raises:
         UserError: a transformer that is conditioned on more than a class.
@@ -245,7 +245,7 @@ def _check_facts(
 def _compared(
     described: Mapping[str, Any], gpt: Mapping[str, Tensor], vqgan: Mapping[str, Tensor]
 ) -> list[tuple[str, int | None, int | None]]:
-    """(name, in the YAML file, in the checkpoint) of what both may tell."""
+    """(name, in the YAML file, in the checkpoint) for the facts that both may give."""
     params = _vqgan_params(described)
     places: list[tuple[str, Any, Mapping[str, Tensor], str, int]] = [
         ("n_embed", params, vqgan, "quantize.embedding.weight", 0),

@@ -29,6 +29,8 @@ from genkt.settings.bounds import BatchSize, Count, NotNegative
 from genkt.types import Range, UserError
 
 _Norm = nn.BatchNorm2d | nn.SyncBatchNorm
+_MOST_UNCHECKED = 50
+"""Losses that are looked at together: each look waits for the device."""
 Progress = Callable[[int, dict[str, float]], None]
 """Called after every step with its number (from 0) and the unweighted parts of the loss."""
 
@@ -38,12 +40,12 @@ class DeepInversionSettings:
     """How pictures are optimised.
 
     Args:
-        steps: Adam steps a batch.
+        steps: Adam steps per batch.
         lr: step size in units of normalised pixels; falls to 0 along a half cosine.
         bn_weight: of the distance to the batch-norm statistics; 0 leaves them out.
         tv_weight: of the differences between neighbouring pixels.
         l2_weight: of the pixels' norm.
-        jitter: most pixels that a batch is shifted by, anew each step (around the border).
+        jitter: a batch is shifted by at most so many pixels in each step (around the border).
         flip: mirror the batch in half of the steps; not for digits or letters.
         batch_size: pictures optimised together; they share their batch-norm statistics.
     """
@@ -76,7 +78,7 @@ def invert(
     Args:
         labels: [B] int64 target classes.
         seeds: B seeds, of each picture's noise; the first of a batch also shifts and flips it.
-        progress: told the loss of every step.
+        progress: called with the loss of every step.
 
     Returns:
         [B, 3, H, W] uint8 on the CPU at the teacher's input size.
@@ -145,6 +147,7 @@ def _invert_batch(
     pixels = _noise(seeds, _size(teacher)).to(device).requires_grad_()
     optimizer = torch.optim.Adam([pixels], lr=settings.lr)
     draws = torch.Generator().manual_seed(derive_seed(seeds[0], "deep inversion", "views"))
+    unchecked: list[Tensor] = []
     with torch.enable_grad(), _evaluating(teacher), _statistics(layers) as distances:
         for step in range(settings.steps):
             distances.clear()
@@ -158,11 +161,9 @@ def _invert_batch(
                 + settings.l2_weight * parts["l2"]
                 + settings.bn_weight * parts["bn"]
             )
-            if not loss.isfinite():
-                raise UserError(
-                    f"deep inversion: the loss is {loss.item()} at step {step}; lower lr "
-                    f"(now {settings.lr:g}) or bn_weight (now {settings.bn_weight:g})."
-                )
+            unchecked.append(loss.detach())
+            if len(unchecked) == _MOST_UNCHECKED or step + 1 == settings.steps:
+                _require_finite(unchecked, step, settings)
             # Of the pixels alone: the teacher's weights keep whatever gradients they have.
             (pixels.grad,) = torch.autograd.grad(loss, pixels)
             optimizer.param_groups[0]["lr"] = settings.lr * _cosine(step, settings.steps)
@@ -172,6 +173,18 @@ def _invert_batch(
             if progress is not None:
                 progress(step, {name: part.item() for name, part in parts.items()})
     return ((pixels.detach() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _require_finite(losses: list[Tensor], step: int, settings: DeepInversionSettings) -> None:
+    """Refuse losses that are not finite, the last one being of ``step``, and forget the others."""
+    first = step + 1 - len(losses)
+    for number, loss in enumerate(torch.stack(losses).tolist(), start=first):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"deep inversion: the loss is {loss} at step {number}; lower lr "
+                f"(now {settings.lr:g}) or bn_weight (now {settings.bn_weight:g})."
+            )
+    losses.clear()
 
 
 def total_variation(pictures: Tensor) -> Tensor:

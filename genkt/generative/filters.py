@@ -24,7 +24,7 @@ class Diversity:
         within_source: mean cosine distance (0..2) between two samples of one source, averaged
             over the sources that have two or more; None where there are none.
         effective_number: of different samples, 1..num_samples: the Vendi score.
-        distinct_tokens: share (0..1) of samples whose token grid is not an earlier one again;
+        distinct_tokens: share (0..1) of samples whose token grid does not repeat an earlier one;
             None where there are no tokens.
     """
 
@@ -59,7 +59,7 @@ def by_confidence(probabilities: Tensor, minimum: float) -> Tensor:
 
 
 def by_agreement(probabilities: Tensor, reference: Tensor) -> Tensor:
-    """Keep samples of which the model thinks what it thinks, or what is known, of their source.
+    """Keep samples for which the model gives the class of their source, known or predicted.
 
     Args:
         probabilities: [N, C] of the samples.

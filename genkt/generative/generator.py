@@ -1,4 +1,4 @@
-"""The generator: a VQGAN and what completes its token grids, behind pictures in, pictures out."""
+"""The generator: a VQGAN and what completes its token grids; pictures in, pictures out."""
 
 from __future__ import annotations
 
@@ -122,13 +122,13 @@ class Generator:
     ) -> Completion:
         """Draw the hidden part of pictures anew, several times each (DIGG).
 
-        A sample depends on the seed, its picture's content and its own number alone: not on
-        what else is in the call.
+        A sample depends only on the seed, its picture's content and its own number, not on
+        the other pictures of the call.
 
         Args:
             images: as for ``reconstruct``.
             masks: bool [N, size, size] or one [size, size] for all; True is hidden.
-            num_samples: S completions a picture.
+            num_samples: S completions per picture.
             temperature, top_k, top_p: of the sampling; temperature 0 is greedy.
             encode, fill, dilation, keep_visible: see ``CompletionOptions``.
             conditions: [N] classes, for a class-conditional transformer.

@@ -1,4 +1,4 @@
-"""Diffusion inpainting as a completer: any of diffusers' inpainting pipelines behind one face."""
+"""Diffusion inpainting as a completer: diffusers' inpainting pipelines behind one interface."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Inpainter:
         strength: 1 draws the hidden part from noise alone, less starts from what the picture
             shows there; None: the pipeline's own.
         side: pixels of the square pictures the pipeline works on; None: its own.
-        size: side of the pictures that come and go; None: ``side``.
+        size: side of the pictures it takes and gives; None: ``side``.
         name: shown in cards and messages.
 
     Raises:

@@ -19,8 +19,9 @@ from genkt.io import did_you_mean, fingerprint_tensors, read_json, write_json
 from genkt.types import UserError
 
 SCANS = ("down", "up", "right", "left")
-"""Ways through a token grid, by where they lead: row by row from the top or the bottom, column by
-column from the left or the right. What is hidden at one side is last in the scan towards it."""
+"""Orders to read a token grid, named by their direction: row by row from the top or the bottom,
+column by column from the left or the right. What is hidden at one side is last in the scan towards
+it."""
 
 CONDITIONS = ("none", "class", "image")
 """What a start token names beside the scan: nothing, the class, or the kind of picture, which is
@@ -96,7 +97,7 @@ class TransformerConfig:
         num_codes: int, grid: tuple[int, int], *, num_layers: int, num_heads: int, width: int,
         scans: tuple[str, ...] = SCANS, num_conditions: int = 0, condition: str = "none",
     ) -> TransformerConfig:  # fmt: skip
-        """genkt's own layout: start tokens behind the codes, one a scan and condition."""
+        """genkt's own layout: start tokens behind the codes, one per scan and condition."""
         num_sos = len(scans) * max(1, num_conditions)
         return TransformerConfig(
             num_codes, grid, num_layers, num_heads, width, num_codes + num_sos,
@@ -105,7 +106,7 @@ class TransformerConfig:
 
 
 class LatentTransformer(nn.Module):
-    """A GPT that tells how token grids go on (a ``TokenCompleter``).
+    """A GPT that continues token grids (a ``TokenCompleter``).
 
     The start token names the scan, so one network completes any side: the picture is never
     flipped, only its tokens are read in another order.
@@ -207,7 +208,7 @@ class LatentTransformer(nn.Module):
         self, tokens: Tensor, hidden: Tensor, seeds: Seeds, sampling: Sampling,
         conditions: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """See ``TokenCompleter``; each grid is read in the scan that leaves least behind.
+        """See ``TokenCompleter``; each grid is read so that the fewest visible tokens come last.
 
         Raises:
             UserError: grids of another size, or tokens that are no codes.
@@ -231,7 +232,7 @@ class LatentTransformer(nn.Module):
         return sequences.gather(2, back).view(*sequences.shape[:2], *self.grid)
 
     def decoder(self, precision: Precision) -> Decoder:
-        """The weights laid out for sampling; made once a precision and device, and state."""
+        """The weights laid out for sampling; made once per precision, device and state."""
         key = (precision, self.gpt.pos_emb.device)
         if key not in self._decoders or not self._decoders[key].current:
             self._decoders[key] = Decoder(self.gpt, precision)

@@ -87,7 +87,7 @@ class MaskStep:
     def outcome(
         self, logits: Tensor, sampling: Sampling, slack: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the logits decide, and whether they do for sure.
+        """What the logits decide, and whether it is certain.
 
         Args:
             logits: [R, T, V].  slack: [R] largest error of one.
@@ -106,8 +106,7 @@ class MaskStep:
         drawn, log_share, sure = (torch.cat(parts) for parts in zip(*found, strict=True))
         codes = torch.zeros_like(self.rows)
         codes[row, place] = drawn
-        certain = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
-        certain[row[~sure]] = False
+        certain = codes.new_zeros(len(codes)).index_add_(0, row, (~sure).long()) == 0
         confidence = torch.full(codes.shape, torch.inf, dtype=torch.float64, device=codes.device)
         confidence[row, place] = log_share
         if self.order_noise and sampling.temperature:

@@ -1,4 +1,4 @@
-"""Masked parallel decoding: all hidden tokens are predicted at once, the most certain are kept.
+"""Masked parallel decoding: all hidden tokens are predicted at once, the most certain stay.
 
 On diffusers' ``UVit2DModel`` (aMUSEd); the steps are those of MaskGIT, see ``mask_steps``.
 
@@ -150,17 +150,19 @@ class MaskedTransformer(nn.Module):
 
     def _fill(self, rows: Tensor, unknown: Tensor, seeds: Seeds, sampling: Sampling) -> None:
         """Complete ``rows`` [R, T] in place; ``unknown`` [R, T] becomes all False."""
-        counts = [self.schedule.num_unknown(int(count)) for count in unknown.sum(dim=1)]
+        counts = [self.schedule.num_unknown(count) for count in unknown.sum(dim=1).tolist()]
         num_steps = self.schedule.num_steps
         uniforms = uniforms_for(seeds, num_steps * 2 * rows.shape[1]).to(rows.device)
         uniforms = uniforms.view(len(rows), num_steps, 2, rows.shape[1])
         for step in range(max(len(count) for count in counts) - 1):
-            active = [row for row, count in enumerate(counts) if len(count) > step + 1]
+            going_on = [row for row, count in enumerate(counts) if len(count) > step + 1]
+            num_left = [counts[row][step + 1] for row in going_on]
+            active, left = torch.tensor([going_on, num_left]).to(rows.device, non_blocking=True)
             state = MaskStep(
                 rows[active],
                 unknown[active],
                 uniforms[active, step],
-                torch.tensor([counts[row][step + 1] for row in active], device=rows.device),
+                left,
                 self.schedule.order_noise * (1 - (step + 1) / num_steps),
             )
             rows[active], unknown[active] = self._advance(state, sampling)
@@ -170,15 +172,15 @@ class MaskedTransformer(nn.Module):
         mask_token = self.model.config.vocab_size - 1
         if sampling.precision == "bfloat16":
             logits = self._logits(state.rows, torch.bfloat16)
-            codes, left, _ = state.outcome(logits, sampling, torch.zeros(len(logits)))
+            codes, left, _ = state.outcome(logits, sampling, logits.new_zeros(len(logits)))
         else:
             logits = self._logits(state.rows, torch.float32)
             codes, left, certain = state.outcome(logits, sampling, SLACK * _largest(logits))
-            # One row at a time: so nothing but the row itself has a part in its own arithmetic.
+            # One row at a time, so that no other row can change its arithmetic.
             for row in (~certain).nonzero()[:, 0].tolist():
                 alone = state.only(row)
                 exact = self._logits(alone.rows, torch.float64)
-                some = alone.outcome(exact, sampling, torch.zeros(1))
+                some = alone.outcome(exact, sampling, exact.new_zeros(1))
                 codes[row], left[row] = some[0][0], some[1][0]
         drawn = torch.where(state.unknown, codes, state.rows)
         return drawn.masked_fill(left, mask_token), left
@@ -187,7 +189,7 @@ class MaskedTransformer(nn.Module):
         """[R, T] tokens -> [R, T, num_codes], computed in ``dtype``."""
         count, model = len(rows), self._in(dtype)
         text, pooled, micro = (
-            part.to(rows.device, dtype).expand(count, *part.shape)
+            part.to(rows.device, dtype, non_blocking=True).expand(count, *part.shape)
             for part in (self.conditioning.text, self.conditioning.pooled, self.conditioning.micro)
         )
         logits: Tensor = model(
@@ -197,7 +199,7 @@ class MaskedTransformer(nn.Module):
         return logits.flatten(2).transpose(1, 2)
 
     def _in(self, dtype: torch.dtype) -> Any:
-        """The network in ``dtype``; a copy made once a device."""
+        """The network in ``dtype``; a copy made once per device."""
         parameter = next(self.model.parameters())
         if parameter.dtype == dtype:
             return self.model

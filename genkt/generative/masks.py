@@ -33,8 +33,8 @@ class MaskSettings:
     """Which masks are drawn, all in whole tokens.
 
     Args:
-        kinds: one of them is drawn for each mask, each entry as often (an entry given twice comes
-            twice as often): a band at the ``bottom``, ``top``, ``left`` or ``right``, a
+        kinds: one of them is drawn for each mask, each entry equally often (an entry given twice
+            counts twice): a band at the ``bottom``, ``top``, ``left`` or ``right``, a
             ``rectangle`` anywhere, or single tokens in ``scatter``.
         min_share, max_share: least and largest hidden part of the area, both included. At least
             one token is hidden and one visible, whatever the shares.
@@ -159,7 +159,7 @@ def dilate(hidden: Tensor, rings: int) -> Tensor:
 
 
 def fill_hidden(images: Tensor, masks: Tensor, how: Fill) -> Tensor:
-    """The pictures with their hidden pixels replaced by what says nothing of them.
+    """The pictures with their hidden pixels replaced by values that say nothing about them.
 
     Args:
         images: uint8 [B, 3, H, W].

@@ -13,7 +13,7 @@ from genkt.generative.vqgan import VQGAN
 from genkt.types import UserError
 
 GROUPS = 32
-"""Groups of every normalisation in taming; no weight tells."""
+"""Groups of every normalisation in taming; no weight shows it."""
 
 _DROPPED = (
     "loss.",  # discriminator and perceptual network
@@ -41,7 +41,7 @@ def convert_vqgan(state: Mapping[str, Tensor], size: int) -> VQGAN:
 
     Args:
         state: its tensors, without a prefix.
-        size: side in pixels of the pictures it was trained on; no shape tells.
+        size: side in pixels of the pictures it was trained on; no shape shows it.
 
     Raises:
         UserError: another kind of network, or one that ``VQModel`` cannot hold.

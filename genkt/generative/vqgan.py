@@ -34,7 +34,7 @@ class VQGAN(nn.Module):
     Tokens are those of float64 arithmetic: where float32 leaves open which of two codes is
     nearer, the picture is encoded again in float64. So no batch size, thread count or device
     changes a token. Pictures are decoded in batches of one fixed size, on a CPU by one thread each,
-    so that on one machine none depends on its company or the number of threads either.
+    so that on one machine no picture depends on the others or on the number of threads.
 
     Args:
         model: diffusers' ``VQModel``; with codes of unit norm its Euclidean lookup is the cosine
@@ -174,7 +174,7 @@ class VQGAN(nn.Module):
 
     @torch.no_grad()
     def _decode_together(self, tokens: Tensor) -> Tensor:
-        """At most ``_TOGETHER`` grids, always computed as so many."""
+        """At most ``_TOGETHER`` grids, always computed in a batch of that size."""
         filled = torch.cat([tokens, tokens.new_zeros(_TOGETHER - len(tokens), *tokens.shape[1:])])
         codes = self.codebook[filled].permute(0, 3, 1, 2).contiguous()
         decoded = self.model.decode(codes, force_not_quantize=True).sample
@@ -214,7 +214,8 @@ def build_vqmodel(
     Args:
         num_codes, code_dim: of the codebook.
         channels: width at each resolution; one halving between two of them.
-        size: side of the pictures.  layers: residual blocks a resolution (one more to decode).
+        size: side of the pictures.  layers: residual blocks per resolution
+            (one more in the decoder).
     """
     from diffusers import VQModel
 

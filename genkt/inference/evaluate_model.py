@@ -126,7 +126,7 @@ def evaluate(settings: EvaluateConfig) -> Evaluation:
     notes = [*splits.notes, *_perhaps_trained_on(settings.model, settings.split, images)]
     return Evaluation(
         settings.model, settings.split, images.classes, prediction, splits.skipped, tuple(notes),
-        groups=getattr(part, "groups", None),
+        groups=part.groups,
     )  # fmt: skip
 
 

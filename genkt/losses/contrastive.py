@@ -1,4 +1,4 @@
-"""Contrastive losses: what is like what, within a batch or beside a memory of all images.
+"""Contrastive losses: similarities within a batch, or with a memory of all images.
 
 All of them compute in float32 or wider, whatever autocast says. Similarities are cosines; that of
 a zero vector with anything is 0 and passes no gradient.
@@ -27,7 +27,7 @@ from genkt.losses.relational import unit_vectors
 from genkt.types import UserError
 
 MIN_ROWS = 2
-"""A row alone is like itself only: nothing to compare."""
+"""A single row has only itself to compare with."""
 
 
 def similarity_distillation(student_features: Tensor, teacher_features: Teachers) -> Tensor:
@@ -125,7 +125,7 @@ def _info_nce_term(
 def memory_nce(
     similarities: Tensor, *, temperature: float, log_normalizer: Tensor, num_samples: int
 ) -> Tensor:
-    """Noise-contrastive estimation of one positive against K negatives a row, mean over the rows.
+    """Noise-contrastive estimation of one positive against K negatives per row, mean over the rows.
 
     -log h_0 - sum_k log(1 - h_k) with h = p / (p + K / N), p = exp(cosine / temperature) / Z.
 

@@ -1,6 +1,6 @@
 """Losses on logits: cross-entropy on labels, Kullback-Leibler divergence from teachers.
 
-All of them compute in float32 or wider, whatever autocast says. A NaN that enters comes out.
+All of them compute in float32 or wider, whatever autocast says. NaN inputs give NaN.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def kl_distillation(
     tempered probabilities. 0 at equality. Smallest valid batch: 1 row.
 
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network"; Roth et al., "Fantastic
-    Gains and Where to Find Them", Eq. 1. Differs from the latter as printed: its arguments stand
-    the other way round there, its released code computes this.
+    Gains and Where to Find Them", Eq. 1. Differs from the latter as printed, where the arguments
+    are exchanged; its released code computes this.
 
     Args:
         student_logits: [B, C], C >= 2.

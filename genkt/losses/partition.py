@@ -1,8 +1,8 @@
 """Data partitioning: which model answers for which row, and the divergence from the answers.
 
 Source: Roth et al., "Fantastic Gains and Where to Find Them", Section 4.2 (one teacher) and 4.3
-(several in parallel). All of it computes in float32 or wider, whatever autocast says. A NaN that
-enters comes out.
+(several in parallel). All of it computes in float32 or wider, whatever autocast says. NaN
+inputs give NaN.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def winners(scores: Sequence[Tensor]) -> Tensor:
         raise UserError.of("scores", "those of at least one model", "none")
     for index, score in enumerate(scores):
         require_same_rows(scores[0], score, f"scores of model {index}")
-    # The first of equal values is what argmax promises. NaN counts as the highest, so it shows.
+    # argmax returns the first of equal values. NaN counts as the highest, so it is not hidden.
     return torch.stack(list(scores)).argmax(dim=0)
 
 

@@ -143,11 +143,24 @@ def _coordinates(features: Tensor) -> Tensor:
     wide = features.double()
     with torch.no_grad():
         basis = torch.linalg.qr(wide.T).Q
-        group = torch.unique(wide, dim=0, return_inverse=True)[1]
-        first = (group[:, None] == group).int().argmax(dim=1)
+        first = _first_equal(wide)
     points = wide @ basis
     equal: Tensor = points + (points[first] - points).detach()
     return equal
+
+
+def _first_equal(rows: Tensor) -> Tensor:
+    """[B] for each row of float64 the first one that equals it.
+
+    Python does not wait for the device here, as it does in ``torch.unique``. Equal rows have equal
+    keys, as whole numbers add up alike in any order; the row that a key names is compared too.
+    """
+    own = torch.arange(len(rows), device=rows.device)
+    factors = torch.arange(rows.shape[1], device=rows.device).double().cos() * 2.0**62
+    bits = (rows + 0.0).view(torch.int64)  # -0.0 becomes 0.0, which it equals
+    keys = (bits * factors.long()).sum(dim=1)
+    first = (keys[:, None] == keys).int().argmax(dim=1)
+    return torch.where((rows[first] == rows).all(dim=1), first, own)
 
 
 def _in_rounds(function: Callable[..., Tensor], width: int, *features: Tensor) -> list[Tensor]:

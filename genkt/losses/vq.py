@@ -1,6 +1,6 @@
 """What trains and judges an image tokenizer (VQGAN): adversarial, perceptual and codebook terms.
 
-Everything computes in float32 or wider, whatever autocast says. A NaN that enters comes out.
+Everything computes in float32 or wider, whatever autocast says. NaN inputs give NaN.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PEAK = 255.0
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Half of mean max(0, 1 - real) + mean max(0, 1 + fake): 0 once both stand beyond their margin.
+    """Half of mean max(0, 1 - real) + mean max(0, 1 + fake): 0 once both are beyond the margin.
 
     Source: Lim & Ye, "Geometric GAN"; the half is that of Esser et al., "Taming Transformers for
     High-Resolution Image Synthesis" (released code). Smallest valid batch: 1 logit each.
 
     Args:
-        real_logits: [B, ...] the discriminator's answers on real pictures, one or more a picture.
+        real_logits: [B, ...] the discriminator's answers on real pictures, one or more for each.
         fake_logits: [B', ...] its answers on reconstructed pictures.
 
     Returns:
@@ -73,7 +73,7 @@ def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
 def adaptive_weight(
     nll_gradient: Tensor, gan_gradient: Tensor, clamp: float = MAX_WEIGHT
 ) -> Tensor:
-    """|nll gradient| / (|gan gradient| + 1e-4), cut to 0..clamp: makes both terms pull alike.
+    """|nll gradient| / (|gan gradient| + 1e-4), cut to 0..clamp: makes both terms equally strong.
 
     Source: Esser et al., "Taming Transformers for High-Resolution Image Synthesis", Eq. 7. Differs
     from the paper: 1e-4 instead of 1e-6 and the cut, as in its released code; that code's factor
@@ -169,13 +169,13 @@ def commitment_loss(latents: Tensor, codes: Tensor) -> Tensor:
 
 
 def codebook_perplexity(counts: Tensor) -> Tensor:
-    """How many codes are in even use: exp of the entropy of the codes' shares.
+    """Effective number of codes in use: exp of the entropy of the codes' shares.
 
     Args:
         counts: [num_codes] how often each code was chosen, integers or floats >= 0.
 
     Returns:
-        float64 scalar: 1 where one code takes all, num_codes where all are used alike.
+        float64 scalar: 1 where one code is always chosen, num_codes where all are equally frequent.
 
     Raises:
         UserError: not a vector, a negative count, or nothing counted.

@@ -206,7 +206,7 @@ class AFT(Objective):
         phi, psi = student.features, self._teacher_features(teachers)
         if not self.labelled_only:
             return phi, psi
-        # Waits for the device once a step: shapes depend on labels. The default (all) does not.
+        # A sync point in every step: shapes depend on labels. The default (all) has none.
         rows = (labels != UNLABELLED).nonzero().squeeze(1)
         if len(rows) < self.min_batch:
             raise UserError(
@@ -247,8 +247,8 @@ class BilevelAFT(AFT):
 class NoKernelAFT(AFT):
     """Cross-entropy + beta * regression of the student's features from the teachers' (Eq. 6).
 
-    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu: it stands for
-    the kernel and for the weights of the features both. Differs from Eq. 6: the mean over D_s
+    mu is an affine map [D_t] -> [D_s], learned by its own Adam like every other mu: it replaces
+    both the kernel and the weights of the features. Differs from Eq. 6: the mean over D_s
     instead of the sum, as in the released code, so one beta weighs less here than in the paper;
     and the map has an offset.
     """

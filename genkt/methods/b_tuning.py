@@ -45,7 +45,7 @@ class BTuning(Objective):
 
     m_S and m_i are LogME's mean weights on the features of the labelled training images: of the
     student as it is before training, and of teacher i. w is the softmax of the teachers' evidences
-    / temperature. All are constant in training; an image without label is taught like any other.
+    / temperature. All are constant in training; an image without a label is treated like any other.
 
     Source: You et al., "Ranking and Tuning Pre-trained Models", 2022 (B-Tuning), as the baseline
     of Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
@@ -74,7 +74,7 @@ class BTuning(Objective):
             "evidences": (len(shapes.teachers),),
         }
         for name, size in sizes.items():
-            # NaN, so that a loss before prepare cannot pass for one.
+            # NaN, so that a loss before prepare is not taken for a valid one.
             self.register_buffer(name, torch.full(size, torch.nan))
 
     def prepare(self, rows: TrainingRows) -> None:

@@ -61,7 +61,7 @@ class MethodOptions:
         return field_faults(self)
 
     def alone(self) -> Self:
-        """The options for one's own loop, where nothing searches."""
+        """The options for a loop of one's own, where nothing searches."""
         return self
 
     @property
@@ -132,11 +132,11 @@ class Objective(nn.Module):
     are labelled, which is the papers' setting. (Only AFT offers another choice, ``kernel_rows``.)
     Under several processes each computes its own rows.
 
-    In one's own loop an objective is made by keywords: options, each with its default; the sizes
-    it needs (``teacher_width`` takes a number, or a list of one per teacher) or more of them, to be
-    checked; a seed. A beta that a run would search is the (lower) middle of its grid there. Call
-    it on what the models give (``as_output``), in any float type; train ``parameter_groups()``
-    beside the student, and step ``own_optimizer()`` where there is one.
+    In a loop of your own, make an objective by keywords: its options, which have defaults; the
+    sizes that it needs (``teacher_width`` is a number, or a list of one per teacher), and more
+    sizes if they are to be checked; a seed. A beta that a run would search is the (lower) middle
+    of its grid. Call the objective on what the models give (``as_output``), in any float type.
+    Train ``parameter_groups()`` with the student, and step ``own_optimizer()`` if it is not None.
 
     Args:
         options: the method's options; beta is a number.
@@ -191,7 +191,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if not (options is None or isinstance(options, MethodOptions)):
-            raise UserError(f"{type(self).__name__}: expected keywords alone, got {options!r}")
+            raise UserError.of(type(self).__name__, "keywords alone", options)
         if options is None:
             name = type(self).__name__
             options = options_of(name, self.options_type, keywords)
@@ -231,7 +231,7 @@ class Objective(nn.Module):
         labels: Tensor | None = None,
         samples: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The same as ``loss``, on whatever models give.
+        """The same as ``loss``, on any outputs of models.
 
         Args:
             student: see ``as_output``.
@@ -258,9 +258,9 @@ class Objective(nn.Module):
         return self.loss(student, teachers, labels)
 
     def prepare(self, rows: TrainingRows) -> None:
-        """Look at the training images once, before the first step; the same rows, the same result.
+        """Look at the training images once, before the first step; equal rows give equal results.
 
-        Whatever it finds out is kept in buffers, so that a continued training has it too.
+        The results are kept in buffers, so that a continued training has them too.
         """
         raise NotImplementedError
 

@@ -52,7 +52,7 @@ class Method:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which outputs of teachers it reads."""
+        """The outputs of teachers that it reads."""
         return self.objective.needs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class CRDOptions(MethodOptions):
 
     Args:
         beta: weight of the contrastive term.
-        num_negatives: K of a row, at most N - 1 of N training images.
+        num_negatives: K per row, at most N - 1 of N training images.
         momentum: share of the old entry where a memory bank is updated.
         temperature: tau of exp(cosine / tau).
         dim: width of the space that student and teacher are projected to.
@@ -65,9 +66,9 @@ class CRDOptions(MethodOptions):
 class CD(Objective):
     """lambda * CD + (1 - lambda) * cross-entropy; lambda = 1 / 2 weighs them equally.
 
-    CD compares *features* (the vectors that enter the classifiers), which is what the paper's
-    Appendix A.2 writes of, not logits. With several teachers it is the mean of their divergences:
-    cosines of concatenated features would be ruled by the teacher of the largest numbers.
+    CD compares *features* (the vectors that enter the classifiers), as in the paper's
+    Appendix A.2, not logits. With several teachers it is the mean of their divergences:
+    cosines of concatenated features would depend mostly on the teacher with the largest values.
 
     Source: Roth et al., "Fantastic Gains and Where to Find Them", Appendix A.2.
     """
@@ -133,19 +134,24 @@ class Negatives(nn.Module):
         self.register_buffer("start", start)
         self.register_buffer("alike", alike)
         self.register_buffer("num_draws", torch.zeros((), dtype=torch.int64))
+        self._counted: int | None = None
 
     def draw(self, samples: Tensor, count: int) -> Tensor:
-        """[B, count] int64: negatives of each of samples [B]; every call draws others.
-
-        Waits for the device once: the seed comes from the counter.
-        """
-        seed = derive_seed(self.seed, "crd negatives", int(self.num_draws.item()))
+        """[B, count] int64: negatives of each of samples [B]; every call draws new ones."""
+        if self._counted is None:  # waits for the device, so only where a training goes on
+            self._counted = int(self.num_draws.item())
+        seed = derive_seed(self.seed, "crd negatives", self._counted)
+        self._counted += 1
         self.num_draws += 1
         generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
         numbers = torch.randint(1 << 62, (len(samples), count), generator=generator)
         start, alike = self.start[samples, None], self.alike[samples, None]
-        places = numbers.to(samples.device) % (len(self.order) - alike)
+        places = numbers.to(samples.device, non_blocking=True) % (len(self.order) - alike)
         return self.order[torch.where(places < start, places, places + alike)]
+
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*args, **keywords)
+        self._counted = None
 
 
 class Memory(nn.Module):
@@ -185,7 +191,7 @@ class Memory(nn.Module):
     def forward(
         self, student_features: Tensor, teacher_features: Tensor, samples: Tensor, negatives: Tensor
     ) -> Tensor:
-        """The contrastive term of both directions, a scalar; the banks take the rows in.
+        """The contrastive term of both directions, a scalar; the rows update the banks.
 
         Args:
             student_features: [B, D_s].  teacher_features: [B, D_t].
@@ -223,7 +229,7 @@ class Memory(nn.Module):
 
     def _take_in(self, bank: Tensor, rows: Tensor, samples: Tensor) -> None:
         mixed = unit_vectors(self.momentum * bank[samples] + (1 - self.momentum) * rows)
-        # An image that is in the batch twice: its last row counts, whoever writes last.
+        # Of an image that is in the batch twice the last row counts, whichever is written last.
         places = torch.arange(len(samples), device=samples.device)
         last = torch.where(samples[:, None] == samples, places, -1).amax(dim=1)
         bank[samples] = mixed[last].to(bank.dtype)
@@ -238,8 +244,8 @@ class CRD(Objective):
     K negatives, and in the same way the student's entry for the teacher's row. Banks start at
     random; log Z is estimated on the first batch and kept, one for each direction, as in the
     released code. The projections are trained by the student's optimizer. With several teachers
-    each has projections and banks of its own, and the term is the mean of theirs. Costs B N cosines
-    a step and memory for 2 N dim numbers, a teacher.
+    each has projections and banks of its own, and the term is the mean of theirs. Costs, for
+    each teacher, B N cosines per step and memory for 2 N dim numbers.
 
     Source: Tian et al., "Contrastive Representation Distillation", as used by Roth et al.,
     "Fantastic Gains and Where to Find Them", Appendix A.2. Differs from the paper: the mean over
@@ -308,7 +314,7 @@ class CRD(Objective):
         labels: Tensor,
         samples: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Parts: cross_entropy (labelled rows), contrastive_nce (all rows); moves the banks on."""
+        """Parts: cross_entropy (labelled rows), contrastive_nce (all rows); updates the banks."""
         if samples is None or self.negatives is None:
             raise UserError(
                 "method crd: call prepare(TrainingRows(labels)) once before training, and give the "

@@ -21,9 +21,9 @@ from genkt.settings.bounds import BatchSize, Count, Positive, Rate
 from genkt.types import ModelOutput, UserError
 
 HELD_OUT = 0.1
-"""Share of the training rows that the paraphraser does not learn from but is judged on."""
+"""Share of the training rows that validate the paraphraser instead of training it."""
 CHECK_EVERY = 20
-"""Steps of the paraphraser from one look at the held-out rows to the next."""
+"""Steps of the paraphraser between two checks on the held-out rows."""
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weight [outputs, inputs] and bias [outputs] of each affine layer of a network."""
@@ -35,7 +35,7 @@ class FactorTransferOptions(BetaOptions):
 
     Args:
         paraphraser_steps: updates of the paraphraser, at most.
-        paraphraser_patience: looks at held-out rows without a lower error before it stops.
+        paraphraser_patience: checks on held-out rows without a lower error before it stops.
         paraphraser_batch_size: rows of one of its updates.
         paraphraser_lr: learning rate of its Adam.
     """
@@ -52,7 +52,7 @@ class FactorTransfer(Objective):
     """Cross-entropy + beta * L1 distance between normalised factors of teachers and student.
 
     The paraphraser, an autoencoder of the teachers' features, is trained before the student and
-    stands still from then on; its code is the factor. The translator maps the student's features to
+    is frozen from then on; its code is the factor. The translator maps the student's features to
     a factor and is trained by the student's optimizer. Several teachers are concatenated
     column-wise before the paraphraser.
 
@@ -141,7 +141,7 @@ class FactorTransfer(Objective):
         return {"paraphraser_explained": self.explained.clone()}
 
     def _reserve(self, name: str, *size: int) -> None:
-        # NaN, so that a loss before prepare cannot pass for one.
+        # NaN, so that a value before prepare is not taken for a valid one.
         self.register_buffer(name, torch.full(size, torch.nan))
 
     def _encoder(self) -> Layers:
@@ -184,7 +184,7 @@ def train_paraphraser(
     """Train an autoencoder of features; the same arguments give the same encoder.
 
     Encoder D -> D -> F -> F, decoder F -> F -> D -> D. Mean squared error, Adam on mini-batches of
-    rows drawn in random order. A tenth of the rows, at least one, is held out; what comes back are
+    rows drawn in random order. A tenth of the rows, at least one, is held out; the result has
     the weights of the lowest error on them.
 
     Args:
@@ -233,7 +233,7 @@ def train_paraphraser(
 
 
 def _batches(num_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Row numbers of one batch after the other, each row once before any comes again."""
+    """Row numbers of one batch after the other; every row once, then all again."""
     while True:
         yield from torch.split(torch.randperm(num_rows, generator=generator), size)
 

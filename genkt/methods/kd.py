@@ -140,7 +140,7 @@ class L2Feature(_FeatureRegression):
     fine-tuning on labels that follows in the paper has to train it. Source: Wang et al., "One to
     Transfer All", Section 4.2. The paper does not say how a student of width 512 meets a teacher
     of width 2048, nor whether it sums or averages: here V, b is a learned affine map, trained by
-    the student's optimizer, whatever the widths, and the mean is taken. Several teachers are
+    the student's optimizer, whatever the widths, and the mean is used. Several teachers are
     concatenated column-wise.
     """
 
@@ -199,7 +199,7 @@ class LogitTransfer(Objective):
         self._check_count(teachers)
         logits = [teacher.logits.detach() for teacher in teachers if teacher.logits is not None]
         if len(logits) != len(teachers):
-            raise UserError(f"teachers: method {self.name} needs logits, a teacher gave none")
+            raise UserError.of("teachers", f"logits of each for method {self.name}", "none of one")
         return logits
 
 

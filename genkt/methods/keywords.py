@@ -1,4 +1,4 @@
-"""Objectives made by keywords: which there are, and what they mean."""
+"""Keywords of objectives: which there are, and what they mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genkt.methods.shapes import SIZES
 from genkt.types import UserError
 
 _ONLY_RUNS = ("name", "beta_grid")
-"""Options that mean nothing in one's own loop."""
+"""Options without a meaning in a loop of one's own."""
 
 
 def option_names(options_type: Any) -> list[str]:
@@ -32,7 +32,7 @@ def options_of(name: str, options_type: Any, keywords: Mapping[str, Any]) -> Any
         UserError: a keyword is neither an option nor a size, or there is no such dataclass.
     """
     if options_type is None:
-        raise UserError(f"{name}: is made from options and shapes")
+        raise UserError.of(name, "options and shapes", f"keywords ({', '.join(keywords)})")
     own = option_names(options_type)
     known = [*own, *SIZES, "seed"]
     for key in keywords.keys() - set(known):

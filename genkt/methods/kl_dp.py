@@ -82,9 +82,8 @@ class KLDP(LogitTransfer):
 
     def _require_teacher(self, count: int) -> None:
         if count < 2:
-            raise UserError(
-                f"teacher: method {self.name} needs at least one teacher beside the student as "
-                "it was before, got none"
+            raise UserError.of(
+                "teachers", f"at least one for method {self.name}, beside the student", count - 1
             )
 
     def _score(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class SimCLR(Objective):
     """Each view must find the other view of its image among all other views of the batch.
 
     Views are compared by the cosine of z = W2 ReLU(W1 h + b1) + b2, h being the student's
-    features; the projection is trained by the student's optimizer and left behind afterwards.
+    features; the projection is trained by the student's optimizer and not kept.
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
     Eq. 1; the loss is ``lightly.loss.NTXentLoss``. Differs from the paper: an image that a batch
     holds twice (where an epoch ends within it, or of fewer images than it has pairs) is a

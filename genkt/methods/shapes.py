@@ -104,7 +104,7 @@ def _numbers(name: str, size: str, value: object) -> tuple[int, ...]:
     numbers: tuple[Any, ...] = tuple(value) if several else (value,)  # type: ignore[arg-type]
     if not numbers or not all(type(number) is int and number > 0 for number in numbers):
         kind = "a whole number > 0" + (" or a list of them" * size.startswith("teacher"))
-        raise UserError(f"{name}: {size}: expected {kind}, got {value!r}")
+        raise UserError.of(f"{name}: {size}", kind, value)
     return numbers
 
 
@@ -187,7 +187,7 @@ def check_output(values: Tensor, what: str, shape: TeacherShape, name: str) -> N
 def check_widths(
     shapes: Shapes, needs: Collection[str], student: ModelOutput, teachers: Sequence[ModelOutput]
 ) -> None:
-    """Raise unless what a batch is compared by has the widths that are known.
+    """Raise unless the compared outputs of a batch have the known widths.
 
     Raises:
         UserError: another number of columns or channels.
@@ -201,11 +201,11 @@ def check_widths(
         for what in needs:
             values, width = getattr(output, what), widths.get(what)
             if width and values is not None and values.ndim > 1 and values.shape[1] != width:
-                raise UserError(f"{what} of {name}: expected {width}, got {values.shape[1]}")
+                raise UserError.of(f"{what} of {name}", str(width), values.shape[1])
 
 
 def shape_faults(name: str, needs: Collection[str], shapes: Shapes) -> list[str]:
-    """Every size that does not do for a method, one line each.
+    """Every size that does not fit a method, one line each.
 
     Args:
         name: of the method.  needs: see ``Objective``.

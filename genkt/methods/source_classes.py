@@ -1,4 +1,4 @@
-"""Learning the classes of another labelled set through a head that is left behind."""
+"""Learning the classes of another labelled set through a head that is not kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from genkt.types import ModelOutput
 
 @dataclass(frozen=True)
 class SourceClassesOptions(MethodOptions):
-    """There are no options."""
+    """No options."""
 
     name: str = "pretrain"
 

@@ -1,6 +1,6 @@
 """Matching features whatever the task: contrastive on image features, cosine on patch features.
 
-No label loss: the student's classifier learns nothing here, the fine-tuning that follows trains it.
+No label loss: the student's classifier learns nothing here; the following fine-tuning trains it.
 Source: Vemulapalli et al., "Knowledge Transfer from Vision Foundation Models for Efficient Training
 of Small Task-specific Models", Section 3 and Appendix A.3 (task-agnostic transfer).
 """

@@ -59,12 +59,6 @@ from .scored_arms import (
     of_pair as of_pair,
     of_ratio as of_ratio,
 )
-from .statistics import (
-    PairedDifference as PairedDifference,
-    paired_by_draw as paired_by_draw,
-    paired_difference as paired_difference,
-    wilson_interval as wilson_interval,
-)
 from .verdicts import (
     Verdict as Verdict,
     holm as holm,

@@ -21,7 +21,7 @@ from genkt.models.heads import (
     run_heads,
     without_data,
 )
-from genkt.types import ModelOutput, UserError
+from genkt.types import ModelOutput, UserError, require_finite
 
 _HEAD_NAMES = ("fc", "head", "heads", "classifier")
 
@@ -278,6 +278,7 @@ class Backbone(nn.Module):
                 "features [B, D] and logits [B, C]",
                 f"{tuple(output.features.shape)} and {tuple(direct.shape)}",
             )
+        require_finite(direct, ["a random picture"], f"model {self.name!r}")
         if not torch.allclose(again, direct, rtol=1e-4, atol=1e-5):
             raise UserError(
                 f"model {self.name!r}: classifier(features) differs from model(x); its family "

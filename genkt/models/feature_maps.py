@@ -1,4 +1,4 @@
-"""Feature maps in one form, [B, D, H', W'], whatever a timm family keeps them in."""
+"""Feature maps of all timm families in one form, [B, D, H', W']."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _grid(
     if num_places < 2 or height * width != num_places or height * columns != width * rows:
         raise UserError.of(
             f"model {name!r}",
-            f"one token a place of a grid in the proportions of its {rows} x {columns} input",
+            f"one token per place of a grid in the proportions of its {rows} x {columns} input",
             f"{num_places} beside {num_prefix} prefix tokens",
             f"; {_ADVICE}",
         )

@@ -1,4 +1,4 @@
-"""Any user model, whatever it returns, behind the common interface of classifiers."""
+"""Any model of a user, whatever it returns, behind the common interface of classifiers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class _Encoder(nn.Module):
             width = self._features(module.eval()(images)).shape[1]
         module.train(training)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch finds an empty layer odd
+            warnings.simplefilter("ignore")  # torch warns of an empty layer
             self.head = nn.Linear(width, 0, dtype=weight.dtype, device=weight.device)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ file may mention. This module adds what torch does not do:
 needed and often not installed, but torch only accepts imported classes;
 - a list of the names in files from before torch 1.6 (``get_unsafe_globals_in_checkpoint`` reads
   zip archives alone), and one error that lists all the names at once;
-- what this process trusts elsewhere is ignored;
+- what this process trusts elsewhere does not count;
 - checks for repeated record names, compressed records and records shorter than their tensors, which
 torch maps without a check.
 """

@@ -28,7 +28,7 @@ _IN_FOLDER = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Names of weights in a folder as Hugging Face lays it out; the first that is there is read."""
+"""Names of weights in a folder in Hugging Face's layout; the first that exists is read."""
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -45,11 +45,11 @@ def read_files(paths: str | Path | Sequence[str | Path]) -> ImageSet:
     results = map_in_threads(
         examine_file, [Path(file) for file in files], description="reading images"
     )
-    for file, examined in zip(files, results, strict=True):
-        if examined.reason:
-            skipped.append(Skipped(file, examined.reason))
+    for file, each in zip(files, results, strict=True):
+        if each.reason:
+            skipped.append(Skipped(file, each.reason))
         else:
-            ids.append(f"{file}#{examined.digest}")
+            ids.append(f"{file}#{each.digest}")
     skipped += beside.entries()
     if not ids:
         why = f": {reasons_text(skipped)}" if skipped else ""

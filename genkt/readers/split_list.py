@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from genkt.data.class_names import several_classes, sorted_classes, with_bars
-from genkt.data.images import Skipped, concat
+from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.names import on_disk
 from genkt.data.pictures.formats import looks_like_image
 from genkt.data.separation import finished
@@ -46,8 +46,15 @@ class _Row:
 
 @dataclass(frozen=True)
 class _List:
+    """The rows of a file.
+
+    Args:
+        has_groups: groups were asked for.
+    """
+
     file: Path
     rows: tuple[_Row, ...]
+    has_groups: bool
 
     @property
     def paths(self) -> list[str]:
@@ -123,20 +130,11 @@ def read_split_list(
         if any(each.paths for each in places.listings):
             listings["unlabelled"] = places.listings
     every = [each for several in listings.values() for each in several]
-    if group is not None:
-        notes += told(ungrouped(every), f"a value in column {group}")
-    else:
-        for listing in every:
-            listing.groups = None
+    notes += [] if group is None else told(ungrouped(every), f"a value in column {group}")
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
     check_skipped(missing, total, max_skipped, f"{root}, {len(missing)} files are not there")
-    parts = {
-        name: concat(
-            *[scan(each, f"{root.name} {name}", num_threads, progress) for each in several]
-        )
-        for name, several in listings.items()
-    }
+    parts = _scan_parts(listings, root.name, num_threads, progress)
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
@@ -146,6 +144,18 @@ def read_split_list(
         validation_fraction=validation_fraction,
         seed=seed,
     )
+
+
+def _scan_parts(
+    listings: Mapping[str, Sequence[Listing]],
+    title: str,
+    num_threads: int | None,
+    progress: bool | None,
+) -> dict[str, ImageSet]:
+    return {
+        name: concat(*[scan(each, f"{title} {name}", num_threads, progress) for each in several])
+        for name, several in listings.items()
+    }
 
 
 def _read_list(file: Path, root: Path, *, labelled: bool, group: str | None) -> _List:
@@ -188,7 +198,7 @@ def _read_list(file: Path, root: Path, *, labelled: bool, group: str | None) -> 
     if completed:
         lacking = (_WHAT, file, len(completed), completed[0])
         logger.warning("%s %s: names without the file's ending: %d, the first is %s", *lacking)
-    return _List(file, tuple(rows.values()))
+    return _List(file, tuple(rows.values()), group is not None)
 
 
 class _Endings:
@@ -272,7 +282,8 @@ def _listing(root: Path, given: _List, classes: tuple[str, ...] = ()) -> Listing
     number = {name: label for label, name in enumerate(classes)}
     labels = [number.get(row.class_name, UNLABELLED) for row in given.rows]
     groups = {row.path: row.group for row in given.rows if row.group}
-    return Listing(root, classes, given.paths, labels, groups=groups)
+    known = groups if given.has_groups else None
+    return Listing(root, classes, given.paths, labels, groups=known)
 
 
 def _list_unlabelled(

@@ -43,7 +43,7 @@ class Inputs:
     """The images of a retrieval.
 
     Args:
-        queries: what is looked for; of ``strategy=text`` nothing.
+        queries: what is looked for; nothing with ``strategy=text``.
         gallery: what is looked through.
         reference: the images of the data that must not be retrieved, nor anything like them.
         classes: names of the data's classes, for words.
@@ -140,7 +140,7 @@ class RetrievalChoice:
         return gallery.features(0, gallery.num_rows)
 
     def chosen(self) -> Chosen:
-        """Search, filter, and search on where ``n_counts`` is after the filters.
+        """Search and filter; search deeper where ``n_counts`` counts after the filters.
 
         Raises:
             UserError: the gallery has too few images.
@@ -158,7 +158,7 @@ class RetrievalChoice:
                 ordering = ordering.take(wanted, on_shortage=settings.on_shortage)
             candidates = self._candidates(ordering)
             kept = self._filtered(candidates)
-            left = len(kept.places) - len(kept.suspects)  # enough, whatever is decided
+            left = len(kept.places) - len(kept.suspects)  # enough, whatever the decisions are
             enough = settings.n_counts == "before_filters" or left >= wanted
             if enough or len(ordering) < asked or asked >= self.gallery.num_rows:
                 return Chosen(ordering, candidates, kept)
@@ -181,7 +181,7 @@ class RetrievalChoice:
         return GalleryCandidates(ids, rows, whole.gather(inverse))
 
     def _filtered(self, candidates: GalleryCandidates) -> Kept:
-        """Leave out, in this order: the same again, what is in the data, near copies."""
+        """Leave out, in this order: repeated images, images of the data, near copies."""
         own = (*self.inputs.reference.ids, *self.inputs.unlabelled)
         steps: list[tuple[str, Callable[[GalleryCandidates], NDArray[np.bool_]]]] = [
             (SAME, lambda here: repeated(here.image_ids)),

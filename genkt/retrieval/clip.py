@@ -76,7 +76,7 @@ class ClipEncoder:
 def encode_texts(
     encoders: Sequence[Encoder], texts: Sequence[str]
 ) -> tuple[NDArray[np.float16], ...]:
-    """Unit rows of texts, one [n, D_e] array an encoder.
+    """Unit rows of texts, one [n, D_e] array per encoder.
 
     Raises:
         UserError: an encoder that does not read words, or no text.

@@ -136,7 +136,7 @@ class Embedder:
 
     Args:
         encoders: loaded.
-        specs: the same by name, for other processes; None for one that was given as an object.
+        specs: the same by name, for other processes; None for one given as an object.
         home: folder of stores.
         executor: who makes shards.
         shard_size: images of a shard.
@@ -152,7 +152,7 @@ class Embedder:
     num_threads: int
 
     def tasks(self, images: ImageSet, crops: CropSpec | None = None) -> list[EmbedTask]:
-        """What is to be done before every image has its rows, of all encoders."""
+        """What remains to be done until every image has its rows from all encoders."""
         found = []
         for encoder, spec in zip(self.encoders, self.specs, strict=True):
             identity = identity_of(encoder, crops, images.decoding)
@@ -169,7 +169,7 @@ class Embedder:
     def embed(
         self, images: ImageSet, where: Path, description: str, crops: CropSpec | None = None
     ) -> StoredGallery:
-        """Encode what is not known yet, and open the rows of all images.
+        """Encode the images that are not stored yet, and open the rows of all images.
 
         Args:
             images: each id once.

@@ -26,9 +26,9 @@ from genkt.types import UserError
 
 
 class PixelsEncoder:
-    """A picture's own coarse pixels around mid grey: alike are pictures of one look, not content.
+    """A picture's own coarse pixels around mid grey: similar means the same look, not content.
 
-    Networks learn to see past light and dark; here a picture and its negative are opposites.
+    Networks learn to ignore light and dark; here a picture and its negative are opposites.
     """
 
     name = PIXELS
@@ -72,7 +72,7 @@ class BackboneEncoder:
 
 
 def encoder_specs(settings: EncoderSettings) -> list[EncoderSpec]:
-    """One an encoder of the settings."""
+    """One per encoder of the settings."""
     return [
         EncoderSpec(
             name, settings.pretrained, file, settings.args, settings.transform,

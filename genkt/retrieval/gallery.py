@@ -23,7 +23,7 @@ _REMEDY = "repeat the command, it is written again"
 
 @dataclass(frozen=True)
 class StoredGallery:
-    """Rows of images in the order they were asked for, K an image, read from memory maps.
+    """Rows of images in the order they were asked for, K per image, read from memory maps.
 
     It pickles as its path: a task in another process opens it anew.
 
@@ -81,11 +81,11 @@ class StoredGallery:
         return self._array("ends"), blob
 
     def features(self, start: int, stop: int) -> tuple[NDArray[np.float16], ...]:
-        """Rows start .. stop: one [stop - start, D_e] array an encoder."""
+        """Rows start .. stop: one [stop - start, D_e] array per encoder."""
         return self.gather(np.arange(start, stop, dtype=np.int64))
 
     def gather(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float16], ...]:
-        """Any rows, in the order asked: one [n, D_e] array an encoder."""
+        """Any rows, in the order asked: one [n, D_e] array per encoder."""
         images, parts = np.divmod(np.asarray(rows, dtype=np.int64), self.rows_per_image)
         stores = self._facts["stores"]
         found = []

@@ -31,9 +31,9 @@ class SearchTask:
 
     Args:
         gallery: where its rows are.
-        queries: a file with one array an encoder.
+        queries: a file with one array per encoder.
         out: the file of the result.
-        k: rows wanted a query.
+        k: rows wanted per query.
         weights: of the encoders.
         start, stop: the range.
     """
@@ -86,7 +86,7 @@ class SearchTask:
             return Ranked(rows, scores)
 
     def forget_damage(self) -> None:
-        """A damaged result of an earlier start is made again, and that is told."""
+        """A damaged result of an earlier start is made again, with a warning."""
         if self.is_done():
             read_or_forget(Path(self.out), self.result, "this part is searched again")
 
@@ -97,7 +97,7 @@ class Search:
 
     Args:
         gallery: what is searched.
-        queries: one [Q, D_e] array an encoder; none of ``random``.
+        queries: one [Q, D_e] array per encoder; none for ``random``.
         query_ids: Q ids.
         settings: strategy, weights and seed.
         work: folder of results.

@@ -72,7 +72,7 @@ def _draw(settings: GlyphSettings, path: Path) -> None:
     upstream = GlyphUpstream(_BATCH, derive_seed(settings.seed, "gallery"), SIDE)
     steps = -(-settings.num_images // _BATCH)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with open(path, "wb") as stream:  # not a writable map: a full disk would kill the process
+    with open(path, "wb") as stream:  # no writable map: a full disk would kill the process
         np.lib.format.write_array_header_1_0(stream, header)
         for step, (pictures, _) in enumerate(upstream.iterate(0, steps)):
             rest = settings.num_images - step * _BATCH

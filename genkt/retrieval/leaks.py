@@ -59,10 +59,10 @@ def find_suspects(
     """Candidates of which an encoder says that they are nearly an image of the data.
 
     Args:
-        candidates: features of what was retrieved, one [n, D_e] array an encoder; with crops
+        candidates: features of what was retrieved, one [n, D_e] array per encoder; with crops
             twice, those of whole images first: the larger similarity counts.
         image_ids: n gallery ids.
-        reference: one [m, D_e] array an encoder, of all images of the data.
+        reference: one [m, D_e] array per encoder, of all images of the data.
         settings: has each encoder's threshold.
         num_neighbours: shown of each suspect.
 
@@ -118,7 +118,7 @@ def _scores(
 
 
 def suspects_fingerprint(suspects: Sequence[Suspect], reference_ids: Sequence[str]) -> str:
-    """Of who is suspected and why; decisions about others, or other crops, do not count."""
+    """Of the suspects and why; decisions about others, or other crops, do not count."""
     about = [
         [each.image_id, *([reference_ids[near.row], *near.scores] for near in each.neighbours)]
         for each in suspects
@@ -135,7 +135,7 @@ def decided(
         review: the page to decide on, for messages.
 
     Raises:
-        UserError: nobody has decided, or about others.
+        UserError: nobody has decided, or the decisions are about other suspects.
     """
     if not suspects:
         return []

@@ -23,7 +23,7 @@ class GalleryCandidates:
 
     Args:
         image_ids: n ids of their images; crops of one image share it.
-        rows: features of the rows themselves, one [n, D_e] array an encoder.
+        rows: features of the rows themselves, one [n, D_e] array per encoder.
         whole: features of their whole images; the same arrays where there are no crops.
     """
 
@@ -40,7 +40,7 @@ class GalleryCandidates:
 
 
 def repeated(image_ids: Sequence[str]) -> NDArray[np.bool_]:
-    """[n] whether an image with the same content, or another crop of it, came before."""
+    """[n] whether an image with the same content, or another crop of it, is earlier."""
     seen: set[str] = set()
     found = np.zeros(len(image_ids), dtype=bool)
     for place, each in enumerate(image_ids):
@@ -80,7 +80,7 @@ class Kept:
 
     Args:
         places: of the candidates that stay, in order; suspects that nobody has decided on too.
-        dropped: how many went, by reason.
+        dropped: how many were left out, by reason.
         suspects: those that may be leaks.
     """
 
@@ -89,10 +89,10 @@ class Kept:
     suspects: list[Suspect]
 
     def without(self, leaks: Sequence[bool], most: int) -> tuple[NDArray[np.int64], dict[str, int]]:
-        """The first of them that are no leaks, and all that went.
+        """The first ones that are no leaks, and everything that was left out.
 
         Args:
-            leaks: one a suspect.
+            leaks: one per suspect.
             most: how many are wanted.
         """
         pairs = zip(self.suspects, leaks, strict=True)

@@ -1,4 +1,4 @@
-"""README.md of a retrieved set: from where, for what, by what, and how to make or read it again."""
+"""README.md of a retrieved set: its gallery, queries, encoders, and how to make or read it."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ def run_retrieval(
     folder = RunFolder(out, kept, overwrite=overwrite, last=HEADER)
     work = Retrieval(settings, inputs, folder.path, embedder, splits, location, command)
     if not folder.finished:
-        work.require_images()  # before the folder is this run's
-    processes.meet()  # none still looks at the folder when the first one changes it
+        work.require_images()  # before the folder belongs to this run
+    processes.meet()  # no process still looks at the folder when the first one changes it
     if processes.rank == 0 or processes.by_files:
         folder.claim(command, _fingerprints(inputs, embedder))
     processes.meet()
@@ -102,7 +102,7 @@ def run_retrieval(
         found = read_transfer_set(folder.path)
         _check_decisions(found, settings)
         if processes.rank == 0 and not processes.by_files:
-            work.tidy()  # a process that was killed may not have come to it
+            work.tidy()  # a process that was killed may not have done it
         return found
     with folder.one_command(processes):
         processes.meet()
@@ -137,7 +137,7 @@ def _fingerprints(inputs: Inputs, embedder: Embedder) -> dict[str, str]:
 
 
 def _decisions(settings: RetrievalSettings) -> str | None:
-    """What was decided, for a finished set to remember: a word, or a file's fingerprint."""
+    """What was decided, kept with a finished set: a word, or a file's fingerprint."""
     given = settings.decontaminate
     if given.decisions is None:
         return given.assume
@@ -181,7 +181,7 @@ class Retrieval:
         )
 
     def require_images(self) -> None:
-        """Raise UserError where there are no queries, or not enough to choose from."""
+        """Raise UserError if there are no queries, or too few images to choose from."""
         if not len(self.inputs.queries) and self.settings.strategy != "random":
             raise UserError("queries: expected at least one image to look for, found none")
         if not len(self.inputs.gallery):
@@ -207,7 +207,7 @@ class Retrieval:
         processes.meet()
 
     def tidy(self) -> None:
-        """Drop what only an unfinished set needs."""
+        """Remove what only an unfinished set needs."""
         shutil.rmtree(self.out / _WORK, ignore_errors=True)
 
     def _decided(self, chosen: Chosen, processes: Processes) -> list[bool]:
@@ -223,11 +223,11 @@ class Retrieval:
             intro = f"Their similarity to an image of the data is above {shown}."
             text = review_page(rows, suspects_fingerprint(suspects, ids), self.command, intro)
             write_text(page, text)
-        processes.meet()  # one that ends early ends the others: not before the page is there
+        processes.meet()  # a process that ends early ends the others: the page must be there first
         return decided(suspects, ids, self.settings.decontaminate, page)
 
     def _require_rows(self) -> None:
-        """Before anything is embedded: a gallery that is too small whatever is found in it."""
+        """Before anything is embedded, refuse a gallery that is too small in any case."""
         settings, wanted = self.settings, self.choice.num_images
         rows = len(self.inputs.gallery) * max(1, settings.crops.per_image)
         if rows < wanted and settings.on_shortage == "error":

@@ -1,6 +1,6 @@
-"""The review page of suspected leaks: one offline HTML file, decided with the keyboard.
+"""The review page of suspected leaks: one offline HTML file; the keyboard decides.
 
-Nothing is fetched, and no other script than the page's own may run.
+Nothing is downloaded, and only the page's own script may run.
 """
 
 from __future__ import annotations

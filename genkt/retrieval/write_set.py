@@ -29,7 +29,7 @@ class Taken:
     Args:
         query: id of the query that found it, None where there is none.
         crop: its number, None for a whole image.
-        detail: what the record says besides.
+        detail: what else the record says.
     """
 
     query: str | None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
-from genkt.data.splits import Splits
 from genkt.runs.pool import Pool
 
 
@@ -17,37 +17,37 @@ class LabelBudget:
         training: labelled images of a draw.
         validation: validation images whose labels some choice has read; 0 where none was made on
             them.
+        choices: what was chosen on them.
     """
 
     training: int
     validation: int
+    choices: tuple[str, ...] = ()
 
 
-def label_budget(config: TransferConfig, pool: Pool, *, tuned: bool = False) -> LabelBudget:
-    """The labels of a run.
+def label_budget(config: TransferConfig, pool: Pool, arm: str | None = None) -> LabelBudget:
+    """The labels of an arm of a run; None: of all its arms together.
+
+    What a comparison chooses before the run (``study.tuning``) is not counted.
 
     Args:
         config, pool: of the run.
-        tuned: its settings were chosen by ``study.tuning``.
     """
-    chosen = choices(config, pool.splits, tuned=tuned)
-    reads = config.validation == "images" and chosen
-    found = pool.splits.parts.get("validation") if reads else None
-    return LabelBudget(len(pool.draws[0].labelled), 0 if found is None else len(found))
+    part = pool.splits.parts.get("validation") if config.validation == "images" else None
+    arms = config.arms if arm is None else [arm]
+    each = (choice for name in arms for choice in validated_choices(config, name))
+    made = tuple(dict.fromkeys(each)) if part is not None else ()
+    num_read = len(part) if part is not None and made else 0
+    return LabelBudget(len(pool.draws[0].labelled), num_read, made)
 
 
-def choices(config: TransferConfig, splits: Splits, *, tuned: bool = False) -> tuple[str, ...]:
-    """What a run chooses by the answers of students or teachers, for the reader.
-
-    Args:
-        tuned: as for ``label_budget``.
-    """
-    has_images = config.validation == "images" and "validation" in splits.parts
+def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
+    """What an arm chooses by answers on validation images, where there are some to read."""
+    teaches = arm != BASELINE
     made = {
-        "settings of the study": tuned,
-        "beta": config.searches_beta,
-        "how teachers are adapted": bool(config.needs) and config.adaptation == "better",
-        "best weights": config.train.select == "best",
-        "exported draw": has_images and config.draws > 1,
+        "weights": config.train.select == "best",
+        "search": config.searches_beta and (teaches or config.baseline_search),
+        "teacher": teaches and config.chooses["teacher.adapt=better"],
+        "student": arm == config.main_arm and config.num_students > 1,
     }
     return tuple(what for what, is_made in made.items() if is_made)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from genkt.config.transfer_settings import TransferConfig
+from genkt.config.transfer_settings import NumFolds, TransferConfig
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.data.transform import ImageTransform
@@ -28,11 +28,12 @@ class RunImages:
     """How a run's images are read.
 
     Args:
-        splits: the data.
+        splits: the data; without a validation part where the settings do not read it.
         views: the stored views of transfer images, which cached teachers saw too.
         label_views: those of stages without a teacher.
         fabric: device and processes of the run.
         num_workers: loader processes.
+        folds: number of folds where the labelled images judge candidates.
     """
 
     splits: Splits
@@ -40,6 +41,7 @@ class RunImages:
     label_views: ViewSpec
     fabric: Fabric
     num_workers: int
+    folds: NumFolds
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
 
     @classmethod
@@ -51,12 +53,14 @@ class RunImages:
         that a transfer set stores does not matter here.
         """
         views, own = stored_views(config), config.data.views.num_views
+        splits = pool.splits
         return cls(
-            pool.splits,
+            splits if config.validation == "images" else replace(splits, validation=None),
             views,
             replace(views, num_views=0 if own > 1 else own),
             fabric,
             loader_workers(config.train.num_workers, pool.images, config.data.built_in),
+            config.folds,
         )
 
     @property
@@ -66,7 +70,7 @@ class RunImages:
 
     @property
     def has_validation(self) -> bool:
-        """Whether the data have a validation part."""
+        """Whether there is a validation part that may be read."""
         return "validation" in self.splits.parts
 
     def batches(

@@ -78,12 +78,18 @@ class RunLog:
 class StageLog:
     """Records of one student, stage after stage."""
 
-    def __init__(self, log: RunLog, draw: int, arm: str, seed: int = 0) -> None:
-        self.log, self.draw, self.arm, self.seed = log, draw, arm, seed
+    def __init__(self, log: RunLog, draw: int, arm: str, seed: int = 0, prefix: str = "") -> None:
+        self.log, self.draw, self.arm, self.seed, self.prefix = log, draw, arm, seed, prefix
         self.known: dict[Key, list[str]] = {}
         """All lines of the stages that started here, if known from the first step."""
         self._writer: Any = None
         self._begun: tuple[str, int] | None = None
+
+    def below(self, prefix: str) -> StageLog:
+        """The log of trainings for the same student; ``prefix`` is put before their stages."""
+        found = StageLog(self.log, self.draw, self.arm, self.seed, self.prefix + prefix)
+        found.known = self.known
+        return found
 
     @property
     def place(self) -> str:
@@ -103,6 +109,7 @@ class StageLog:
         """
         if not self.log.enabled:
             return
+        stage = self.prefix + stage
         key = (self.draw, self.seed, self.arm, stage)
         self.known[key] = [self._line(record) for record in known or ()]
         if known is None and step:
@@ -144,7 +151,8 @@ class StageLog:
 
     def _line(self, record: Record) -> str:
         seed = {"seed": self.seed} if self.seed else {}
-        return json.dumps({"draw": self.draw, **seed, "arm": self.arm, **record})
+        named = {**record, "stage": f"{self.prefix}{record['stage']}"}
+        return json.dumps({"draw": self.draw, **seed, "arm": self.arm, **named})
 
     def close(self) -> None:
         """Flush the events of the current stage."""

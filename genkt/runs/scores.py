@@ -1,4 +1,4 @@
-"""How a finished student and its teachers did on every test image: files beside its result."""
+"""How a finished student and its teachers did, image by image: files beside its result."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from genkt.types import StudentScores, TeacherScores
 SCORES = "scores.npy"
 """[1 or 2, N] float32 in 0..1: at the end, then before the last stage where there is one."""
 
+VALIDATION = "validation.npy"
+"""[M] float32 in 0..1 on the images that choices are made on, where that was measured."""
+
 TEACHER_SCORES = "teacher_scores.safetensors"
 """[N] float32 in 0..1 by "NUMBER.KIND": of each teacher, what ``TeacherScores`` names."""
 
@@ -27,6 +30,8 @@ def write_scores(directory: Path, scores: StudentScores) -> None:
     """Write the scores of a student into its folder."""
     rows = [scores.final] if scores.distilled is None else [scores.final, scores.distilled]
     write_array(directory / SCORES, np.stack(rows))
+    if scores.validation is not None:
+        write_array(directory / VALIDATION, scores.validation)
 
 
 def read_scores(directory: Path, remedy: str = "") -> StudentScores | None:
@@ -39,7 +44,12 @@ def read_scores(directory: Path, remedy: str = "") -> StudentScores | None:
     if not path.exists():
         return None
     rows = read_array(path, np.float32, (None, None), remedy)
-    return StudentScores(rows[0], rows[1] if len(rows) > 1 else None)
+    path = directory / VALIDATION
+    return StudentScores(
+        rows[0],
+        rows[1] if len(rows) > 1 else None,
+        read_array(path, np.float32, (None,), remedy) if path.exists() else None,
+    )
 
 
 def write_teacher_scores(directory: Path, teachers: Sequence[TeacherScores]) -> bool:

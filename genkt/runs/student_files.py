@@ -29,6 +29,7 @@ from genkt.runs.run_log import Key, lines_by_stage
 from genkt.runs.scores import (
     SCORES,
     TEACHER_SCORES,
+    VALIDATION,
     read_scores,
     read_teacher_scores,
     write_scores,
@@ -84,6 +85,7 @@ def save_student(student: TrainedStudent, directory: Path) -> None:
     write_scores(directory, student.scores)
     stages = {name: asdict(cost) for name, cost in student.stages.items()}
     names = [WEIGHTS, PROBABILITIES, SCORES, *([ARTIFACTS] if student.artifacts else [])]
+    names += [VALIDATION] if student.scores.validation is not None else []
     names += [TEACHER_SCORES] if write_teacher_scores(directory, student.teachers) else []
     names += [
         f"{stage}/{name}.safetensors"

@@ -7,16 +7,21 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from genkt.config.irf_settings import IrfSetting
+from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
+from genkt.stages.beta_search import best_value, rate_candidates
 from genkt.stages.irf import train_setting
 from genkt.stages.recipe_stage import RecipeStage
-from genkt.stages.student_training import StudentTraining
+from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Prediction
+from genkt.types import Cost, Prediction
 
 ACCURACY = "accuracy."
 """Start of the extras that hold the test accuracy after a stage."""
+
+LEARNING_RATE = "learning_rate"
+"""The extra that holds a learning rate that was searched."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class StagedArm(StudentArm):
             if last is not None:
                 answers = training.images.predictions(training.student, "test")
             stage.run(training)
+            training.past.append(stage.run)
             if training.num_steps > done:
                 if answers is not None:
                     training.extras[f"{ACCURACY}{last}"] = answers.accuracy
@@ -90,10 +96,13 @@ class PlainArm(StudentArm):
     Args:
         settings: as ``train``.
         like: the stages.
+        num_candidates: learning rates that it is searched over, as a method searches its beta; 0:
+            it has that of the settings.
     """
 
     settings: TrainSettings
     like: StagedArm
+    num_candidates: int = 0
 
     def num_steps(self, draw: Draw) -> int:
         """Steps that see as many images as the stages."""
@@ -101,13 +110,37 @@ class PlainArm(StudentArm):
 
     def train(self, training: StudentTraining) -> Prediction | None:
         training.first_weights()
-        settings = replace(self.settings, steps=self.num_steps(training.draw))
+        settings = replace(
+            self.settings, steps=self.num_steps(training.draw), lr=self._lr(training)
+        )
         cost, curve = train_supervised(
             training.images, training.draw, "finetune", training.student, settings,
             training.directory / "finetune", training.log,
         )  # fmt: skip
         training.add("finetune", cost, curve)
         return None
+
+    def _lr(self, training: StudentTraining) -> float:
+        """The learning rate, after a search where there is one; a draw's students share it.
+
+        Ties go to the rate of the settings.
+        """
+        if (known := training.known.get(LEARNING_RATE)) is not None:
+            training.extras[LEARNING_RATE] = known
+            return float(known)
+
+        def trial(own: StudentTraining, student: Backbone, lr: float, name: str) -> Cost:
+            settings = replace(self.settings, steps=self.num_steps(own.draw), lr=lr)
+            home = own.directory / SEARCH / name
+            return train_supervised(own.images, own.draw, name, student, settings, home, own.log)[0]
+
+        candidates = rate_candidates(self.settings.lr, self.num_candidates)
+        if not candidates or not self.num_steps(training.draw):
+            return self.settings.lr
+        lr, cost = best_value(training, candidates, trial, SEARCH, 0)
+        training.costs[SEARCH] = cost
+        training.extras[LEARNING_RATE] = lr
+        return lr
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,65 @@
-"""Chooses a method's beta on held-out labels, without images made from held-out images."""
+"""Chooses a number of a training on images that its candidates did not learn from."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from genkt.data.images import ImageSet
-from genkt.data.splits import holdout
-from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.losses.logits import cross_entropy
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.models.backbone import Backbone
-from genkt.runs.pool import Draw, Pool
-from genkt.runs.run_images import RunImages
-from genkt.training.predictions import predict
-from genkt.types import UNLABELLED, Cost
+from genkt.stages.cross_validation import Exam, choose, exams_of
+from genkt.stages.student_training import SEARCH, StudentTraining
+from genkt.types import Cost
 
-Trial = Callable[[Draw, Backbone, MethodOptions, str], Cost]
-"""(draw, student to train, options, name) -> cost."""
+Trial = Callable[[StudentTraining, Backbone, MethodOptions, str], Cost]
+"""(training that it belongs to, student to train, options, name) -> cost."""
 
-FOLDER = "search"
-"""Folder of the trials, in the folder of their student."""
+
+def cost_name(stage: str) -> str:
+    """The name of a search among the costs of its student."""
+    return SEARCH if stage == "distil" else f"{SEARCH}-{stage}"
+
+
+def best_value(
+    training: StudentTraining, candidates: Sequence[float],
+    trial: Callable[[StudentTraining, Backbone, float, str], Cost], prefix: str, default: int,
+) -> tuple[float, Cost]:  # fmt: skip
+    """The best of some numbers (``genkt.stages.cross_validation``), and the cost of all trials.
+
+    Every candidate trains a copy of the student as it is now.
+
+    Args:
+        trial: (training that it belongs to, student to train, number, name) -> cost.
+        prefix: of the names.
+        default: place of the one that wins ties.
+    """
+
+    def judge(exam: Exam) -> tuple[Sequence[NDArray[np.float32]], Cost]:
+        own, scores = training.for_exam(exam), []
+        total = Cost()
+        for value in candidates:
+            learner = copy.deepcopy(own.student)
+            total += trial(own, learner, value, f"{prefix}-{value:g}")
+            scores.append(own.images.predictions(learner, "test").scores)
+        own.log.close()
+        return scores, sum(own.costs.values(), total)
+
+    pool = training.pool
+    exams = exams_of(training.images, pool, pool.draws[training.draw.index])
+    index, cost = choose(exams, judge, default)
+    return candidates[index], cost
 
 
 def searched(
-    images: RunImages, pool: Pool, draw: Draw, student: Backbone, options: MethodOptions,
-    trial: Trial, name: str,
-) -> tuple[MethodOptions, Cost]:  # fmt: skip
-    """Replace ``beta=search`` by the candidate that does best on a held-out tenth of the labels.
+    training: StudentTraining, options: MethodOptions, trial: Trial, name: str
+) -> tuple[MethodOptions, Cost]:
+    """Replace ``beta=search`` by a number of its grid.
 
-    Every candidate trains a copy of the student on the other labels, without what was synthesized
-    from the held-out images. Best: most right answers, then lowest cross-entropy, then the smaller
-    beta. The student itself is trained on all labels afterwards.
+    The default, which wins ties, is the (lower) middle of the grid.
 
     Args:
         name: of the stage.
@@ -44,28 +67,20 @@ def searched(
     candidates = beta_candidates(options)
     if not candidates:
         return options, Cost()
-    kept, held = holdout(draw.images.select(draw.labelled), 0.1, draw.seed, "beta")
-    labels = np.full_like(draw.labels, UNLABELLED)
-    labels[draw.labelled[kept]] = draw.labels[draw.labelled[kept]]
-    part = replace(
-        pool.without(draw, draw.labelled[held]), labels=labels, labelled=draw.labelled[kept]
-    )
-    prefix = FOLDER if name == "distil" else f"{FOLDER}-{name}"
-    total, scores = Cost(), []
-    for beta in candidates:
-        learner = copy.deepcopy(student)
-        total += trial(part, learner, with_beta(options, beta), f"{prefix}-{beta:g}")
-        unseen = draw.images.select(draw.labelled[held])
-        accuracy, loss = _held_out_score(learner, unseen, images.fabric.device)
-        scores.append((-accuracy, loss, beta))
-    return with_beta(options, min(scores)[2]), total
+
+    def with_value(own: StudentTraining, student: Backbone, beta: float, name: str) -> Cost:
+        return trial(own, student, with_beta(options, beta), name)
+
+    middle = (len(candidates) - 1) // 2
+    beta, cost = best_value(training, candidates, with_value, cost_name(name), middle)
+    return with_beta(options, beta), cost
 
 
-def _held_out_score(
-    student: Backbone, images: ImageSet, device: torch.device
-) -> tuple[float, float]:
-    """(accuracy, cross-entropy) on training images, under the fixed view."""
-    dataset = ViewDataset(images, FIXED_VIEW, [student.transform])
-    prediction = predict(student, dataset, device=device)
-    log_probabilities = prediction.probabilities.clamp_min(1e-12).log()
-    return prediction.accuracy, cross_entropy(log_probabilities, prediction.labels).item()
+def rate_candidates(lr: float, number: int) -> tuple[float, ...]:
+    """So many learning rates around one, half a decade apart, the nearest first.
+
+    >>> [round(rate, 5) for rate in rate_candidates(0.01, 4)]
+    [0.01, 0.00316, 0.03162, 0.001]
+    """
+    exponents = [(-1) ** (place % 2) * ((place + 1) // 2) for place in range(number)]
+    return tuple(lr * 10 ** (exponent / 2) for exponent in exponents)

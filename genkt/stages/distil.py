@@ -19,9 +19,9 @@ from genkt.methods.build import METHODS, build_objective, with_beta
 from genkt.methods.shapes import TrainingRows
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
-from genkt.stages.beta_search import FOLDER, searched
+from genkt.stages.beta_search import cost_name, searched
 from genkt.stages.recipe_stage import RecipeStage
-from genkt.stages.student_training import StudentTraining
+from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.teacher_set import TeacherSet
 from genkt.stages.train_stage import train_stage
 from genkt.training.batches import Batches
@@ -89,7 +89,7 @@ class Distillation(RecipeStage):
     def _prepared(self, training: StudentTraining) -> tuple[Draw, MethodOptions, TeacherSet]:
         """The draw as the stage sees it, the method with its beta searched, and the teachers."""
         draw, teachers = self.rows(training.draw), self._chosen(training)
-        return draw, self._searched(training, draw, teachers), teachers
+        return draw, self._searched(training), teachers
 
     def _chosen(self, training: StudentTraining) -> TeacherSet:
         """The teachers of the stage; none where its method reads none."""
@@ -98,30 +98,27 @@ class Distillation(RecipeStage):
         teachers = training.teachers()
         return teachers.select(self.by) if isinstance(self.by, list) else teachers
 
-    def _searched(
-        self, training: StudentTraining, draw: Draw, teachers: TeacherSet
-    ) -> MethodOptions:
+    def _searched(self, training: StudentTraining) -> MethodOptions:
         """The stage's method, after a search for beta if requested.
 
-        A draw's first student searches; the others take its beta.
+        A draw's first student searches; the others, and the folds of all, take its beta.
         """
-        known = training.first.extras.get(self._beta) if training.first is not None else None
+        known = training.known.get(self._beta)
         if known is not None:
             training.extras |= {"beta": known, self._beta: known}
             return with_beta(self.options, float(known))
 
-        def trial(search: Draw, student: Backbone, options: MethodOptions, trial_name: str) -> Cost:
+        def trial(
+            own: StudentTraining, student: Backbone, options: MethodOptions, name: str
+        ) -> Cost:
             return distil(
-                training, search, student, options, teachers, self.settings,
-                training.directory / FOLDER / trial_name, name=trial_name,
+                own, self.rows(own.draw), student, options, self._chosen(own), self.settings,
+                own.directory / SEARCH / name, name=name,
             )[0]  # fmt: skip
 
-        found, cost = searched(
-            training.images, training.pool, draw, training.student, self.options, trial, self.name
-        )
+        found, cost = searched(training, self.options, trial, self.name)
         if cost.steps:
-            key = "search" if self.name == "distil" else f"search-{self.name}"
-            training.costs[key] = cost
+            training.costs[cost_name(self.name)] = cost
             beta: float = found.beta  # type: ignore[attr-defined]
             training.extras |= {"beta": beta, self._beta: beta}
         return found
@@ -208,6 +205,8 @@ def distil(
         images, draw, name, student, objective, batches, settings, directory, training.log,
         online=teachers.models if teachers.online else (), momentum=options.weight_rule,
     )  # fmt: skip
+    if teachers.online:
+        cost = replace(cost, teacher_images=cost.samples * len(teachers.models))
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
 
 

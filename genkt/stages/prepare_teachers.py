@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from genkt.config.irf_settings import IRF_SETTINGS
 from genkt.config.stage_settings import Adaptation
 from genkt.config.transfer_settings import TransferConfig
-from genkt.data.images import ImageSet
 from genkt.data.views import FIXED_VIEW
 from genkt.methods.shapes import TeacherShape
 from genkt.models.backbone import Backbone
 from genkt.runs.model_factories import ModelFactory
-from genkt.runs.pool import Draw
+from genkt.runs.pool import Draw, Pool
 from genkt.runs.represented import Represented
 from genkt.runs.run_folder import OUTPUTS, RunFolder, teacher_folder
 from genkt.runs.run_images import RunImages
 from genkt.runs.run_log import StageLog
+from genkt.stages.cross_validation import Exam, choose, exams_of
 from genkt.stages.irf import train_setting
 from genkt.stages.teacher_cache import TeacherCache
 from genkt.stages.teacher_scores import knows_classes, own_head_scores, scores_of
@@ -42,7 +42,6 @@ class PreparedTeacher:
     Args:
         store: its cached outputs; None if it runs online.
         scores: on the test images.
-        validated: accuracy of a probe on the validation images, 0..1, if requested.
     """
 
     model: Backbone
@@ -50,7 +49,6 @@ class PreparedTeacher:
     how: str
     scores: TeacherScores = field(default_factory=TeacherScores)
     cost: Cost = field(default_factory=Cost)
-    validated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,24 +93,38 @@ class Teachers:
         factories: make fresh ones, one entry each.
         settings: how they are adapted.
         images: the images they are trained and tested on.
-        pool_images: the images of all draws; the ``rows`` of the stores refer to them.
+        pool: the images of all draws; the ``rows`` of the stores refer to them.
         represented: the labelled images and their reconstructions, where ``how`` is "irf".
         cache: keeps their outputs.
         folder: of the run, for files of one draw.
+        exam: the fold whose labels they learn from; None: all labels of a draw.
+        ways: how each is adapted, where that was chosen before.
     """
 
     factories: Sequence[ModelFactory]
     settings: AdaptationSettings
     images: RunImages
-    pool_images: ImageSet
+    pool: Pool
     represented: Represented | None
     cache: TeacherCache
     folder: RunFolder
+    exam: Exam | None = None
+    ways: tuple[str, ...] | None = None
     _bases: dict[int, Backbone] = field(default_factory=dict)
     _prepared: dict[int, tuple[TeacherSet, Cost]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.factories)
+
+    def for_exam(self, exam: Exam, ways: tuple[str, ...] | None = None) -> Teachers:
+        """The same teachers, for what an exam's candidates learn from.
+
+        Args:
+            ways: how each is adapted.
+        """
+        if not exam.name:
+            return replace(self, images=exam.images)
+        return replace(self, images=exam.images, exam=exam, ways=ways, _prepared={})
 
     def base(self, index: int) -> Backbone:
         """An unadapted teacher, frozen, on the device; built once for the whole run.
@@ -138,6 +150,10 @@ class Teachers:
             self._prepared[draw.index] = self._new(draw, log)
         return self._prepared[draw.index]
 
+    def forget(self) -> None:
+        """Keep no prepared teachers: the files of the draw are going to be removed."""
+        self._prepared.clear()
+
     def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The same, prepared now.
 
@@ -145,8 +161,8 @@ class Teachers:
         for the whole run (and for every later run on the same images), and a linear probe is fitted
         on them without running the teacher again.
         """
-        way = _WAYS[self.settings.how]
-        found = [way(self, draw, index, log) for index in range(len(self))]
+        ways = self.ways or [self.settings.how] * len(self)
+        found = [_WAYS[way](self, draw, index, log) for index, way in enumerate(ways)]
         models = tuple(each.model for each in found)
         num_classes = None if self.settings.how == "none" else self.images.num_classes
         teachers = TeacherSet(
@@ -174,7 +190,7 @@ class Teachers:
     def fixed_outputs(self, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
         """The current outputs of a model on some images of a draw under the fixed view."""
         frozen, images = copy.deepcopy(model).freeze(), draw.images.select(rows)
-        store = self.cache.outputs(frozen, images, FIXED_VIEW, self._draw_home(draw))
+        store = self.cache.outputs(frozen, images, FIXED_VIEW, self._home(draw))
         return store.rows(np.arange(len(rows)))
 
     def as_it_comes(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
@@ -185,64 +201,73 @@ class Teachers:
         model, test = self.base(index), self.images.splits.parts["test"]
         store = None if self.settings.online else self._pool_store(index, model)
         taught = None
-        if self.settings.teaches_logits:
-            taught = scores_of(self._logits(index, model, "test"), test.labels)
+        if self.settings.teaches_logits and model.num_classes == self.images.num_classes:
+            taught = scores_of(self._logits(index, model), test.labels)
         elif knows_classes(model, test):
-            taught = own_head_scores(model, self._logits(index, model, "test"), test)
+            taught = own_head_scores(model, self._logits(index, model), test)
         return PreparedTeacher(model, store, "none", TeacherScores(taught))
 
     def probed(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Fit a head on the labelled images' cached features."""
-        base, online = self.base(index), self.settings.online
-        if online:
-            images = self.pool_images.select(draw.labelled)
-            store: OutputRows = self.cache.outputs(base, images, FIXED_VIEW)
+        base, (head, store) = self.base(index), self._head(draw, index)
+        scores = self._all_scores(index, base, head)
+        if not self.settings.online:
+            return PreparedTeacher(base, ProbedStore(store, head), "linear_probe", scores)
+        model = self.factories[index](self.images.num_classes, draw.seed_for("teacher head"))
+        model.answer_by(head)
+        model.freeze().to(self.images.fabric.device)
+        return PreparedTeacher(model, None, "linear_probe", scores)
+
+    def _head(self, draw: Draw, index: int) -> tuple[nn.Linear, OutputRows]:
+        """A head that fits the labelled images' features, and the store of the features."""
+        base = self.base(index)
+        if self.settings.online:
+            images = self.pool.images.select(draw.labelled)
+            store: OutputRows = self.cache.outputs(base, images, FIXED_VIEW, self._fold_home())
             rows, num_views = np.arange(len(images)), 1
         else:
             store = self._pool_store(index, base)
             num_views = self.images.views.num_views
             rows = (draw.labelled[:, None] * num_views + np.arange(num_views)).reshape(-1)
         labels = np.repeat(draw.labels[draw.labelled], num_views)
-        num_classes = self.images.num_classes
-        head = fit_head(store.rows(rows, maps=False).features, labels, num_classes, num_views)
-        validated = None
-        if self.settings.how == "better":
-            scores = self._probe_scores(index, base, head, "validation")
-            validated = float(scores.mean(dtype=np.float64))
-        model = base
-        if online:
-            model = self.factories[index](num_classes, draw.seed_for("teacher head"))
-            model.answer_by(head)
-            model.freeze().to(self.images.fabric.device)
-        return PreparedTeacher(
-            model, None if online else ProbedStore(store, head), "linear_probe",
-            self._all_scores(index, base, head), validated=validated,
-        )  # fmt: skip
+        features = store.rows(rows, maps=False).features
+        return fit_head(features, labels, self.images.num_classes, num_views), store
 
     def fine_tuned(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Train the teacher on the labels; its cache belongs to this draw."""
         return self._with_outputs(draw, *self._trained(draw, index, log))
 
     def better(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
-        """Linear probe or fine-tuning, whichever is better on validation images; both cost time."""
+        """Linear probe, or fine-tuning where that is better by more than luck; both cost time."""
+        trained: dict[str, tuple[Backbone, Cost]] = {}
+
+        def judge(exam: Exam) -> tuple[Sequence[NDArray[np.float32]], Cost]:
+            own = self.for_exam(exam)
+            head, _ = own._head(exam.draw, index)
+            model, cost = trained[exam.name] = own._trained(exam.draw, index, log)
+            tuned = own.images.predictions(model, "test").scores
+            return [own._probe_scores(index, self.base(index), head), tuned], cost
+
+        tuned, cost = choose(exams_of(self.images, self.pool, draw), judge, default=0)
         probed = self.probed(draw, index, log)
+        if not tuned:
+            return replace(probed, cost=cost)
+        if "" not in trained:  # only on folds so far
+            trained[""] = self._trained(draw, index, log)
+            cost += trained[""][1]
         kept = replace(probed.scores, taught=None)
-        model, cost = self._trained(draw, index, log)
-        assert probed.validated is not None
-        if self.images.predictions(model, "validation").accuracy > probed.validated:
-            return self._with_outputs(draw, model, cost, kept)
-        return replace(probed, cost=cost)
+        return self._with_outputs(draw, trained[""][0], cost, kept)
 
     def _trained(self, draw: Draw, index: int, log: StageLog) -> tuple[Backbone, Cost]:
         model = self.factories[index](self.images.num_classes, draw.seed_for("teacher head"))
-        directory = self.folder.student(draw.index, teacher_folder(index))
+        directory = self._home(draw, teacher_folder(index))
         cost = self._adapt(draw, model, directory, log)
         return model.freeze().to(self.images.fabric.device), cost
 
     def _adapt(self, draw: Draw, teacher: Backbone, directory: Path, log: StageLog) -> Cost:
         """Fine-tune all of the teacher, or its head first on re-represented images (IRF).
 
-        The validation images are not used: they judge between teachers (``better``).
+        It is not validated: that would be a choice before the choice (``better``).
         """
         name, settings = f"adapt-{directory.name}", self.settings.train
         if self.settings.how == "irf":
@@ -273,29 +298,29 @@ class Teachers:
 
     def _all_scores(self, index: int, base: Backbone, head: nn.Linear) -> TeacherScores:
         """Of a probed teacher; the head that it came with costs no pass of its own."""
-        probe, own = self._probe_scores(index, base, head, "test"), None
+        probe, own = self._probe_scores(index, base, head), None
         test = self.images.splits.parts["test"]
         if knows_classes(base, test):
-            own = own_head_scores(base, self._logits(index, base, "test"), test)
+            own = own_head_scores(base, self._logits(index, base), test)
         return TeacherScores(probe, probe, own)
 
-    def _probe_scores(
-        self, index: int, base: Backbone, head: nn.Linear, part: str
-    ) -> NDArray[np.float32]:
-        """[N] of a fitted head on the images of a part."""
-        labels = self.images.splits.parts[part].labels
-        return scores_of(self._logits(index, base, part, head), labels)
+    def _probe_scores(self, index: int, base: Backbone, head: nn.Linear) -> NDArray[np.float32]:
+        """[N] of a fitted head on the test images."""
+        labels = self.images.splits.parts["test"].labels
+        return scores_of(self._logits(index, base, head), labels)
 
-    def _logits(
-        self, index: int, base: Backbone, part: str, head: nn.Linear | None = None
-    ) -> Tensor:
-        """[N, C] on the images of a part, whose outputs are computed once for all draws.
+    def _logits(self, index: int, base: Backbone, head: nn.Linear | None = None) -> Tensor:
+        """[N, C] on the test images, whose outputs are computed once for all draws.
 
         Args:
             head: in place of its own.
         """
-        images = self.images.splits.parts[part]
-        store: OutputRows = self.cache.shared(f"{part}{index}", base, images, FIXED_VIEW)
+        images, home = self.images.splits.parts["test"], self._fold_home()
+        store: OutputRows
+        if home is None:
+            store = self.cache.shared(f"test{index}", base, images, FIXED_VIEW)
+        else:
+            store = self.cache.outputs(base, images, FIXED_VIEW, home)
         if head is not None:
             store = ProbedStore(store, head)
         found = store.rows(np.arange(len(images)), maps=False).logits
@@ -306,22 +331,28 @@ class Teachers:
 
     def _pool_store(self, index: int, model: Backbone) -> OutputStore:
         return self.cache.shared(
-            f"pool{index}", model, self.pool_images, self.images.views, trained_on=True
+            f"pool{index}", model, self.pool.images, self.images.views, trained_on=True
         )
 
     def _draw_store(self, draw: Draw, model: Backbone) -> PartStore:
         """Outputs on the images of one draw only; they are removed with its student."""
-        views, pool = self.images.views, self.pool_images
+        views, pool = self.images.views, self.pool.images
         rows = np.union1d(draw.labelled, draw.transfer)
         images = pool.select(rows)
-        store = self.cache.outputs(model, images, views, self._draw_home(draw), trained_on=True)
+        store = self.cache.outputs(model, images, views, self._home(draw), trained_on=True)
         return PartStore(store, rows, len(pool), max(1, views.num_views))
 
-    def _draw_home(self, draw: Draw) -> Path:
-        return self.folder.student(draw.index, OUTPUTS, draw.student)
+    def _home(self, draw: Draw, name: str = OUTPUTS) -> Path:
+        """A folder of a draw, or of the fold of it."""
+        fold = f"-{self.exam.name}" if self.exam is not None else ""
+        return self.folder.student(draw.index, f"{name}{fold}", draw.student)
+
+    def _fold_home(self) -> Path | None:
+        """The folder of outputs that only this fold reads; None outside of folds."""
+        return None if self.exam is None else self._home(self.exam.draw)
 
 
-_WAYS: Mapping[Adaptation, Callable[[Teachers, Draw, int, StageLog], PreparedTeacher]] = {
+_WAYS: Mapping[str, Callable[[Teachers, Draw, int, StageLog], PreparedTeacher]] = {
     "none": Teachers.as_it_comes,
     "linear_probe": Teachers.probed,
     "fine_tune": Teachers.fine_tuned,

@@ -54,6 +54,10 @@ class RecipePlan(ABC):
         """Steps that a search for beta takes on a draw."""
         return 0
 
+    def baseline_searched_steps(self, draw: Draw) -> int:
+        """Steps that the search for the baseline's learning rate takes on a draw."""
+        return 0
+
     def report_names(self) -> dict[str, Any]:
         """Names of the arms and the subject in the report; {}: the usual ones."""
         return {}
@@ -71,7 +75,8 @@ class StagedPlan(RecipePlan):
         """Build from the settings; ``method=stl`` only has plain fine-tuning."""
         stages = tuple(builder.build(name, stage) for name, stage in recipe.stages.items())
         staged = StagedArm(config.main_arm, stages)
-        plain = PlainArm(BASELINE, config.train, staged)
+        number = config.num_searched if config.baseline_search else 0
+        plain = PlainArm(BASELINE, config.train, staged, number)
         arms = {name: plain if name == BASELINE else staged for name in config.arms}
         return cls(config, arms, staged, plain)
 
@@ -83,6 +88,9 @@ class StagedPlan(RecipePlan):
 
     def searched_steps(self, draw: Draw) -> int:
         return len(beta_candidates(self.config.method)) * distil_steps(draw, self.config.train)
+
+    def baseline_searched_steps(self, draw: Draw) -> int:
+        return self.plain.num_candidates * self.num_steps(draw) if BASELINE in self.arms else 0
 
     def lengths(self, draw: Draw) -> dict[str, int]:
         found: dict[str, int] = {}

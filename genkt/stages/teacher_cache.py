@@ -40,7 +40,7 @@ class TeacherCache:
         self._reads_maps = "feature_map" in config.needs
         self._device = images.fabric.device
         self._num_workers = images.num_workers
-        self._kept: dict[str, OutputStore] = {}
+        self._kept: dict[tuple[str, int], tuple[ImageSet, OutputStore]] = {}
 
     def shared(
         self, name: str, teacher: Backbone, images: ImageSet, views: ViewSpec,
@@ -49,11 +49,12 @@ class TeacherCache:
         """Outputs that are the same for every draw, opened once per run.
 
         Args:
-            name: of the teacher and the images.
+            name: of the teacher, for one kind of outputs.
         """
-        if name not in self._kept:
-            self._kept[name] = self.outputs(teacher, images, views, trained_on=trained_on)
-        return self._kept[name]
+        key = name, id(images)  # of an object that is kept, so that no other one gets its id
+        if key not in self._kept:
+            self._kept[key] = images, self.outputs(teacher, images, views, trained_on=trained_on)
+        return self._kept[key][1]
 
     def outputs(
         self, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path | None = None,

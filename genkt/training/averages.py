@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genkt.models.backbone import Backbone
 
 AVERAGE_RULE = "share of the newest: max(1 - decay, 9 / (n + 8))"
-"""Of ``newest_share``; a saved state of another rule is refused."""
+"""Name of the rule of ``newest_share``; a saved state of another rule is refused."""
 
 
 def newest_share(num_updates: int, decay: float) -> float:
@@ -25,7 +25,7 @@ def newest_share(num_updates: int, decay: float) -> float:
     from n = 9 / (1 - decay) on it is the usual exponential average.
 
     That is the warm-up min(decay, (1 + n) / (10 + n)) of TensorFlow's ExponentialMovingAverage, two
-    updates further on, so that nothing of the start is left: TensorFlow's keeps 18 % of it after
+    updates further on, so that nothing of the start remains: TensorFlow's keeps 18 % of it after
     one update. An exact bias correction, (1 - decay) / (1 - decay^n), forgets the start too, but
     where decay^n is not small it is the plain mean of all updates, and the first ones spoil it.
     Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models", Section 3.1,

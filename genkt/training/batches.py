@@ -42,7 +42,7 @@ class TransferPart:
 def shared_counts(total: int, shares: Sequence[float]) -> list[int]:
     """How many of any ``total`` first rows each part has: its share to within a row or two.
 
-    Each part takes its share of what the parts before it left, rounded. So the counts add up,
+    Each part takes its share of what the earlier parts left, rounded. So the counts add up,
     none shrinks as ``total`` grows by one, and wherever all shares of ``total`` are whole numbers
     the counts are exactly these.
 
@@ -72,7 +72,7 @@ class BatchPlan:
         seed: of the shuffles.
         first_epoch: number of the first epoch, which chooses the views.
         parts: what ``transfer`` is made of where parts of it have shares; empty: all its rows
-            come equally often.
+            are drawn equally often.
         blocks: of the image set (``ImageSet.blocks``); given by the loader.
     """
 
@@ -87,9 +87,12 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         if not len(self.labelled) and not len(self.transfer):
-            raise UserError("nothing to train on: no labelled and no transfer images")
+            raise UserError.of("images", "labelled or transfer images to train on", "none")
         if any(not len(part.rows) or part.share <= 0 for part in self.parts):
-            raise UserError("every part of the transfer images needs an image and a share above 0")
+            found = [(len(part.rows), part.share) for part in self.parts]
+            raise UserError.of(
+                "parts of the transfer images", "images and a share above 0 in each", found
+            )
         both = len(self.labelled) and len(self.transfer)
         if both and not 0 <= self.labelled_per_batch < self.batch_size:
             raise UserError.of(
@@ -167,7 +170,7 @@ class Batches:
         dataset: renders views for the student first, then for each online teacher.
         labels: [N] int64; ``UNLABELLED`` hides a label from the task loss.
         plan: which rows a step sees.
-        stores: one cache a cached teacher, over the same samples and views.
+        stores: one cache per cached teacher, over the same samples and views.
         rank, world_size: this process reads its contiguous share of every batch.
         num_workers: loader processes; with 0 the pictures are rendered between the steps.
 
@@ -199,7 +202,7 @@ class Batches:
         self.samples = np.union1d(plan.labelled, plan.transfer)
 
     def iterate(self, start: int, stop: int, *, pin_memory: bool = False) -> Iterator[Batch]:
-        """Batches of steps start .. stop, in order; pinned pictures travel to a GPU sooner."""
+        """Batches of steps start .. stop, in order; pinned pictures reach a GPU sooner."""
         steps = range(start, stop)
         if not self.num_workers or not steps:
             for rows, *pictures in self._one_ahead(steps):
@@ -260,7 +263,7 @@ class _StepRows(Dataset[tuple[torch.Tensor, ...]]):
     """What a loader process fetches for one step."""
 
     def __init__(self, batches: Batches) -> None:
-        # Without the stores: their rows are read where they are used, and a map does not travel.
+        # Without the stores: their rows are read where they are used; a memory map cannot be sent.
         self.batches = Batches(
             batches.dataset,
             batches.labels,
@@ -274,7 +277,7 @@ class _StepRows(Dataset[tuple[torch.Tensor, ...]]):
 
 
 def loader_workers(setting: int | Literal["auto"], images: ImageSet, in_memory: bool) -> int:
-    """Loader processes: none for pictures in memory, else one a spare core, at most 8."""
+    """Loader processes: none for pictures in memory, else one per spare core, at most 8."""
     if setting != "auto":
         return setting
     return 0 if in_memory else min(8, (os.cpu_count() or 1) - 1)

@@ -1,4 +1,4 @@
-"""The resumable state of a training stage: one file, replaced in one step."""
+"""The resumable state of a training stage: one file, replaced atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATE = "state.pt"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values atomically; SIGKILL leaves the old file whole."""
+    """Write tensors and plain values atomically; after SIGKILL the old file is intact."""
     with atomic_path(path, _num_bytes(state)) as temporary:
         torch.save(state, temporary)
 
@@ -67,7 +67,7 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
 def load_stage(path: Path, identity: str) -> dict[str, Any] | None:
     """As ``load_state``, of a stage whose best weights so far lie beside it.
 
-    Without these the state is not enough: the stage is trained again, and that is told.
+    Without these the state is not enough: the stage is trained again, with a warning.
     """
     state = load_state(path, identity)
     if state is None or state["progress"]["best"] < 0:

@@ -56,7 +56,7 @@ class Distiller(nn.Module):
         labels: Tensor,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        """Update the objective's own parameters with the student held still (bilevel AFT)."""
+        """Update the objective's own parameters while the student is constant (bilevel AFT)."""
         logits = None if output.logits is None else output.logits.detach()
         still = ModelOutput(output.features.detach(), logits)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -71,7 +71,7 @@ class Distiller(nn.Module):
 
 
 def reduced(output: ModelOutput, needs: Collection[str], model: Backbone) -> ModelOutput:
-    """A model's output with its feature map as [B, D, H', W'], or without one nobody reads."""
+    """A model's output with its feature map as [B, D, H', W'], or without it if unread."""
     feature_map = model.spatial_map(output) if "feature_map" in needs else None
     return ModelOutput(output.features, output.logits, feature_map)
 
@@ -112,7 +112,7 @@ def _gather_tensor(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def trainable(student: Backbone, head_only: bool) -> Iterator[None]:
-    """For a linear probe all but the classifier stands still; afterwards all is as it was."""
+    """For a linear probe freeze all but the classifier; afterwards everything is as before."""
     if not head_only:
         yield
         return

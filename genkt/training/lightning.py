@@ -1,9 +1,9 @@
-"""Lightning's Fabric, imported without a package of which it only wants to know the version.
+"""Lightning's Fabric, imported without a package of which it only reads the version.
 
-lightning_fabric imports torchmetrics to compare its version, which no part of genkt uses and which
-brings a thousand modules with it, of transformers and torchvision too: 1.8 s of CPU in every
-process, where torch and timm take 3.2 s and Fabric itself 0.05 s. Its metadata tell the version as
-well. ``test_fabric.py`` fails once lightning no longer asks in this way: then this file goes.
+lightning_fabric imports torchmetrics to compare its version. No part of genkt uses torchmetrics;
+it imports a thousand modules, of transformers and torchvision too: 1.8 s of CPU in every process,
+where torch and timm take 3.2 s and Fabric itself 0.05 s. The package metadata hold the version too.
+``test_fabric.py`` fails once lightning no longer asks in this way; then this file can be removed.
 """
 
 from __future__ import annotations

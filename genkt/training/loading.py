@@ -1,4 +1,4 @@
-"""Loader processes whose errors are told as if there were none."""
+"""Loader processes whose errors look like those of this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def loaded(
     dataset: Dataset[Any], keys: Sequence[int], num_workers: int, *, ahead: int = 2,
     pin_memory: bool = False,
 ) -> Iterator[Any]:  # fmt: skip
-    """What a data set gives for each key, in their order.
+    """The items of a data set for the keys, in their order.
 
     Args:
         ahead: items that each loader process has ready.

@@ -74,7 +74,7 @@ def train(fabric: Fabric, stage: Stage) -> tuple[Cost, list[Record]]:
 
 
 class _Run:
-    """The moving parts of one call of ``train``."""
+    """The state of one call of ``train``."""
 
     def __init__(self, fabric: Fabric, stage: Stage) -> None:
         self.fabric, self.stage, self.settings = fabric, stage, stage.settings
@@ -118,6 +118,7 @@ class _Run:
                 progress.wait_seconds += time.perf_counter() - asked
                 self._step(batch)
                 progress.step += 1
+                progress.seconds = before + time.perf_counter() - started
                 reporter.advance()
                 last = progress.step == self.num_steps
                 if last or _due(progress.step, settings.log_every):
@@ -136,7 +137,7 @@ class _Run:
         return self._cost(), progress.curve
 
     def _stops(self) -> bool:
-        """Whether a signal asks to stop here; processes of a launch agree on it, now and then."""
+        """Whether a signal asks to stop here; the processes of a launch agree from time to time."""
         if self.fabric.world_size == 1:
             return stop_asked()
         step = self.progress.step
@@ -210,7 +211,7 @@ class _Run:
         return totals
 
     def _halve(self) -> None:
-        """Twice as many micro-batches, or a clear end where that is not possible."""
+        """Twice as many micro-batches, or a clear error where that is impossible."""
         for optimizer in self.outer:
             optimizer.zero_grad(set_to_none=True)
         accumulate = self.progress.accumulate * 2
@@ -221,7 +222,7 @@ class _Run:
             )
         num_rows = self.settings.batch_size
         student, smallest = self.stage.student, self.stage.objective.min_batch
-        if not student.frozen:  # a linear probe's batch norm stands still
+        if not student.frozen:  # a linear probe's batch norm is frozen
             smallest = max(smallest, rows_for_batch_norm(student))
         if num_rows // accumulate < smallest:
             raise UserError(
@@ -292,7 +293,7 @@ class _Run:
             self._save_weights("best")
 
     def _evaluated(self) -> Backbone:
-        """The weights that count: the averaged ones where there are such."""
+        """The weights that are evaluated: the averaged ones, if there are any."""
         return self.stage.student if self.averaged is None else self.averaged.model
 
     def _record(self, record: Record) -> None:
@@ -333,7 +334,7 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
 
     def _finish(self) -> None:
-        """Leave the student with the weights that count, in memory and on disk."""
+        """Give the student its final weights, in memory and on disk."""
         if self.averaged is not None:
             self.stage.student.load_state_dict(self.averaged.model.state_dict())
         self._save_weights("last")

@@ -50,7 +50,7 @@ def outputs(
 
     Args:
         dataset: as for ``predict``.
-        progress: told of the pictures that are done.
+        progress: called with the pictures that are done.
 
     Returns:
         Features [N, D] and logits [N, C], float32 on the CPU.
@@ -86,7 +86,7 @@ def _forward(
     starts = range(0, len(dataset.images), batch_size)
     try:
         for pictures in loaded(_Pictures(dataset, batch_size), starts, num_workers):
-            output: ModelOutput = model(model.normalize(pictures.to(device)))
+            output: ModelOutput = model(model.normalize(pictures.to(device, non_blocking=True)))
             yield output
     finally:
         model.train(was_training)

@@ -47,7 +47,7 @@ class PartStore:
 
     Args:
         store: the cache.  samples: which samples of the set it holds, in its order.
-        num_samples: of the whole set.  num_views: rows a sample has.
+        num_samples: of the whole set.  num_views: rows per sample.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ def fit_head(
         features: [N, D] of the labelled images, all their views.
         labels: N class indices; classes that do not occur get probability 0.
         num_classes: C of the layer.
-        num_views: rows an image has; the penalty counts images, not views.
+        num_views: rows per image; the penalty counts images, not views.
     """
     from sklearn.linear_model import LogisticRegression
 

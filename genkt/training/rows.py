@@ -1,4 +1,4 @@
-"""How few rows a step may be cut into: what batch norm and a method need of a micro-batch."""
+"""The smallest micro-batch that batch norm and a method allow."""
 
 from __future__ import annotations
 

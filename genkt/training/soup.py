@@ -23,7 +23,7 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
     improves accuracy without increasing inference time" (uniform soup).
 
     Args:
-        states: one state dict a model, all of one architecture, on one device.
+        states: one state dict per model, all of one architecture, on one device.
 
     Raises:
         UserError: no state, or states of different models.

@@ -45,8 +45,8 @@ class Stage:
         seed: of dropout and the like, by step.
         online: teachers run on the fly, in the order of ``batch.teacher_images``.
         evaluate: validation accuracy (0..1) of the student, or None where it is not validated.
-        log: told where the stage starts and given every record (losses, accuracy), or None.
-        head_only: train the classifier alone (linear probe); the backbone stays still.
+        log: gets the start of the stage and every record (losses, accuracy), or None.
+        head_only: train only the classifier (linear probe); the backbone is frozen.
         momentum: the slow weights that the method itself returns, in place of ``settings.ema``.
     """
 

@@ -1,4 +1,4 @@
-"""Training that is its own loop body: steps, resumable states, nothing else."""
+"""A loop of steps with resumable states, for trainings that define their own step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genkt.training.stage import Record
 from genkt.types import UserError
 
 StepReport = Callable[[int, dict[str, float]], None]
-"""Told the steps done and what the last one measured."""
+"""Called with the steps done and what the last one measured."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ def run_steps(
         identity: fingerprint of all that decides the training; a state of another is refused.
         save_seconds: least time between two states; the last step always writes one.
         records: what ``report`` logs; those of a state are put there.
-        stop_after: leave after so many steps of this call, the state saved.
+        stop_after: stop after so many steps of this call, with the state saved.
 
     Raises:
         UserError: ``path`` holds the state of other settings, or the loss is not finite.
@@ -93,7 +93,7 @@ def run_steps(
                 )
             now = time.monotonic()
             training.seconds = before + now - begun
-            if report:  # before the state: what is told twice can be dropped, what is lost cannot
+            if report:  # before the state: a double record can be dropped, a lost one not restored
                 report(training.step, figures)
             stops = stop_asked()
             if training.step == last or stops or now - saved > save_seconds:

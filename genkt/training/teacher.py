@@ -44,7 +44,7 @@ _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.flo
 
 
 def _silent(count: int) -> None:
-    """Progress that nobody asked for."""
+    """A progress that says nothing."""
 
 
 @overload
@@ -75,7 +75,7 @@ def cache_outputs(
 
     A store under ``home`` that matches in weights, input transform, views, dtype, outputs,
     precision and ordered sample ids is opened; a damaged one is recomputed with a warning; an
-    unfinished one is taken up behind its last commit. A second process that asks for the same
+    unfinished one is continued after its last commit. A second process that asks for the same
     store waits for the first. The teacher runs in evaluation mode and is left on ``device``.
 
     Args:
@@ -87,7 +87,7 @@ def cache_outputs(
         outputs: what to keep; None: features, and logits of a model that has classes. A feature
             map [D, H', W'] is kept whole, so it takes H' W' times the disk of the features.
         dtype: of the stored values; they must stay finite in it.
-        batch_size: rows a forward pass; does not name the store.
+        batch_size: rows per forward pass; does not name the store.
         device: where the teacher runs.
         num_workers: processes that decode and render; 0: threads of this process.
         precision: what the forward pass computes in (autocast unless "float32").
@@ -134,7 +134,7 @@ class Caching:
 
     Args:
         outputs: in the store's order.  dtype: of the stored values.
-        precision: what the forward pass computes in.  batch_size: rows a forward pass.
+        precision: what the forward pass computes in.  batch_size: rows per forward pass.
         num_workers: processes that render; 0: threads.
     """
 
@@ -200,7 +200,7 @@ class StoreJob:
         """The store, found or computed under its lock.
 
         Args:
-            shown: tell how far it is.  progress: told of rows as well.
+            shown: say how far it is.  progress: called with rows as well.
         """
         identity, layout = self.identity, self.layout  # refused before anything is written
         with store_lock(home, identity):
@@ -320,7 +320,7 @@ def _columns(teacher: Backbone, output: ModelOutput, name: str) -> Tensor:
 
 
 class _OnItsWay:
-    """Outputs that travel to the CPU while the device goes on with the next batch."""
+    """Outputs on their way to the CPU while the device computes the next batch."""
 
     def __init__(self, outputs: dict[str, Tensor]) -> None:
         self._host = {name: value.float() for name, value in outputs.items()}
@@ -357,7 +357,7 @@ def _evaluating(teacher: Backbone) -> Iterator[None]:
 
 
 def _timed(pictures: Iterator[Tensor], reporter: Reporter) -> Iterator[Tensor]:
-    """The same batches; the reporter is told which share of the time went into waiting for them."""
+    """The same batches; the reporter gets the share of the time spent waiting for them."""
     started, waited = time.monotonic(), 0.0
     while True:
         asked = time.monotonic()

@@ -54,7 +54,7 @@ class TeacherSource:
 
 
 def load_once(source: TeacherSource) -> tuple[Backbone, str]:
-    """The teacher, frozen, on this process's device, and its fingerprint; loaded once a process.
+    """The teacher, frozen, on this process's device, and its fingerprint; loaded once per process.
 
     Raises:
         UserError: see ``load_model``.
@@ -152,7 +152,7 @@ def cache_by_tasks(
     processes = processes_of(executor)
     if executor.name in IN_PROCESS and processes.world_size == 1:
         return job.stored(home, next(teacher.parameters()).device, shown=True)
-    with store_lock(home, job.identity):  # a damaged one must go before any task looks for it
+    with store_lock(home, job.identity):  # removes a damaged one before any task looks
         if (store := found_store(home, job.identity)) is not None:
             return store
     tasks = list(_tasks(source, job, home))

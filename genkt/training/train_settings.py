@@ -48,7 +48,7 @@ class TrainSettings:
         select: return the ``last`` weights or the ``best`` on the validation images.
         eval_every, log_every: in steps; 0 means only at the end.
         save_seconds: least time between two resumable states on disk.
-        num_workers: loader processes; "auto" for one a spare core when images come from files.
+        num_workers: loader processes; "auto" for one per spare core when images come from files.
     """
 
     steps: CountOrNone | None

@@ -1,4 +1,4 @@
-"""The order in which a stage walks over images: any position is computed, none is remembered."""
+"""The order in which a stage walks over images: every position is computed, none is stored."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class _Layout:
 
 
 def _kept(known: dict[Hashable, Value], key: Hashable, make: Callable[[], Value]) -> Value:
-    """What a key stands for, made anew unless it was among the last few."""
+    """The value of a key, computed again unless it is among the last few."""
     if key not in known:
         while len(known) >= _KEPT:
             del known[next(iter(known))]

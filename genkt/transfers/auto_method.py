@@ -102,7 +102,7 @@ def choose(facts: DataFacts) -> MethodChoice:
         return MethodChoice(
             ("method=logit_kd", "transfer_set=digg", *knows),
             "the teacher's predictions on completions of the labelled images (DIGG)",
-            f"without unlabelled images they gain too ({_gain('digg_few', facts)})",
+            f"without unlabelled images they gained too ({_gain('digg_few', facts)})",
         )
     if facts.student_pretrained:
         return MethodChoice(
@@ -114,7 +114,7 @@ def choose(facts: DataFacts) -> MethodChoice:
     return MethodChoice(
         ("method=stl", "transfer_set=labelled"),
         "plain fine-tuning; give unlabelled images (data.unlabelled=[FOLDER]) to gain by a teacher",
-        "on few labelled images alone a teacher harmed a student from scratch "
+        "on few labelled images alone a teacher did a student from scratch no good "
         f"({_gain('few', facts)})",
     )
 
@@ -124,4 +124,5 @@ def _gain(arm: str, facts: DataFacts) -> str:
     measured = contrast("transfer_sets", arm, "stl")
     labels = facts.labels_per_class
     here = f", you have {labels:.3g}" if labels > measured.labels_per_class else ""
-    return f"{measured}, on {measured.data} with {measured.labels_per_class} labels per class{here}"
+    on = f"on {measured.data} with {measured.labels_per_class} labels per class{here}"
+    return f"{measured}{'' if measured.established else ', not established'}, {on}"

@@ -20,6 +20,7 @@ from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
 from genkt.settings.objects import has_objects
 from genkt.stages.build_stages import StageBuilder
+from genkt.stages.cross_validation import num_exams
 from genkt.stages.recipe_plan import plan_of
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.make_sets import with_sets
@@ -80,7 +81,7 @@ def _measure(opened: OpenedRun) -> _Measured:
         student, cost = training.student, training.trained
     num_views = max(1, opened.views.num_views)
     num_cached = len(run.pool.images) * num_views
-    if config.adaptation in ("linear_probe", "better"):
+    if any(scores.taught is not None for scores in teachers.scores):
         num_cached += len(run.pool.splits.parts["test"])
     bytes_each = 2 if config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
@@ -124,8 +125,11 @@ def _few_images(opened: OpenedRun) -> OpenedRun:
     splits = replace(
         splits,
         train=few_of["train"],
-        # Validation would slow the stages, but a choice between teachers needs some images.
-        validation=few_of.get("validation") if config.adaptation == "better" else None,
+        # Validation would slow the stages, but a choice between teachers needs some images; a
+        # handful cannot be divided into folds.
+        validation=few_of.get("validation", few_of["train"])
+        if config.adaptation == "better"
+        else None,
         test=few_of["test"],
     )
     maker = opened.maker
@@ -148,6 +152,8 @@ def _few_steps(config: TransferConfig) -> TransferConfig:
         finetune=replace(config.finetune, steps=_STEPS),
         draws=1,
         seeds_per_draw=1,
+        validation="images",
+        cross_validate=False,
         method=with_beta(config.method, candidates[0]) if candidates else config.method,
         recipe=config.recipe.shortened(_STEPS),
         transfer_set=config.transfer_set.shortened(_CACHED_IMAGES),
@@ -161,17 +167,22 @@ def _num_images(opened: OpenedRun) -> int:
 
 def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     config, draw, plan, made = opened.config, opened.planned_draw, opened.plan, opened.num_made
-    steps, searched = plan.num_steps(draw), plan.searched_steps(draw)
+    steps, exams = plan.num_steps(draw), _num_exams(opened)
+    searched = exams * plan.searched_steps(draw)
+    judged = exams * steps if config.cross_validate else 0
     arms = len(config.arms)
     adapted = config.adapts_by_training and bool(opened.teachers)
     views = _num_images(opened) * max(1, opened.views.num_views)
     num_caches = config.draws if adapted else 1
     seeds, num_students = config.seeds_per_draw, config.num_students * arms
-    a_draw = (arms * seeds * steps + searched) * measured.per_step
+    also = exams * plan.baseline_searched_steps(draw)
+    a_draw = (arms * seeds * steps + searched + also + seeds * judged) * measured.per_step
     processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
     seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
     rounds = math.ceil(config.draws / processes)
-    seconds += rounds * config.adapt.steps * measured.per_adapt_step
+    on_folds = config.adaptation == "better" and config.validation == "cross"
+    adaptations = 1 + exams if on_folds else 1
+    seconds += rounds * adaptations * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
     seconds += rounds * made * measured.per_made
     seconds += config.draws * len(draw.labelled) * measured.per_represented
@@ -183,6 +194,8 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     if opened.teachers and config.teacher.outputs == "cached":
         teachers = f"{views} views to cache" + (", every draw" if adapted else "")
     search = f", and {searched} steps per draw to search beta" if searched else ""
+    search += f", {also} for the baseline's learning rate" if also else ""
+    search += f", and {judged} on folds" if judged else ""
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"
     rows = [
@@ -195,6 +208,13 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     ]
     notes = average_notes(config, plan.lengths(draw))
     return estimate_text([*rows, *(("note", note) for note in notes)])
+
+
+def _num_exams(opened: OpenedRun) -> int:
+    """How often a candidate is trained for a choice; 0 where nothing is chosen."""
+    config, pool = opened.config, opened.pool
+    asked = any(config.chooses.values())
+    return num_exams(config, pool.splits, pool.draws[0]) if asked else 0
 
 
 def _size(folder: Path) -> int:

@@ -36,6 +36,9 @@ from genkt.transfers.synthesized_sets import (
 
 logger = logging.getLogger("genkt")
 
+RE_REPRESENT = "re-represent"
+"""The name of IRF's reconstructions among the costs of a student."""
+
 _BATCH = 64
 _TRIED = 256
 """Images of a gallery that a dry run looks at."""
@@ -99,7 +102,7 @@ def with_sets(opened: OpenedRun, represented: Represented | None = None) -> RunW
         factories=opened.teachers,
         settings=AdaptationSettings.of(opened.config),
         images=images,
-        pool_images=pool.images,
+        pool=pool,
         represented=represented,
         cache=cache,
         folder=opened.folder,

@@ -26,6 +26,7 @@ from genkt.runs.pool import Pool, build_pool, load_splits, stored_views
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
 from genkt.stages.build_stages import StageBuilder
+from genkt.stages.cross_validation import choice_notes
 from genkt.stages.recipe_plan import plan_of
 from genkt.stages.teacher_set import shape_of
 from genkt.training.fabric import make_fabric
@@ -100,14 +101,16 @@ def reopened(config: TransferConfig, plain: dict[str, Any]) -> OpenedRun:
 
 def _check_parts(config: TransferConfig, splits: Splits) -> None:
     """Refuse data without a part that the settings need."""
-    if config.adaptation == "better" and "validation" not in splits.parts:
+    no_validation = config.validation == "images" and "validation" not in splits.parts
+    if config.adaptation == "better" and no_validation:
         raise UserError(
             "teacher.adapt: better compares on validation images, but the data have none: "
-            f"{how_to_get('validation', config.data, splits)}, or set teacher.adapt=linear_probe"
+            f"{how_to_get('validation', config.data, splits)}, or validation=cross, or "
+            "teacher.adapt=linear_probe"
         )
     if "test" not in splits.parts:
         raise UserError(f"no test images: {how_to_get('test', config.data, splits)}")
-    if config.train.select == "best" and "validation" not in splits.parts:
+    if config.train.select == "best" and no_validation:
         raise UserError(
             "train.select: best needs validation images, but the data have none: "
             f"{how_to_get('validation', config.data, splits)}, or set train.select=last"
@@ -116,6 +119,7 @@ def _check_parts(config: TransferConfig, splits: Splits) -> None:
 
 def _pool(config: TransferConfig, splits: Splits) -> Pool:
     pool = build_pool(replace(config, transfer_set=config.read_set), splits)
+    pool = replace(pool, notes=(*pool.notes, *choice_notes(config, pool)))
     _told(pool.notes)
     return pool
 

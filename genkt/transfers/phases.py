@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from genkt.config.transfer_settings import TransferConfig
-from genkt.data.near_copies import NearCopies, find_near_copies
+from genkt.data.near_copies import NearCopiesOfTest, find_near_copies
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
 from genkt.models.backbone import Backbone
@@ -76,7 +76,7 @@ class OpenedRun:
         return len(self.pool.splits.classes)
 
     @cached_property
-    def near_copies(self) -> NearCopies:
+    def near_copies(self) -> NearCopiesOfTest:
         """Test pictures that are nearly pictures of other parts; looked for when it is asked."""
         return find_near_copies(self.pool.splits)
 
@@ -164,6 +164,7 @@ class RunWithSets:
             images=self.images,
             pool=self.pool,
             all_teachers=self.teachers,
+            fresh=lambda: self.opened.fresh_student(draw.seed_for("student")),
             represented=self.represented,
             first=first,
         )

@@ -26,6 +26,7 @@ from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
+from genkt.transfers.count_budget import budgets, search_notes, uncounted_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.report_images import (
     composition,
@@ -58,6 +59,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         classes=splits.classes,
         method=method,
         baseline=BASELINE,
+        budgets=budgets(trained),
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
@@ -196,10 +198,9 @@ def _notes(trained: TrainedRun) -> list[str]:
     notes = [*run.pool.notes, *run.opened.near_copies.notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
-    every = [each.result.extras for each in students]
-    betas = [f"{extras['beta']:g}" for extras in every if "beta" in extras]
-    if betas:
-        notes.append(f"beta chosen on a held-out tenth of the labels, by draw: {', '.join(betas)}.")
+    notes += [*search_notes(trained), *uncounted_notes(run)]
+    if config.validation != "images" and config.draws > 1:
+        notes.append("The exported student is that of the first draw: nothing compares draws.")
     if run.images.has_validation:
         several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
         notes.append(

@@ -144,7 +144,9 @@ def _trained(opened: OpenedRun, plain: dict[str, Any], *, is_new: bool, shared: 
     opened.generators.release()
     with threads(threads_each(config) if shared else None):
         students = _students(run)
-    return TrainedRun(run, students, _best(students[config.main_arm]))
+    # Folds of different draws hold different images, so they cannot compare students.
+    compared = config.validation == "images"
+    return TrainedRun(run, students, _best(students[config.main_arm]) if compared else 0)
 
 
 def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferResult:

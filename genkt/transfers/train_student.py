@@ -8,7 +8,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from genkt.config.irf_settings import BASELINE
 from genkt.runs.pool import Draw
@@ -22,10 +24,11 @@ from genkt.runs.student_files import (
     read_student,
     save_student,
 )
-from genkt.stages.beta_search import FOLDER
-from genkt.stages.student_training import StudentTraining
+from genkt.stages.cross_validation import FOLD, exams_of
+from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
+from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import OpenedRun, RunWithSets
 from genkt.types import (
     Cost,
@@ -150,7 +153,7 @@ def _making(run: RunWithSets, draw: Draw) -> dict[str, Cost]:
         stages[run.opened.maker.stage] = Cost(seconds=run.sets[draw.index].seconds)
     if run.represented is not None:
         share = run.represented.seconds / len(run.pool.draws)
-        stages["re-represent"] = Cost(seconds=share)
+        stages[RE_REPRESENT] = Cost(seconds=share)
     return stages
 
 
@@ -163,9 +166,9 @@ def _finished(
     if run.arm(arm).tested_on_reconstructions and run.represented is not None:
         tested = run.represented.test
     prediction = images.predictions(student, "test", tested)
-    if images.has_validation:
-        accuracy = images.predictions(student, "validation").accuracy
-        training.extras["validation_accuracy"] = accuracy
+    validation = _validated(run, training, arm)
+    if validation is not None:
+        training.extras["validation_accuracy"] = float(validation.mean(dtype=np.float64))
     result = StudentResult(
         arm=arm,
         draw=draw.index,
@@ -177,11 +180,29 @@ def _finished(
         seed=draw.student,
     )
     weights = {k: v.detach().cpu() for k, v in student.model.state_dict().items()}
-    scores = StudentScores(prediction.scores, before.scores if before is not None else None)
+    distilled = before.scores if before is not None else None
+    scores = StudentScores(prediction.scores, distilled, validation)
     return TrainedStudent(
         result, prediction, scores, weights, training.artifacts, training.costs,
         teachers=training.teacher_scores,
     )  # fmt: skip
+
+
+def _validated(run: RunWithSets, training: StudentTraining, arm: str) -> NDArray[np.float32] | None:
+    """Scores on the validation images; or, if requested, of students of folds on the labels."""
+    if training.images.has_validation:
+        return training.images.predictions(training.student, "validation").scores
+    if not run.config.cross_validate or arm != run.config.main_arm:
+        return None
+    scores, trained = [], run.arm(run.config.recipe.trained_as(arm))
+    for exam in exams_of(training.images, run.pool, run.pool.draws[training.draw.index]):
+        own = training.for_exam(exam, replayed=False)
+        trained.train(own)
+        scores.append(own.images.predictions(own.student, "test").scores)
+        own.log.close()
+        cost = training.costs.get("cross-validation", Cost())
+        training.costs["cross-validation"] = sum(own.costs.values(), cost)
+    return np.concatenate(scores)
 
 
 def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
@@ -193,18 +214,32 @@ def load_student(opened: OpenedRun, directory: Path) -> TrainedStudent:
 def _tidy(run: RunWithSets, draw: Draw, arm: str, directory: Path) -> None:
     """Remove what only training needs: optimizer states, this draw's outputs."""
     folder = run.folder
-    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+    shutil.rmtree(directory / SEARCH, ignore_errors=True)
     if arm != BASELINE:
         if draw.student:
-            shutil.rmtree(folder.student(draw.index, OUTPUTS, draw.student), ignore_errors=True)
+            _drop(folder.student(draw.index, OUTPUTS, draw.student))
         seeds = range(run.config.seeds_per_draw)
         if all((folder.student(draw.index, arm, seed) / RESULT).is_file() for seed in seeds):
-            shutil.rmtree(folder.student(draw.index, OUTPUTS), ignore_errors=True)
+            run.teachers.forget()
+            _drop(folder.student(draw.index, OUTPUTS))
             for index in range(len(run.teachers)):
-                _drop_states(folder.student(draw.index, teacher_folder(index)))
+                teacher = folder.student(draw.index, teacher_folder(index))
+                _drop_states(teacher)
+                _drop_folds(teacher)
     _drop_states(
         directory
     )  # last: a remaining state shows that the process was killed before the end
+
+
+def _drop(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    _drop_folds(place)
+
+
+def _drop_folds(place: Path) -> None:
+    """Remove what stands beside a folder for the folds of its draw."""
+    for fold in place.parent.glob(f"{place.name}-{FOLD}*"):
+        shutil.rmtree(fold, ignore_errors=True)
 
 
 def _drop_states(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Upstream pictures: what a generator is primed on, and what the downstream data is compared to."""
+"""Upstream pictures: a generator is trained on them, and downstream data compared with them."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class FolderUpstream:
     """Images of any folders, in random crops; sub-folders are classes where asked for.
 
     Args:
-        roots: folders of images.  labelled: the folders hold one sub-folder a class.
+        roots: folders of images.  labelled: the folders hold one sub-folder per class.
         crop_scale: least share of a picture that a crop keeps.
         hflip: mirror half of the crops.
 
     Raises:
-        UserError: nothing readable there.
+        UserError: no readable image there.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from genkt.io import (
     write_json,
     write_text,
 )
-from genkt.types import Interval
+from genkt.types import Cost
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -49,10 +49,11 @@ def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
 
 
 def test_json_takes_dataclasses_paths_and_arrays(tmp_path: Path) -> None:
-    value = {"i": Interval(1.0, 0.5, 3), "p": Path("a/b"), "a": np.arange(2), "t": torch.ones(1)}
+    value = {"i": Cost(1.0, 5, 3), "p": Path("a/b"), "a": np.arange(2), "t": torch.ones(1)}
     path = write_json(tmp_path / "x.json", value)
     assert read_json(path) == {
-        "i": {"mean": 1.0, "half_width": 0.5, "n": 3}, "p": "a/b", "a": [0, 1], "t": [1.0],
+        "i": {"seconds": 1.0, "samples": 5, "steps": 3, "peak_memory_bytes": 0},
+        "p": "a/b", "a": [0, 1], "t": [1.0],
     }  # fmt: skip
     with pytest.raises(TypeError, match="not serialisable: object"):
         write_json(path, object())

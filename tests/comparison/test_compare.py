@@ -19,11 +19,15 @@ from filelock import FileLock
 from test_cli import save_teacher
 from tiny import run, tree
 
+import genkt
 from genkt.cli.compare import read_comparison
+from genkt.comparison import collect_arms
 from genkt.comparison.arm_task import ArmTask, differences
 from genkt.comparison.collect_arms import warnings
 from genkt.comparison.plan_arms import make_plan
 from genkt.comparison.watch_arms import Watch
+from genkt.config.compare_settings import Arm
+from genkt.metrics.scored_arms import DrawDesign
 from genkt.settings.words import Words
 
 SWEEP = {
@@ -58,6 +62,7 @@ def numbers(home: Path) -> dict[str, Any]:
         del cell["cost"], cell["stages"]
     for each in found["arms"]:
         del each["seconds_a_student"], each["cost"], each["config"], each["versions"]
+        del each["budget"]["seconds"]
     return {key: found[key] for key in ("arms", "cells", "minus_baseline", "pairs", "sweeps")}
 
 
@@ -99,6 +104,50 @@ def test_arms_of_a_draw_share_teacher_and_first_weights(home: Path) -> None:
         teachers = {cell["extras"].get("teacher_accuracy.0") for cell in cells} - {None}
         assert len(teachers) == 1
     assert len({cell["extras"]["first_weights"] for cell in found["cells"]}) == 2
+
+
+def test_scores_of_all_students_are_kept(home: Path) -> None:
+    study = genkt.scores_of_study(home / "comparison")
+    found = json.loads((home / "comparison" / "compare.json").read_text())
+    assert found["scores"] == "scores.npz" and len(study.test_ids) == 6
+    for cell in found["cells"]:
+        scores = study.arms[cell["arm"]].final[cell["draw"], cell["seed"]]
+        assert scores.mean() == pytest.approx(cell["accuracy"])
+        before = study.arms[cell["arm"]].distilled.get((cell["draw"], cell["seed"]))
+        assert (before is None) == (cell["accuracy_distilled"] is None)
+    for each in found["arms"]:
+        again = study.interval(each["arm"])
+        assert again is not None and each["accuracy"]["low_percent"] == 100 * again.low
+
+
+def test_groups_and_the_share_of_the_pool_reach_the_intervals(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = plan_of(home)[0]
+    facts = json.loads((task.folder / "report.json").read_text())
+    assert facts["predictions"]["groups"] is None
+    facts["design"] = {"labels_vary": True, "pool_share": 0.5}
+    facts["predictions"]["groups"] = [*"aabbcc"]
+    monkeypatch.setattr(collect_arms, "read_json", lambda *_: facts)
+    found = collect_arms.read_arm(task, Arm("stl", "Plain", ()))
+    assert found is not None
+    assert found.design == DrawDesign(True, 0.5, (*"aabbcc",))
+    assert found.test_ids == tuple(facts["predictions"]["ids"])
+
+
+def test_arms_of_other_test_images_have_means_alone() -> None:
+    found = [
+        collect_arms.ReadArm(arm(name, (0.5, 0.6), scored=scored), ids, DrawDesign())
+        for name, ids, scored in [
+            ("old", ("a",), False), ("first", ("b",) * 200, True), ("same", ("b",) * 200, True),
+            ("other", ("c",) * 200, True), ("fewer", ("b",), True),
+        ]
+    ]  # fmt: skip
+    shared = collect_arms.with_shared_images(found)
+    kept = {each.name for each in shared.arms for cell in each.cells if cell.scores is not None}
+    assert kept == {"first", "same"} and shared.test_ids == ("b",) * 200
+    old, other = shared.notes
+    assert ": old." in old and ": other, fewer." in other
 
 
 def test_the_same_command_trains_nothing_again(home: Path) -> None:
@@ -264,8 +313,7 @@ def test_every_method_runs_without_a_labelled_row_in_its_batches(tmp_path: Path)
     assert ran.code == 0, ran.err
     found = json.loads((tmp_path / "comparison" / "compare.json").read_text())
     names = [each["arm"] for each in found["arms"]]
-    assert names[0] == "stl" and len(names) == 1 + len(methods)
-    assert set(names[1:]) == {f"{method}-unlabelled" for method in methods}
+    assert names == ["stl", *(f"{method}-unlabelled" for method in methods)]
     assert all(cell["accuracy_distilled"] is not None for cell in found["cells"][1:])
 
 

@@ -6,19 +6,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 from compare_cases import STUDY, compare_words
 from refusals import refused
 from tiny import run
 
 from genkt.cli.compare import read_comparison
+from genkt.comparison.arm_task import ArmTask
 from genkt.comparison.plan_arms import make_plan
-from genkt.comparison.tuning import candidates, lost
+from genkt.comparison.tuning import Candidate, candidates, choose, lost
 from genkt.config.compare_settings import StudySettings
+from genkt.metrics.choices import chosen
 from genkt.report.compare.compare_data import Tried
 from genkt.settings.faults import Fault
 from genkt.settings.schema import parse
+from genkt.types import StudentScores
 
 GRIDS: dict[str, Any] = {
     "stl": {"train.lr": [1.0e-5, 2.0e-2]},
@@ -43,13 +48,22 @@ def test_the_best_candidate_on_validation_is_what_an_arm_runs_with(tmp_path: Pat
         assert entry["validation_accuracy"] == pytest.approx(sum(measured) / 2)
     for arm, key in {"stl": "train.lr", "real": "method.temperature"}.items():
         mine = [entry for entry in told["tuning"] if entry["arm"] == arm]
-        scores = [entry["validation_accuracy"] for entry in mine]
-        best = scores.index(max(scores))
+        tried = [each for each in candidates(found.arms, home, 2) if each.arm == arm]
+        scores = [each.scores() for each in tried]
+        for entry, own in zip(mine, scores, strict=True):
+            assert own is not None and own.shape == (2, 9)  # draws, validation images
+            assert entry["validation_accuracy"] == pytest.approx(own.mean())
+        best = chosen([own for own in scores if own is not None])
         assert [entry["chosen"] for entry in mine] == [number == best for number in range(2)]
         kept = next(entry for entry in told["arms"] if entry["arm"] == arm)
         assert kept["words"][-1] == mine[best]["words"][0]
         group, name = key.split(".")
         assert f"{key}={kept['config'][group][name]:g}" == f"{key}={value_of(mine[best]):g}"
+    for each in told["arms"]:  # two candidates, on as many draws as the arm itself
+        assert each["budget"]["steps"] == 3 * each["cost"]["steps"]
+        assert each["budget"]["choices"][-1] == "settings"
+        assert each["budget"]["validation_labels"] == 9
+        assert 0 < each["budget"]["search_seconds"] < each["budget"]["seconds"]
     work = told["work"]
     outcomes = [json.loads(path.read_text())["seconds"]
                 for path in home.glob("**/outcomes/*.json")]  # fmt: skip
@@ -58,6 +72,66 @@ def test_the_best_candidate_on_validation_is_what_an_arm_runs_with(tmp_path: Pat
     again = run(*tuned(tmp_path, "data.validation_fraction=0.3"))
     assert json.loads((home / "compare.json").read_text())["work"] == work
     assert again.code == 0 and "finished" not in again.err  # nothing is trained twice
+
+
+def test_with_cross_validation_candidates_are_judged_on_labels_alone(tmp_path: Path) -> None:
+    """The slow learner is the default; it is far worse on labels that it did not see."""
+    words = tuned(
+        tmp_path, "data.validation_fraction=0", "validation=cross", "train.steps=12", draws=1,
+        grids={"stl": {"train.lr": [1.0e-9, 2.0e-2]}},
+    )  # fmt: skip
+    ran = run(*words)
+    assert ran.code == 0, ran.err
+    home = tmp_path / "comparison"
+    tried = candidates(read_comparison(words[1:]).arms, home, 1)
+    for candidate in tried:
+        scores = candidate.scores()
+        assert scores is not None and scores.shape == (6,)  # two labels of each of three classes
+        assert candidate.task.command.endswith("cross_validate=true")
+        results = candidate.task.results()
+        assert all("cross-validation" in stages for _, stages in results)
+    told = json.loads((home / "compare.json").read_text())
+    assert [entry["chosen"] for entry in told["tuning"]] == [False, True]
+    arm = next(entry for entry in told["arms"] if entry["arm"] == "stl")
+    assert arm["config"]["cross_validate"] is False
+    assert "chosen on folds of the labelled images" in (home / "compare.md").read_text()
+
+
+def test_the_first_candidate_wins_ties_and_stands_in_for_none(tmp_path: Path) -> None:
+    settings = read_comparison(tuned(tmp_path)[1:]).arms
+    tried = candidates(settings, tmp_path, 1)
+
+    def words_of(*scores: list[int] | None) -> tuple[str, ...]:
+        """The settings that stl gets if its candidates have these scores; None: it failed."""
+        mine = [each for each in tried if each.arm == "stl"]
+        rights = dict(zip([each.task.name for each in mine], scores, strict=True))
+
+        def failure(task: ArmTask) -> str | None:
+            return "lost" if rights.get(task.name, [1]) is None else None
+
+        def scores(task: ArmTask) -> list[StudentScores]:
+            found = np.array(rights.get(task.name, [1, 1]), np.float32)
+            return [StudentScores(found, validation=found)]
+
+        with patch.multiple(ArmTask, failure=failure, scores=scores):
+            return choose(settings, tried)[0].arm.words
+
+    def few(count: int) -> list[int]:
+        return [1] * count + [0] * (9 - count)
+
+    slow, fast = "train.lr=1e-05", "train.lr=0.02"
+    assert words_of(few(4), few(5))[-1] == slow  # one image is one standard error
+    assert words_of(few(4), few(6))[-1] == fast
+    assert words_of(None, few(1))[-1] == fast
+    assert words_of(None, None)[-1] == slow
+    with patch.multiple(Candidate, scores=lambda _: None, accuracies=by_value):
+        assert words_of([], [])[-1] == fast  # an older genkt kept the accuracy of each draw alone
+
+
+def by_value(candidate: Candidate) -> list[float]:
+    """Accuracies of two draws, better for a larger learning rate."""
+    lead = float(candidate.words[0].partition("=")[2])
+    return [0.5 + 10 * lead, 0.6 + 10 * lead]
 
 
 def value_of(entry: dict[str, Any]) -> float:

@@ -179,6 +179,20 @@ def test_a_pattern_reaches_the_reader_from_the_command_line(tmp_path: Path) -> N
 def test_one_named_group_of_several_counts() -> None:
     found = group_pattern(r"(scan|photo)_(?P<plant>\w+)\.")
     assert group_of(found, "a/scan_oak7.png") == "oak7" and group_of(found, "x.png") is None
+    assert group_of(group_pattern("x(P[0-9]*)?_"), "x_1.png") is None
+    assert group_of(group_pattern("(P?)_"), "x_1.png") is None
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(P\d{2})_", r"([a-z]+)/", "^(.*?)_", "(P[0-9]{1,3}|Q)", r"'(P\d+)_'", r"(\w)#x"]
+)
+def test_patterns_need_no_more_quotes_than_a_shell_wants(pattern: str, tmp_path: Path) -> None:
+    config = read_config(
+        TransferConfig,
+        "transfer",
+        ["data=folder", f"data.root={tmp_path}", f"data.group={pattern}"],
+    )
+    assert getattr(config.data, "group", None) == pattern.strip("'")
 
 
 ROWS = ["image,label,Plant id"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_what_is_not_compared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_copies, "MOST", 16)
     none = find_near_copies(splits)
     assert none.pairs is None and "17 images" in none.notes()[0]
+    monkeypatch.setattr(near_copies, "MOST_LOADED", 8)
+    monkeypatch.setattr(near_copies, "MOST", 17)
+    unseen = replace(splits, test=splits.parts["test"].replaced(looks=None))
+    assert (
+        find_near_copies(unseen).pairs is None and "9 images" in find_near_copies(unseen).notes()[0]
+    )
 
 
 def test_no_picture_is_opened_where_looks_are_known_and_nothing_is_near() -> None:

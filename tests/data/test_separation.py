@@ -15,6 +15,9 @@ from refusals import refused
 from source_cases import picture_folder, png
 from test_pool import SPLITS, config_of, pool_of
 
+from genkt.api.objects import given_settings
+from genkt.config.read_config import read_config
+from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits_on_photos
 from genkt.data.images import ImageSet, Skipped, concat, content_of
 from genkt.data.separation import finished, separated, without_data, without_held_out
@@ -235,7 +238,7 @@ def test_a_part_that_is_all_copies_is_refused(part: str) -> None:
             )
         )
     none = Splits(test, test=test)
-    with pytest.raises(UserError, match="no training image is left: 2 test images are also in"):
+    with refused(2, "test"):
         build_pool(config_of(), finished(none, test_fraction=0, validation_fraction=0, seed=0))
 
 
@@ -248,15 +251,19 @@ def test_copies_are_the_last_labels() -> None:
             assert set(fewer) < set(more)
 
 
-def test_transfer_images_are_no_test_images_and_no_labelled_ones(tmp_path: Path) -> None:
+def config_with(found: TransferSet, *words: str) -> TransferConfig:
+    """Settings of a run whose transfer set was given in Python."""
+    own = given_settings({"transfer_set": found})
+    return read_config(TransferConfig, "transfer", ["device=cpu", *own, *words])
+
+
+def test_transfer_images_are_no_test_images_and_no_labelled_ones() -> None:
     """A folder that holds everything: the data's own images too."""
     assert SPLITS.test is not None and SPLITS.validation is not None
     plain = pool_of("draws=2")
     parts = [SPLITS.train, SPLITS.test.select(range(5)), SPLITS.validation.select(range(3))]
     everything = concat(*[part.without_labels() for part in parts])
-    given = TransferSet.of(everything)
-    words = ("draws=2", "transfer_set=saved", f"transfer_set.root={tmp_path}")
-    pool = build_pool(config_of(*words), SPLITS, given)
+    pool = build_pool(config_with(TransferSet.of(everything), "draws=2"), SPLITS)
     held_out = contents(SPLITS.test) | contents(SPLITS.validation)
     for draw, other in zip(pool.draws, plain.draws, strict=True):
         images = draw.images.select(draw.transfer)
@@ -265,11 +272,12 @@ def test_transfer_images_are_no_test_images_and_no_labelled_ones(tmp_path: Path)
         assert not contents(images) & contents(labelled) and len(images) == 880
         assert contents(images) == contents(other.images.select(other.transfer))
     told = " ".join(pool.notes)
-    assert f"5 test images are also in transfer_set: root={tmp_path}: 5 files left out" in told
+    where = "transfer_set: root=images given in Python"
+    assert f"5 test images are also in {where}: 5 files left out" in told
     assert "3 validation images are also in transfer_set" in told
     assert "Left out, by draw: 20, 20 (e.g. digits/" in told
-    with pytest.raises(UserError, match="No other image is in it"):
-        build_pool(config_of(*words), SPLITS, TransferSet.of(SPLITS.test))
+    with refused(len(SPLITS.test), where):
+        build_pool(config_with(TransferSet.of(SPLITS.test)), SPLITS)
 
 
 def test_copies_of_a_labelled_image_are_no_unlabelled_ones() -> None:
@@ -320,7 +328,7 @@ def test_a_gallery_is_told_of_its_copies_of_every_part() -> None:
 
 
 def test_copies_given_to_one_class_cannot_be_divided() -> None:
-    with pytest.raises(UserError, match="that are no copies"):
+    with refused("copies"):
         carve_missing(
             Splits(image_set([(0, 1), (0, 1), (1, 2), (1, 2)], "ab")),
             test_fraction=0.5, validation_fraction=0, seed=0,

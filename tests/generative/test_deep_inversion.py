@@ -10,6 +10,7 @@ from refusals import refused
 from torch import Tensor, nn
 
 from genkt.data.views import ImageTransform
+from genkt.generative import deep_inversion
 from genkt.generative.deep_inversion import (
     DeepInversionSettings,
     invert,
@@ -152,6 +153,21 @@ def test_no_pictures_and_pixels_in_range() -> None:
     assert none.shape == (0, 3, 16, 24) and none.dtype == torch.uint8
     wild = invert(teacher, torch.tensor([1]), settings=replace(FEW, lr=100.0), seeds=[1])
     assert wild.min() == 0 and wild.max() == 255
+
+
+@pytest.mark.parametrize("wrong", [0, 3, 4])
+def test_a_loss_that_is_not_finite_names_its_step(
+    wrong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(5))
+
+    def variation(pictures: Tensor) -> Tensor:
+        return pictures.sum() * (math.nan if next(steps) == wrong else 0.0)
+
+    monkeypatch.setattr(deep_inversion, "total_variation", variation)
+    monkeypatch.setattr(deep_inversion, "_MOST_UNCHECKED", 2)
+    with refused(f"the loss is nan at step {wrong};"):
+        invert(tiny_teacher(), torch.tensor([1]), settings=replace(FEW, steps=5), seeds=[1])
 
 
 def test_a_teacher_without_batch_norm() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 import genkt
 from genkt.inference.snippets import IMAGE
+from genkt.metrics import paired_interval
 from genkt.settings.assignments import assignments
 from genkt.types import UserError
 
@@ -62,6 +63,7 @@ def test_words_and_keywords_are_the_command_line(tmp_path: Path) -> None:
     assert result.student.num_classes == 3 and not result.student.training
     assert result.accuracy == result.report.cells[0].accuracy
     assert [cell.arm for cell in result.report.cells] == ["logit_kd"]
+    assert result.difference is None
     assert "baseline=False" in result.report.command
 
 
@@ -79,6 +81,8 @@ def test_settings_as_dicts(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.out == tmp_path / "a run"
     assert len(result.report.artifacts) == 2
+    mine, theirs = (result.report.scores[arm][0, 0] for arm in ("aft", "stl"))
+    assert repr(result.difference) == repr(paired_interval([mine], [theirs]))
 
 
 def test_objects_stand_for_settings(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import Tensor, nn
 
 from genkt.data.images import from_arrays
@@ -137,7 +138,7 @@ def test_the_cache_of_all_runs_is_the_default(
     monkeypatch.setenv("GENKT_CACHE", str(tmp_path))
     model = as_backbone(Answers(), transform=TRANSFORM, features="pooled")
     assert cache_outputs(model, IMAGES).path.parent == tmp_path
-    with pytest.raises(UserError, match="declares no input transform"):
+    with refused("transform"):
         cache_outputs(Answers(), IMAGES)
 
 

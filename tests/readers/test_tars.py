@@ -199,7 +199,7 @@ def test_equal_members_and_tars_given_twice(tmp_path: Path) -> None:
     for twice in (path, tmp_path / "link.tar"):
         with refused("x.tar"):
             read_tars([path, twice])
-    with pytest.raises(UserError, match="none"):
+    with refused("none"):
         read_tars([])
 
 

@@ -72,12 +72,12 @@ def equal_arms(rng: np.random.Generator, num_arms: int) -> CompareData:
 
 
 def test_equal_arms_are_rarely_told_apart() -> None:
-    """Holm over the leading arm's differences alone fails here: 9 % and more."""
-    rng = np.random.default_rng(0)
-    found = [leading_arm(equal_arms(rng, 6)) for _ in range(200)]
+    """Holm over the leading arm's differences alone tells arms apart in 9 % of these cases."""
+    rng = np.random.default_rng(1)
+    found = [leading_arm(equal_arms(rng, 8)) for _ in range(200)]
     wrong = sum(bool(each.worse or each.better) for each in found)
     assert wrong <= 0.05 * 200 + 2 * (0.05 * 0.95 * 200) ** 0.5
-    assert len({each.arm.name for each in found}) == 6
+    assert len({each.arm.name for each in found}) == 8
 
 
 def twin(of_arm: ComparedArm, name: str, **changes: object) -> ComparedArm:
@@ -90,13 +90,15 @@ def twin(of_arm: ComparedArm, name: str, **changes: object) -> ComparedArm:
 
 def test_identical_arms_are_one_row_with_both_names() -> None:
     stl, kd = arm("stl", BASE, title="Plain"), arm("kd", GAIN, (0.6, 0.7, 0.8), title="KD")
-    arms = merge_identical([stl, twin(kd, "probe"), kd])
+    study = [stl, twin(kd, "probe"), kd]
+    arms = merge_identical(study)
     assert names(arms) == ["stl", "probe"] and arms[1].title == "PROBE = KD"
     pairs = [("kd", "probe"), ("kd", "stl"), ("probe", "stl")]
-    data = of(*arms, reference="kd", pairs=pairs)
+    data = of(*study, reference="kd", pairs=pairs)
     found = findings(data)
     assert found.contrasts.num == 2 and found.leading.num_pairs == 1
     assert [each.a.name for each in found.contrasts.minus_reference] == ["stl"]
+    assert [(each.a.name, each.b.name) for each in found.contrasts.pairs] == [("probe", "stl")]
     stored = comparison_dict(found)
     assert [each["arm"] for each in stored["arms"]] == ["stl", "probe", "kd"]
     assert [each["same_as"] for each in stored["arms"]] == [None, None, "probe"]

@@ -23,6 +23,7 @@ from genkt.report.compare.compare_page import render
 from genkt.report.compare.compare_text import headline, markdown, sentences, text_table
 from genkt.report.compare.findings import Findings, findings
 from genkt.report.compare.write_comparison import SCHEMA_VERSION, build_comparison, comparison_dict
+from genkt.types import Budget
 
 SAME = (0.71, 0.72, 0.79)
 
@@ -122,7 +123,7 @@ def test_one_or_two_draws_establish_nothing(draws: int) -> None:
     )  # fmt: skip
     lines = " ".join(sentences(found))
     assert "not established: good" in lines and "better" not in lines
-    assert "nothing is established" in lines
+    assert "Nothing is established" in lines
     answer = "".join(text for text, _ in headline(found))
     assert "nothing is established" in answer and "beat" not in answer
     row = next(line for line in markdown(found).splitlines() if line.startswith("| good"))
@@ -257,9 +258,8 @@ def test_no_quicker_arm_is_as_accurate_as_one_of_the_frontier() -> None:
     assert [each.name for each in frontier(arms)] == ["quick", "middle", "slow"]
     data = comparison(arms=arms, baseline="quick", reference=None, pairs=[], sweeps=[], num_draws=2)
     assert worth(data) == (
-        "By mean accuracy, no quicker arm is as good as these: quick (1.0 s, 50.0 %); "
-        "middle (3.0 s, 70.0 %); "
-        "slow (9.0 s, 90.0 %)."
+        "By mean accuracy alone, so some by chance, no quicker arm is as good as these: "
+        "quick (1.0 s, 50.0 %); middle (3.0 s, 70.0 %); slow (9.0 s, 90.0 %)."
     )
     chart = cost_chart(data)
     assert chart.count("<circle") == 5 and chart.count("<polyline") == 1
@@ -287,6 +287,16 @@ def test_the_work_and_how_long_it_took() -> None:
     page = render(told(work=Work(wall_seconds=100.0, task_seconds=190.0)))
     assert "1.90 processes at a time" in page
     assert "24.0 s of work in all" in render(told())
+
+
+def test_budgets_are_shown_where_they_are_known() -> None:
+    budget = Budget(20, 100, ("settings",), 1234, 5678, 910, 60.0, 30.0)
+    arms = [arm("stl", BASE), arm("good", GAIN, title="Good", budget=budget)]
+    data = comparison(arms=arms, reference=None, pairs=[], sweeps=[])
+    page = page_of(data)
+    assert "<h2>Budget" in page and "1,234" in page and "settings of the arm" in page
+    assert comparison_dict(findings(data))["arms"][1]["budget"]["validation_labels"] == 100
+    assert "<h2>Budget" not in render(told())
 
 
 def about(method: str, images: str, recipe: str = "distil") -> dict[str, dict[str, str]]:

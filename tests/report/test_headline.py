@@ -74,6 +74,7 @@ def test_few_test_images(num_images: int, word: str, note: str) -> None:
     assert verdict_word(data) == word
     assert note in headline_text(data) + titled(data)["How sure:"]
     assert ("rough" in titled(data)["How sure:"]) == (num_images == 60)
+    assert ("Only 29 test images" in titled(data)["How sure:"]) == (num_images == 29)
 
 
 def test_without_a_baseline_the_method_has_its_interval() -> None:
@@ -156,7 +157,15 @@ def test_a_teacher_of_an_older_run_has_its_mean_alone() -> None:
     entry = report_dict(data)["arms"][-1]
     assert entry["accuracy"]["mean_percent"] == 90 and entry["accuracy"]["low_percent"] is None
     assert entry["teacher"]["student_ratio"] is None
-    assert "90.0 %" in titled(data)["Teacher:"] and "not kept" in titled(data)["Teacher:"]
+    assert "90.0 %" in titled(data)["Teacher:"] and "no scores" in titled(data)["Teacher:"]
+
+
+def test_a_teacher_that_is_never_right_has_no_share_of_it() -> None:
+    never = {draw: np.zeros(200, np.float32) for draw in range(3)}
+    data = report(teachers=[TeacherArm("teacher0", "Teacher", True, 0.0, never)])
+    found = report_dict(data)["arms"][-1]["teacher"]
+    assert found["student_ratio"] is None and found["within_margin"] == WITHIN
+    assert titled(data)["Teacher:"] == "Teacher has 0.0 %." and "Teacher" in render(data)
 
 
 def test_what_would_show_two_points() -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from report_cases import BASELINE, CLASSES, NUM_IMAGES, cells, prediction, repor
 from genkt.report.kit.axes import spread, ticks
 from genkt.report.kit.lines import over_draws, stage_ends, unroll
 from genkt.report.kit.sheets import Tile, contact_sheet, pick_samples, sample_groups
+from genkt.report.transfer.report_data import NearCopyRow
 from genkt.report.transfer.report_page import render
 from genkt.report.transfer.write_report import (
     SCHEMA_VERSION,
@@ -31,6 +33,32 @@ from genkt.report.transfer.write_report import (
 from genkt.types import Cost, StudentResult
 
 VOID = {"meta", "br", "img", "input", "link"}
+
+
+def test_near_copies_of_test_images_are_listed_and_shown_in_pairs(tmp_path: Path) -> None:
+    both = (Image.new("L", (8, 8), 90), Image.new("L", (8, 8), 91))
+    rows = [
+        NearCopyRow(
+            f"test/{n}.png", part, f"{part}/<{n}>.png", 1 - n / 1000, both if n < 2 else None
+        )
+        for n, part in enumerate(["train", "unlabelled", "train"])
+    ]
+    data = report(near_copies=[*rows, replace(rows[0], part="validation")])
+    found = report_dict(data)["near_copies"]
+    assert found["num_test_images"] == 3
+    assert found["parts"] == {"train": 2, "unlabelled": 1, "validation": 1}
+    assert found["pairs"][1] == {
+        "test": "test/1.png", "part": "unlabelled", "image": "unlabelled/<1>.png",
+        "likeness": 0.999,
+    }  # fmt: skip
+    build_report(data, tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "unlabelled/&lt;1&gt;.png" in text and "99.9" in text and "3 of 4 pairs" in text
+    assert report_dict(report())["near_copies"] is None
+    assert report_dict(report(near_copies=()))["near_copies"]["pairs"] == []
+    for nothing in (report(), report(near_copies=())):
+        build_report(nothing, tmp_path)
+        assert 'id="near"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):

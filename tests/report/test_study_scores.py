@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from compare_cases import BASE, BEFORE_GAIN, GAIN, arm, comparison
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from refusals import refused
 
 import genkt
 from genkt.metrics.scored_arms import DrawDesign
-from genkt.report.compare.compare_data import CompareData
+from genkt.report.compare.compare_data import ComparedArm, CompareData, ComparedCell
 from genkt.report.compare.findings import findings
 from genkt.report.compare.study_scores import SCORES, write_study_scores
 from genkt.report.compare.write_comparison import build_comparison
-from genkt.types import DamagedError, StudentScores
+from genkt.types import DamagedError, StudentResult, StudentScores
 
 
 def ends(entry: dict[str, float]) -> list[float]:
@@ -61,6 +66,37 @@ def test_the_bytes_are_few_and_always_the_same(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size < 50_000
     assert genkt.scores_of_study(first).test_ids == tuple(ids)
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=5),  # of each student: has it a last stage?
+    arrays(np.float32, (5, 2, 11), elements=st.sampled_from([0.0, 0.25, 1.0])),
+    st.booleans(),
+    st.integers(1, 11),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_scores_come_back(
+    stages: list[bool], drawn: NDArray[np.float32], whole: bool, num_images: int
+) -> None:
+    values = (drawn.round() if whole else drawn)[..., :num_images]
+    cells = [
+        ComparedCell(StudentResult("a", draw, 0.5, 0.5 if has else None), {}, StudentScores(
+            values[draw, 0], values[draw, 1] if has else None
+        ))
+        for draw, has in enumerate(stages)
+    ]  # fmt: skip
+    data = CompareData("", "", [ComparedArm("a", "a", [], cells)], "a", test_ids=["ö"] * num_images)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_study_scores(data, Path(folder))
+        assert path is not None
+        found = genkt.scores_of_study(path)
+    assert found.test_ids == tuple(data.test_ids)
+    mine = found.arms["a"]
+    assert set(mine.distilled) == {(draw, 0) for draw, has in enumerate(stages) if has}
+    for draw in range(len(stages)):
+        assert np.array_equal(mine.final[draw, 0], values[draw, 0])
+    for draw, _ in mine.distilled:
+        assert np.array_equal(mine.distilled[draw, 0], values[draw, 1])
 
 
 def graded(data: CompareData) -> CompareData:

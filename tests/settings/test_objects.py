@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusals import refused
 from test_api import settings, splits, tiny_model
 
 import genkt
@@ -21,7 +22,6 @@ from genkt.runs.model_factories import student_factory, teacher_factories
 from genkt.settings.faults import SettingsError
 from genkt.settings.objects import GivenObject, has_objects, object_in
 from genkt.settings.written import as_values, kept, read_yaml
-from genkt.types import UserError
 
 
 def test_an_object_is_never_copied_and_never_written() -> None:
@@ -30,7 +30,7 @@ def test_an_object_is_never_copied_and_never_written() -> None:
     assert dataclasses.asdict(held) == {"given": "a list"}
     assert copy.copy(held).value is value and pickle.loads(pickle.dumps(held)).value == value
     assert held == GivenObject("a list") and hash(held) == hash(GivenObject("a list"))
-    with pytest.raises(UserError, match="a list was given in Python"):
+    with refused("a list"):
         _ = GivenObject("a list").value
 
 

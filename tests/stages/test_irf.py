@@ -126,7 +126,7 @@ def test_digg_then_irf(tmp_path: Path) -> None:
         "calibrate": 2,
     }  # fmt: skip
     assert {arm["arm"]: arm["cost"]["steps"] for arm in report["arms"]} == {
-        "stl": 7, "logit_kd": 7,
+        "stl": 7, "logit_kd": 7, "teacher0": 0,
     }  # fmt: skip
     exported = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
     student = load_file(tmp_path / "run" / "student" / "model.safetensors")

@@ -8,15 +8,14 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file
 from stage_cases import run_and_interrupt
 from test_recipes import cell_of
 from tiny import Ran, picture, run, transfer_words, tree, write_images
 
 from genkt.stages.pretrain_backbone import source_images
-from genkt.types import UserError
 
 KEY = "recipe.stages.pretrain"
 SHORT = ["recipe=supervised_pretrain", f"{KEY}.steps=3", f"{KEY}.num_images=60"]
@@ -139,7 +138,7 @@ def test_sources_that_teach_nothing_are_refused_before_training(tmp_path: Path) 
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
     with tarfile.open(tmp_path / "bare.tar", "w") as tar:
         tar.add(next((tmp_path / "one").rglob("*.png")), "bare.png")
-    with pytest.raises(UserError, match="expected labelled images of at least 2 classes"):
+    with refused("bare.tar", 2):
         source_images(str(tmp_path / "bare.tar"), 10, 0)
-    with pytest.raises(UserError, match=r"no such folder|does not exist"):
+    with refused("nowhere"):
         source_images(str(tmp_path / "nowhere"), 10, 0)

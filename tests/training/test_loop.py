@@ -29,6 +29,7 @@ from training_cases import (
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.models.backbone import Backbone
+from genkt.progress import Reporter
 from genkt.training.distiller import trainable
 from genkt.training.fabric import make_fabric
 from genkt.training.loop import train
@@ -44,6 +45,15 @@ def test_losses_fall_and_the_student_answers_right(tmp_path: Path) -> None:
     images = from_arrays(arrays, labels, ("a", "b", "c"), "tiny")
     prediction = predict(stage.student, ViewDataset(images, FIXED_VIEW, [TRANSFORM]))
     assert prediction.accuracy > 0.9 and not stage.student.training
+
+
+def test_the_share_of_waiting_is_one_of_the_time_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(Reporter, "show", lambda _, **figures: shown.append(figures))
+    Case(tmp_path).with_settings(steps=3, log_every=1).run()
+    assert [0 <= int(each["waited"].rstrip("%")) <= 100 for each in shown] == [True] * 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -79,6 +79,13 @@ def test_a_file_is_named_by_its_path(tmp_path: Path) -> None:
         classifier.predict([Image.new("RGB", (16, 16)), Image.new("RGB", (16, 16), "white")])
 
 
+def test_a_model_that_answers_nothing_is_refused_when_it_is_opened() -> None:
+    module = Diverged()
+    module.head.weight.data[0, 0] = float("nan")
+    with refused("'broken'", key="model 'broken'"):
+        Backbone(module, TRANSFORM, "broken")
+
+
 def test_no_prediction_holds_what_is_not_finite() -> None:
     good = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     assert Prediction(("x#1", "y#2"), torch.zeros(2), good).predicted.tolist() == [0, 0]

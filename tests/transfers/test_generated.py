@@ -96,6 +96,8 @@ def test_synthesis_is_a_stage_of_the_method_alone(made: Path) -> None:
     assert cost["stl"]["steps"] == cost["logit_kd"]["steps"] == 12
     total = sum(stage["seconds"] for stage in report["stages"].values())
     assert cost["logit_kd"]["seconds"] == pytest.approx(total)
+    making = {arm["arm"]: arm["budget"]["making_seconds"] for arm in report["arms"]}
+    assert making == {"stl": 0, "logit_kd": report["stages"]["synthesize"]["seconds"]}
 
 
 def test_a_finished_run_makes_nothing_again(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +227,8 @@ def test_a_saved_set(made: Path, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     report = report_of(tmp_path / "run")
     assert report["transfer_set"]["composition"] == {"real, labelled": 6, "synthesized (saved)": 7}
+    (untimed,) = [note for note in report["notes"] if note.startswith("Made before this run")]
+    assert "7 synthesized" in untimed
     sources = [sample["source"] for sample in report["transfer_set"]["samples"]]
     assert sources == ["real"] * 6 + ["synthesized"] * 7
     assert any(str(root) in note for note in report["notes"])

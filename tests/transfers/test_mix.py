@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from refusals import refused
 from tiny import run, transfer_words, write_images
 
 import genkt
+from genkt.api.objects import given_settings
 from genkt.config.read_config import read_config
 from genkt.config.set_settings import MixSet
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.images import ImageSet, content_of
 from genkt.io import derive_seed
 from genkt.runs.pool import Pool, build_pool, load_splits, stored_views
+from genkt.settings.assignments import Said
 from genkt.settings.words import Words
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.set_files import ImageFiles
@@ -45,7 +48,7 @@ def mix_words(home: Path, out: Path, *more: str) -> list[str]:
     return transfer_words(home, *words, "train.steps=2", f"out={out}", *more)
 
 
-def pool_of(words: list[str]) -> Pool:
+def pool_of(words: Sequence[Said]) -> Pool:
     config = read_config(TransferConfig, "transfer", words[1:])
     return build_pool(config, load_splits(config.data, config.seed))
 
@@ -252,7 +255,7 @@ def test_pictures_found_by_test_images_are_told(home: Path, tmp_path: Path) -> N
         return replace(source.record(row), parent=queries[row % 3])
 
     told = TransferSet.of(source.images, "retrieved", records=record)
-    saved = pool_of([*words, "transfer_set=saved", f"transfer_set.root={home / 'found'}"], told)
+    saved = pool_of([*words, *given_settings({"transfer_set": told})])
     assert any("retrieved by 3 of the test images" in note for note in saved.notes)
 
 

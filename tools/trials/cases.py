@@ -19,7 +19,8 @@ from tiny import DATA, model_words, transfer_words, write_images
 GENERATED = ["transfer_set=digg", "transfer_set.num_images=26"]
 POOL = ["executor=pool", "executor.num_workers=2"]
 RESULTS = (
-    r"^(run|saved)/(report\.json|student/(?!README)|draws/\d+/\w+/(student\.|probabilities|result))"
+    r"^(run|saved)/(report\.json|student/(?!README)"
+    r"|draws/\d+/(seed\d+/)?\w+/(student\.|probabilities|result))"
     r"|^comparison/compare\.json$"
 )
 SAVED_OFTEN = "train.save_seconds=0"

@@ -1,6 +1,6 @@
-"""Keys and values of one attention layer, written in place, and what looks back over them.
+"""Keys and values of one attention layer, written in place, and the attention over them.
 
-Which layout reads them fastest depends on the kernel, by factors of 2 to 4 for one query a row:
+Which layout reads them fastest depends on the kernel, by factors of 2 to 4 for one query per row:
 matrix products want a row vector times a row-major matrix, the fused kernel wants keys like values.
 """
 
@@ -68,7 +68,7 @@ class Cache(ABC):
         return out.transpose(1, 2).reshape(len(rows), -1)
 
     def step(self, rows: Tensor, own: Place, end: int, mask: Tensor | None) -> Tensor:
-        """Append c positions a row and attend to all of them.
+        """Append c positions per row and attend to all of them.
 
         Args:
             rows: [B * S * c, 3 * heads * width] queries, keys and values.

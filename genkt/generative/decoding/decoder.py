@@ -136,7 +136,7 @@ class Decoder:
 
         Args:
             tokens: [n, c] int64.  positions: where they stand, c of them.
-            attention: what looks back over the sequence.
+            attention: what attends to the sequence so far.
 
         Returns:
             [n, vocabulary] float32 logits after the last of the c tokens.
@@ -144,7 +144,7 @@ class Decoder:
         rows = (F.embedding(tokens, self.tokens) + self.positions[positions]).flatten(0, 1)
         for index, layer in enumerate(self.layers):
             attended = attention(index, layer.queries_keys_values(layer.attention_norm(rows)))
-            if index + 1 == len(self.layers):  # nothing looks at the others any more
+            if index + 1 == len(self.layers):  # no layer reads the other positions any more
                 rows, attended = (
                     part.view(*tokens.shape, -1)[:, -1].contiguous() for part in (rows, attended)
                 )
@@ -218,13 +218,13 @@ class Decoder:
 
 
 class Decoding:
-    """A growing sequence of B images x S samples: a cache a layer, and the steps over them.
+    """A growing sequence of B images x S samples: a cache per layer, and the steps over them.
 
     Args:
         decoder: the weights.
         num_images: B.  num_samples: S, that share their prefix in memory.
         length: positions to hold beside a shared prefix.
-        graph: capture the step of one token in CUDA graphs, one a ``BUCKET`` of positions.
+        graph: capture the step of one token in CUDA graphs, one per ``BUCKET`` of positions.
     """
 
     def __init__(

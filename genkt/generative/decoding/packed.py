@@ -15,7 +15,7 @@ class Linear:
 
     The layout of the weights is what makes 16 rows fast on a CPU: as ``nn.Linear`` keeps them the
     kernels reorder them at every call. Float32 products are up to 2.5x faster with the transpose
-    (oneDNN's packing gains less: 15 us more a call), bfloat16 ones 1.3 to 3x with packed weights.
+    (oneDNN's packing gains less: 15 us more per call), bfloat16 ones 1.3 to 3x with packed weights.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:

@@ -169,7 +169,8 @@ def _allowed(logits: Tensor, sampling: Sampling, slack: Tensor | float) -> tuple
         temperature = max(sampling.temperature, 1e-300)
         shares = torch.softmax((ordered - ordered[:, :1]) / temperature, dim=1)
         before = shares.cumsum(dim=1) - shares
-        drift = torch.as_tensor(slack / temperature * 2, device=logits.device).expm1()
+        errors = slack if isinstance(slack, Tensor) else logits.new_full((), slack)
+        drift = (errors / temperature * 2).expm1()
         drift = drift + 1e-12 * (drift > 0)  # what the float64 sums themselves may lose
         last = last.minimum((before < sampling.top_p + drift).sum(dim=1, keepdim=True))
         first = first.minimum((before < sampling.top_p - drift).sum(dim=1, keepdim=True))
@@ -206,7 +207,7 @@ def complete_sequences(
         num_codes: only codes below it are drawn.
         sampling: how.
         graph: capture one-token steps in CUDA graphs (a CUDA decoder only): pays where the same
-            B and S come again and again.
+            B and S are used many times.
 
     Returns:
         [B, S, T] int64 on the device of ``tokens``; known tokens as given.
@@ -264,6 +265,7 @@ class _Draws:
     ) -> None:  # fmt: skip
         self.decoder, self.sequences, self.uniforms = decoder, sequences, uniforms
         self.positions, self.num_codes, self.sampling = positions, num_codes, sampling
+        self.places = torch.tensor(positions, device=uniforms.device)
         self.noise: dict[int, Tensor] = {}
         self.slack = decoder.slack() if decoder.precision == "float32" else 0.0
 
@@ -273,9 +275,9 @@ class _Draws:
         if position not in self.noise:
             count = max(1, NOISE_NUMBERS // (len(self.sequences) * self.num_codes))
             first = self.positions.index(position)
-            several = self.positions[first : first + count]
-            noise = gumbel_noise(self.uniforms[:, several].T.contiguous(), self.num_codes)
-            self.noise = dict(zip(several, noise, strict=True))
+            uniforms = self.uniforms[:, self.places[first : first + count]]
+            noise = gumbel_noise(uniforms.T.contiguous(), self.num_codes)
+            self.noise = dict(zip(self.positions[first : first + count], noise, strict=True))
         return self.noise[position]
 
     def fill(self, logits: Tensor, position: int, hidden: Tensor) -> None:

@@ -28,14 +28,17 @@ def frontier(arms: Sequence[ComparedArm]) -> list[ComparedArm]:
 
 
 def worth(data: CompareData) -> str:
-    """One sentence: what to take, the cheapest first; empty for fewer than two arms."""
+    """One sentence: the arms of the frontier, the quickest first; empty for fewer than two arms."""
     if len(data.listed) < 2:
         return ""
     steps = [
         f"{arm.title} ({duration(arm.seconds)}, {arm.mean(AFTER):.1f} %)"
         for arm in frontier(data.listed)
     ]
-    return f"By mean accuracy, no quicker arm is as good as these: {'; '.join(steps)}."
+    return (
+        "By mean accuracy alone, so some by chance, no quicker arm is as good as these: "
+        f"{'; '.join(steps)}."
+    )
 
 
 def cost_chart(data: CompareData) -> Markup:

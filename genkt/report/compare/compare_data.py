@@ -9,7 +9,7 @@ from typing import Any
 
 from genkt.metrics.intervals import ScoreInterval
 from genkt.metrics.scored_arms import DrawDesign, Scored, of_arm
-from genkt.types import Cost, StudentResult, StudentScores, UserError
+from genkt.types import Budget, Cost, StudentResult, StudentScores, UserError
 
 BEFORE, AFTER = "distilled only", "after fine-tuning"
 """The two columns: a student before and after its last stage, fine-tuning on the labels."""
@@ -43,6 +43,7 @@ class ComparedArm:
         cells: by draw and seed.
         config: its resolved configuration.  versions: what it ran with, and when.
         listed: whether it is a row of the table, not a sweep's alone.
+        budget: what went into it, with the search for its settings; None: an earlier genkt ran it.
         head_taught: whether a loss reached the classifier before the last stage; otherwise its
             accuracy there is chance, and no question.
         merged: the arms that it stands for, itself first; see ``merge_identical``.
@@ -55,6 +56,7 @@ class ComparedArm:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     listed: bool = True
+    budget: Budget | None = None
     head_taught: bool = True
     merged: Sequence[ComparedArm] = ()
 
@@ -171,7 +173,7 @@ class CompareData:
         design: where the students come from, for the intervals.
         test_ids: [N] of the test images, in the order of all scores.
         notes: sentences for the reader.
-        tuning: candidates that settings were chosen from.
+        tuning: candidates that settings were chosen from.  tuned_on: what they were judged on.
         work: of all arms and candidates, over all starts.
     """
 
@@ -192,6 +194,7 @@ class CompareData:
     test_ids: Sequence[str] = ()
     notes: Sequence[str] = ()
     tuning: Sequence[Tried] = ()
+    tuned_on: str = "validation images"
     work: Work | None = None
 
     def __post_init__(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from genkt.metrics.intervals import Design
-from genkt.metrics.verdicts import MIN_DRAWS, span
-from genkt.report.compare.compare_data import ComparedArm, CompareData
+from genkt.metrics.intervals import Design, ScoreInterval
+from genkt.metrics.verdicts import MIN_DRAWS, ends
+from genkt.report.compare.compare_data import AFTER, ComparedArm, CompareData
 from genkt.report.compare.contrasts import Difference
+from genkt.report.kit import design_text
 from genkt.report.transfer.summary import signed
 
 NONE = "–"
@@ -22,14 +23,18 @@ def arm_figure(data: CompareData, arm: ComparedArm, column: str) -> str:
 
 def arm_span(data: CompareData, arm: ComparedArm, column: str) -> str:
     """ "92.7 to 96.4", or nothing where there are too few draws."""
-    interval = data.interval(arm, column)
-    return span(interval) if interval is not None and interval.design.draws >= MIN_DRAWS else ""
+    return _span(data.interval(arm, column))
 
 
 def difference_span(difference: Difference) -> str:
     """ "7.1 to 12.5", or nothing where there are too few draws."""
-    interval = difference.interval
-    return span(interval) if interval is not None and difference.has_span else ""
+    return _span(difference.interval)
+
+
+def _span(interval: ScoreInterval | None) -> str:
+    """One draw is of its students alone: a table of arms shows no interval for it."""
+    enough = interval is not None and interval.design.draws >= MIN_DRAWS
+    return ends(interval) if interval is not None and enough else ""
 
 
 def difference_figure(difference: Difference, *, bold: bool = False) -> str:
@@ -45,7 +50,7 @@ def difference_figure(difference: Difference, *, bold: bool = False) -> str:
 
 def design_of(data: CompareData) -> Design | None:
     """What varied between the students of the arms; None where no scores were kept."""
-    found = (data.interval(arm, "after fine-tuning") for arm in data.arms)
+    found = (data.interval(arm, AFTER) for arm in data.arms)
     return next((interval.design for interval in found if interval is not None), None)
 
 
@@ -53,17 +58,5 @@ def what_varied(data: CompareData) -> str:
     """ "5 label draws, 797 test images"."""
     design = design_of(data)
     if design is None:
-        return _counted(data.num_draws, "label draw")
-    draws = _counted(design.draws, "label draw")
-    if not design.labels_vary:
-        draws = f"{_counted(design.draws, 'training seed')}, the same labels"
-    elif design.seeds > 1:
-        draws += f", {design.seeds} training seeds each"
-    unit = "group of test images" if design.grouped else "test image"
-    return f"{draws}, {_counted(design.images, unit)}"
-
-
-def _counted(number: int, thing: str) -> str:
-    first, _, rest = thing.partition(" of ")
-    several = f"{first}{'s' * (number != 1)}"
-    return f"{number:,} {several}{' of ' + rest if rest else ''}"
+        return design_text.counted(data.num_draws, "label draw")
+    return design_text.what_varied(design)

@@ -16,6 +16,7 @@ from genkt.report.compare.contrasts import Comparison, Difference
 from genkt.report.compare.findings import Findings
 from genkt.report.kit.table_cells import Content, Row, TableCell, config_lines
 from genkt.report.kit.templates import page, sections
+from genkt.report.transfer.budget_section import budget_values
 from genkt.report.transfer.summary import signed
 from genkt.types import Cost
 
@@ -43,9 +44,10 @@ def render(found: Findings) -> str:
             ("established", "What is established", _established(found)),
             ("sizes", "Over the size", _sizes(data)),
             ("cost", "Cost", _cost(data)),
+            ("budget", "Budget", _budget(found.study)),
             ("tuning", "Chosen settings", _tuning(data)),
-            ("draws", "Every student", _students(data)),
-            ("repeat", "Settings", _settings(data)),
+            ("draws", "Every student", _students(found.study)),
+            ("repeat", "Settings", _settings(found.study)),
         ]),
     )  # fmt: skip
 
@@ -164,6 +166,11 @@ def _cost(data: CompareData) -> Values:
     }
 
 
+def _budget(data: CompareData) -> Values | None:
+    """What went into each arm, searches included, where its run told."""
+    return budget_values([(arm.title, arm.budget) for arm in data.arms if arm.budget is not None])
+
+
 def _work(data: CompareData) -> str:
     """The students' seconds; where it is known, all processes' and how long they took."""
     if data.work is None or not data.work.wall_seconds:
@@ -195,7 +202,7 @@ def _students(data: CompareData) -> Values:
     places = sorted({cell.place for arm in data.arms for cell in arm.cells})
     several = any(seed for _, seed in places)
     rows: list[Row] = []
-    for arm in (each for row in data.arms for each in row.members):
+    for arm in data.arms:
         before, after = arm.accuracies(BEFORE), arm.accuracies(AFTER)
         cells = [
             NONE if place not in after
@@ -213,11 +220,7 @@ def _settings(data: CompareData) -> Values:
     return {
         "command": data.command,
         "shared": " ".join(data.words),
-        "rows": [
-            [arm.title, TableCell(" ".join(arm.words), code=True)]
-            for row in data.arms
-            for arm in row.members
-        ],
+        "rows": [[arm.title, TableCell(" ".join(arm.words), code=True)] for arm in data.arms],
         "versions": data.versions,
         "baseline": first.title if first is not None else "",
         "config": "\n".join(config_lines(first.config)) if first is not None else "",

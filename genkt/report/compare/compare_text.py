@@ -21,11 +21,12 @@ from genkt.report.compare.compare_figures import (
 from genkt.report.compare.compare_grid import grid
 from genkt.report.compare.contrasts import Column, Comparison, Difference, after, before, split
 from genkt.report.compare.findings import Findings
+from genkt.report.kit.design_text import covered, overlap, plural_of
 from genkt.report.transfer.summary import aligned, signed
 
 _MARKS = re.compile(r"([\\|`*_<>\[\]])")
 _COLUMNS: Sequence[tuple[Column, str]] = ((before, "Distilled only"), (after, "After fine-tuning"))
-_NAMED = 8
+_NAMED = 5
 """Arms that the headline names; the sentences below it name all."""
 
 
@@ -66,7 +67,7 @@ def _beside_leader(found: Findings) -> list[tuple[str, bool]]:
         pieces.append((f". Cannot be told from it, {count} other arms: ", False))
         pieces.append((_some(leading.alike), False))
     else:
-        pieces.append((f". All {len(leading.compared)} other arms differ from it", False))
+        pieces.append((". Every other arm differs from it", False))
     if leading.better:
         pieces.append((f". Better than it on test images: {_some(leading.better)}", False))
     return pieces
@@ -155,30 +156,28 @@ def _state(difference: Difference) -> str:
 
 
 def limits(found: Findings) -> list[str]:
-    """What established means, what the intervals cover, and what they leave out."""
+    """What the intervals cover and leave out, and what established means."""
     data, design = found.data, design_of(found.data)
     if design is None:
         return ["The scores of these students were not kept, so nothing is established."]
-    if design.draws == 1:
-        return ["One draw has no interval for new students, so nothing is established: give "
-                "draws=5 or more."]  # fmt: skip
+    told = [*covered(design), *overlap(design, data.design.pool_share)]
+    told.append("All figures hold for these teachers, generators, settings and data.")
+    if data.tuning:
+        told.append("The choice of settings is not covered.")
     if design.draws < MIN_DRAWS:
-        return ["Two draws are too few for an interval, so nothing is established: give draws=5 "
-                "or more."]  # fmt: skip
-    covered = " and ".join([", ".join(design.varied[:-1]), f"test {design.varied[-1]}"])
-    told = [
-        "The intervals are 95 % intervals, not adjusted for being several. They cover new "
-        f"{covered} of the same kind, for these teachers and settings; not other data"
-        + (", nor the choice of settings." if data.tuning else "."),
+        return [" ".join([*told, "Nothing is established: give draws=5 or more."])]
+    if design.images < MIN_IMAGES:
+        told.append(f"Under {MIN_IMAGES} {plural_of(design)} nothing is established.")
+    elif design.images < FEW_IMAGES:
+        told.append(f"Under {FEW_IMAGES} {plural_of(design)} the intervals are rough.")
+    told.append("The intervals are not adjusted for being several; the verdicts are.")
+    return [
+        " ".join(told),
         f"Established means p < {LEVEL} after Holm's correction for all {found.contrasts.num} "
         "differences that this comparison asks for, both columns: with 95 % confidence all of "
-        "these claims hold.",
+        "these claims hold. Which arms can be told from the leading one is a question of its own, "
+        f"adjusted for all {found.leading.num_pairs} pairs of arms.",
     ]
-    if design.images < MIN_IMAGES:
-        told.append(f"{what_varied(data)}: too few images, so nothing is established.")
-    elif design.images < FEW_IMAGES:
-        told.append(f"{what_varied(data)}: the intervals are rough under {FEW_IMAGES} images.")
-    return told
 
 
 def tuned(data: CompareData) -> str:
@@ -188,7 +187,7 @@ def tuned(data: CompareData) -> str:
     arms = list(dict.fromkeys(tried.arm for tried in data.tuning))
     each = len(data.tuning) // len(arms)
     return (
-        f"Settings of {len(arms)} arms were chosen on validation images, on label draws of their "
+        f"Settings of {len(arms)} arms were chosen on {data.tuned_on}, on label draws of their "
         f"own, from {each} candidates each ({duration(sum(t.seconds for t in data.tuning))})."
     )
 

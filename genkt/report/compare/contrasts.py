@@ -144,14 +144,10 @@ def _against(data: CompareData, other: ComparedArm | None) -> list[Comparison]:
 
 
 def _asked(data: CompareData) -> list[Comparison]:
-    found = []
-    for a, b in data.pairs:
-        mine, theirs = data.arm(a), data.arm(b)
-        if mine is None or theirs is None or mine is theirs:
-            continue
-        comparison = compare_arms(data, mine, theirs)
-        found += [comparison] if comparison is not None else []
-    return found
+    rows = [(data.arm(a), data.arm(b)) for a, b in data.pairs]
+    pairs = {(a.name, b.name): (a, b) for a, b in rows if a and b and a is not b}
+    found = (compare_arms(data, a, b) for a, b in pairs.values())
+    return [comparison for comparison in found if comparison is not None]
 
 
 def _difference(

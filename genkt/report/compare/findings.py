@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from genkt.report.compare.compare_data import ComparedArm, CompareData
 from genkt.report.compare.contrasts import Comparison, Contrasts, compare_arms, contrasts
 from genkt.report.compare.leading_arm import LeadingArm, leading_arm
+from genkt.report.compare.merge_arms import merge_identical
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A comparison, the differences that it asks for, and which arm leads."""
+    """A comparison, the differences that it asks for, and which arm leads.
 
+    Args:
+        study: as it was run.
+        data: the same with identical arms as one row (``merge_identical``).
+    """
+
+    study: CompareData
     data: CompareData
     contrasts: Contrasts
     leading: LeadingArm
@@ -31,4 +38,5 @@ class Findings:
 
 def findings(data: CompareData) -> Findings:
     """Work out every difference of a comparison."""
-    return Findings(data, contrasts(data), leading_arm(data))
+    rows = replace(data, arms=merge_identical(data.arms))
+    return Findings(data, rows, contrasts(rows), leading_arm(rows))

@@ -16,7 +16,7 @@ from genkt.files import discard
 from genkt.io import did_you_mean, reading, write_bytes
 from genkt.metrics.intervals import ScoreInterval
 from genkt.metrics.scored_arms import DrawDesign, Scored, of_arm, of_pair
-from genkt.report.compare.compare_data import ComparedArm, CompareData, ComparedCell
+from genkt.report.compare.compare_data import CompareData
 from genkt.types import UserError
 
 SCORES = "scores.npz"
@@ -84,9 +84,7 @@ class StudyScores:
 
 def has_scores(data: CompareData) -> bool:
     """Whether some student of a comparison kept its scores."""
-    return any(
-        cell.scores is not None for row in data.arms for arm in row.members for cell in arm.cells
-    )
+    return any(cell.scores is not None for arm in data.arms for cell in arm.cells)
 
 
 def write_study_scores(data: CompareData, out: Path) -> Path | None:
@@ -95,13 +93,11 @@ def write_study_scores(data: CompareData, out: Path) -> Path | None:
     24 arms of 5 draws on 797 images, before and after the last stage, take about 30 kB.
     """
     path = out / SCORES
-    arms = [arm for row in data.arms for arm in row.members]
-    cells = [(index, cell) for index, arm in enumerate(arms) for cell in arm.cells if cell.scores]
     if not has_scores(data):
         discard(path)
         return None
     stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **_arrays(data, arms, cells))
+    np.savez_compressed(stream, allow_pickle=False, **_arrays(data))
     return write_bytes(path, stream.getvalue())
 
 
@@ -145,15 +141,19 @@ def _put(values: Any, place: tuple[int, int], value: Any) -> None:
     values[place] = value
 
 
-def _arrays(
-    data: CompareData, arms: Sequence[ComparedArm], cells: Sequence[tuple[int, ComparedCell]]
-) -> dict[str, NDArray[Any]]:
+def _arrays(data: CompareData) -> dict[str, NDArray[Any]]:
+    cells = [
+        (index, cell)
+        for index, arm in enumerate(data.arms)
+        for cell in arm.cells
+        if cell.scores is not None
+    ]
     scores = [cell.scores for _, cell in cells if cell.scores is not None]
     distilled = [each.distilled for each in scores if each.distilled is not None]
     validation = [cell.result.extras.get("validation_accuracy") for _, cell in cells]
     found: dict[str, NDArray[Any]] = {
         "num_images": np.array(len(scores[0].final)),
-        "arms": _as_array([arm.name for arm in arms]),
+        "arms": _as_array([arm.name for arm in data.arms]),
         "ids": _as_array(list(data.test_ids)),
         "arm": np.array([index for index, _ in cells], np.int32),
         "draw": np.array([cell.result.draw for _, cell in cells], np.int32),

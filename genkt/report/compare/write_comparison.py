@@ -15,7 +15,7 @@ from genkt.report.compare.compare_text import headline, markdown, sentences
 from genkt.report.compare.contrasts import Comparison, Difference
 from genkt.report.compare.findings import Findings
 from genkt.report.compare.study_scores import SCORES, has_scores, write_study_scores
-from genkt.report.kit.entries import difference_entry, share_entry
+from genkt.report.kit.entries import difference_entry, mean_difference_entry, share_entry
 from genkt.report.transfer.write_report import strict
 
 SCHEMA_VERSION = 2
@@ -28,7 +28,7 @@ def build_comparison(found: Findings, out: str | Path) -> tuple[Path, Path, Path
     The scores that were kept are written beside them: ``scores_of_study`` reads them back.
     """
     out = Path(out)
-    write_study_scores(found.data, out)
+    write_study_scores(found.study, out)
     return (
         write_json(out / "compare.json", comparison_dict(found)),
         write_text(out / "compare.html", render(found)),
@@ -58,14 +58,9 @@ def comparison_dict(found: Findings) -> dict[str, Any]:
         "what_varied": what_varied(data),
         "num_contrasts": asked.num,
         "leading": _leading(found),
-        "scores": SCORES if has_scores(data) else None,
-        "arms": [_arm(found, row, arm) for row in data.arms for arm in row.members],
-        "cells": [
-            _cell(arm, index)
-            for row in data.arms
-            for arm in row.members
-            for index in range(len(arm.cells))
-        ],
+        "scores": SCORES if has_scores(found.study) else None,
+        "arms": [_arm(found, arm) for arm in found.study.arms],
+        "cells": [_cell(arm, index) for arm in found.study.arms for index in range(len(arm.cells))],
         "minus_baseline": _comparisons(asked.minus_baseline),
         "minus_reference": _comparisons(asked.minus_reference),
         "pairs": _comparisons(asked.pairs),
@@ -96,8 +91,9 @@ def _leading(found: Findings) -> dict[str, Any]:
     }
 
 
-def _arm(found: Findings, row: ComparedArm, arm: ComparedArm) -> dict[str, Any]:
+def _arm(found: Findings, arm: ComparedArm) -> dict[str, Any]:
     data = found.data
+    row = data.arm(arm.name) or arm
     entries = {
         column: share_entry(arm.mean(column) / 100, data.interval(arm, column))
         for column in (BEFORE, AFTER)
@@ -115,6 +111,7 @@ def _arm(found: Findings, row: ComparedArm, arm: ComparedArm) -> dict[str, Any]:
         "validation_accuracy": arm.validation,
         "seconds_a_student": arm.seconds,
         "cost": dataclasses.asdict(arm.cost),
+        "budget": None if arm.budget is None else dataclasses.asdict(arm.budget),
         "versions": dict(arm.versions),
         "config": arm.config,
     }
@@ -162,15 +159,4 @@ def _difference(difference: Difference) -> dict[str, Any]:
     """As ``difference_entry``; what has no interval has the same keys."""
     if difference.interval is not None:
         return difference_entry(difference.interval, difference.p_adjusted)
-    said = difference.verdict
-    unknown = ("low_points", "high_points", "p_value", "p_adjusted")
-    design = ("num_draws", "num_seeds", "num_images")
-    return {
-        "mean_points": difference.points,
-        **dict.fromkeys(unknown),
-        "verdict": said.word,
-        "established": said.established,
-        "reason": said.reason,
-        **dict.fromkeys(design),
-        "varied": [],
-    }
+    return mean_difference_entry(difference.points / 100, difference.verdict)

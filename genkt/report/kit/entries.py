@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genkt.metrics.intervals import ScoreInterval
-from genkt.metrics.verdicts import verdict
+from genkt.metrics.verdicts import Verdict, verdict
 
 
 def share_entry(mean: float, interval: ScoreInterval | None) -> dict[str, Any]:
@@ -44,6 +44,22 @@ def difference_entry(interval: ScoreInterval, p_adjusted: float | None = None) -
         }
         | _design(interval)
     )
+
+
+def mean_difference_entry(mean: float, said: Verdict) -> dict[str, Any]:
+    """A difference without an interval: the keys of ``difference_entry``, most of them null.
+
+    Args:
+        mean: -1..1.
+    """
+    empty = ("low_points", "high_points", "p_value", "p_adjusted")
+    return {
+        "mean_points": 100 * mean,
+        **dict.fromkeys(empty),
+        "verdict": said.word,
+        "established": said.established,
+        "reason": said.reason,
+    } | _design(None)
 
 
 def ratio_entry(interval: ScoreInterval) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from genkt.metrics.verdicts import (
     ends,
     few_images,
 )
-from genkt.report.kit.design_text import counted, plural_of, unit_of, what_varied
+from genkt.report.kit.design_text import counted, covered, overlap, unit_of, what_varied
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import (
     MARGIN,
@@ -32,9 +32,6 @@ from genkt.report.transfer.summary import (
     signed,
     summarise,
 )
-
-SIZEABLE = 0.1
-"""The share of the pool in a draw from which overlapping draws are spoken of."""
 
 _POINTS = f"{100 * MARGIN:g} points"
 
@@ -132,46 +129,13 @@ def how_sure(data: ReportData) -> Iterator[str]:
     if interval is None:
         yield "There are no intervals: the scores of two test images or more are needed."
     else:
-        yield from _covered(interval.design)
-        yield from _overlap(data, interval.design)
+        yield from covered(interval.design)
+        yield from overlap(interval.design, data.design.pool_share)
         yield from few_images(interval)
+        if interval.design.images < MIN_IMAGES:
+            images = counted(interval.design.images, unit_of(interval.design))
+            yield f"Only {images}: nothing is established under {MIN_IMAGES}."
     yield f"All figures hold for {_settings(data)}."
-
-
-def _covered(design: Design) -> Iterator[str]:
-    images = plural_of(design)
-    if design.draws == 1:
-        yield (
-            f"One draw: the 95 % intervals are over {images}, of these students alone; other "
-            "labels and other training seeds are not covered."
-        )
-    elif design.draws < MIN_DRAWS:
-        yield f"Two draws are too few for an interval; {MIN_DRAWS} or more have one."
-    elif not design.labels_vary:
-        yield (
-            f"The 95 % intervals cover new training seeds and new {images}; all students had "
-            "the same labels, so other labels are not covered."
-        )
-    elif design.seeds > 1:
-        yield f"The 95 % intervals cover new labels, new training seeds and new {images}."
-    else:
-        yield (
-            f"The 95 % intervals cover new labels together with a new training seed, and new "
-            f"{images}. What labels and seeds do apart is not known with one seed a draw "
-            "(seeds_per_draw=2 tells them apart)."
-        )
-
-
-def _overlap(data: ReportData, design: Design) -> Iterator[str]:
-    """On draws that take a sizeable share of the pool."""
-    share = data.design.pool_share
-    if design.draws < MIN_DRAWS or not design.labels_vary or share < SIZEABLE:
-        return
-    taken = f"A draw takes {100 * share:.0f} % of the labelled pool, so draws overlap"
-    if design.seeds > 1:
-        yield f"{taken}; the intervals are wider for that."
-    else:
-        yield f"{taken}; with one seed a draw the intervals are not corrected for that."
 
 
 def _settings(data: ReportData) -> str:
@@ -198,7 +162,8 @@ def _teacher_text(found: TeacherSummary) -> str:
     name, said = found.teacher.name, found.within
     own = f"{name[:1].lower()}{name[1:]}"
     if found.ratio is None:
-        return f"{name} has {mean_text(found.accuracy)}; {said.reason}."
+        known = "" if found.difference is not None else f"; {said.reason}"
+        return f"{name} has {mean_text(found.accuracy)}{known}."
     span = span_text(found.ratio)
     reached = f"The student reaches {centre(found.ratio)} of its {own}"
     reached += f" ({span})" if span else ""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from genkt.metrics.scored_arms import DrawDesign, Scored
-from genkt.types import Cost, Prediction, StudentResult, UserError, draw_text
+from genkt.types import Budget, Cost, Prediction, StudentResult, UserError, draw_text
 
 ARM_NAMES: Mapping[str, str] = {
     "stl": "Plain fine-tuning",
@@ -171,6 +171,7 @@ class ReportData:
             the final fine-tuning. Without them there are no intervals.
         teachers: heads of teachers that answer the task.
         design: where the students come from.
+        budgets: arm -> what went into it.
         curves: curve key -> what the reader calls it; keys that hold "accuracy" are shares 0..1.
         artifacts: teacher name -> [D_t] learned feature weights, 0..1 (AFT); of other shapes
             only the shape is told.
@@ -206,6 +207,7 @@ class ReportData:
     distilled: Mapping[str, Scored] = field(default_factory=dict)
     teachers: Sequence[TeacherArm] = ()
     design: DrawDesign = field(default_factory=DrawDesign)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
     curves: Mapping[str, str] = field(default_factory=lambda: dict(CURVES))
     artifacts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     sample_images: Mapping[str, Image] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from genkt.metrics.verdicts import BETTER, WORSE
 from genkt.report.kit.templates import page, sections
 from genkt.report.transfer import answers
 from genkt.report.transfer import sections as shown
+from genkt.report.transfer.budget_section import budget
 from genkt.report.transfer.headline import headline, headline_text, scope, verdict_word
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import summarise
@@ -32,6 +33,7 @@ def render(data: ReportData) -> str:
             ("teacher", "Teacher features", shown.teacher_features(data)),
             ("transfer", "Transfer set", shown.transfer_set(data)),
             ("cost", "Cost", shown.cost(data, summaries)),
+            ("budget", "Budget", budget(data)),
             ("near", "Near copies of test images", shown.near_copies(data)),
             ("data", "Data", shown.data_summary(data)),
             ("repeat", "Use and repeat", shown.repeat(data)),

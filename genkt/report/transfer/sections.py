@@ -101,32 +101,31 @@ def _runs_table(
 ) -> Values:
     draws = sorted({cell.draw for cell in data.cells})
     distilled = any(summary.distilled is not None for summary in summaries)
-    head = ["Accuracy in %", "mean", "95 % interval"]
-    head += ["difference", "95 % interval", "p"] if data.has_baseline else []
-    head += ["distilled only", "95 % interval"] if distilled else []
+    head = ["Accuracy in %", "mean (95 % interval)"]
+    head += ["difference (95 % interval)", "p"] if data.has_baseline else []
+    head += ["distilled only (95 % interval)"] if distilled else []
+    between = len(head) - 2
     head += [f"draw {draw}" for draw in draws]
     rows, main = [], []
     for summary in summaries:
         row: list[Content] = [TableCell(summary.name, dot=colors[summary.arm])]
-        row += _mean_cells(summary.accuracy, strong=True)
+        row.append(_mean_cell(summary.accuracy, strong=True))
         row += _difference_cells(summary.difference) if data.has_baseline else []
-        row += _mean_cells(summary.distilled) if distilled else []
+        row += [_mean_cell(summary.distilled)] if distilled else []
         rows.append([*row, *_draw_cells(summary.accuracy, draws)])
         main.append(summary.arm == data.method and len(summaries) > 1)
     for teacher in against_teachers(data):
-        row = [teacher.teacher.name, *_mean_cells(teacher.accuracy, strong=True)]
-        row += [""] * (len(head) - len(row) - len(draws))
-        rows.append([*row, *_draw_cells(teacher.accuracy, draws)])
+        row = [teacher.teacher.name, _mean_cell(teacher.accuracy, strong=True)]
+        rows.append([*row, *[""] * between, *_draw_cells(teacher.accuracy, draws)])
         main.append(False)
     return {"head": head, "rows": rows, "main": main}
 
 
-def _mean_cells(found: ArmMean | None, *, strong: bool = False) -> list[Content]:
-    """The mean and its interval."""
+def _mean_cell(found: ArmMean | None, *, strong: bool = False) -> Content:
+    """The mean with its interval."""
     if found is None:
-        return [NONE, NONE]
-    mean = TableCell(f"{100 * found.mean:.1f}", strong=strong)
-    return [mean, span_text(found.interval) or NONE]
+        return NONE
+    return TableCell(f"{100 * found.mean:.1f}", strong=strong, dim=span_text(found.interval))
 
 
 def _draw_cells(found: ArmMean, draws: Sequence[int]) -> list[Content]:
@@ -144,14 +143,14 @@ def _others_rows(data: ReportData, colors: Mapping[str, str]) -> list[Row]:
 
 
 def _difference_cells(difference: ArmDifference | None) -> list[Content]:
-    """The difference, its interval, and its p where something can be established."""
+    """The difference with its interval, and its p where something can be established."""
     if difference is None:
-        return [NONE, NONE, NONE]
+        return [NONE, NONE]
     p = NONE
     if difference.p is not None and not difference.verdict.reason:
         p = f"{difference.p:.3f}" if difference.p >= 0.001 else "< 0.001"
     points = difference_text(difference).removesuffix(" points")
-    return [points, span_text(difference.interval) or NONE, p]
+    return [TableCell(points, dim=span_text(difference.interval)), p]
 
 
 def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> Values | None:

@@ -11,13 +11,14 @@ import numpy as np
 from genkt.metrics.intervals import ScoreInterval
 from genkt.metrics.planning import Needed, needed
 from genkt.metrics.scored_arms import Scored, of_arm, of_pair, of_ratio
-from genkt.metrics.statistics import PairedDifference
 from genkt.metrics.verdicts import OPEN, Verdict, holm, non_inferior, verdict
 from genkt.report.transfer.report_data import ReportData, TeacherArm
 from genkt.types import Cost, StudentResult
 
 MARGIN = 0.02
 """A student is as good as its teacher within so much, and so much is planned for: two points."""
+
+_NO_SCORES = "no scores of two test images or more are there"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ArmDifference:
     def verdict(self) -> Verdict:
         """What may be said of it."""
         if self.interval is None:
-            return Verdict(OPEN, "no scores of two test images or more are there")
+            return Verdict(OPEN, _NO_SCORES)
         return verdict(self.interval, self.p)
 
 
@@ -82,7 +83,8 @@ class TeacherSummary:
     """A teacher, and the method's students against it.
 
     Args:
-        ratio: of the students' accuracy to its own.  difference: the students minus it.
+        ratio: of the students' accuracy to its own; None too where it is never right.
+        difference: the students minus it.
     """
 
     teacher: TeacherArm
@@ -94,7 +96,7 @@ class TeacherSummary:
     def within(self) -> Verdict:
         """Whether the students are no more than ``MARGIN`` below it."""
         if self.difference is None:
-            return Verdict(OPEN, "its scores on the test images were not kept")
+            return Verdict(OPEN, _NO_SCORES)
         return non_inferior(self.difference, MARGIN)
 
 
@@ -164,13 +166,13 @@ def against_teachers(data: ReportData) -> list[TeacherSummary]:
     for teacher in data.teachers:
         own = {(draw, 0): scores for draw, scores in teacher.scores.items()}
         beside = {(d, s): teacher.scores[d] for d, s in mine if d in teacher.scores}
-        known = bool(beside) and any(scores.any() for scores in beside.values())
+        is_right = any(scores.any() for scores in beside.values())
         found.append(
             TeacherSummary(
                 teacher,
                 ArmMean(teacher.mean, of_arm(own, data.design), _by_draw(own)),
-                of_ratio(mine, beside, data.design) if known else None,
-                of_pair(mine, beside, data.design) if known else None,
+                of_ratio(mine, beside, data.design) if is_right else None,
+                of_pair(mine, beside, data.design),
             )
         )
     return found
@@ -228,16 +230,6 @@ def signed(value: float) -> str:
     if float(text) == 0:
         return text
     return ("+" if value > 0 else "−") + text
-
-
-def span(difference: PairedDifference) -> str:
-    """ "7.1 to 12.5", or why there is none."""
-    if difference.has_interval:
-        low, high = (
-            f"{value:.1f}".replace("-", "−") for value in (difference.low, difference.high)
-        )
-        return f"{low} to {high}"
-    return "one draw: no interval" if difference.n < 2 else "all draws agree: no interval"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -53,12 +53,8 @@ def _mean_cells(found: ArmMean, draws: Sequence[int]) -> list[str]:
 
 def teacher_cells(found: TeacherSummary) -> list[str]:
     """The student against a teacher: share of its accuracy, difference, within two points."""
-    if found.ratio is None or found.difference is None:
-        return [NONE, NONE, NONE, NONE, found.within.reason]
-    return [
-        centre(found.ratio),
-        span_text(found.ratio) or NONE,
-        centre(found.difference).removesuffix(" points"),
-        span_text(found.difference) or NONE,
-        found.within.word,
-    ]
+    cells = []
+    for each in (found.ratio, found.difference):
+        middle = NONE if each is None else centre(each).removesuffix(" points")
+        cells += [middle, span_text(each) or NONE]
+    return [*cells, found.within.word]

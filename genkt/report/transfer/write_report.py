@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from genkt.io import write_json, write_text
 from genkt.metrics.flips import confusion, histogram_entropy
-from genkt.report.kit.entries import difference_entry, ratio_entry, share_entry
+from genkt.report.kit.entries import (
+    difference_entry,
+    mean_difference_entry,
+    ratio_entry,
+    share_entry,
+)
 from genkt.report.transfer.answers import all_flips
 from genkt.report.transfer.headline import headline_text, scope, varied_text, verdict_word
 from genkt.report.transfer.report_data import (
@@ -69,9 +74,16 @@ def report_dict(data: ReportData) -> dict[str, Any]:
     """The content of report.json: every key is always there, what is unknown is null or empty.
 
     Keys that end in ``_percent`` or ``_points`` are in percent; other accuracies are shares 0..1.
-    Intervals are those of ``genkt.metrics.intervals``, entries those of
-    ``genkt.report.kit.entries``; ``arms`` lists students, then the heads of teachers (``role``).
-    p-values are adjusted for all differences of the report, its intervals are not.
+    Means and differences are entries of ``genkt.report.kit.entries``, their intervals those of
+    ``genkt.metrics.intervals``. p-values are adjusted for all differences of the report, intervals
+    are not. What the claims rest on:
+
+    - ``headline``, ``verdict`` (of the method against the baseline; null without one),
+      ``what_varied``, ``scope`` (sentences), ``design``, ``needed`` (what would show two points)
+    - ``arms``: ``role`` "student": accuracy, before the last stage (``distilled``), difference to
+      the baseline; then ``role`` "teacher": a head, and the students against it (``teacher``)
+    - ``method_minus_arms``; ``flips`` over all pairs of students; ``exported``: that student alone
+    - ``cells``: every student; ``predictions``: of the exported draw and seed
     """
     value = {
         "schema": "genkt.report",
@@ -85,7 +97,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
         "arms": [
-            *(_arm(summary) for summary in summarise(data)),
+            *(_arm(summary) | _budget(data, summary.arm) for summary in summarise(data)),
             *(_teacher(found) for found in against_teachers(data)),
         ],
         "method_minus_arms": {
@@ -112,6 +124,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "stages": {name: dataclasses.asdict(cost) for name, cost in data.stages.items()},
         "accuracy_after": dict(data.after),
         "splits": [dataclasses.asdict(split) for split in data.splits],
+        "labels": {"training": data.training_labels, "validation": data.validation_labels},
         "skipped": [{"path": path, "reason": reason} for path, reason in data.skipped],
         "command": data.command,
         "versions": dict(data.versions),
@@ -153,6 +166,11 @@ def _arm(summary: ArmSummary) -> dict[str, Any]:
     }
 
 
+def _budget(data: ReportData, arm: str) -> dict[str, Any]:
+    budget = data.budgets.get(arm)
+    return {"budget": None if budget is None else dataclasses.asdict(budget)}
+
+
 def _teacher(found: TeacherSummary) -> dict[str, Any]:
     """A head of a teacher, with the same keys; ``teacher`` has the students against it."""
     draws = list(found.teacher.scores)
@@ -174,6 +192,7 @@ def _teacher(found: TeacherSummary) -> dict[str, Any]:
             "within_margin": found.within.word,
         },
         "cost": dataclasses.asdict(Cost()),
+        "budget": None,
     }
 
 
@@ -185,19 +204,7 @@ def _difference(found: ArmDifference) -> dict[str, Any]:
     """Its mean is always there; without an interval everything else is null."""
     if found.interval is not None:
         return difference_entry(found.interval, found.p)
-    said = found.verdict
-    empty = dict.fromkeys(("low_points", "high_points", "p_value", "p_adjusted"))
-    return {
-        "mean_points": 100 * found.mean,
-        **empty,
-        "verdict": said.word,
-        "established": said.established,
-        "reason": said.reason,
-        **{key: share_entry(0, None)[key] for key in _DESIGN_KEYS},
-    }
-
-
-_DESIGN_KEYS = ("num_draws", "num_seeds", "num_images", "varied")
+    return mean_difference_entry(found.mean, found.verdict)
 
 
 def _design(data: ReportData) -> dict[str, Any]:
@@ -238,6 +245,7 @@ def _predictions(data: ReportData) -> dict[str, Any]:
     first = next(iter(data.predictions.values()), None)
     return {
         "ids": [] if first is None else list(first.ids),
+        "groups": None if data.design.groups is None else list(data.design.groups),
         "labels": [] if first is None else first.labels.cpu().tolist(),
         "arms": {arm: _answers(prediction) for arm, prediction in data.predictions.items()},
     }

@@ -27,7 +27,7 @@ from genkt.types import UserError
 
 _QUERIES = 1024
 """Queries scored at once."""
-_ROOM = 1 << 18  # pairs that are kept before any are sorted out, beside 4 K a query
+_ROOM = 1 << 18  # pairs that are kept before any are sorted out, beside 4 K per query
 
 
 class CandidatePairs:

@@ -1,4 +1,4 @@
-"""Near copies among rows of features: which stand for which, found by comparing all pairs.
+"""Near copies among rows of features: which row stands for which, found by comparing all pairs.
 
 The comparison is exact: a quick product rules out nearly all pairs, what it cannot rule out gets
 an exact score. Where the score is a mean over encoders, that of the first one alone rules out:
@@ -37,7 +37,7 @@ Mode = Literal["components", "leader"]
 BLOCK, WIDE_BLOCK = 1024, 4096
 """Rows compared at once with how many: the largest temporary is [BLOCK, WIDE_BLOCK]."""
 _SLACK = 1e-6  # rounding to float16 gives multiples of one row a similarity of 1 - 1e-7
-_MANY = 4  # pairs a row of a block that the quick product leaves, from which a better one pays
+_MANY = 4  # pairs per row of a block that the quick product leaves, above which a better one pays
 Indices = NDArray[np.int64]
 
 

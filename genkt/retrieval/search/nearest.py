@@ -47,7 +47,7 @@ class ArrayGallery:
     """A gallery in memory.
 
     Args:
-        arrays: one [N, D_e] array an encoder.
+        arrays: one [N, D_e] array per encoder.
         names: N sample ids.
     """
 
@@ -104,7 +104,7 @@ def nearest(
     Args:
         gallery: rows to search; it is read in order, once, and its candidates a second time.
         queries: one [Q, D_e] array of unit rows per encoder, rounded to float16 as stores are.
-        k: rows wanted a query, >= 1.
+        k: rows wanted per query, >= 1.
         weights: of the encoders, > 0, of any sum; None: all the same.
         reduce: "mean" over the encoders, or "max", which needs no weights.
         start, stop: the range of rows to search; None: to the end.
@@ -154,7 +154,7 @@ def merge(gallery: Gallery, parts: Sequence[Ranked], k: int) -> Ranked:
     Args:
         gallery: knows the ids, by which rows of equal score are ordered.
         parts: of the same queries, each with the best k rows of its range, or all of them.
-        k: rows wanted a query.
+        k: rows wanted per query.
 
     Raises:
         UserError: parts of different queries, none, or of ranges that overlap.

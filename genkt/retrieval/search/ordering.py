@@ -4,9 +4,9 @@ Source: Vemulapalli et al., "Knowledge Transfer from Vision Foundation Models fo
 of Small Task-specific Models", section 3.4 and appendix B.5. The paper takes the smallest k for
 which the k nearest rows of all queries are at least N different ones, then drops the k-th
 neighbour of random queries until N are left. With r(x) the best rank of row x over the queries,
-the rows within rank k are those of r(x) <= k, so k is the N-th smallest r. A row of r(x) = k goes
-when the last query that has it at rank k is dropped: its key is the largest priority of those
-queries, and rows of small keys go first.
+the rows within rank k are those of r(x) <= k, so k is the N-th smallest r. A row of r(x) = k is
+dropped with the last query that has it at rank k: its key is the largest priority of those queries,
+and rows of small keys are dropped first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from genkt.types import UserError
 
 OnShortage = Literal["error", "all"]
 NO_QUERY = -1
-"""The query of a row that was not chosen by any."""
+"""The query of a row that no query chose."""
 _BLOCK = 65536
 
 
@@ -82,7 +82,7 @@ def query_balanced(
         paper's k. Any larger K only adds rows at the end.
 
     Raises:
-        UserError: not one id a query.
+        UserError: not one id per query.
 
     Example:
         >>> from genkt.retrieval.search.nearest import ArrayGallery
@@ -115,7 +115,7 @@ def best_matches(gallery: Gallery, ranked: Ranked) -> Ordering:
     ordering = _arrange(gallery, found, -found.scores)
     if ranked.k >= gallery.num_rows:
         return ordering
-    # What a query does not list scores at most what it lists last.
+    # A row that a query does not list scores at most as high as its last one.
     certain = ordering.scores > ranked.scores[:, -1].max()
     return ordering.take(int(certain.sum()))
 

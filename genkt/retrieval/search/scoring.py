@@ -109,7 +109,7 @@ class StoredRows:
         self.stored: Stored = tuple(np.require(part, np.float16, ["C", "W"]) for part in features)
         if len({len(part) for part in self.stored}) != 1 or any(p.ndim != 2 for p in self.stored):
             shapes = [list(part.shape) for part in self.stored]
-            raise UserError.of("features", "one [rows, columns] an encoder", shapes)
+            raise UserError.of("features", "one [rows, columns] per encoder", shapes)
         self.squares = tuple(_squares(part) for part in self.stored)
 
     def __len__(self) -> int:

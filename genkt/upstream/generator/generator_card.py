@@ -38,7 +38,7 @@ def write_card(
 
     Args:
         home: the generator's folder.
-        figures: "training" (what was run, where, how long) and a dict a set of pictures.
+        figures: "training" (what was run, where, how long) and a dict per set of pictures.
     """
     plain, drawn = _shown(upstream, generator.size)
     save_grid(home / "reconstructions.png", _reconstructions(generator, plain))
@@ -78,7 +78,7 @@ def _cell(value: float | None, digits: int) -> str:
 
 
 def _shown(upstream: Upstream, size: int) -> tuple[list[Tensor], Tensor]:
-    """Pictures for the reconstructions, a list a kind, and for the completions."""
+    """Pictures for the reconstructions, a list per kind, and for the completions."""
     if not isinstance(upstream, GlyphUpstream):
         sample = upstream.sample(24, 4)
         return [sample], sample[:6]

@@ -48,7 +48,7 @@ def measure_vqgan(vqgan: VQGAN, images: Tensor, features: str) -> dict[str, floa
 def measure_transformer(
     transformer: LatentTransformer, vqgan: VQGAN, images: Tensor
 ) -> dict[str, float]:
-    """Nats a token of held-out pictures, one figure a scan ("nats_down" ...)."""
+    """Nats per token of held-out pictures, one figure per scan ("nats_down" ...)."""
     device = vqgan.codebook.device
     transformer = transformer.to(device)
     figures = {}

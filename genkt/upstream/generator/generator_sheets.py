@@ -16,7 +16,7 @@ COLUMNS = 12
 
 
 def reconstruction_sheet(vqgan: VQGAN, images: Tensor) -> Image.Image:
-    """Originals above their reconstructions, twelve a row."""
+    """Originals above their reconstructions, twelve per row."""
     decoded = vqgan.decode(vqgan.encode(images)).cpu()
     rows = []
     for start in range(0, len(images), COLUMNS):

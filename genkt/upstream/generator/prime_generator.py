@@ -51,8 +51,8 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
     """Train, measure and save; the same call continues an interrupted run.
 
     Returns:
-        What ``out/report.json`` holds: PSNR, codes alive, perplexity, Frechet distances, nats a
-        token, seconds.
+        What ``out/report.json`` holds: PSNR, codes in use, perplexity, Frechet distances, nats
+        per token, seconds.
 
     Raises:
         UserError: settings that do not fit, ``out`` taken by another run, a loss that diverged.
@@ -61,21 +61,21 @@ def prime(config: PrimeConfig, command: str) -> dict[str, Any]:
         raise UserError("genkt prime trains in one process: start it without torchrun")
     folder = RunFolder(config.out, asdict(config), overwrite=config.overwrite)
     run = _Run(config, folder.path)
-    run.open()  # whatever cannot be read is told before the folder is this run's
+    run.open()  # what cannot be read is refused before the folder belongs to this run
     folder.claim(command)
     with folder.at_work():
         return _primed(config, command, folder, run)
 
 
 def _primed(config: PrimeConfig, command: str, folder: RunFolder, run: _Run) -> dict[str, Any]:
-    """Both trainings and the measurements, in a folder that is the run's own."""
+    """Both trainings and the measurements, in the run's own folder."""
     vqgan = run.vqgan()
     transformer = run.transformer(vqgan)
     home = folder.path / "generator"
     vqgan.save(home / "vqgan", half=True)
     if transformer is not None:
         transformer.save(home / "transformer", half=True)
-    generator = load_generator(home, device=run.device)  # what is measured is what is kept
+    generator = load_generator(home, device=run.device)  # measure the weights as they are stored
     upstream = run.upstream(config.vqgan.batch_size)
     figures = measure_generator(generator, upstream, config.features)
     num_pictures = figures["upstream"]["num_pictures"]
@@ -90,7 +90,7 @@ def _primed(config: PrimeConfig, command: str, folder: RunFolder, run: _Run) -> 
 def _facts(
     config: PrimeConfig, generator: Generator, seconds: dict[str, float], command: str
 ) -> dict[str, Any]:
-    """What was trained, on what and how long, as the card tells it."""
+    """What was trained, on what and how long, for the card."""
     transformer = generator.completer if isinstance(generator.completer, nn.Module) else None
     return {
         "name": "digits_generator" if config.upstream == GLYPHS else "generator",

@@ -78,7 +78,8 @@ class TransformerTraining:
             group["lr"] = settings.lr * factor
         images, labels = self._pictures()
         tokens = self.vqgan.encode(images)
-        scans = torch.randint(len(settings.scans), (len(tokens),)).to(self.device)
+        scans = torch.randint(len(settings.scans), (len(tokens),))
+        scans = scans.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = negative_log_likelihood(self.transformer, tokens, scans, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -115,7 +116,8 @@ class TransformerTraining:
             self._batches = self.upstream.iterate(self.step, self.settings.steps)
         self._next = self.step + 1
         images, labels = next(self._batches)
-        return images.to(self.device), labels.to(self.device)
+        there = self.device
+        return images.to(there, non_blocking=True), labels.to(there, non_blocking=True)
 
     def _centres(self) -> Tensor:
         """Centres of the upstream pictures' code histograms, by k-means from the seed."""
@@ -144,7 +146,7 @@ def negative_log_likelihood(
     Raises:
         UserError: an unlabelled picture for a class-conditional network.
     """
-    order = transformer.orders.to(tokens.device)[scans]
+    order = transformer.orders.to(tokens.device, non_blocking=True)[scans]
     sequences = tokens.flatten(1).gather(1, order)
     conditions = transformer.conditions_of(tokens, labels)
     start = transformer.start_tokens(scans, conditions)

@@ -70,7 +70,7 @@ class VQGANTraining:
         self._next = -1
 
     def run_step(self) -> dict[str, float]:
-        """One batch through the autoencoder, and where it is due through the discriminator."""
+        """One batch through the autoencoder and, once it has started, the discriminator."""
         settings, gan = self.settings, self.settings.gan
         torch.manual_seed(derive_seed(self.seed, "vqgan step", self.step))
         factor = warmup_cosine(self.step, settings.steps, settings.warmup)
@@ -101,19 +101,18 @@ class VQGANTraining:
             figures["discriminator"] = self._train_discriminator(pictures, decoded.detach())
         self._count(tokens)
         self.step += 1
-        plain = {name: value.detach().item() for name, value in figures.items()}
-        return {"loss": loss.item(), **plain, **self.codebook_figures()}
+        return _measured({"loss": loss, **figures}) | self.codebook_figures()
 
     def codebook_figures(self) -> dict[str, float]:
         """Codes in use and their perplexity, over a moving window of about 50 steps."""
-        alive = (self.counts > self.counts.sum() * 1e-5).sum().item()
-        return {"codes": float(alive), "perplexity": codebook_perplexity(self.counts).item()}
+        alive = (self.counts > self.counts.sum() * 1e-5).sum()
+        return _measured({"codes": alive, "perplexity": codebook_perplexity(self.counts)})
 
     def vqgan(self) -> VQGAN:
         """The network with the codes as they are now.
 
         Weights are not averaged over the steps: the codes move, and a decoder averaged over old
-        codes paints with faded colours.
+        codes gives faded colours.
         """
         model = copy.deepcopy(self.model)
         codes = F.normalize(self.codebook.codebook, dim=-1)
@@ -163,7 +162,7 @@ class VQGANTraining:
         return passed.permute(0, 3, 1, 2), tokens, commitment_loss(unit, chosen)
 
     def _adversarial(self, nll: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
-        """The generator's side of the GAN, and the weight that makes it pull like the rest."""
+        """The generator's side of the GAN, and the weight that makes it as strong as the rest."""
         adversarial = generator_adversarial_loss(self.discriminator(decoded))
         last = self.model.decoder.conv_out.weight
         nll_gradient = torch.autograd.grad(nll, last, retain_graph=True)[0]
@@ -178,8 +177,15 @@ class VQGANTraining:
         return loss
 
     def _count(self, tokens: Tensor) -> None:
-        seen = torch.bincount(tokens.flatten(), minlength=len(self.counts))
+        flat = tokens.flatten()  # not bincount, which waits for the device
+        seen = torch.zeros_like(self.counts).index_add_(0, flat, self.counts.new_ones(len(flat)))
         self.counts = 0.98 * self.counts + seen
+
+
+def _measured(figures: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars as Python's numbers, for which one waits for the device once."""
+    values = torch.stack([value.detach().double() for value in figures.values()])
+    return dict(zip(figures, values.tolist(), strict=True))
 
 
 def given_vqgan(weights: str, size: int) -> VQGAN:
