@@ -41,7 +41,8 @@ class PackagedNetwork:
 
         path = self.file(key) if weights is None else Path(weights)
         with torch.device("meta"):
-            return in_order(path, timm.create_model(self.timm_name), key)
+            whole = timm.create_model(self.timm_name)
+        return in_order(path, whole, key)
 
     def file(self, key: str) -> Path:
         """The file of weights.
