@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -38,9 +37,12 @@ class PackagedNetwork:
         """
         if weights is not None and not self._is_in(Path(weights)):
             return read_content(weights)
+        import timm
+
         path = self.file(key) if weights is None else Path(weights)
         with torch.device("meta"):
-            return in_order(path, timm.create_model(self.timm_name), key)
+            whole = timm.create_model(self.timm_name)
+        return in_order(path, whole, key)
 
     def file(self, key: str) -> Path:
         """The file of weights.
