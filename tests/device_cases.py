@@ -261,13 +261,13 @@ class SomeUpstream:
 
 def priming(device: str, home: Path) -> Any:
     """A VQGAN with its discriminator, then a transformer over its tokens."""
-    config = prime_config(home / "out", "transformer.condition=class")
+    config = prime_config(home / "out", "vqgan.steps=2", "transformer.condition=class")
     settings, where = config.vqgan, torch.device(device)
     first = VQGANTraining(settings, SomeUpstream(), size=16, seed=0, device=where)
     found = [first.run_step() for _ in range(settings.steps)]
     vqgan = first.vqgan()
     second = TransformerTraining(config.transformer, vqgan, SomeUpstream(), seed=0, device=where)
-    found += [second.run_step() for _ in range(2)]
+    found += [second.run_step() for _ in range(1)]
     return found, vqgan.codebook
 
 
