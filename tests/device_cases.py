@@ -267,7 +267,7 @@ def priming(device: str, home: Path) -> Any:
     found = [first.run_step() for _ in range(settings.steps)]
     vqgan = first.vqgan()
     second = TransformerTraining(config.transformer, vqgan, SomeUpstream(), seed=0, device=where)
-    found += [second.run_step() for _ in range(1)]
+    found += [second.run_step() for _ in range(2)]
     return found, vqgan.codebook
 
 
