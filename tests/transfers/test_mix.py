@@ -14,6 +14,7 @@ from refusals import refused
 from tiny import run, transfer_words, write_images
 
 import genkt
+from genkt.api.objects import given_settings
 from genkt.config.read_config import read_config
 from genkt.config.set_settings import MixSet
 from genkt.config.transfer_settings import TransferConfig
@@ -252,8 +253,9 @@ def test_pictures_found_by_test_images_are_told(home: Path, tmp_path: Path) -> N
         return replace(source.record(row), parent=queries[row % 3])
 
     told = TransferSet.of(source.images, "retrieved", records=record)
-    saved = pool_of([*words, "transfer_set=saved", f"transfer_set.root={home / 'found'}"], told)
-    assert any("retrieved by 3 of the test images" in note for note in saved.notes)
+    own = given_settings({"transfer_set": told})
+    pool = build_pool(read_config(TransferConfig, "transfer", [*words[1:], *own]), splits)
+    assert any("retrieved by 3 of the test images" in note for note in pool.notes)
 
 
 def test_what_was_made_of_held_out_images_is_found(home: Path, tmp_path: Path) -> None:
