@@ -86,6 +86,11 @@ class LabelSettings(ABC):
         return False
 
     @property
+    def most_skipped(self) -> int | float:
+        """How many files that cannot be used may be left out: a number, or a share (float)."""
+        return 0
+
+    @property
     def given(self) -> Any:
         """That object, or None."""
         return None
@@ -149,13 +154,16 @@ class CarvedData(LabelSettings):
 
     def carving(self, seed: int) -> Carving:
         """What every reader of such data takes; files left out are a share of all, or a count."""
-        most = self.max_skipped if self.max_skipped < 1 else int(self.max_skipped)
         return {
             "test_fraction": self.test_fraction,
             "validation_fraction": self.validation_fraction,
             "seed": seed,
-            "max_skipped": most,
+            "max_skipped": self.most_skipped,
         }
+
+    @property
+    def most_skipped(self) -> int | float:
+        return self.max_skipped if self.max_skipped < 1 else int(self.max_skipped)
 
 
 @dataclass(frozen=True)
@@ -250,8 +258,9 @@ class FolderData(CarvedData):
         from genkt.readers.folders import read_folder
 
         return read_folder(
-            self.place, unlabelled=self.unlabelled, group=self.group, **self.carving(seed)
-        )
+            self.place, unlabelled=self.unlabelled, group=self.group, in_full=True,
+            **self.carving(seed),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -297,6 +306,7 @@ class SplitListData(CarvedData):
             test=self.test,
             unlabelled=self.unlabelled,
             group=self.group,
+            in_full=True,
             **self.carving(seed),
         )
 

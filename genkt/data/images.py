@@ -166,9 +166,14 @@ class ImageSet:
         """The picture at ``index``, upright RGB.
 
         Raises:
-            UserError: the file is gone, was changed, or can no longer be decoded.
+            UserError: the file is gone or was changed.
+            UnreadableImage: it cannot be decoded; the message starts with its path.
         """
-        return decode(self.open_item(self.ids[index], int(self.items[index])))
+        try:
+            return decode(self.open_item(self.ids[index], int(self.items[index])))
+        except UnreadableImage as error:
+            path = self.ids[index].rpartition("#")[0]
+            raise UnreadableImage(f"{path}: cannot be decoded: {error}") from error
 
     def read_ahead(self, indices: Sequence[int]) -> None:
         """Ask the system to prefetch what ``load`` will read for these samples, if that helps.

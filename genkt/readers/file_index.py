@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from genkt.data.images import UnreadableImage, content_hash, decode
 from genkt.data.looks import look_of
 from genkt.data.pictures.decode import DECODING
+from genkt.data.pictures.ends import is_whole
 from genkt.disk import cache_home
 from genkt.io import atomic_path, clear_dead_temporaries, fingerprint
 from genkt.readers.scan import map_in_threads
@@ -40,6 +41,7 @@ WORTH = 64
 
 _SAVE_EVERY = 20_000
 _NO_HASH = "0" * 16
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Examined(NamedTuple):
@@ -72,7 +74,8 @@ def examine_files(
         looks: what the pictures look like is asked for too.
         description, num_threads, progress: of the reading, see ``map_in_threads``.
     """
-    facts = file_facts(root / path for path in paths)
+    files = _below(root, paths)
+    facts = file_facts(files)
     found = _known(root, paths, facts)
     unknown = [
         row for row, each in enumerate(found) if not each.digest or (looks and not each.look)
@@ -81,7 +84,7 @@ def examine_files(
         return found
     results = map_in_threads(
         partial(examine_file, look=looks),
-        [root / paths[row] for row in unknown],
+        [files[row] for row in unknown],
         description=description,
         num_threads=num_threads,
         progress=progress,
@@ -101,15 +104,42 @@ def examine_files(
     return found
 
 
-def examine_file(path: Path, look: bool = False) -> Examined:
-    """What an image file holds."""
+def examine_file(path: str | Path, look: bool = False) -> Examined:
+    """What an image file holds.
+
+    Args:
+        look: decode it to note its look; else it is decoded only where header and end do not show
+            that it is whole.
+    """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block the read for ever
-            return Examined(reason="not a regular file")
-        data = path.read_bytes()
+        data = _read(path)
     except OSError as error:
         return Examined(reason=error.strerror or "cannot be read")
-    return _examined(data, look)
+    return Examined(reason="not a regular file") if data is None else _examined(data, look)
+
+
+def _read(path: str | Path) -> bytes | None:
+    """All bytes of a regular file, in few system calls; None for another thing.
+
+    A named pipe would block for ever: hence the flag, which means nothing to a regular file.
+    """
+    handle = os.open(path, _READING)
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        data = os.read(handle, facts.st_size)
+        while len(data) < facts.st_size and (more := os.read(handle, facts.st_size - len(data))):
+            data += more  # one read gives at most 2 GB
+        return data
+    finally:
+        os.close(handle)
+
+
+def _below(root: Path, paths: Iterable[str]) -> list[str]:
+    """The files of a folder, joined in a quarter of the time of ``os.path.join``."""
+    start = os.path.join(root, "")
+    return [start + path for path in paths]
 
 
 def examine_bytes(data: bytes) -> tuple[str, str]:
@@ -118,6 +148,8 @@ def examine_bytes(data: bytes) -> tuple[str, str]:
 
 
 def _examined(data: bytes, look: bool) -> Examined:
+    if not look and is_whole(data):
+        return Examined(content_hash(data))
     try:
         picture = decode(data)
     except UnreadableImage as error:
@@ -131,15 +163,15 @@ def file_facts(paths: Iterable[Path | str]) -> NDArray[np.int64]:
     Programs cannot set the time of change, so a rewritten file with its old size and time is
     noticed too. A missing file has -1.
     """
-    facts = []
+    facts: list[int] = []  # flat, which numpy reads in a third of the time
     for path in paths:
         try:
             found = os.stat(path)
         except OSError:
-            facts.append((-1, -1, -1, -1))
+            facts += (-1, -1, -1, -1)
         else:
             inode = found.st_ino & (2**63 - 1)
-            facts.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns, inode))
+            facts += (found.st_size, found.st_mtime_ns, found.st_ctime_ns, inode)
     return np.array(facts, np.int64).reshape(-1, 4)
 
 
@@ -181,7 +213,7 @@ def _remember(
     root: Path, paths: Sequence[str], facts: NDArray[np.int64], fresh: Mapping[int, Examined]
 ) -> None:
     """Add rows to the current index, where another process may have added its own."""
-    now = file_facts(root / paths[row] for row in fresh)
+    now = file_facts(_below(root, [paths[row] for row in fresh]))
     same = (now == facts[list(fresh)]).all(axis=1)  # else it was changed while it was read
     if same.sum() < WORTH:
         return
@@ -216,7 +248,7 @@ def _kept_entries(
     return {
         name: (fact, Examined(digest, "", look))
         for name, fact, digest, look in entries
-        if name not in added and os.path.lexists(root / name)
+        if name not in added and os.path.lexists(os.path.join(root, name))
     }
 
 

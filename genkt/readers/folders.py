@@ -47,6 +47,7 @@ def read_folder(
     validation_fraction: float = 0.0,
     seed: int = 0,
     max_skipped: int | float = 0.05,
+    in_full: bool = False,
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> Splits:
@@ -54,10 +55,11 @@ def read_folder(
 
     Split folders may be capitalised, and called ``training`` and ``testing`` too. Class folders
     are searched to any depth, files whose suffix is no image's are ignored, links are followed,
-    and ``root/unlabelled`` becomes the unlabelled part. Every image is hashed and decoded once
-    (again only when its file has changed); unusable ones are listed in ``Splits.skipped``. So are
-    the images in hidden and system folders, counted by kind (``system_files``). No picture is in
-    two parts: see ``separation.separated``.
+    and ``root/unlabelled`` becomes the unlabelled part. Every image is hashed and checked once
+    (again only when its file has changed): header and end show whether a JPEG, PNG or WebP is
+    whole, others are decoded. Unusable ones are listed in ``Splits.skipped``. So are the images in
+    hidden and system folders, counted by kind (``system_files``). No picture is in two parts: see
+    ``separation.separated``.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -82,7 +84,9 @@ def read_folder(
         (test only if both are missing); 0 for none.
         seed: of that split.
         max_skipped: limit of unusable images: a number, or a share (float, rounded up).
-        num_threads: decoding threads, by default up to 8.
+        in_full: decode every image that no earlier reading decoded, so that one that is damaged
+            inside is left out too, as runs do it. Else ``load`` refuses it by its name.
+        num_threads: reading threads, by default up to 8.
         progress: False shows no progress.
 
     Raises:
@@ -96,14 +100,14 @@ def read_folder(
     ungrouped = [] if group is None else group_by_path(every, group)
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings.values())
     parts = {
-        name: scan(listing, f"{root.name} {name}", num_threads, progress)
+        name: scan(listing, f"{root.name} {name}", num_threads, progress, in_full=in_full)
         for name, listing in listings.items()
     }
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
     if places.listings:
-        more = _scan_unlabelled(places.listings, max_skipped, num_threads, progress)
+        more = _scan_unlabelled(places.listings, max_skipped, num_threads, progress, in_full)
         pool = parts.get("unlabelled")
         if pool is not None or len(more):
             parts["unlabelled"] = more if pool is None else concat(pool, more)
@@ -121,10 +125,12 @@ def read_folder(
 def read_classes(root: str | Path) -> ImageSet:
     """The training images of such a folder, or all if it has no parts; nothing is split off.
 
+    Every image is decoded once.
+
     Raises:
         UserError: as ``read_folder``.
     """
-    splits = read_folder(root, test_fraction=0.0, validation_fraction=0.0)
+    splits = read_folder(root, test_fraction=0.0, validation_fraction=0.0, in_full=True)
     notes = [Skipped(str(root), note.rstrip("."), is_damage=False) for note in splits.notes]
     return splits.train.with_skipped(notes)
 
@@ -133,6 +139,7 @@ def read_unlabelled(
     folders: str | Path | Sequence[str | Path],
     *,
     max_skipped: int | float = 0.05,
+    in_full: bool = False,
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> ImageSet:
@@ -140,7 +147,7 @@ def read_unlabelled(
 
     Args:
         folders: one folder or a list; ids are relative to the folder that holds the image.
-        max_skipped, num_threads, progress: as for ``read_folder``.
+        max_skipped, in_full, num_threads, progress: as for ``read_folder``.
 
     Raises:
         UserError: no folder, a folder that is missing, has no image or is inside another one, or
@@ -158,7 +165,7 @@ def read_unlabelled(
                     f"{inner} is inside {outer}, so its images would count twice: give one"
                 )
     listings = [_list_unlabelled(root, root) for root in roots]
-    return _scan_unlabelled(listings, max_skipped, num_threads, progress, looks=False)
+    return _scan_unlabelled(listings, max_skipped, num_threads, progress, in_full)
 
 
 def _scan_unlabelled(
@@ -166,13 +173,12 @@ def _scan_unlabelled(
     max_skipped: int | float,
     num_threads: int | None,
     progress: bool | None,
-    *,
-    looks: bool = True,
+    in_full: bool,
 ) -> ImageSet:
     roots = [listing.root for listing in listings]
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings)
     images = concat(
-        *[scan(each, each.root.name, num_threads, progress, looks=looks) for each in listings]
+        *[scan(each, each.root.name, num_threads, progress, in_full=in_full) for each in listings]
     )
     place = str(roots[0]) if len(roots) == 1 else f"{roots[0]} and {len(roots) - 1} more"
     check_skipped(images.skipped, total, max_skipped, place)

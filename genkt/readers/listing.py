@@ -13,7 +13,12 @@ import numpy as np
 from PIL import Image
 
 from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
-from genkt.data.pictures.formats import DEVELOPED_SUFFIXES, RAW_SUFFIXES, looks_like_image
+from genkt.data.pictures.formats import (
+    DEVELOPED_SUFFIXES,
+    IMAGE_SUFFIXES,
+    RAW_SUFFIXES,
+    looks_like_image,
+)
 from genkt.io import did_you_mean, home_path
 from genkt.readers.file_index import examine_files, forget, index_of
 from genkt.readers.system_files import MOST_COUNTED, SystemFiles, file_kind, folder_kind
@@ -41,16 +46,23 @@ class Listing:
 
     def add(self, folder: Path, label: int) -> None:
         """Every image below a folder."""
+        above = len(os.path.join(self.root, ""))
         for path, reason in walk(folder, beside=self.beside):
             if reason:
-                self.skipped.append(Skipped(str(path), reason))
+                self.skipped.append(Skipped(path, reason))
             else:
-                self.paths.append(path.relative_to(self.root).as_posix())
+                self.paths.append(path[above:].replace(os.sep, "/"))
                 self.labels.append(label)
 
 
 @dataclass(frozen=True)
-class _FileOpener:
+class FileOpener:
+    """Opens the files of a folder by the paths in their ids.
+
+    Args:
+        root: the folder.
+    """
+
     root: str
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
@@ -85,7 +97,7 @@ def existing_folder(folder: str | Path) -> Path:
     return path
 
 
-def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEntry[str]]:
+def entries_of(folder: str | Path, beside: SystemFiles | None = None) -> list[os.DirEntry[str]]:
     """The sorted entries of a folder, without hidden and system files and circular links.
 
     Args:
@@ -100,7 +112,7 @@ def entries_of(folder: Path, beside: SystemFiles | None = None) -> list[os.DirEn
     return [entry for entry in straight if not _is_system(entry, beside)]
 
 
-def _goes_round(entry: os.DirEntry[str], folder: Path, beside: SystemFiles | None) -> bool:
+def _goes_round(entry: os.DirEntry[str], folder: str | Path, beside: SystemFiles | None) -> bool:
     """Whether an entry is a circular link: to itself, or to a folder that contains it."""
     if not entry.is_symlink():
         return False
@@ -134,18 +146,10 @@ def _num_images(folder: str) -> int:
     return sum(1 for _ in islice(filter(looks_like_image, names), MOST_COUNTED))
 
 
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0].lower()
-
-
 def walk(
-    folder: Path, above: tuple[str, ...] = (), beside: SystemFiles | None = None
-) -> Iterator[tuple[Path, str]]:
-    """Every image-like file below ``folder`` with "" or the reason to leave it out.
+    folder: str | Path, above: tuple[str, ...] = (), beside: SystemFiles | None = None
+) -> Iterator[tuple[str, str]]:
+    """The path of every image-like file below ``folder``, and "" or the reason to leave it out.
 
     Args:
         above: real paths of the folders that contain it.
@@ -154,24 +158,23 @@ def walk(
     try:
         entries = entries_of(folder, beside)
     except UserError:
-        yield folder, "folder cannot be listed"
+        yield str(folder), "folder cannot be listed"
         return
     here = (*above, os.path.realpath(folder))
-    pictures = (entry.name for entry in entries if _suffix(entry.name) in DEVELOPED_SUFFIXES)
-    developed = set(map(_stem, pictures))
-    for entry in entries:
-        path = Path(entry.path)
+    endings = [os.path.splitext(entry.name.lower()) for entry in entries]
+    developed = {stem for stem, suffix in endings if suffix in DEVELOPED_SUFFIXES}
+    for entry, (stem, suffix) in zip(entries, endings, strict=True):
         if entry.is_dir():
-            if os.path.realpath(path) in here:
-                yield path, "link to a folder above it"
+            if os.path.realpath(entry.path) in here:
+                yield entry.path, "link to a folder above it"
             else:
-                yield from walk(path, here, beside)
-        elif _suffix(entry.name) in RAW_SUFFIXES and _stem(entry.name) in developed:
+                yield from walk(entry.path, here, beside)
+        elif suffix in RAW_SUFFIXES and stem in developed:
             if beside is not None:
                 beside.add_raw(entry.path, entry.name)
-        elif looks_like_image(entry.name):
+        elif suffix in IMAGE_SUFFIXES:
             printable = entry.path.encode(errors="replace").decode() == entry.path
-            yield (path, "") if printable else (Path(ascii(entry.path)), "name is not UTF-8")
+            yield (entry.path, "") if printable else (ascii(entry.path), "name is not UTF-8")
 
 
 def holds_images(folder: Path) -> bool:
@@ -185,18 +188,18 @@ def scan(
     num_threads: int | None,
     progress: bool | None,
     *,
-    looks: bool = True,
+    in_full: bool,
 ) -> ImageSet:
-    """Hash and decode every listed file that is new or has changed since an earlier start.
+    """Hash and check every listed file that is new or has changed since an earlier start.
 
     Args:
-        looks: note what the pictures look like, while they are decoded.
+        in_full: decode them, and note what the pictures look like.
     """
     results = examine_files(
         listing.root,
         listing.paths,
         description=f"reading {description}",
-        looks=looks,
+        looks=in_full,
         num_threads=num_threads,
         progress=progress,
     )
@@ -212,10 +215,10 @@ def scan(
             labels.append(label)
             seen.append(look)
             groups.append((listing.groups or {}).get(path, ids[-1]))
-    opener, items = _FileOpener(str(listing.root)), np.arange(len(ids))
+    opener, items = FileOpener(str(listing.root)), np.arange(len(ids))
     known = None if listing.groups is None else groups
     return ImageSet(
-        ids, labels, listing.classes, items, opener, skipped, known, seen if looks else None
+        ids, labels, listing.classes, items, opener, skipped, known, seen if in_full else None
     )
 
 

@@ -17,6 +17,9 @@ from genkt.types import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_TOGETHER = 16
+"""Items that a thread takes at once: handing over one costs as much as reading a small file."""
+
 
 def as_list(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     """One path, or several, as a list."""
@@ -38,11 +41,16 @@ def map_in_threads(
         ThreadPoolExecutor(threads) as pool,
         Reporter(len(items), description, unit=unit, shown=progress is not False) as reporter,
     ):
-        rest = iter(items)
-        while chunk := list(islice(rest, 64 * threads)):  # a few in flight: flat memory
-            for result in pool.map(function, chunk):
-                reporter.advance()
-                yield result
+
+        def several(group: Sequence[Item]) -> list[Result]:
+            return [function(item) for item in group]
+
+        groups = (items[at : at + _TOGETHER] for at in range(0, len(items), _TOGETHER))
+        while chunk := list(islice(groups, 4 * threads)):  # a few in flight: flat memory
+            for results in pool.map(several, chunk):
+                for result in results:
+                    reporter.advance()
+                    yield result
 
 
 def left_out_notes(skipped: Sequence[Skipped], more: str = "") -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,8 @@ def read_files(paths: str | Path | Sequence[str | Path]) -> ImageSet:
     skipped: list[Skipped] = []
     found = [file for path in paths for file in _expand(Path(path), beside, skipped)]
     files, ids = list(dict.fromkeys(found)), []
-    results = map_in_threads(
-        examine_file, [Path(file) for file in files], description="reading images"
-    )
+    examine = partial(examine_file, look=True)  # the look is not used, but all must decode
+    results = map_in_threads(examine, files, description="reading images")
     for file, each in zip(files, results, strict=True):
         if each.reason:
             skipped.append(Skipped(file, each.reason))
@@ -63,5 +63,5 @@ def _expand(path: Path, beside: SystemFiles, skipped: list[Skipped]) -> list[str
     if path.is_file():
         return [str(path)]
     found = list(walk(path, beside=beside))
-    skipped += [Skipped(str(file), reason) for file, reason in found if reason]
-    return [str(file) for file in sorted(file for file, reason in found if not reason)]
+    skipped += [Skipped(file, reason) for file, reason in found if reason]
+    return [str(file) for file in sorted(Path(file) for file, reason in found if not reason)]

@@ -73,6 +73,7 @@ def read_split_list(
     validation_fraction: float = 0.0,
     seed: int = 0,
     max_skipped: int | float = 0.05,
+    in_full: bool = False,
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> Splits:
@@ -103,7 +104,8 @@ def read_split_list(
             other lists are left out of them.
         group: a column of the lists; images with the same value in it stay on one side of every
             split. Lists of unlabelled images need not have it.
-        test_fraction, validation_fraction, seed, num_threads, progress: as for ``read_folder``.
+        test_fraction, validation_fraction, seed, in_full, num_threads, progress: as for
+            ``read_folder``.
         max_skipped: limit of missing or unusable files: a number, or a share (float, rounded up).
 
     Raises:
@@ -134,7 +136,7 @@ def read_split_list(
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
     check_skipped(missing, total, max_skipped, f"{root}, {len(missing)} files are not there")
-    parts = _scan_parts(listings, root.name, num_threads, progress)
+    parts = _scan_parts(listings, root.name, num_threads, progress, in_full)
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
@@ -151,11 +153,12 @@ def _scan_parts(
     title: str,
     num_threads: int | None,
     progress: bool | None,
+    in_full: bool,
 ) -> dict[str, ImageSet]:
-    return {
-        name: concat(*[scan(each, f"{title} {name}", num_threads, progress) for each in several])
-        for name, several in listings.items()
-    }
+    def read(each: Listing, name: str) -> ImageSet:
+        return scan(each, f"{title} {name}", num_threads, progress, in_full=in_full)
+
+    return {name: concat(*[read(each, name) for each in many]) for name, many in listings.items()}
 
 
 def _read_list(file: Path, root: Path, *, labelled: bool, group: str | None) -> _List:
@@ -336,10 +339,10 @@ def _closest(root: Path, paths: Sequence[str]) -> dict[str, str]:
     beside: dict[str, list[str]] = {}
     for found, reason in islice(walk(root), _MOST_SEARCHED if paths else 0):
         if not reason:
-            name = found.relative_to(root).as_posix()
+            name = Path(found).relative_to(root).as_posix()
             beside.setdefault(posixpath.dirname(name), []).append(name)
-            if found.stem in same:
-                same[found.stem].append(name)
+            if (stem := PurePath(name).stem) in same:
+                same[stem].append(name)
     hints = {}
     for path in paths:
         alike = same[PurePath(path).stem]

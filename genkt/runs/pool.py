@@ -17,6 +17,7 @@ from genkt.data.separation import separated
 from genkt.data.splits import Splits, draw_labels
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
+from genkt.readers.in_full import splits_in_full
 from genkt.readers.scan import left_out_notes
 from genkt.runs.transfer_rows import (
     TransferImages,
@@ -188,7 +189,9 @@ def load_splits(data: DataSettings, seed: int, given: Splits | None = None) -> S
         UserError: no data, a wrong layout, or too many unreadable files.
     """
     given = data.given if given is None else given
-    return separated(given) if given is not None else data.read(seed)
+    if given is None:
+        return data.read(seed)
+    return separated(splits_in_full(given, data.most_skipped))
 
 
 def chosen_images(

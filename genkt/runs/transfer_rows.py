@@ -163,7 +163,7 @@ def _saved(roots: list[str]) -> TransferSet:
 
 
 def _pictures(places: list[str]) -> TransferSet:
-    return TransferSet.of(open_images(places))
+    return TransferSet.of(open_images(places, in_full=True))
 
 
 def _any(places: list[str]) -> TransferSet:

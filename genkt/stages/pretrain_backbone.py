@@ -103,7 +103,7 @@ def source_images(source: str, num_images: int, seed: int) -> ImageSet:
     if path.is_dir() and not (path / HEADER).is_file():
         images = read_classes(path)
     else:
-        images = open_images(source)
+        images = open_images(source, in_full=True)
     rows = np.flatnonzero(images.labels != UNLABELLED)
     if len(set(images.labels[rows].tolist())) < 2:
         raise UserError(

@@ -122,7 +122,7 @@ def read_sources(config: SynthesizeConfig) -> ImageSet:
         if config.sources != "train":
             raise UserError(f"images: replaces data; leave out sources={config.sources}")
         roots = [config.images] if isinstance(config.images, str) else config.images
-        return read_unlabelled(roots)
+        return read_unlabelled(roots, in_full=True)
     splits = load_splits(config.data, config.seed)
     for note in splits.notes if processes_of(config.executor).rank == 0 else ():
         logger.warning(note)

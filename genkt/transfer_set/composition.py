@@ -71,7 +71,7 @@ class TransferSet(SetRows):
             return first.concat(*others)
         if is_transfer_set(location):
             return cls.of_rows(read_rows(location))
-        return cls.of(open_images(location))
+        return cls.of(open_images(location, in_full=True))
 
     @classmethod
     def of_rows(cls, rows: SetRows) -> TransferSet:

@@ -53,6 +53,7 @@ def open_images(
     location: str | Path | Sequence[str | Path],
     *,
     max_skipped: int | float = 0.05,
+    in_full: bool = False,
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> ImageSet:
@@ -81,7 +82,8 @@ def open_images(
         location: one location or several. Files with the same name and content count once (the
         others are in ``skipped``), so that ids differ.
         max_skipped: limit of unusable images per source: a number, or a share (float).
-        num_threads: decoding threads, by default up to 8.
+        in_full: for folders, see ``read_folder``; other images are decoded in any case.
+        num_threads: reading threads, by default up to 8.
         progress: False shows no progress.
 
     Raises:
@@ -94,7 +96,7 @@ def open_images(
     names = [name for each in given for name in _expand(str(each))]
     _refuse_repeats(names)
     reading = _Reading(max_skipped=max_skipped, num_threads=num_threads, progress=progress)
-    return _without_repeats(_union(list(_open_all(names, reading))))
+    return _without_repeats(_union(list(_open_all(names, reading, in_full))))
 
 
 def _expand(location: str) -> list[str]:
@@ -176,7 +178,7 @@ def _refuse_repeats(names: Sequence[str]) -> None:
         seen.add(key)
 
 
-def _open_all(names: Sequence[str], reading: _Reading) -> Iterator[ImageSet]:
+def _open_all(names: Sequence[str], reading: _Reading, in_full: bool) -> Iterator[ImageSet]:
     """Folders are read together, and so are tars: the ids of tars start where all of them lie."""
     folders: list[str] = []
     tars: list[str] = []
@@ -193,7 +195,7 @@ def _open_all(names: Sequence[str], reading: _Reading) -> Iterator[ImageSet]:
         else:
             folders.append(name)
     if folders:
-        yield read_unlabelled(folders, **reading)
+        yield read_unlabelled(folders, in_full=in_full, **reading)
     if tars:
         yield read_tars(tars, **reading)
     yield from others

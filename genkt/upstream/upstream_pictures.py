@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -98,7 +99,8 @@ class FolderUpstream:
         labelled: bool = False, crop_scale: float = 0.5, hflip: bool = True,
         num_workers: int | None = None,
     ) -> None:  # fmt: skip
-        images: ImageSet = _read_labelled(roots) if labelled else read_unlabelled(roots)
+        read = _read_labelled if labelled else partial(read_unlabelled, in_full=True)
+        images: ImageSet = read(roots)
         self.images = images
         self.classes = images.classes
         self.skipped = images.skipped
