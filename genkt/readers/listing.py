@@ -173,8 +173,9 @@ def walk(
             if beside is not None:
                 beside.add_raw(entry.path, entry.name)
         elif suffix in IMAGE_SUFFIXES:
-            printable = entry.path.encode(errors="replace").decode() == entry.path
-            yield (entry.path, "") if printable else (ascii(entry.path), "name is not UTF-8")
+            path = entry.path
+            printable = path.isascii() or path.encode(errors="replace").decode() == path
+            yield (path, "") if printable else (ascii(path), "name is not UTF-8")
 
 
 def holds_images(folder: Path) -> bool:
