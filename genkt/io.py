@@ -325,6 +325,16 @@ def home_path(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def is_remote(place: str | Path) -> bool:
+    """Whether a place is a URL and no path.
+
+    >>> is_remote("s3://bucket/pets"), is_remote("hf:pets"), is_remote("pets")
+    (True, False, False)
+    """
+    scheme, mark, _ = place.partition("://") if isinstance(place, str) else ("", "", "")
+    return bool(mark) and scheme[:1].isalpha() and scheme.replace("+", "").isalnum()
+
+
 def printable(text: str) -> str:
     r"""Text that does to a terminal no more than show itself: control characters are spelled out.
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from genkt.config.set_settings import OWN_PARTS
-from genkt.io import did_you_mean, home_path, nearby, shown
+from genkt.io import did_you_mean, home_path, is_remote, nearby, shown
 from genkt.settings.faults import Fault
 from genkt.settings.words import MODEL_GROUPS, Words
 from genkt.settings.written import as_texts, as_values
@@ -83,6 +83,8 @@ def _path_faults(plain: dict[str, Any]) -> list[Fault]:
                 continue
             if key == "data.root" and "dataset" in plain["data"]:
                 continue  # torchvision may make it
+            if key in _FOLDERS and is_remote(path):
+                continue  # listed when it is opened
             if key in _PLACES and (path in OWN_PARTS or _OTHER_PLACE.search(path)):
                 continue  # no folder: opened, and its faults told, with the data
             found = home_path(path)

@@ -19,8 +19,9 @@ from genkt.data.pictures.formats import (
     RAW_SUFFIXES,
     looks_like_image,
 )
-from genkt.io import did_you_mean, home_path
+from genkt.io import did_you_mean, home_path, is_remote
 from genkt.readers.file_index import examine_files, forget, index_of
+from genkt.readers.remote import local_copy
 from genkt.readers.system_files import MOST_COUNTED, SystemFiles, file_kind, folder_kind
 from genkt.types import UserError
 
@@ -79,11 +80,13 @@ class FileOpener:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """The absolute path of a folder.
+    """The absolute path of a folder; of its copy if it is elsewhere (``readers.remote``).
 
     Raises:
         UserError: it does not exist, or is not a folder.
     """
+    if isinstance(folder, str) and is_remote(folder):
+        return local_copy(folder)
     path = Path(os.path.abspath(home_path(folder)))
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)

@@ -302,7 +302,7 @@ def _list_unlabelled(
         if path.is_file():
             listing = _listing(root, _read_list(path, root, labelled=False, group=group))
         else:
-            listing = Listing(existing_folder(path))
+            listing = Listing(existing_folder(place))
             listing.add(listing.root, UNLABELLED)
         found.add(listing, place)
     return found

@@ -14,10 +14,11 @@ import numpy as np
 
 from genkt.data.images import ImageSet, Skipped, concat
 from genkt.data.packages.packaged_images import read_packaged_part
-from genkt.io import did_you_mean, nearby, shown
+from genkt.io import did_you_mean, is_remote, nearby, shown
 from genkt.readers.folders import read_unlabelled
 from genkt.readers.huggingface import read_huggingface
 from genkt.readers.listing import holds_images
+from genkt.readers.remote import local_copy
 from genkt.readers.scan import as_list
 from genkt.readers.system_files import file_kind, folder_kind
 from genkt.readers.tars import read_tars
@@ -29,8 +30,9 @@ from genkt.types import UNLABELLED, UserError
 logger = logging.getLogger("genkt")
 
 FORMS = (
-    "a folder of images, a saved transfer set, tars (shards/*.tar, train-{000..012}.tar), "
-    "hf:NAME_OR_PATH[:split], torchvision:NAME:ROOT[:part], package:NAME[:part] or a list of these"
+    "a folder of images (s3://bucket/folder, too), a saved transfer set, tars (shards/*.tar, "
+    "train-{000..012}.tar), hf:NAME_OR_PATH[:split], torchvision:NAME:ROOT[:part], "
+    "package:NAME[:part] or a list of these"
 )
 """The forms of a location, for messages."""
 
@@ -67,6 +69,8 @@ def open_images(
     - ``torchvision:NAME:ROOT[:part]``: a torchvision data set, by default its train part;
     - ``package:NAME[:part]``: ``stamps`` or ``fashion_mnist`` of ``data``, by default the part
     without labels;
+    - ``s3://``, ``gs://``, ``https://`` and what else fsspec opens: a folder of images, or a tar,
+    copied into the cache and compared with the place at every opening;
     - a list of these, whose classes are matched by name.
 
     >>> import tempfile
@@ -101,6 +105,8 @@ def open_images(
 
 def _expand(location: str) -> list[str]:
     """The paths that match a pattern; anything else unchanged."""
+    if is_remote(location):
+        return [str(local_copy(location))]
     location = os.path.expanduser(location)
     if os.path.lexists(location) or _scheme(location):
         return [location]
