@@ -127,8 +127,9 @@ class Package:
             return UserError.of(key, f"the files of {self.name}", f"none in {looked}", hint)
         found = "a folder without them" if roots[0].is_dir() else "no such folder"
         hint = "" if roots[0].is_dir() else nearby(roots[0]).rstrip(".")
+        some = ", ".join(self.contents[:3]) + (", ..." if self.contents[3:] else "")
         return UserError.of(
-            key, f"a folder with the files of {self.name} ({', '.join(self.contents)})",
+            key, f"a folder with the files of {self.name} ({some})",
             f"{shown(given)}, {found}", f"{hint}; get {self.about}",
         )  # fmt: skip
 
