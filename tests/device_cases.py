@@ -261,7 +261,7 @@ class SomeUpstream:
 
 def priming(device: str, home: Path) -> Any:
     """A VQGAN with its discriminator, then a transformer over its tokens."""
-    config = prime_config(home / "out", "transformer.condition=class")
+    config = prime_config(home / "out", "vqgan.steps=2", "transformer.condition=class")
     settings, where = config.vqgan, torch.device(device)
     first = VQGANTraining(settings, SomeUpstream(), size=16, seed=0, device=where)
     found = [first.run_step() for _ in range(settings.steps)]

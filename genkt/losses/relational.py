@@ -156,11 +156,16 @@ def _first_equal(rows: Tensor) -> Tensor:
     keys, as whole numbers add up alike in any order; the row that a key names is compared too.
     """
     own = torch.arange(len(rows), device=rows.device)
-    factors = torch.arange(rows.shape[1], device=rows.device).double().cos() * 2.0**62
+    factors = _mixed(_mixed(torch.arange(1, rows.shape[1] + 1, device=rows.device))) | 1
     bits = (rows + 0.0).view(torch.int64)  # -0.0 becomes 0.0, which it equals
-    keys = (bits * factors.long()).sum(dim=1)
+    keys = (_mixed(bits) * factors).sum(dim=1)
     first = (keys[:, None] == keys).int().argmax(dim=1)
     return torch.where((rows[first] == rows).all(dim=1), first, own)
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """int64, each number another one: what only its high bits tell is in its low bits too."""
+    return (numbers ^ (numbers >> 32)) * -0x61C8864680B583EB
 
 
 def _in_rounds(function: Callable[..., Tensor], width: int, *features: Tensor) -> list[Tensor]:

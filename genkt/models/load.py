@@ -197,7 +197,8 @@ def _create(timm_name: str, spec: ModelSpec, args: dict[str, Any]) -> nn.Module:
             ) from error
         raise UserError(
             f'model "{spec.name}": its pretrained weights could not be fetched '
-            f"({type(error).__name__}). Offline? Give a file (weights=PATH), a folder "
+            f"({type(error).__name__}). Offline? Give a file of weights (such as "
+            "student.weights=PATH or teacher.weights=PATH), a folder "
             "(local-dir:PATH), fill the Hugging Face cache beforehand, or set pretrained=false."
         ) from error
     return model

@@ -94,7 +94,8 @@ class StageLog:
     @property
     def place(self) -> str:
         """Which student it is."""
-        return f"{self.draw_text}, {self.arm}"
+        fold = f", {self.prefix.rstrip('-')}" if self.prefix else ""
+        return f"{self.draw_text}, {self.arm}{fold}"
 
     @property
     def draw_text(self) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from genkt.config.data_settings import CarvedData
 from genkt.config.transfer_settings import NumFolds, TransferConfig
 from genkt.data.folds import Folds, stratified_folds
 from genkt.data.splits import Splits
@@ -116,9 +117,11 @@ def choice_notes(config: TransferConfig, pool: Pool) -> list[str]:
     splits, notes = pool.splits, []
     unread = splits.validation is not None and config.validation != "images"
     if unread and splits.validation is not None:
+        carved = isinstance(config.data, CarvedData) and config.data.validation_fraction
+        hint = "; data.validation_fraction=0 splits none off" if carved else ""
         notes.append(
             f"The {len(splits.validation)} validation images are not read: "
-            f"validation={config.validation}. data.validation_fraction=0 splits none off."
+            f"validation={config.validation}{hint}."
         )
     asked = any(config.chooses.values())
     if config.validation == "cross" and not asked:

@@ -118,6 +118,8 @@ def test_every_place_holds_the_same_code(finished: Path) -> None:
     page = html.unescape((finished / "run" / "report.html").read_text())
     assert report["snippet"].splitlines()[1] in page
     card = (finished / "run" / "student" / "README.md").read_text()
+    (sure,) = (each["text"] for each in report["scope"] if each["title"] == "How sure")
+    assert f"{report['headline']} {sure}" in card
     blocks = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
     code = "\n\n".join(blocks).replace(HERE, str(finished / "run" / "student"))
     assert code == report["snippet"]

@@ -223,7 +223,7 @@ def test_without_network_the_way_out_is_named(name: str, tmp_path: Path) -> None
     )
     line = done.stdout.strip()
     assert name in line and "could not be fetched" in line and "Offline?" in line, done
-    assert "weights=PATH" in line and "\n" not in line
+    assert ".weights=PATH" in line and "\n" not in line
 
 
 def test_a_model_built_for_another_size_brings_that_size() -> None:

@@ -39,6 +39,7 @@ def test_validation_images_choose_and_test_images_are_told() -> None:
     assert set(stored["alike"] + stored["better"] + stored["worse"]) == {"stl", "lucky"}
     answer = "".join(text for text, _ in headline(findings(data)))
     assert "Best on validation images: a" in answer and "84.0 % (" in answer
+    assert "+10.0 points over stl" in answer
 
 
 def test_equal_validation_takes_the_first_of_the_study() -> None:

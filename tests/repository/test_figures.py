@@ -13,6 +13,7 @@ import pytest
 from compare_cases import BASE, BEFORE_GAIN, GAIN, arm, comparison
 from docs_tools import tool
 
+import genkt
 from genkt.report.compare.findings import findings
 from genkt.report.compare.write_comparison import build_comparison
 
@@ -32,6 +33,36 @@ def test_pages_and_evidence_are_the_studies(texts: dict[str, str]) -> None:
     assert json.loads(figures.EVIDENCE.read_text(encoding="utf-8")) == figures.evidence()
     assert figures.checked_pages(texts) == (texts, [])
     assert sum(text.count("<!--") for text in texts.values()) > 80
+
+
+def intervals_hold(folder: Path) -> int:
+    """Compare every accuracy and difference of a study with what its scores say; how many."""
+    results = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    scores, count = genkt.scores_of_study(folder), 0
+    for column in ("distilled", "accuracy"):
+        early = column == "distilled"
+        made = [(each[column], scores.interval(each["arm"], distilled=early), "percent")
+                for each in results["arms"]]  # fmt: skip
+        made += [
+            (each[column], scores.difference(each["a"], each["b"], distilled=early), "points")
+            for kind in ("minus_baseline", "minus_reference", "pairs")
+            for each in results[kind]
+        ]
+        for stored_one, again, unit in made:
+            if stored_one is None:
+                continue
+            assert again is not None
+            for end in ("mean", "low", "high"):
+                assert stored_one[f"{end}_{unit}"] == pytest.approx(100 * getattr(again, end))
+            count += 1
+    return count
+
+
+def test_studies_have_the_scores_behind_their_intervals(insects_folder: Path) -> None:
+    assert intervals_hold(insects_folder) == 9
+    renewed = [name for name in stored.studies() if not stored.waits(name)]
+    for name in renewed:
+        assert intervals_hold(stored.ROOT / "docs" / name) > 0
 
 
 def bumped(figure: re.Match[str]) -> str:
@@ -71,17 +102,25 @@ def test_bold_and_the_names_of_rows_are_checked_too(texts: dict[str, str]) -> No
 
 
 @pytest.fixture
-def insects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def insects_folder(tmp_path: Path) -> Path:
     """A study as ``genkt compare`` writes it today, in which two arms are the same students."""
     good = arm("good", GAIN, BEFORE_GAIN)
     arms = [arm("stl", BASE), good, replace(good, name="twin", title="Twin")]
     data = comparison(arms=arms, reference="good", pairs=[], sweeps=[])
     path, *_ = build_comparison(findings(data), tmp_path / "docs" / "insects")
+    return path.parent
+
+
+@pytest.fixture
+def insects(
+    insects_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    """What it stores, where the tools look for studies."""
     (tmp_path / "docs" / "old").mkdir()
     (tmp_path / "docs" / "old" / "compare.json").write_text('{"schema_version": 1}', "utf-8")
     monkeypatch.setattr(stored, "ROOT", tmp_path)
     stored.study.cache_clear()
-    yield json.loads(path.read_text(encoding="utf-8"))
+    yield json.loads((insects_folder / "compare.json").read_text(encoding="utf-8"))
     stored.study.cache_clear()
 
 

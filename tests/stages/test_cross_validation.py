@@ -20,6 +20,7 @@ from genkt.data.builtin.digits import digits
 from genkt.data.images import ImageSet
 from genkt.runs.pool import build_pool
 from genkt.runs.run_images import RunImages
+from genkt.runs.run_log import RunLog
 from genkt.stages import beta_search, prepare_teachers
 from genkt.stages.cross_validation import Exam, choice_notes, choose, exams_of
 from genkt.training.fabric import make_fabric
@@ -211,9 +212,22 @@ def test_labels_that_make_no_folds_stop_the_run_at_its_start(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+def test_the_log_of_a_fold_has_lines_of_its_own(tmp_path: Path) -> None:
+    log = RunLog(tmp_path).stage(2, "aft", 1)
+    fold = log.below("fold0-")
+    for each in (log, fold):
+        each.begin("distil", 0)
+        each.record({"stage": "distil", "step": 1})
+        each.close()
+    assert [json.loads(line)["stage"] for line in log.log.lines()] == ["distil", "fold0-distil"]
+    assert len(log.known) == 2 and log.known is fold.known
+    assert fold.place == f"{log.place}, fold0"
+
+
 def test_what_is_not_read_and_not_chosen_is_told() -> None:
     config, _, pool = opened("validation=cross")
     told = choice_notes(config, pool)
     assert len(told) == 2 and "100 validation images are not read" in told[0]
+    assert "validation_fraction" not in told[0]  # the digits have no such setting
     config, _, pool = opened()
     assert choice_notes(config, pool) == []

@@ -47,11 +47,21 @@ def _leader(found: Findings) -> list[tuple[str, bool]]:
         return [(f"{leading.arm.title}: ", False), (figure, True)]
     if leading.validated:
         first = [("Best on validation images: ", False), (leading.arm.title, True)]
-        return [*first, (", on test images ", False), (figure, True)]
+        gain = _over_baseline(found)
+        return [*first, (", on test images ", False), (figure, True), (gain, False)]
     return [
         ("No winner is named, as some arms have no validation accuracy. Highest mean: ", False),
         (leading.arm.title, True), (" ", False), (figure, True),
     ]  # fmt: skip
+
+
+def _over_baseline(found: Findings) -> str:
+    """What the leading arm gains over the baseline; empty where it is the baseline."""
+    baseline = found.data.arm(found.data.baseline)
+    compared = None if baseline is None else found.minus(found.leading.arm, baseline)
+    if compared is None:
+        return ""
+    return f", {signed(compared.after.points)} points over {compared.b.title}"
 
 
 def _beside_leader(found: Findings) -> list[tuple[str, bool]]:
@@ -99,19 +109,14 @@ def verdicts(found: Findings) -> list[str]:
     told = []
     for other in found.data.others:
         compared = found.contrasts.against(found.data, other)
-        columns: list[tuple[Column, str]] = [
-            (before, "Distilled only"),
-            (after, "After fine-tuning"),
-        ]
-        for column, when in columns:
+        for column, when in _COLUMNS:
             if shown := [each for each in compared if column(each) is not None]:
                 told.append(f"{when}, against “{other.title}”, {_listed(shown, column)}")
     leading = found.leading
     if any(each.after.has_span for each in leading.compared):
         told.append(
             f"After fine-tuning, against “{leading.arm.title}”, adjusted for all "
-            f"{leading.num_pairs} pairs of arms: "
-            f"{_listed(leading.compared, after)}"
+            f"{leading.num_pairs} pairs of arms: {_listed(leading.compared, after)}"
         )
     return told
 
