@@ -110,9 +110,7 @@ class Package:
 
     def _usual_places(self) -> list[Path]:
         """Folders that it may have been unpacked in."""
-        given = os.environ.get(VARIABLE)
-        places = [home_path(given)] if given else []
-        places.append(cache_home() / "packages")
+        places = list(dict.fromkeys((packages_home(), cache_home() / "packages")))
         if self.registry == "deb":
             return [*places, Path("/")]
         module = self.inside.partition("/")[0]
