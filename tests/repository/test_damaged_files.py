@@ -184,3 +184,12 @@ def test_a_comparison_heals(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         assert name in told
     accuracies = [line for line in table.splitlines() if "Plain fine-tuning" in line]
     assert accuracies and accuracies[0] in (home / "compare.md").read_text()
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
+    home = tmp_path / "comparison"
+    home.mkdir()
+    (home / "arms").mkdir()
+    (home / "logs").write_text("")
+    ran = run(*compare_words(tmp_path))
+    assert ran.code == 2 and len(ran.lines) == 1 and str(home / "logs") in ran.lines[0]
