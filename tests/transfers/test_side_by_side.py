@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from genkt.transfers import side_by_side
 from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
+from genkt.transfers.run_transfer import _shared
 from genkt.transfers.side_by_side import (
     StudentTask,
     beside_others,
@@ -337,11 +337,14 @@ def test_objects_are_trained_here_and_that_is_said(
 
 def test_objects_stay_in_their_process(tmp_path: Path) -> None:
     student = load_model(ModelSpec("genkt:digits_teacher"))
-    named, given = _read(transfer_words(tmp_path)[1:], {})
-    assert given.found_by_name(named) and named.executor.name == "inline"
-    assert not replace(given, student=student).found_by_name(named)
-    assert not replace(given, teachers=[student]).found_by_name(named)
-    asked = _read([*transfer_words(tmp_path)[1:], "executor=pool"], {})[0]
+    words = transfer_words(tmp_path)[1:]
+    named, _ = _read(words, {})
+    assert _shared(named) and named.executor.name == "inline"
+    plain = [word for word in words if not word.startswith(("student", "teacher"))]
+    for key, value in (("student", student), ("teacher", [student])):
+        given, _ = _read(plain, {key: value})
+        assert not _shared(given)
+    asked, _ = _read([*words, "executor=pool"], {})
     assert asked.executor.name == "pool"
 
 
