@@ -128,7 +128,8 @@ def variance_of_draws(squares: MeanSquares, pool_share: float = 0.0) -> Array:
 
 def _overlap(squares: MeanSquares, pool_share: float) -> Array:
     """How much more the labels' part counts as draws share a pool."""
-    return squares.num_draws * pool_share / (1 - pool_share) * (squares.labels > 0)
+    shared = squares.num_draws * pool_share / (1 - pool_share)
+    return np.asarray(shared * (squares.labels > 0), np.float64)
 
 
 def variance_of_mean(

@@ -56,8 +56,8 @@ def student_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:
     small = (p < _LEVEL) & (reach > 0)
     if squares.num_draws > 1 and small.any():
         of_draws = np.minimum(variance_of_draws(squares, pool_share), variance)
-        cases = (squares.mean, reach, of_draws, variance - of_draws)
-        p[small] = _small_p(*(np.asarray(each)[small] for each in cases), squares)
+        parts = of_draws[small], (variance - of_draws)[small]
+        p[small] = _small_p(squares.mean[small], reach[small], *parts, squares)
     return Limits(squares.mean, squares.mean - reach, squares.mean + reach, dof, p)
 
 
