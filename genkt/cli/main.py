@@ -50,6 +50,7 @@ _NOT_OURS = (  # what the disk or its owner refuses is no bug of genkt
     errno.ENOTDIR,
     errno.ENOTEMPTY,
     errno.EIO,
+    errno.EEXIST,  # a file where a folder is to be made
     errno.EMFILE,
 )
 

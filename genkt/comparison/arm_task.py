@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from genkt.config.transfer_settings import TransferConfig
+from genkt.disk import make_folder
 from genkt.execution.tasks import INLINE, Progress
 from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
@@ -132,7 +133,7 @@ class ArmTask:
     def run(self, progress: Progress) -> None:
         """Train what is missing, on one core; the outcome file records any error."""
         log = Path(self.home) / LOGS / f"{self.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         # A process left over from a killed comparison may still be training this arm.
         with FileLock(log.with_suffix(".lock")):
             if not self.is_done():

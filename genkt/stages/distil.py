@@ -126,7 +126,7 @@ class Distillation(RecipeStage):
     @property
     def _beta(self) -> str:
         """The extra with the beta of this stage; "beta" has that of the last one."""
-        return "beta" if self.name == "distil" else f"beta.{self.name}"
+        return f"beta.{self.name}"
 
 
 @dataclass(frozen=True)

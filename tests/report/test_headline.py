@@ -238,3 +238,10 @@ def test_no_report_claims_too_much(
         low, high = arm["accuracy"]["low_percent"], arm["accuracy"]["high_percent"]
         assert 0 <= low <= arm["accuracy"]["mean_percent"] + 1e-9 and high <= 100
         assert high > low and not math.isnan(low)
+
+
+def test_the_headline_counts_training_and_validation_labels() -> None:
+    data = report(training_labels=20, validation_labels=100)
+    assert "20 training labels a draw, 100 validation labels" in headline_text(data)
+    assert "validation label" not in headline_text(report(training_labels=20))
+    assert "training label" not in headline_text(report())

@@ -184,3 +184,13 @@ def test_a_comparison_heals(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         assert name in told
     accuracies = [line for line in table.splitlines() if "Plain fine-tuning" in line]
     assert accuracies and accuracies[0] in (home / "compare.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["logs", "outcomes"])
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path: Path, name: str) -> None:
+    home = tmp_path / "comparison"
+    home.mkdir()
+    (home / "arms").mkdir()
+    (home / name).write_text("")
+    ran = run(*compare_words(tmp_path))
+    assert ran.code == 2 and len(ran.lines) == 1 and str(home / name) in ran.lines[0]

@@ -26,6 +26,7 @@ from genkt.readers.folders import read_unlabelled
 from genkt.retrieval import encoders, prepare_retrieval
 from genkt.retrieval.clip import ClipEncoder
 from genkt.retrieval.glyph_gallery import glyph_gallery
+from genkt.retrieval.prepare_retrieval import warn_of_characters
 
 
 @pytest.fixture
@@ -204,6 +205,15 @@ def test_what_ships_is_for_characters(home: Path, caplog: pytest.LogCaptureFixtu
     assert ran.code == 0, ran.err
     assert "genkt:digits_teacher knows small drawn characters only" in caplog.text
     assert "gallery: glyphs" not in caplog.text
+
+
+def test_a_network_in_a_package_knows_more_than_characters(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for encoder, warned in (("genkt:efficientnet_lite0", False), ("genkt:digits_teacher", True)):
+        given = [f"encoder={encoder}", "encoder.pretrained=false", "gallery=photos"]
+        warn_of_characters(read_config(RetrieveConfig, "retrieve", given))
+        assert bool(caplog.records) == warned
 
 
 def test_the_shortest_way(tmp_path: Path) -> None:

@@ -110,9 +110,7 @@ class Package:
 
     def _usual_places(self) -> list[Path]:
         """Folders that it may have been unpacked in."""
-        given = os.environ.get(VARIABLE)
-        places = [home_path(given)] if given else []
-        places.append(cache_home() / "packages")
+        places = list(dict.fromkeys((packages_home(), cache_home() / "packages")))
         if self.registry == "deb":
             return [*places, Path("/")]
         module = self.inside.partition("/")[0]
@@ -127,8 +125,9 @@ class Package:
             return UserError.of(key, f"the files of {self.name}", f"none in {looked}", hint)
         found = "a folder without them" if roots[0].is_dir() else "no such folder"
         hint = "" if roots[0].is_dir() else nearby(roots[0]).rstrip(".")
+        some = ", ".join(self.contents[:3]) + (", ..." if self.contents[3:] else "")
         return UserError.of(
-            key, f"a folder with the files of {self.name} ({', '.join(self.contents)})",
+            key, f"a folder with the files of {self.name} ({some})",
             f"{shown(given)}, {found}", f"{hint}; get {self.about}",
         )  # fmt: skip
 

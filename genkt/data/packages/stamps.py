@@ -72,7 +72,7 @@ def stamps(
 
     Args:
         root, size: see ``StampWorld``.
-        num_unlabelled: pictures without a label; a third of what they show is of no class.
+        num_unlabelled: pictures without a label; more than half of them show things of no class.
         part: what the test images are: ``test``, or ``confirmation``, which is for one last look.
 
     Raises:

@@ -55,8 +55,14 @@ def design_of(data: CompareData) -> Design | None:
 
 
 def what_varied(data: CompareData) -> str:
-    """ "5 label draws, 797 test images"."""
+    """ "5 label draws, 797 test images; 20 training labels a draw, 100 validation labels"."""
     design = design_of(data)
     if design is None:
-        return design_text.counted(data.num_draws, "label draw")
-    return design_text.what_varied(design)
+        varied = design_text.counted(data.num_draws, "label draw")
+    else:
+        varied = design_text.what_varied(design)
+    budgets = [arm.budget for arm in data.arms if arm.budget is not None]
+    if not budgets or len({budget.labels for budget in budgets}) > 1:
+        return varied
+    read = max(budget.validation_labels for budget in budgets)
+    return f"{varied}; {design_text.labels_used(budgets[0].labels, read)}"

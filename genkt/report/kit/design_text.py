@@ -21,6 +21,18 @@ def what_varied(design: Design) -> str:
     return f"{draws}, {counted(design.images, unit_of(design))}"
 
 
+def labels_used(training: int, validation: int) -> str:
+    """ "20 training labels a draw, 100 validation labels"; "" where they were not counted.
+
+    Args:
+        training: of one draw.  validation: that some choice has read; 0: nothing was chosen on any.
+    """
+    if not training:
+        return ""
+    texts = [f"{counted(training, 'training label')} a draw"]
+    return ", ".join([*texts, counted(validation, "validation label")] if validation else texts)
+
+
 def covered(design: Design) -> Iterator[str]:
     """Sentences on what the intervals cover, and what they do not."""
     images = plural_of(design)

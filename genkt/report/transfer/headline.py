@@ -18,7 +18,14 @@ from genkt.metrics.verdicts import (
     ends,
     few_images,
 )
-from genkt.report.kit.design_text import counted, covered, overlap, unit_of, what_varied
+from genkt.report.kit.design_text import (
+    counted,
+    covered,
+    labels_used,
+    overlap,
+    unit_of,
+    what_varied,
+)
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import (
     MARGIN,
@@ -106,11 +113,14 @@ def main_interval(data: ReportData) -> ScoreInterval | None:
 
 
 def varied_text(data: ReportData) -> str:
-    """ "5 label draws, 797 test images"."""
+    """ "5 label draws, 797 test images; 20 training labels a draw, 100 validation labels"."""
     interval = main_interval(data)
     if interval is not None:
-        return what_varied(interval.design)
-    return counted(len({cell.draw for cell in data.cells}), "label draw")
+        varied = what_varied(interval.design)
+    else:
+        varied = counted(len({cell.draw for cell in data.cells}), "label draw")
+    used = labels_used(data.training_labels, data.validation_labels)
+    return f"{varied}; {used}" if used else varied
 
 
 def scope(data: ReportData) -> list[tuple[str, str]]:
