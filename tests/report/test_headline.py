@@ -13,10 +13,23 @@ from report_cases import BASELINE, cells, report, scores, two_arms
 from genkt.metrics import holm, needed, paired_interval, ratio_interval
 from genkt.metrics.scored_arms import DrawDesign
 from genkt.metrics.verdicts import BETTER, OPEN, WITHIN, WORSE, ends
-from genkt.report.transfer.headline import headline_text, scope, verdict_word
+from genkt.report.kit.table_cells import TableCell
+from genkt.report.transfer.headline import (
+    difference_text,
+    headline,
+    headline_text,
+    scope,
+    verdict_word,
+)
 from genkt.report.transfer.report_data import ModelSummary, ReportData, TeacherArm
 from genkt.report.transfer.report_page import render
-from genkt.report.transfer.summary import against_baseline, differences
+from genkt.report.transfer.sections import result
+from genkt.report.transfer.summary import (
+    ArmDifference,
+    against_baseline,
+    differences,
+    summarise,
+)
 from genkt.report.transfer.text_table import text_summary
 from genkt.report.transfer.write_report import report_dict
 from genkt.types import Budget
@@ -26,6 +39,12 @@ LOSS, EVEN = (-0.05, -0.06, -0.055), (-0.02, 0.03, 0.0)
 
 def stacked(data: ReportData, arm: str) -> np.ndarray:
     return np.array([scored for _, scored in sorted(data.scores[arm].items())])
+
+
+def against(data: ReportData) -> ArmDifference:
+    found = against_baseline(data)
+    assert found is not None
+    return found
 
 
 def titled(data: ReportData) -> dict[str, str]:
@@ -47,6 +66,21 @@ def test_the_answer_and_its_interval(gain: tuple[float, ...], word: str, words: 
     text = headline_text(data)
     assert words in text and ends(found) in text and "3 label draws, 200 test images" in text
     assert report_dict(data)["verdict"] == word
+
+
+@pytest.mark.parametrize(
+    ("gain", "is_bold"), [((0.09, 0.10, 0.11), True), (EVEN, False), ((0.2, 0.2), False)]
+)
+def test_a_difference_is_bold_where_it_is_established(
+    gain: tuple[float, ...], *, is_bold: bool
+) -> None:
+    data = report(gain)
+    points = difference_text(difference := against(data))
+    assert any(points in text for text, is_key in headline(data) if is_key) == is_bold
+    shown = result(data, summarise(data))["rows"][1][2]
+    assert (
+        isinstance(shown, TableCell) and shown.strong == difference.verdict.established == is_bold
+    )
 
 
 def test_one_draw_is_of_these_students_alone() -> None:

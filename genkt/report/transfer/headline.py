@@ -71,8 +71,7 @@ def _comparison(data: ReportData, difference: ArmDifference) -> Pieces:
         return [(points, True), (f" ({span}): worse than {other}", False)]
     if said.reason:
         shown = f" ({span})" if span else ""
-        text = f"{shown} against {other}, {OPEN} ({said.reason})"
-        return [(points, True), (text, False)]
+        return [(f"{points}{shown} against {other}, {OPEN} ({said.reason})", False)]
     return [("no established difference", True), (f" from {other} ({points}, {span})", False)]
 
 
