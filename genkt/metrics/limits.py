@@ -46,7 +46,7 @@ class Limits:
 def student_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:
     """mean +- t sqrt(V), without bounds; p of a mean of zero, from the same t down to 0.05.
 
-    Below it p is that of ``_small_p``.
+    Below it p is that of ``_small_p``, if it is larger.
     """
     variance, dof = variance_of_mean(squares, pool_share, SPARE_IMAGES * squares.largest)
     error = np.sqrt(variance)
@@ -57,7 +57,8 @@ def student_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:
     if squares.num_draws > 1 and small.any():
         of_draws = np.minimum(variance_of_draws(squares, pool_share), variance)
         parts = of_draws[small], (variance - of_draws)[small]
-        p[small] = _small_p(squares.mean[small], reach[small], *parts, squares)
+        wide = _small_p(squares.mean[small], reach[small], *parts, squares)
+        p[small] = np.maximum(p[small], wide)
     return Limits(squares.mean, squares.mean - reach, squares.mean + reach, dof, p)
 
 
