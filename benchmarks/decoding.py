@@ -6,11 +6,11 @@ Ratio = processor time of Pillow and ``RandomResizedCrop`` over that of the way 
 core, up to the 224-pixel uint8 tensor: above 1 is faster. Freed memory is kept, as in training.
 
 - ``genkt``: content hash, ``decode``, view and ``to_uint8``, as a run does it.
-- ``draft``: the same with Pillow's draft mode, which decodes to 1/2, 1/4 or 1/8 (other pixels).
+- ``draft``: the same with ``least_side=448``, Pillow's draft mode (other pixels).
 - ``torchvision``, ``simplejpeg``: the same with their decoders; their pixels are Pillow's.
 
 Both decoders give arrays that Pillow copies before it resizes them. With the copy they gain a few
-per cent at most, so Pillow stays: there is no setting, and no package to install.
+per cent at most, so Pillow stays; draft mode is the setting ``data.views.least_side``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from data_loading import BARE, CROPS, TRANSFORM
 from PIL import Image
 
 from genkt.data.images import content_hash
-from genkt.data.pictures.decode import decode
+from genkt.data.pictures.decode import decode, reduced
 from genkt.data.views import render_view
 from genkt.training.fabric import keep_freed_memory
 
@@ -58,9 +58,8 @@ def photo(size: tuple[int, int]) -> bytes:
 
 def by_draft(data: bytes) -> Image.Image:
     """At least twice the side of the view: a crop of a quarter of the area is not enlarged."""
-    image = Image.open(io.BytesIO(data))
-    image.draft("RGB", (448, 448))
-    return image.convert("RGB")
+    with reduced(448):
+        return decode(data)
 
 
 def by_torchvision(data: bytes) -> Image.Image:

@@ -24,6 +24,7 @@ ADDED: dict[str, Any] = {
     "folds": "auto",
     "cross_validate": False,
     "data.group": None,
+    "data.views.least_side": 0,
 }
 """Dotted key of a setting that came later -> its value that means: as before it was there.
 

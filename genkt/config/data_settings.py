@@ -35,6 +35,7 @@ class ViewSettings:
     rotate_degrees: Factor
     translate: Factor
     scale: Pair
+    least_side: CountOrNone = 0
 
     def __post_init__(self) -> None:
         self.spec(0)  # refuses what cannot be drawn
@@ -50,6 +51,7 @@ class ViewSettings:
             rotate_degrees=self.rotate_degrees,
             translate=self.translate,
             scale=self.scale,
+            least_side=self.least_side,
         )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from genkt.data.names import canonical
 from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
 from genkt.data.pictures.decode import decode as decode
+from genkt.data.pictures.decode import reduced
 from genkt.data.pictures.formats import UnreadableImage as UnreadableImage
 from genkt.types import UNLABELLED, UserError
 
@@ -162,15 +163,19 @@ class ImageSet:
         counts = np.bincount(known, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
-    def load(self, index: int) -> Image.Image:
+    def load(self, index: int, least_side: int = 0) -> Image.Image:
         """The picture at ``index``, upright RGB.
+
+        Args:
+            least_side: a JPEG may be decoded to 1/2, 1/4 or 1/8 if both sides keep so many pixels.
 
         Raises:
             UserError: the file is gone or was changed.
             UnreadableImage: it cannot be decoded; the message starts with its path.
         """
         try:
-            return decode(self.open_item(self.ids[index], int(self.items[index])))
+            with reduced(least_side):
+                return decode(self.open_item(self.ids[index], int(self.items[index])))
         except UnreadableImage as error:
             path = self.ids[index].rpartition("#")[0]
             raise UnreadableImage(f"{path}: cannot be decoded: {error}") from error

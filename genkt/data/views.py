@@ -61,6 +61,8 @@ class ViewSpec:
         rotate_degrees: rotation is uniform in +- this, 0..180.
         translate: shift is uniform in +- this share of the picture's width and height, in [0, 1).
         scale: lowest and highest magnification about the picture's centre.
+        least_side: JPEGs are decoded to 1/2, 1/4 or 1/8 while both sides keep so many pixels: large
+            photographs are read faster, with other pixels. 0: in full.
 
     Raises:
         UserError: a value outside its range, or several views that would all be the same.
@@ -83,6 +85,7 @@ class ViewSpec:
     rotate_degrees: float = 0.0
     translate: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
+    least_side: int = 0
 
     def __post_init__(self) -> None:
         for name in ("crop_scale", "crop_ratio", "scale"):
@@ -90,6 +93,7 @@ class ViewSpec:
             object.__setattr__(self, name, _range(name, getattr(self, name)))
         _require_count("num_views", self.num_views, least=0)
         _require_count("seed", self.seed, least=0)
+        _require_count("least_side", self.least_side, least=0)
         _require_within("crop_scale", self.crop_scale[1], 0, 1)
         _require_within("rotate_degrees", self.rotate_degrees, 0, 180)
         _require_within("translate", self.translate, 0, 0.999)
@@ -125,7 +129,10 @@ class ViewSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values, for fingerprints and reports."""
-        return plain_dict(self)
+        plain = plain_dict(self)
+        if not self.least_side:
+            del plain["least_side"]  # caches of earlier versions go on being read
+        return plain
 
 
 def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
@@ -349,7 +356,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
     def _load(self, sample: int) -> Image.Image:
         image = self._decoded.get(sample)
         if image is None:
-            image = self.images.load(sample)
+            image = self.images.load(sample, self.spec.least_side)
             if self.spec.num_views == 0 and self._fits(4 * image.width * image.height):
                 self._decoded[sample] = image
         return image

@@ -142,7 +142,7 @@ def test_wrong_locations_get_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     for location, message in {
         "torchvison:cifar10:/data": "'torchvison:' is no kind of location. Did you mean torchvis",
-        "s3://bucket/x.tar": "'s3:' is no kind of location. Expected",
+        "s3:bucket/x.tar": "'s3:' is no kind of location. Expected",
         "hfs:mnist": r"Did you mean hf\?",
     }.items():
         with pytest.raises(UserError, match=message) as caught:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ DECODING = 2
 some TIFF and BMP were read wrongly.
 """
 
+_least_side: ContextVar[int] = ContextVar("least_side", default=0)
+
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,6 +55,16 @@ _ORIENTATIONS = {
 _STARTS_TO_CHECK = frozenset({b"BM", b"II", b"MM", b"FU", b"\0\0"})  # BMP, camera raw
 _GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17, "L": 1}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
+
+
+@contextlib.contextmanager
+def reduced(least_side: int) -> Iterator[None]:
+    """Inside, JPEGs are decoded to 1/2, 1/4 or 1/8 while both sides keep so many pixels; 0: not."""
+    token = _least_side.set(least_side)
+    try:
+        yield
+    finally:
+        _least_side.reset(token)
 
 
 def decode(source: str | Path | bytes | Image.Image) -> Image.Image:
@@ -111,6 +125,8 @@ def _opened(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
         if image.format == "TIFF":
             go_to_page(image)
+        if image.format == "JPEG" and (side := _least_side.get()):
+            image.draft(None, (side, side))
         return _to_rgb(image)
 
 
