@@ -8,9 +8,10 @@ stale. Readers then see an ordinary folder; ids are the same as those of the fol
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from genkt.data.pictures.formats import looks_like_image
 from genkt.disk import cache_home, make_folder, require_free
 from genkt.io import atomic_path, did_you_mean, fingerprint, read_json, write_json
 from genkt.readers.scan import map_in_threads
-from genkt.types import UserError
+from genkt.types import DamagedError, UserError
+
+logger = logging.getLogger("genkt")
 
 _VERSIONS = (
     "ETag", "etag", "generation", "version_id", "VersionId", "md5Hash", "content_md5",
@@ -165,8 +168,8 @@ def _reason(error: Exception) -> str:
 
 def _synchronize(remote: _Remote, folder: Path, index: Path, progress: bool | None) -> None:
     """Make the copies what the place holds now, and note by what each is known."""
-    known: dict[str, list[Any]] = read_json(index) if index.is_file() else {}
-    _remove(folder, known.keys() - remote.files.keys())
+    known = _known(index)
+    _remove_others(folder, remote.files)
     paths = list(remote.files)
     asking = map_in_threads(
         remote.stamp, paths, description=f"listing {remote.place}", num_threads=_THREADS,
@@ -201,11 +204,25 @@ def _facts(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _remove(folder: Path, paths: Iterable[str]) -> None:
-    """Remove copies, and folders that hold no others: an empty class folder would be a fault."""
-    for path in paths:
-        (folder / path).unlink(missing_ok=True)
-        for above in Path(path).parents:
-            if not (folder / above).is_dir() or os.listdir(folder / above):
-                break
-            (folder / above).rmdir()
+def _remove_others(folder: Path, wanted: Container[str]) -> None:
+    """Remove what the place does not hold, also what an interrupted opening left.
+
+    So are folders that hold nothing else: an empty class folder would be a fault.
+    """
+    for here, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(here, name)
+            if path.relative_to(folder).as_posix() not in wanted:
+                path.unlink()
+        if Path(here) != folder and not os.listdir(here):
+            os.rmdir(here)
+
+
+def _known(index: Path) -> dict[str, list[Any]]:
+    """By what each copy is known; nothing if that is damaged: all are fetched again."""
+    try:
+        found: dict[str, list[Any]] = read_json(index) if index.is_file() else {}
+    except DamagedError as error:
+        logger.warning("%s; all files of the place are fetched again", error)
+        return {}
+    return found

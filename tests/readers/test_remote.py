@@ -94,6 +94,19 @@ def test_a_copy_that_somebody_changed_is_fetched_again(memory: Any, fetched: lis
     assert sorted(fetched) == ["dog/0.png", "dog/2.png"]
 
 
+@pytest.mark.parametrize("index", [None, "{"])
+def test_an_opening_that_was_killed_leaves_nothing_stale(
+    memory: Any, fetched: list[str], index: str | None
+) -> None:
+    folder = remote.local_copy("memory://pets")
+    copies = folder.parent / "copies.json"
+    copies.unlink() if index is None else copies.write_text(index)
+    memory.rm("/pets/cat/1.png")
+    fetched.clear()
+    assert len(open_images("memory://pets")) == len(fetched) == 11
+    assert not (folder / "cat" / "1.png").exists()
+
+
 def test_a_place_that_says_nothing_of_versions_is_fetched_each_time(
     memory: Any, fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
