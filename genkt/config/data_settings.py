@@ -106,6 +106,11 @@ class LabelSettings(ABC):
         """Whether a test part was requested, though data with a validation part get none."""
         return False
 
+    @property
+    def splits_off_validation(self) -> bool:
+        """Whether a missing validation part is taken from the training images."""
+        return False
+
 
 class Carving(TypedDict):
     """How parts that are missing are made, and how many files may be left out."""
@@ -153,6 +158,10 @@ class CarvedData(LabelSettings):
     @property
     def test_was_refused(self) -> bool:
         return bool(self.test_fraction or not self.validation_fraction)
+
+    @property
+    def splits_off_validation(self) -> bool:
+        return self.validation_fraction > 0
 
     def carving(self, seed: int) -> Carving:
         """What every reader of such data takes; files left out are a share of all, or a count."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.config.data_settings import CarvedData
 from genkt.config.transfer_settings import NumFolds, TransferConfig
 from genkt.data.folds import Folds, stratified_folds
 from genkt.data.splits import Splits
@@ -117,7 +116,7 @@ def choice_notes(config: TransferConfig, pool: Pool) -> list[str]:
     splits, notes = pool.splits, []
     unread = splits.validation is not None and config.validation != "images"
     if unread and splits.validation is not None:
-        carved = isinstance(config.data, CarvedData) and config.data.validation_fraction
+        carved = config.data.splits_off_validation
         hint = "; data.validation_fraction=0 splits none off" if carved else ""
         notes.append(
             f"The {len(splits.validation)} validation images are not read: "

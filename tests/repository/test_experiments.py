@@ -190,7 +190,7 @@ def test_a_smoke_may_be_repeated(tmp_path: Path) -> None:
         (["experiment=aft_cifar100"], "data.root: required; give data.root=..."),
         (["experiment=task_oriented_ham10k", "data.root=."], "data.test: no such file: test.csv"),
         (["smoke=yes"], 'smoke: expected true or false, got "yes"'),
-        (["smoke=true", "method=auto"], "method=auto: looks at the data, which smoke=true leaves"),
+        (["smoke=true", "method=auto"], "method=auto: reads the data, which smoke=true does not"),
         (["teacher=[resnet18,resnet34]", "teacher.args=[{}]", "teacher.pretrained=false"],
          "teacher.args: expected 2 mappings, one per model, got 1"),
     ],

@@ -26,10 +26,11 @@ SHARED: dict[str, Any] = {
     "labels_per_class": None, "label_fraction": None, "label_list": None, "views": VIEWS,
     "root": "images", "validation_fraction": 0.0, "test_fraction": 0.0, "max_skipped": 0.0,
 }  # fmt: skip
-FOLDER = FolderData(**SHARED, name="folder", unlabelled=[])
+FOLDER = FolderData(**SHARED, name="folder", group=None, unlabelled=[])
 LISTS = SplitListData(
-    **SHARED, name="split_list", train="train.csv", validation=None, test=None, unlabelled=[]
-)
+    **SHARED, name="split_list", group=None, train="train.csv", validation=None, test=None,
+    unlabelled=[],
+)  # fmt: skip
 NAMED = TorchvisionData(**SHARED, name="torchvision", dataset="cifar10", download=False)
 PIXELS = np.arange(20 * 48, dtype=np.int64).reshape(20, 4, 4, 3).astype(np.uint8)  # no copies
 IMAGES = from_arrays(PIXELS, np.arange(20) % 2, ("a", "b"), "x")
