@@ -10,6 +10,7 @@ from genkt.comparison.arm_task import ArmTask
 from genkt.comparison.tuning import Candidate
 from genkt.io import read_json
 from genkt.report.compare.compare_data import CompareData
+from genkt.stages.student_training import TEACHERS
 from genkt.types import Budget, Cost
 
 
@@ -44,14 +45,16 @@ def with_searches(
 def _with_search(budget: Budget, tasks: Sequence[ArmTask]) -> Budget:
     """The same with the candidates; what failed counts only its seconds."""
     whole = [task for task in tasks if task.failure() is None]
-    cost = sum((result.cost for task in whole for result, _ in task.results()), Cost())
+    students = [student for task in whole for student in task.results()]
+    cost = sum((result.cost for result, _ in students), Cost())
+    of_teachers = sum(stages[TEACHERS].samples for _, stages in students if TEACHERS in stages)
     seconds = sum(task.seconds() for task in tasks)
     return replace(
         budget,
         validation_labels=max([budget.validation_labels, *map(_num_validation, whole)]),
         choices=(*budget.choices, "settings"),
         steps=budget.steps + cost.steps,
-        samples=budget.samples + cost.samples,
+        samples=budget.samples + cost.samples - of_teachers,
         teacher_images=budget.teacher_images + cost.teacher_images,
         seconds=budget.seconds + seconds,
         search_seconds=budget.search_seconds + seconds,

@@ -118,7 +118,8 @@ def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> l
     for each in settings:
         faults += [
             f"arm {each.arm.name}: {key}={value}, the baseline {baseline.arm.name} has "
-            f"{wanted.get(key)}; all arms share seed, draws, seeds_per_draw and data"
+            f"{wanted.get(key)}; all arms share seed, draws, seeds_per_draw, validation, folds and "
+            "data"
             for key, value in _shared(each.config).items()
             if wanted.get(key) != value
         ]
@@ -126,7 +127,7 @@ def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> l
 
 
 def _shared(config: TransferConfig) -> dict[str, object]:
-    """The settings that decide the label draws and the first weights."""
+    """The settings that decide the label draws, the first weights, and what arms are judged on."""
     data = asdict(config.data)
     del data["views"]  # arms may differ in how a student sees the images
     return {
@@ -134,5 +135,7 @@ def _shared(config: TransferConfig) -> dict[str, object]:
         "draws": config.draws,
         "first_draw": config.first_draw,
         "seeds_per_draw": config.seeds_per_draw,
+        "validation": config.validation,  # decides which arm leads
+        "folds": config.folds,
         **{f"data.{key}": value for key, value in data.items()},
     }

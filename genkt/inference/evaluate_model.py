@@ -92,10 +92,16 @@ class Evaluation:
         scores = ([each.prediction.scores] for each in (self, other))
         return paired_interval(*scores, groups=self.groups)
 
+    def _over(self) -> str:
+        """What the interval is over, where it is not single images."""
+        if self.groups is None:
+            return ""
+        return f", over {len(set(self.groups)):,} groups of images"
+
     def text(self) -> str:
         """For the terminal."""
         found, width = self.interval(), max(map(len, self.classes))
-        shown = "" if found is None else f" (95 % interval {span(found, 'model')})"
+        shown = "" if found is None else f" (95 % interval {span(found, 'model')}{self._over()})"
         lines = [
             f"{self.model} on {len(self.prediction.ids)} {self.split} images: "
             f"{100 * self.accuracy:.1f} %{shown}"

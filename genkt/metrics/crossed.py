@@ -121,6 +121,17 @@ def _two_way(scores: NDArray[Any]) -> tuple[Array, Array, Array, Array, Array, A
     return mean, of_rows / row_dof, of_columns / column_dof, rest, tail, largest
 
 
+def variance_of_draws(squares: MeanSquares, pool_share: float = 0.0) -> Array:
+    """What the draws bring to the variance of the mean: T1 of ``variance_of_mean``, corrected."""
+    return np.asarray(squares.draws / squares.num_draws * (1 + _overlap(squares, pool_share)))
+
+
+def _overlap(squares: MeanSquares, pool_share: float) -> Array:
+    """How much more the labels' part counts as draws share a pool."""
+    shared = squares.num_draws * pool_share / (1 - pool_share)
+    return np.asarray(shared * (squares.labels > 0), np.float64)
+
+
 def variance_of_mean(
     squares: MeanSquares, pool_share: float = 0.0, spare: ArrayLike = 0.0
 ) -> tuple[Array, Array]:
@@ -156,8 +167,8 @@ def variance_of_mean(
         return second, np.full_like(second, images - 1.0)
     first, third = squares.draws / draws, squares.rest / (draws * images)
     dof = (draws - 1, images - 1, (draws - 1) * (images - 1))
-    extra = draws * pool_share / (1 - pool_share) * (squares.labels > 0)
-    counted = first * (1 + extra)
+    extra = _overlap(squares, pool_share)
+    counted = variance_of_draws(squares, pool_share)
     terms = [(second, dof[1], 1), (third * (1 + extra), dof[2], -1)]
     if squares.num_seeds > 1:  # the labels' part is T1 less the seeds' part, itself a difference
         seeds_dof, size = draws * (squares.num_seeds - 1), draws * squares.num_seeds

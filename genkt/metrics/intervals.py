@@ -50,6 +50,11 @@ class Design:
     pool_share: float = 0.0
 
     @property
+    def varying(self) -> str:
+        """What one of ``draws`` is."""
+        return "draw" if self.labels_vary else "training seed"
+
+    @property
     def varied(self) -> tuple[str, ...]:
         """What the interval covers, of "labels", "seeds" and "images" (or "groups of images")."""
         images = "groups of images" if self.grouped else "images"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from genkt.metrics.crossed import Array, MeanSquares, variance_of_mean
+from genkt.metrics.crossed import Array, MeanSquares, variance_of_draws, variance_of_mean
 from genkt.metrics.proportions import (
     Z,
     newcombe_limits,
@@ -27,6 +28,9 @@ SPARE_IMAGES_OF_A_SHARE = 2.0
 (``MeanSquares.tail``): near 1 a larger size would outweigh all others. Without it Wilson's interval
 covers 89 % at a mean of .97, 10 draws of 50 images."""
 
+_LEVEL, _LEAST = 0.05, 1e-30
+"""From the p of the intervals down to the least one that is told apart."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -40,13 +44,53 @@ class Limits:
 
 
 def student_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:
-    """mean +- t sqrt(V), without bounds; p of a mean of zero, from the same t."""
+    """mean +- t sqrt(V), without bounds; p of a mean of zero, from the same t down to 0.05.
+
+    Below it p is that of ``_small_p``, if it is larger.
+    """
     variance, dof = variance_of_mean(squares, pool_share, SPARE_IMAGES * squares.largest)
     error = np.sqrt(variance)
     reach = stdtrit(dof, 0.975) * error
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = 2 * stdtr(dof, -np.abs(squares.mean) / error)
+        p = np.asarray(2 * stdtr(dof, -np.abs(squares.mean) / error))
+    small = (p < _LEVEL) & (reach > 0)
+    if squares.num_draws > 1 and small.any():
+        of_draws = np.minimum(variance_of_draws(squares, pool_share), variance)
+        parts = of_draws[small], (variance - of_draws)[small]
+        wide = _small_p(squares.mean[small], reach[small], *parts, squares)
+        p[small] = np.maximum(p[small], wide)
     return Limits(squares.mean, squares.mean - reach, squares.mean + reach, dof, p)
+
+
+def _small_p(
+    mean: Array, reach: Array, of_draws: Array, others: Array, squares: MeanSquares
+) -> Array:
+    """p of means that are outside of ``reach``: how far out is told by wider intervals.
+
+    Their width at a level a grows as sqrt(t1(a)^2 V1 + t2(a)^2 V2) does, V1 what the draws bring,
+    with t1 of D - 1 degrees of freedom, and V2 all else, with t2 of N - 1. At 0.05 the width is
+    ``reach``. Degrees of freedom that are right at 0.05 give a p of 0.003 two to four times as
+    often as it should be, at 3 or 5 draws; and Holm's correction asks for such p-values.
+
+    Source: Banerjee, "Approximate confidence interval for linear functions of means of k
+    populations when the population variances are not equal", 1960 (each part with its own t).
+
+    Args:
+        mean, reach, of_draws, others: [M] of M cases.
+    """
+    dof = squares.num_draws - 1, squares.num_images - 1
+
+    def width(level: Array) -> Array:
+        first, second = (np.square(stdtrit(each, level / 2)) for each in dof)
+        return np.asarray(np.sqrt(first * of_draws + second * others))
+
+    wanted = np.abs(mean) / reach * width(np.full_like(mean, _LEVEL))
+    low, high = np.full_like(mean, math.log(_LEAST)), np.full_like(mean, math.log(_LEVEL))
+    for _ in range(50):  # halving
+        middle = (low + high) / 2
+        wider = width(np.exp(middle)) > wanted
+        low, high = np.where(wider, middle, low), np.where(wider, high, middle)
+    return np.asarray(np.exp(high))
 
 
 def share_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:

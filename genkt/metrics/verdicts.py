@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from genkt.metrics.intervals import ScoreInterval
+from genkt.metrics.intervals import Design, ScoreInterval
 from genkt.types import UserError
 
 BETTER, WORSE, OPEN = "better", "worse", "not established"
@@ -22,8 +22,6 @@ MIN_IMAGES, FEW_IMAGES = 30, 100
 """Independent test images: under the first nothing is established, under the second with a note."""
 
 LEVEL = 0.05
-
-_TWO_DRAWS = "two draws are too few for an interval"
 
 
 @dataclass(frozen=True)
@@ -122,9 +120,14 @@ def holm(p_values: Sequence[float], contrasts: Sequence[Hashable] | None = None)
     return [adjusted[key] for key in keys]
 
 
+def is_shown(interval: ScoreInterval) -> bool:
+    """Whether its ends are told anywhere: not those of two draws."""
+    return interval.design.draws != 2
+
+
 def ends(interval: ScoreInterval) -> str:
-    """ "7.1 to 12.5" in percent or points; "" of two draws."""
-    if interval.design.draws == 2:
+    """ "7.1 to 12.5" in percent or points; "" where it is not shown."""
+    if not is_shown(interval):
         return ""
     low, high = (_number(end, _decimals(interval)) for end in (interval.low, interval.high))
     return f"{low} to {high}"
@@ -136,8 +139,8 @@ def span(interval: ScoreInterval, of: str = "student") -> str:
     Args:
         of: what one draw is alone of, such as "model".
     """
-    if interval.design.draws == 2:
-        return _TWO_DRAWS
+    if not is_shown(interval):
+        return _two_are_few(interval.design)
     whose = f"this {of}" if interval.kind == "share" else f"these two {of}s"
     return ends(interval) + (f", of {whose} alone" if interval.design.draws == 1 else "")
 
@@ -160,12 +163,16 @@ def spelled(interval: ScoreInterval, of: str = "student") -> str:
     return f"{centre(interval)} ({span(interval, of)})"
 
 
+def _two_are_few(design: Design) -> str:
+    return f"two {design.varying}s are too few for an interval"
+
+
 def _too_few(interval: ScoreInterval) -> str:
     design = interval.design
     if design.draws == 1:
         return "one draw: the interval is of these two students alone"
     if design.draws < MIN_DRAWS:
-        return _TWO_DRAWS
+        return _two_are_few(design)
     if design.images < MIN_IMAGES:
         unit = "groups of test images" if design.grouped else "test images"
         return f"{design.images} {unit} are too few: {MIN_IMAGES} or more are needed"

@@ -42,6 +42,7 @@ class PreparedTeacher:
     Args:
         store: its cached outputs; None if it runs online.
         scores: on the test images.
+        cost: of its training, and its kept answers; what was counted before is not in it.
     """
 
     model: Backbone
@@ -112,6 +113,7 @@ class Teachers:
     ways: tuple[str, ...] | None = None
     _bases: dict[int, Backbone] = field(default_factory=dict)
     _prepared: dict[int, tuple[TeacherSet, Cost]] = field(default_factory=dict)
+    _counted: set[Path] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.factories)
@@ -153,6 +155,7 @@ class Teachers:
     def forget(self) -> None:
         """Keep no prepared teachers: the files of the draw are going to be removed."""
         self._prepared.clear()
+        self._counted.clear()
 
     def _new(self, draw: Draw, log: StageLog) -> tuple[TeacherSet, Cost]:
         """The same, prepared now.
@@ -205,14 +208,15 @@ class Teachers:
             taught = scores_of(self._logits(index, model), test.labels)
         elif knows_classes(model, test):
             taught = own_head_scores(model, self._logits(index, model), test)
-        return PreparedTeacher(model, store, "none", TeacherScores(taught))
+        return PreparedTeacher(model, store, "none", TeacherScores(taught), self._answers(draw))
 
     def probed(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Fit a head on the labelled images' cached features."""
         base, (head, store) = self.base(index), self._head(draw, index)
         scores = self._all_scores(index, base, head)
         if not self.settings.online:
-            return PreparedTeacher(base, ProbedStore(store, head), "linear_probe", scores)
+            kept = ProbedStore(store, head)
+            return PreparedTeacher(base, kept, "linear_probe", scores, self._answers(draw))
         model = self.factories[index](self.images.num_classes, draw.seed_for("teacher head"))
         model.answer_by(head)
         model.freeze().to(self.images.fabric.device)
@@ -235,7 +239,7 @@ class Teachers:
 
     def fine_tuned(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Train the teacher on the labels; its cache belongs to this draw."""
-        return self._with_outputs(draw, *self._trained(draw, index, log))
+        return self._with_outputs(draw, index, *self._trained(draw, index, log))
 
     def better(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Linear probe, or fine-tuning where that is better by more than luck; both cost time."""
@@ -250,18 +254,20 @@ class Teachers:
 
         tuned, cost = choose(exams_of(self.images, self.pool, draw), judge, default=0)
         probed = self.probed(draw, index, log)
+        cost += probed.cost
         if not tuned:
             return replace(probed, cost=cost)
         if "" not in trained:  # only on folds so far
             trained[""] = self._trained(draw, index, log)
             cost += trained[""][1]
         kept = replace(probed.scores, taught=None)
-        return self._with_outputs(draw, trained[""][0], cost, kept)
+        return self._with_outputs(draw, index, trained[""][0], cost, kept)
 
     def _trained(self, draw: Draw, index: int, log: StageLog) -> tuple[Backbone, Cost]:
+        """A teacher that learns from the labels; one that has learned already costs nothing."""
         model = self.factories[index](self.images.num_classes, draw.seed_for("teacher head"))
         directory = self._home(draw, teacher_folder(index))
-        cost = self._adapt(draw, model, directory, log)
+        cost = self._once(directory, self._adapt(draw, model, directory, log))
         return model.freeze().to(self.images.fabric.device), cost
 
     def _adapt(self, draw: Draw, teacher: Backbone, directory: Path, log: StageLog) -> Cost:
@@ -283,8 +289,9 @@ class Teachers:
         return cost
 
     def _with_outputs(
-        self, draw: Draw, model: Backbone, cost: Cost, scores: TeacherScores | None = None
-    ) -> PreparedTeacher:
+        self, draw: Draw, index: int, model: Backbone, cost: Cost,
+        scores: TeacherScores | None = None,
+    ) -> PreparedTeacher:  # fmt: skip
         """A trained teacher.
 
         Args:
@@ -294,7 +301,28 @@ class Teachers:
         store = None if self.settings.online else self._draw_store(draw, model)
         how = "irf" if self.settings.how == "irf" else "fine_tune"
         scores = replace(scores or TeacherScores(), taught=taught)
-        return PreparedTeacher(model, store, how, scores, cost)
+        answers = self._answers(draw, self._home(draw, teacher_folder(index)))
+        return PreparedTeacher(model, store, how, scores, cost + answers)
+
+    def _answers(self, draw: Draw, own: Path | None = None) -> Cost:
+        """The answers of a teacher that the students of a draw, or of its fold, read from disk.
+
+        Args:
+            own: the folder of a teacher of this draw or fold alone; None: the one of all draws,
+                whose answers on a fold are those on its draw.
+        """
+        if self.settings.online or (own is None and self.exam is not None):
+            return Cost()
+        rows = np.union1d(draw.labelled, draw.transfer)
+        cost = Cost(teacher_images=len(rows) * max(1, self.images.views.num_views))
+        return cost if own is None else self._once(own / OUTPUTS, cost)
+
+    def _once(self, place: Path, cost: Cost) -> Cost:
+        """A cost where it is met first: the folds of all choices of a draw share their teachers."""
+        if place in self._counted:
+            return Cost()
+        self._counted.add(place)
+        return cost
 
     def _all_scores(self, index: int, base: Backbone, head: nn.Linear) -> TeacherScores:
         """Of a probed teacher; the head that it came with costs no pass of its own."""

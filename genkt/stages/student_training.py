@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from genkt.models.backbone import Backbone
@@ -155,15 +154,10 @@ class StudentTraining:
                     seconds=max(cost.seconds, worked),
                     # Of a fold they are in the cost of a search, whose samples are students'.
                     samples=cost.samples if self.exam is None else 0,
-                    teacher_images=cost.samples + self._kept_answers(draw, self._teachers),
+                    teacher_images=cost.samples + cost.teacher_images,
                 )
             self.extras |= self._teachers.facts()
         return self._teachers
-
-    def _kept_answers(self, draw: Draw, teachers: TeacherSet) -> int:
-        """Answers of teachers that the students of a draw read from disk."""
-        rows = np.union1d(draw.labelled, draw.transfer)
-        return len(teachers.stores) * len(rows) * max(1, self.images.views.num_views)
 
     def _first_log(self) -> StageLog:
         """The log of the draw's first student, which the training of teachers belongs to."""

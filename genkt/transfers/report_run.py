@@ -199,12 +199,12 @@ def _notes(trained: TrainedRun) -> list[str]:
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]
-    if config.validation != "images" and config.draws > 1:
-        notes.append("The exported student is that of the first draw: nothing compares draws.")
-    if run.images.has_validation:
+    if config.num_students > 1:
         several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
         notes.append(
             f"The exported student is the {several} that did best on the validation images."
+            if run.images.has_validation
+            else f"The exported student is that of the first {several}: nothing compares students."
         )
     names = _teacher_names(run)
     notes += untested(names, teacher_arms(names, students), students)

@@ -15,6 +15,7 @@ from analyze_cases import TEACHER, exported
 from chromium import PROGRAM
 from chromium import Page as Browser
 from conftest import HOSTILE
+from package_cases import brought, write_fashion, write_stamps
 from test_retrieve_runs import tiny_clip
 from tiny import CLASSES, Ran, run, transfer_words, write_images
 
@@ -346,4 +347,7 @@ def test_every_data_group_can_be_analysed(name: str, tmp_path: Path) -> None:
         "torchvision": [f"data.root={images}", "data.dataset=cifar10"],
     }
     words = [f"models={TEACHER}", f"data={name}", *own.get(name, [])]
-    assert read_config(AnalyzeConfig, "analyze", words).data.name == name
+    write = {"stamps": write_stamps, "fashion_mnist": write_fashion}.get(name)
+    packages = {} if write is None else {name: write(tmp_path)}
+    with brought(tmp_path, **packages):
+        assert read_config(AnalyzeConfig, "analyze", words).data.name == name

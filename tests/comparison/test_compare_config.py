@@ -125,8 +125,11 @@ def test_faults_of_arms_are_told_once(tmp_path: Path) -> None:
     assert len(lines) == 3
 
 
-@pytest.mark.parametrize("word", ["seed=1", "draws=3", "data.validation_fraction=0.2"])
-def test_arms_of_other_label_draws_are_refused(word: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "word",
+    ["seed=1", "draws=3", "data.validation_fraction=0.2", "validation=cross", "folds=3"],
+)
+def test_arms_of_other_label_draws_or_other_judges_are_refused(word: str, tmp_path: Path) -> None:
     arms = {**STUDY["arms"], "other": ["transfer_set=unlabelled", word]}
     words = [each for each in compare_words(tmp_path, arms=arms) if each != "draws=2"]
     ran = run(*words)

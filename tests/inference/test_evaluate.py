@@ -128,6 +128,7 @@ def test_the_figures_of_a_known_prediction() -> None:
     assert repr(grouped.interval()) == repr(
         mean_interval([[1, 1, 0, 1]], groups=["a", "a", "b", "b"])
     )
+    assert "over 2 groups of images" in grouped.text() and "groups" not in found.text()
     assert replace(found, groups=("a",) * 4).as_dict()["interval_95"] is None
 
 

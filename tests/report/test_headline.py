@@ -13,18 +13,38 @@ from report_cases import BASELINE, cells, report, scores, two_arms
 from genkt.metrics import holm, needed, paired_interval, ratio_interval
 from genkt.metrics.scored_arms import DrawDesign
 from genkt.metrics.verdicts import BETTER, OPEN, WITHIN, WORSE, ends
-from genkt.report.transfer.headline import headline_text, scope, verdict_word
+from genkt.report.kit.table_cells import TableCell
+from genkt.report.transfer.headline import (
+    difference_text,
+    headline,
+    headline_text,
+    scope,
+    verdict_word,
+)
 from genkt.report.transfer.report_data import ModelSummary, ReportData, TeacherArm
 from genkt.report.transfer.report_page import render
-from genkt.report.transfer.summary import against_baseline, differences
+from genkt.report.transfer.sections import result
+from genkt.report.transfer.summary import (
+    ArmDifference,
+    against_baseline,
+    differences,
+    summarise,
+)
 from genkt.report.transfer.text_table import text_summary
 from genkt.report.transfer.write_report import report_dict
+from genkt.types import Budget
 
 LOSS, EVEN = (-0.05, -0.06, -0.055), (-0.02, 0.03, 0.0)
 
 
 def stacked(data: ReportData, arm: str) -> np.ndarray:
     return np.array([scored for _, scored in sorted(data.scores[arm].items())])
+
+
+def against(data: ReportData) -> ArmDifference:
+    found = against_baseline(data)
+    assert found is not None
+    return found
 
 
 def titled(data: ReportData) -> dict[str, str]:
@@ -48,6 +68,21 @@ def test_the_answer_and_its_interval(gain: tuple[float, ...], word: str, words: 
     assert report_dict(data)["verdict"] == word
 
 
+@pytest.mark.parametrize(
+    ("gain", "is_bold"), [((0.09, 0.10, 0.11), True), (EVEN, False), ((0.2, 0.2), False)]
+)
+def test_a_difference_is_bold_where_it_is_established(
+    gain: tuple[float, ...], *, is_bold: bool
+) -> None:
+    data = report(gain)
+    points = difference_text(difference := against(data))
+    assert any(points in text for text, is_key in headline(data) if is_key) == is_bold
+    shown = result(data, summarise(data))["rows"][1][2]
+    assert (
+        isinstance(shown, TableCell) and shown.strong == difference.verdict.established == is_bold
+    )
+
+
 def test_one_draw_is_of_these_students_alone() -> None:
     data = report((0.2,))
     assert verdict_word(data) == OPEN
@@ -63,6 +98,33 @@ def test_nothing_prints_an_interval_of_two_draws() -> None:
         assert "two draws are too few for an interval" in text
         assert f"{low} to {high}" not in text and "±" not in text
     assert verdict_word(data) == OPEN
+    stored = report_dict(data)
+    entries = [each["accuracy"] for each in stored["arms"]] + [stored["arms"][1]["difference"]]
+    found_ends = [
+        value
+        for each in entries
+        for key, value in each.items()
+        if key.startswith(("low_", "high_"))
+    ]
+    assert len(found_ends) == 6 and set(found_ends) == {None}
+
+
+def test_two_training_seeds_on_the_same_labels_are_called_so() -> None:
+    data = report((0.2, 0.17), design=DrawDesign(labels_vary=False))
+    assert "two training seeds are too few for an interval" in text_summary(data)
+    plan = titled(data)["To show 2 points:"]
+    assert "training seeds" in plan and "draws" not in plan
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "words"),
+    [(0.0, 0.0, "labels and budget"), (9.0, 0.0, "without a search"), (9.0, 9.0, "and budget")],
+)
+def test_a_search_that_the_baseline_did_not_have_is_no_equal_budget(
+    mine: float, its: float, words: str
+) -> None:
+    searched = {"aft": Budget(6, search_seconds=mine), "stl": Budget(6, search_seconds=its)}
+    assert words in headline_text(report(budgets=searched))
 
 
 @pytest.mark.parametrize(
@@ -236,6 +298,9 @@ def test_no_report_claims_too_much(
         assert found["verdict"] == OPEN
     for arm in found["arms"]:
         low, high = arm["accuracy"]["low_percent"], arm["accuracy"]["high_percent"]
+        if draws == 2:
+            assert low is high is None
+            continue
         assert 0 <= low <= arm["accuracy"]["mean_percent"] + 1e-9 and high <= 100
         assert high > low and not math.isnan(low)
 

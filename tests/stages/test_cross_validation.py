@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from stage_cases import run_and_interrupt
+from stage_cases import last_wins, run_and_interrupt
 from tiny import run, transfer_words, tree
 
 from genkt.config.read_config import read_config
@@ -43,6 +43,11 @@ def opened(*words: str) -> tuple[TransferConfig, RunImages, Any]:
 def result_of(home: Path, arm: str) -> dict[str, Any]:
     found = home / "run" / "draws" / "0" / arm / "result.json"
     answer: dict[str, Any] = json.loads(found.read_text())
+    return answer
+
+
+def report_of(home: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads((home / "run" / "report.json").read_text())
     return answer
 
 
@@ -152,8 +157,39 @@ def test_a_search_on_folds_pays_for_every_training(tmp_path: Path) -> None:
     assert found["result"]["extras"]["beta"] in (1, 5)
     assert "validation_accuracy" not in found["result"]["extras"]
     assert not list((tmp_path / "run" / "draws" / "0").glob("*fold*"))
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = report_of(tmp_path)
     assert "2 folds of the labelled images" in json.dumps(report["notes"])
+
+
+@pytest.mark.parametrize("how", ["fine_tune", "better"])
+def test_teachers_of_a_fold_are_paid_for_once(how: str, tmp_path: Path) -> None:
+    """The choice of their way, the search and the students of folds share them."""
+    words = [*CROSS, *SEARCH, f"teacher.adapt={how}", "cross_validate=true"]
+    command = transfer_words(tmp_path, *words, "adapt.steps=3", "adapt.batch_size=10")
+    with patch.object(prepare_teachers, "choose", last_wins):
+        ran = run(*command)
+    assert ran.code == 0, ran.err
+    found = result_of(tmp_path, "aft")
+    stages = found["stages"]
+    chosen = 6 if how == "better" else 0  # steps of the teachers of two folds
+    assert stages["teachers"]["steps"] == chosen + 3
+    assert stages["search"]["steps"] == 2 * 2 * 4 + 6 - chosen
+    assert stages["cross-validation"]["steps"] == 2 * (4 + 2)
+    assert stages["cross-validation"]["teacher_images"] == 0
+    parts = {part["name"]: part["num_samples"] for part in report_of(tmp_path)["splits"]}
+    rows = parts["labelled"] + parts["transfer"]
+    answers = 2 * (rows + 2 * (rows - 3))  # two views; a fold holds three labelled images out
+    probe = 2 * rows if how == "better" else 0
+    assert found["result"]["cost"]["teacher_images"] == 3 * 3 * 10 + answers + probe
+
+
+def test_answers_of_a_teacher_on_a_fold_are_those_on_its_draw(tmp_path: Path) -> None:
+    words = [*CROSS, *SEARCH, "teacher.adapt=linear_probe", "cross_validate=true"]
+    assert run(*transfer_words(tmp_path, *words)).code == 0
+    stages = result_of(tmp_path, "aft")["stages"]
+    parts = {part["name"]: part["num_samples"] for part in report_of(tmp_path)["splits"]}
+    assert stages["teachers"]["teacher_images"] == 2 * (parts["labelled"] + parts["transfer"])
+    assert stages["search"]["teacher_images"] == stages["cross-validation"]["teacher_images"] == 0
 
 
 def test_a_search_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from analyze_cases import exported
 from numpy.typing import NDArray
 from refusals import refused
+from stage_cases import last_wins
 from tiny import CLASSES, run, transfer_words, write_images
 
 import genkt
@@ -20,6 +20,7 @@ from genkt.data.builtin.digits import digits
 from genkt.files import read_tensors
 from genkt.models.load import ModelSpec, load_model
 from genkt.runs.scores import TEACHER_SCORES, read_teacher_scores, write_teacher_scores
+from genkt.stages import prepare_teachers
 from genkt.stages.teacher_scores import knows_classes, own_head_scores, scores_of
 from genkt.types import DamagedError, TeacherScores
 
@@ -110,14 +111,7 @@ def test_a_fine_tuned_teacher_is_an_arm(
     words: list[str], kinds: set[str], names: list[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from genkt.stages.prepare_teachers import Teachers
-
-    probed = Teachers.probed
-
-    def worse(self: Teachers, *given: Any) -> Any:  # so that fine-tuning wins
-        return replace(probed(self, *given), validated=-1.0)
-
-    monkeypatch.setattr(Teachers, "probed", worse)
+    monkeypatch.setattr(prepare_teachers, "choose", last_wins)
     ran = run(*transfer_words(tmp_path, *words))
     assert ran.code == 0, ran.err
     kept, extras, arms = student(tmp_path)

@@ -65,6 +65,13 @@ def _transfer(home: Path, *more: str) -> list[str]:
     return words
 
 
+def _chosen(home: Path) -> list[str]:
+    """Every choice of a run on folds, and two students a draw that share them."""
+    chosen = ["seeds_per_draw=2", "validation=cross", "cross_validate=true", "teacher.adapt=better"]
+    searched = ["method=aft", "method.beta=search", "method.beta_grid=[1,5]"]
+    return _transfer(home, *chosen, *searched, "data.validation_fraction=0")
+
+
 def _generated(home: Path, *more: str) -> list[str]:
     made = [*GENERATED, f"transfer_set.generator={generator(home)}"]
     words: list[str] = transfer_words(home, SAVED_OFTEN, *made, "draws=2", *more)
@@ -145,6 +152,7 @@ CASES = {
     case.name: case
     for case in (
         Case("transfer", _transfer),
+        Case("transfer chosen", _chosen),
         Case("transfer digg", lambda home: _generated(home, "executor=inline")),
         Case("transfer pool", lambda home: _generated(home, *POOL), processes=True),
         Case(

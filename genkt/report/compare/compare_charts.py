@@ -31,7 +31,7 @@ def differences_chart(rows: Sequence[tuple[str, Comparison]], title: str) -> Mar
     Args:
         rows: (label, comparison), top to bottom.
     """
-    names = 20 + 8 * max(len(shorten(label, 44)) for label, _ in rows)
+    names = 32 + 8 * max(len(shorten(label, 44)) for label, _ in rows)
     scale = _difference_scale([comparison for _, comparison in rows], names)
     bottom = _TOP + _ROW * len(rows)
     parts = [_difference_axis(scale, bottom)]

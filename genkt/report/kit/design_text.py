@@ -15,7 +15,7 @@ def what_varied(design: Design) -> str:
     """ "5 label draws, 797 test images", "5 training seeds, the same labels, 200 test images"."""
     draws = counted(design.draws, "label draw")
     if not design.labels_vary:
-        draws = f"{counted(design.draws, 'training seed')}, the same labels"
+        draws = f"{counted(design.draws, design.varying)}, the same labels"
     elif design.seeds > 1:
         draws += f", {design.seeds} training seeds each"
     return f"{draws}, {counted(design.images, unit_of(design))}"
@@ -42,7 +42,8 @@ def covered(design: Design) -> Iterator[str]:
             "labels and other training seeds are not covered."
         )
     elif design.draws < MIN_DRAWS:
-        yield f"Two draws are too few for an interval; {MIN_DRAWS} or more have one."
+        few = f"Two {design.varying}s are too few for an interval"
+        yield f"{few}; {MIN_DRAWS} or more have one."
     elif not design.labels_vary:
         yield (
             f"The 95 % intervals cover new training seeds and new {images}; all students had "

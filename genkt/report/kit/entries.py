@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from genkt.metrics.intervals import ScoreInterval
-from genkt.metrics.verdicts import Verdict, verdict
+from genkt.metrics.verdicts import Verdict, is_shown, verdict
 
 
 def share_entry(mean: float, interval: ScoreInterval | None) -> dict[str, Any]:
     """The mean of an arm, in percent.
 
     Args:
-        mean: 0..1.  interval: around it; None where there is none: its keys are null.
+        mean: 0..1.  interval: around it; None where there is none. Its ends are null then, and
+            of two draws.
     """
-    low, high = (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
+    low, high = _ends(interval)
     return {"mean_percent": 100 * mean, "low_percent": low, "high_percent": high} | _design(
         interval
     )
@@ -27,10 +28,11 @@ def difference_entry(interval: ScoreInterval, p_adjusted: float | None = None) -
         p_adjusted: for being one of several questions; it decides the verdict where it is given.
     """
     said = verdict(interval, p_adjusted)
+    low, high = _ends(interval)
     found = {
         "mean_points": 100 * interval.mean,
-        "low_points": 100 * interval.low,
-        "high_points": 100 * interval.high,
+        "low_points": low,
+        "high_points": high,
         "p_value": interval.p,
     }
     if p_adjusted is not None:
@@ -64,11 +66,19 @@ def mean_difference_entry(mean: float, said: Verdict) -> dict[str, Any]:
 
 def ratio_entry(interval: ScoreInterval) -> dict[str, Any]:
     """A ratio of two means, in percent of the second."""
+    low, high = _ends(interval)
     return {
         "ratio_percent": 100 * interval.mean,
-        "low_percent": 100 * interval.low,
-        "high_percent": 100 * interval.high,
+        "low_percent": low,
+        "high_percent": high,
     } | _design(interval)
+
+
+def _ends(interval: ScoreInterval | None) -> tuple[float | None, float | None]:
+    """In percent; None where they are told nowhere, as of two draws."""
+    if interval is None or not is_shown(interval):
+        return None, None
+    return 100 * interval.low, 100 * interval.high
 
 
 def _design(interval: ScoreInterval | None) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def headline(data: ReportData) -> Pieces:
 
 def _comparison(data: ReportData, difference: ArmDifference) -> Pieces:
     name, said = data.name_of(data.baseline), difference.verdict
-    other = f"{name[:1].lower()}{name[1:]} with the same labels and budget"
+    other = f"{name[:1].lower()}{name[1:]} {_same(data)}"
     points, span = difference_text(difference), span_text(difference.interval)
     if said.word == BETTER:
         return [(points, True), (f" ({span}) over {other}", False)]
@@ -71,9 +71,16 @@ def _comparison(data: ReportData, difference: ArmDifference) -> Pieces:
         return [(points, True), (f" ({span}): worse than {other}", False)]
     if said.reason:
         shown = f" ({span})" if span else ""
-        text = f"{shown} against {other}, {OPEN} ({said.reason})"
-        return [(points, True), (text, False)]
+        return [(f"{points}{shown} against {other}, {OPEN} ({said.reason})", False)]
     return [("no established difference", True), (f" from {other} ({points}, {span})", False)]
+
+
+def _same(data: ReportData) -> str:
+    """What the baseline shares with the method; a search for settings is part of a budget."""
+    mine, its = (data.budgets.get(arm) for arm in (data.method, data.baseline))
+    if mine and its and mine.search_seconds and not its.search_seconds:
+        return "with the same labels and without a search"
+    return "with the same labels and budget"
 
 
 def headline_text(data: ReportData) -> str:
@@ -188,18 +195,20 @@ def _teacher_text(found: TeacherSummary) -> str:
 def plan_text(plan: Needed, design: Design) -> str:
     """How many draws or test images would establish a difference."""
     images = counted(max(design.images, MIN_IMAGES), unit_of(design))
-    draws = counted(max(design.draws, MIN_DRAWS), "draw")
+    draws = counted(max(design.draws, MIN_DRAWS), design.varying)
     chance = f"{100 * plan.power:g} %"
     if plan.draws is not None and plan.draws <= design.draws:
         return f"these {draws} and {images} are enough, with a probability of {chance}."
     ways = []
     if plan.draws is not None:
-        ways.append(f"{counted(plan.draws, 'draw')} with {images}")
+        ways.append(f"{counted(plan.draws, design.varying)} with {images}")
     if plan.images is not None:
         ways.append(f"{counted(plan.images, unit_of(design))} with {draws}")
     if not ways:
         both = [(d, n) for d, n in plan.images_at if n is not None]
-        ways = [f"{counted(d, 'draw')} with {counted(n, unit_of(design))}" for d, n in both[:1]]
+        ways = [
+            f"{counted(d, design.varying)} with {counted(n, unit_of(design))}" for d, n in both[:1]
+        ]
     if not ways:
         return "no number of draws and test images that was tried is enough."
     return (

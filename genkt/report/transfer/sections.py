@@ -143,14 +143,15 @@ def _others_rows(data: ReportData, colors: Mapping[str, str]) -> list[Row]:
 
 
 def _difference_cells(difference: ArmDifference | None) -> list[Content]:
-    """The difference with its interval, and its p where something can be established."""
+    """The difference with its interval, bold if established, and its p where that can be."""
     if difference is None:
         return [NONE, NONE]
     p = NONE
     if difference.p is not None and not difference.verdict.reason:
         p = f"{difference.p:.3f}" if difference.p >= 0.001 else "< 0.001"
     points = difference_text(difference).removesuffix(" points")
-    return [TableCell(points, dim=span_text(difference.interval)), p]
+    strong = difference.verdict.established
+    return [TableCell(points, strong=strong, dim=span_text(difference.interval)), p]
 
 
 def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> Values | None:
