@@ -52,7 +52,9 @@ def test_json_takes_dataclasses_paths_and_arrays(tmp_path: Path) -> None:
     value = {"i": Cost(1.0, 5, 3), "p": Path("a/b"), "a": np.arange(2), "t": torch.ones(1)}
     path = write_json(tmp_path / "x.json", value)
     assert read_json(path) == {
-        "i": {"seconds": 1.0, "samples": 5, "steps": 3, "peak_memory_bytes": 0, "teacher_images": 0},
+        "i": {
+            "seconds": 1.0, "samples": 5, "steps": 3, "peak_memory_bytes": 0, "teacher_images": 0,
+        },
         "p": "a/b", "a": [0, 1], "t": [1.0],
     }  # fmt: skip
     with pytest.raises(TypeError, match="not serialisable: object"):
