@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 import genkt
+from genkt.data.transform import _constants
 
 aten = torch.ops.aten
 PACKAGE = str(Path(genkt.__file__).parent) + "/"
@@ -124,7 +125,9 @@ class _Call:
 def fake_cuda() -> Iterator[Device]:
     """A context in which "cuda" is there; see above."""
     device = Device()
+    _constants.cache_clear()  # kept tensors are of one device, and what they cost is to be seen
     with contextlib.ExitStack() as undo:
+        undo.callback(_constants.cache_clear)
         for change in _patches(device):
             undo.enter_context(change)
         undo.enter_context(_Arguments())

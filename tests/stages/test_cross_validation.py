@@ -100,12 +100,12 @@ def no_test_images_while_choosing(test: set[str]) -> Iterator[list[str]]:
     """Loading a test image fails while a choice is made; yields what was loaded meanwhile."""
     original, read, active = ImageSet.load, [], 0
 
-    def load(images: ImageSet, row: int) -> Any:
+    def load(images: ImageSet, row: int, *how: Any) -> Any:
         sample = images.ids[row]
         if active:
             assert sample not in test, f"{sample} was read for a choice"
             read.append(sample)
-        return original(images, row)
+        return original(images, row, *how)
 
     def watched(*args: Any, **keywords: Any) -> Any:
         nonlocal active
