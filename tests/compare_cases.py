@@ -80,6 +80,7 @@ def arm(
                 right(accuracy, draw, num_images),
                 None if before is None else right(before[draw], draw, num_images),
             ) if scored else None,
+            f"weights of {name}, draw {draw}",
         )
         for draw, accuracy in enumerate(after)
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.runs.run_folder import CLAIM, RESULT, RunFolder, is_whole, read_claim
 from genkt.runs.scores import read_scores
-from genkt.runs.student_files import read_result
+from genkt.runs.student_files import read_result, weights_digest
 from genkt.runs.student_places import student_folder
 from genkt.types import Cost, DamagedError, StudentResult, StudentScores, UserError
 
@@ -118,6 +118,14 @@ class ArmTask:
             DamagedError: they are not what was written.
         """
         return [read_scores(folder) for folder in self.students]
+
+    def weights(self) -> list[str]:
+        """Digests of its students' weights; "" where an older genkt kept none.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        return [weights_digest(folder) for folder in self.students]
 
     def _ended(self) -> tuple[str | None, float]:
         """Why it ended early, if it did, and after how many seconds."""

@@ -41,8 +41,10 @@ def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
     remedy = "the same command writes it again"
     facts: dict[str, Any] = read_json(report, "a report", remedy)
     cells = [
-        ComparedCell(replace(result, curve=[]), stages, scores)
-        for (result, stages), scores in zip(task.results(), task.scores(), strict=True)
+        ComparedCell(replace(result, curve=[]), stages, scores, weights)
+        for (result, stages), scores, weights in zip(
+            task.results(), task.scores(), task.weights(), strict=True
+        )
     ]
     with reading(report, "a report", remedy):
         found = ComparedArm(

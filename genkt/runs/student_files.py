@@ -108,6 +108,16 @@ def read_result(directory: Path) -> tuple[StudentResult, dict[str, Cost]]:
     return _parsed(directory, _saved(directory))
 
 
+def weights_digest(directory: Path) -> str:
+    """The digest of a finished student's weights; "" where an older genkt kept none.
+
+    Raises:
+        DamagedError: its result is damaged.
+    """
+    with reading(directory / RESULT, "the result of a student", _REMEDY):
+        return str(dict(_saved(directory).get(_FILES, {})).get(WEIGHTS, ""))
+
+
 def read_student(
     directory: Path, ids: tuple[str, ...], labels: Tensor, num_classes: int
 ) -> TrainedStudent:

@@ -17,7 +17,7 @@ from genkt.report.compare.findings import findings
 from genkt.report.compare.leading_arm import leading_arm
 from genkt.report.compare.merge_arms import merge_identical
 from genkt.report.compare.write_comparison import comparison_dict
-from genkt.types import Cost, StudentResult, StudentScores
+from genkt.types import StudentResult, StudentScores
 
 
 def of(*arms: ComparedArm, **changes: object) -> CompareData:
@@ -84,7 +84,7 @@ def test_equal_arms_are_rarely_told_apart() -> None:
 def twin(of_arm: ComparedArm, name: str, **changes: object) -> ComparedArm:
     cells = []
     for cell in of_arm.cells:
-        slower = replace(cell.result.cost, seconds=9.0)
+        slower = replace(cell.result.cost, seconds=9.0, samples=130, steps=13)  # of a teacher
         cells.append(replace(cell, result=replace(cell.result, arm=name, cost=slower)))
     return replace(of_arm, name=name, title=name.upper(), cells=cells, **changes)
 
@@ -109,17 +109,20 @@ def test_identical_arms_are_one_row_with_both_names() -> None:
     assert [f"arms/{name}/report.html" in links for name in ("kd", "probe")] == [True, True]
 
 
-@pytest.mark.parametrize("what", ["cost", "scores", "validation", "no scores", "sweep"])
+@pytest.mark.parametrize(
+    "what", ["weights", "scores", "validation", "no scores", "no digest", "sweep"]
+)
 def test_arms_that_differ_stay_two_rows(what: str) -> None:
     kd = arm("kd", GAIN, (0.6, 0.7, 0.8))
     other = twin(kd, "other")
     cell = other.cells[1]
     assert cell.scores is not None
     changed = {
-        "cost": replace(cell, result=replace(cell.result, cost=Cost(1.0, 101, 10, 5))),
+        "weights": replace(cell, weights="others"),
         "scores": replace(cell, scores=replace(cell.scores, distilled=1 - cell.scores.final)),
         "validation": replace(cell, result=replace(cell.result, extras={})),
         "no scores": replace(cell, scores=None),
+        "no digest": replace(cell, weights=""),
         "sweep": cell,
     }[what]
     other = replace(other, cells=[other.cells[0], changed, other.cells[2]], listed=what != "sweep")

@@ -21,11 +21,13 @@ class ComparedCell:
 
     Args:
         scores: on every test image; None where an older genkt did not keep them.
+        weights: their digest; "" where it is not known.
     """
 
     result: StudentResult
     stages: Mapping[str, Cost]
     scores: StudentScores | None = None
+    weights: str = ""
 
     @property
     def place(self) -> tuple[int, int]:

@@ -13,10 +13,11 @@ from genkt.report.compare.compare_data import ComparedArm, ComparedCell
 def merge_identical(arms: Sequence[ComparedArm]) -> list[ComparedArm]:
     """Arms whose students are the same become one row "A = B", at the place of the first.
 
-    They are where every student of the one scored as its counterpart on every test image, at the
-    end and before its last stage, has the same validation accuracy, and saw as many images in as
-    many steps. Seconds differ whenever the same work is done again, so they do not count. Arms
-    whose scores were not kept stay as they are, and so do those of sweeps alone.
+    They are where every student of the one has the weights of its counterpart, the same scores
+    before its last stage and the same validation accuracy. What it took to get there does not
+    count: an arm that also fine-tunes a teacher and then takes another is the same in the end.
+    Arms of an earlier genkt, which kept no scores, stay as they are, and so do those of sweeps
+    alone.
     """
     rows: list[list[ComparedArm]] = []
     for arm in arms:
@@ -42,14 +43,12 @@ def _identical(a: ComparedArm, b: ComparedArm) -> bool:
 
 
 def _same(a: ComparedCell, b: ComparedCell) -> bool:
-    if a.scores is None or b.scores is None:
+    if a.scores is None or b.scores is None or not a.weights:
         return False
-    pairs = [(a.scores.final, b.scores.final), (a.scores.distilled, b.scores.distilled)]
-    facts = [
-        (c.result.cost.samples, c.result.cost.steps, c.result.extras.get("validation_accuracy"))
-        for c in (a, b)
-    ]
-    return facts[0] == facts[1] and all(
-        (x is None) == (y is None) and (x is None or y is None or np.array_equal(x, y))
-        for x, y in pairs
-    )
+    before, after = a.scores.distilled, b.scores.distilled
+    alike = before is after if before is None or after is None else np.array_equal(before, after)
+    return alike and a.weights == b.weights and _validation(a) == _validation(b)
+
+
+def _validation(cell: ComparedCell) -> float | int | str | None:
+    return cell.result.extras.get("validation_accuracy")
