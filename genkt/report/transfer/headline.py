@@ -76,11 +76,11 @@ def _comparison(data: ReportData, difference: ArmDifference) -> Pieces:
 
 
 def _same(data: ReportData) -> str:
-    """What the baseline shares with the method; a search for settings is part of a budget."""
+    """What the baseline shares with the method. Teachers, and making images, come on top."""
     mine, its = (data.budgets.get(arm) for arm in (data.method, data.baseline))
     if mine and its and mine.search_seconds and not its.search_seconds:
-        return "with the same labels and without a search"
-    return "with the same labels and budget"
+        return "with the same labels and as much training, but no search"
+    return "with the same labels and as much training"
 
 
 def headline_text(data: ReportData) -> str:
