@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
@@ -49,9 +50,20 @@ def make_fabric(precision: Precision = "fp32", device: str = "auto") -> Fabric:
         plugins=plugins,
     )
     fabric.launch()
+    atexit.register(_leave_processes)
     if device == "cpu":
         keep_freed_memory()
     return fabric
+
+
+def _leave_processes() -> None:
+    """Stop the threads that talk to the other processes, before Python takes them apart.
+
+    Fabric does so for nccl alone. A thread of gloo that still runs when its process ends aborts
+    it ("terminate called without an active exception"), after all its work is done, now and then.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def keep_freed_memory() -> None:

@@ -49,6 +49,12 @@ def test_two_processes_equal_one(two_processes: Path, tmp_path: Path, method: st
     assert all(len(rows) == 6 for half in halves for rows in half)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_leaves_the_others_before_python_ends(two_processes: Path, rank: int) -> None:
+    """Else a thread of gloo may abort a process whose work is done."""
+    assert (two_processes / f"end{rank}.txt").read_text() == "False"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_half_of_the_batch_alone_gives_something_else(tmp_path: Path, method: str) -> None:
     """So the equality above is the doing of what the processes tell each other."""
