@@ -23,6 +23,8 @@ ADDED: dict[str, Any] = {
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,
+    # Not as before: what an interrupted run still trains may keep its earlier student.
+    "finetune.keep": "better",
     "data.group": None,
     "data.views.least_side": 0,
 }

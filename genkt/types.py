@@ -252,8 +252,8 @@ class Budget:
         labels: training images with a label.
         validation_labels: labelled images that something was chosen by; 0: nothing was.
         choices: what: "weights" (the best of a training), "teacher" (how it was adapted),
-            "search" (beta, or a learning rate), "student" (which one is exported), "settings" (of
-            the arm, by a comparison).
+            "search" (beta, or a learning rate), "stage" (whether the last one is taken back),
+            "student" (which one is exported), "settings" (of the arm, by a comparison).
         steps: of all optimizers, those of adapted teachers and of searches too.
         samples: images that students saw, searches included.
         teacher_images: images that teachers had to answer or were adapted with, as in ``Cost``.
@@ -271,6 +271,16 @@ class Budget:
     seconds: float = 0.0
     search_seconds: float = 0.0
     making_seconds: float = 0.0
+
+
+KEPT = "kept"
+"""The extra that says whose student was kept: ``EARLIER`` or ``LATER``; absent without a choice."""
+
+EARLIER, LATER = "earlier", "later"
+"""The student before the last stage, and the one after it."""
+
+JUDGED = "validation."
+"""Start of the extras with the accuracies of both that the choice was made by."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ IrfArm = Literal["linear_probe", "lp_ft", "rec_rec", "rec_rec_on_rec", "mixed", 
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _TAKEN_BY_RUN = re.compile(
-    r"teachers|search|synthesize|retrieve|re-represent|adapt-teacher\d+(-deliver|-calibrate)?"
+    r"teachers|search|keep|synthesize|retrieve|re-represent|adapt-teacher\d+(-deliver|-calibrate)?"
 )
 """Other names used next to the stages in a student's costs, folder and log."""
 _TAKEN_IN_DRAW = re.compile(r"cache|teacher\d+|seed\d+")
@@ -97,6 +97,14 @@ class Recipe(ABC):
         """Images of each set that are compared, at most."""
         return 0
 
+    def ends_on_labels(self, steps: int) -> bool:
+        """Whether the student is trained on labels alone at the end, after another training.
+
+        Args:
+            steps: of such a stage that names none.
+        """
+        return False
+
     def trained_as(self, arm: str) -> str:
         """The arm whose student another one takes over; itself where it trains its own."""
         return arm
@@ -143,7 +151,7 @@ class StagedRecipe(Recipe):
         faults += [
             Fault(
                 "stages",
-                f'"{name}": the run itself has something of that name (teachers, search, '
+                f'"{name}": the run itself has something of that name (teachers, search, keep, '
                 "synthesize, retrieve, re-represent, adapt-teacherN); give the stage another",
             )
             for name in self.stages
@@ -204,6 +212,10 @@ class StagedRecipe(Recipe):
     @property
     def reads_transfer_set(self) -> bool:
         return any(stage.reads_transfer_set for stage in self.stages.values())
+
+    def ends_on_labels(self, steps: int) -> bool:
+        trained = list(self.trained.values())
+        return len(trained) > 1 and trained[-1].learns_from_labels(steps)
 
     def re_represents(self, finetune_recipe: str) -> bool:
         return any(stage.re_represents(finetune_recipe) for stage in self.stages.values())

@@ -121,6 +121,14 @@ class TrainingStage(AnyStage):
         """Whether batch norm learns in it, which needs several rows."""
         return True
 
+    def learns_from_labels(self, steps: int) -> bool:
+        """Whether labelled images are all that it trains on.
+
+        Args:
+            steps: where it names none; 0: it does not train.
+        """
+        return False
+
     def shortened(self, steps: int) -> Self:
         if self.steps is None and not self.epochs:
             return self
@@ -221,6 +229,9 @@ class FinetuneStage(TrainingStage):
     do: Literal["finetune"]
     how: Literal["fine_tune", "irf"] | None = None
 
+    def learns_from_labels(self, steps: int) -> bool:
+        return bool(self.epochs or (steps if self.steps is None else self.steps))
+
     def re_represents(self, finetune_recipe: str) -> bool:
         return (self.how or finetune_recipe) == "irf"
 
@@ -230,6 +241,9 @@ class LinearProbeStage(TrainingStage):
     """``do: linear_probe``: the classifier alone learns from the labels."""
 
     do: Literal["linear_probe"]
+
+    def learns_from_labels(self, steps: int) -> bool:
+        return bool(self.epochs or (steps if self.steps is None else self.steps))
 
     @property
     def moves_batch_norm(self) -> bool:

@@ -24,6 +24,8 @@ from genkt.types import Range
 Validation = Literal["images", "cross", "none"]
 """What choices are made on: validation images, folds of the labelled images, or nothing."""
 
+KEEP = "finetune.keep=better"
+
 NumFolds = Literal["auto"] | Annotated[int, Range(2, 1000)]
 """Parts that the labelled images are divided into; auto: see ``genkt.data.folds.num_folds``."""
 
@@ -120,11 +122,17 @@ class IrfOptions:
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """``finetune``: the last stage; other settings as in ``train``."""
+    """``finetune``: the last stage; other settings as in ``train``.
+
+    Args:
+        keep: the student after the last stage on labels, always or unless it is worse than before
+            it ("better", see ``genkt.stages.keep``); "never": the stage is left out.
+    """
 
     steps: CountOrNone
     lr: Rate
     recipe: Literal["fine_tune", "irf"]
+    keep: Literal["better", "always", "never"]
 
 
 @dataclass(frozen=True)
@@ -222,12 +230,18 @@ class TransferConfig:
         return any(map(beta_candidates, self.methods))
 
     @property
+    def keeps_better(self) -> bool:
+        """Whether a last stage on labels is taken back where it did harm."""
+        return self.finetune.keep == "better" and self.recipe.ends_on_labels(self.finetune.steps)
+
+    @property
     def chooses(self) -> dict[str, bool]:
         """Settings that ask for a choice between trainings -> whether it is asked for."""
         return {
             "method.beta=search": self.searches_beta,
             "teacher.adapt=better": bool(self.needs) and self.adaptation == "better",
             "cross_validate=true": self.cross_validate,
+            KEEP: self.keeps_better,
         }
 
     @property
@@ -293,6 +307,7 @@ def _choice_faults(config: TransferConfig) -> list[Fault]:
         )
         faults.append(Fault("train.select", text, "together"))
     asked = [setting for setting, is_asked in config.chooses.items() if is_asked]
+    asked = [setting for setting in asked if setting != KEEP]  # the run goes on without it
     if how == "none" and asked:
         text = f"none makes no choice, but {' and '.join(asked)} asks for one; give images or cross"
         faults.append(Fault("validation", text, "together"))

@@ -48,6 +48,7 @@ def validated_choices(config: TransferConfig, arm: str) -> tuple[str, ...]:
         "weights": config.train.select == "best",
         "search": config.searches_beta and (teaches or config.baseline_search),
         "teacher": teaches and config.chooses["teacher.adapt=better"],
+        "stage": config.keeps_better,
         "student": arm == config.main_arm and config.num_students > 1,
     }
     return tuple(what for what, is_made in made.items() if is_made)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from genkt.config.irf_settings import IrfSetting
+from genkt.files import read_tensors
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
 from genkt.stages.beta_search import best_value, rate_candidates
 from genkt.stages.irf import train_setting
+from genkt.stages.keep import Keeper
 from genkt.stages.recipe_stage import RecipeStage
 from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.train_stage import train_supervised
+from genkt.training.checkpoint import SNAPSHOT
 from genkt.training.train_settings import TrainSettings
 from genkt.types import Cost, Prediction
 
@@ -59,9 +64,15 @@ class StagedArm(StudentArm):
     """A fresh student goes through all stages, in order.
 
     The test accuracy after each goes to the extras.
+
+    Args:
+        keeper: decides whether the last stage on labels is taken back.
+        skips_last: it is left out (``finetune.keep=never``).
     """
 
     stages: tuple[RecipeStage, ...]
+    keeper: Keeper
+    skips_last: bool = False
 
     @property
     def reads_made_images(self) -> bool:
@@ -69,16 +80,35 @@ class StagedArm(StudentArm):
 
     def num_images(self, draw: Draw) -> int:
         """Images that students see in all stages together."""
-        return sum(stage.num_images(draw) for stage in self.stages)
+        return sum(stage.num_images(draw) for stage in self._run_on(draw))
+
+    def images_before_last(self, draw: Draw) -> int:
+        """Of these, before the stage that can be taken back; 0 where there is none."""
+        if self._last_on_labels(draw) is None:
+            return 0
+        return self.num_images(draw) - self._trained(draw)[-1].num_images(draw)
+
+    def _trained(self, draw: Draw) -> list[RecipeStage]:
+        return [stage for stage in self._run_on(draw) if stage.num_images(draw)]
+
+    def _run_on(self, draw: Draw) -> tuple[RecipeStage, ...]:
+        """The stages but for a last one that is left out."""
+        last = _taken_back(self.stages, draw) if self.skips_last else None
+        return tuple(stage for stage in self.stages if stage is not last)
+
+    def _last_on_labels(self, draw: Draw) -> RecipeStage | None:
+        """The stage that can be taken back."""
+        return None if self.skips_last else _taken_back(self.stages, draw)
 
     def train(self, training: StudentTraining) -> Prediction | None:
         training.first_weights()
         before: Prediction | None = None
         last: str | None = None
-        for stage in self.stages:
+        for stage in self._run_on(training.draw):
             answers, done = None, training.num_steps
             if last is not None:
                 answers = training.images.predictions(training.student, "test")
+            earlier = copy.deepcopy(training.student) if self._judges(stage, training) else None
             stage.run(training)
             training.past.append(stage.run)
             if training.num_steps > done:
@@ -86,7 +116,37 @@ class StagedArm(StudentArm):
                     training.extras[f"{ACCURACY}{last}"] = answers.accuracy
                 before = answers if stage.on_labels else None
                 last = stage.name if stage.trains_classifier else None
+            if earlier is not None:
+                self._keep(training, earlier, stage)
         return before
+
+    def _judges(self, stage: RecipeStage, training: StudentTraining) -> bool:
+        return self.keeper.on is not None and stage is self._last_on_labels(training.draw)
+
+    def _keep(self, training: StudentTraining, earlier: Backbone, last: RecipeStage) -> None:
+        """Take the last stage back where it did harm."""
+        later = training.student
+        training.student = self.keeper.kept(training, earlier, later, self._both)
+        if training.student is earlier:  # for the report alone
+            answers = training.images.predictions(later, "test")
+            training.extras[f"{ACCURACY}{last.name}"] = answers.accuracy
+
+    def _both(self, own: StudentTraining) -> tuple[Backbone, Backbone]:
+        """A student of a fold before the last stage, and after it."""
+        last, earlier = self._last_on_labels(own.draw), own.student
+        for stage in self.stages:
+            if stage is last:
+                earlier = copy.deepcopy(own.student)
+            stage.run(own)
+            own.past.append(stage.run)
+        return earlier, own.student
+
+
+def _taken_back(stages: Sequence[RecipeStage], draw: Draw) -> RecipeStage | None:
+    """The last stage that trains, if it learns from labels and follows one with answers."""
+    trained = [stage for stage in stages if stage.num_images(draw)]
+    can_be = len(trained) > 1 and trained[-1].on_labels and trained[-2].trains_classifier
+    return trained[-1] if can_be else None
 
 
 @dataclass(frozen=True)
@@ -96,12 +156,14 @@ class PlainArm(StudentArm):
     Args:
         settings: as ``train``.
         like: the stages.
+        keeper: decides between its end and the step where the recipe's last stage would begin.
         num_candidates: learning rates that it is searched over, as a method searches its beta; 0:
             it has that of the settings.
     """
 
     settings: TrainSettings
     like: StagedArm
+    keeper: Keeper
     num_candidates: int = 0
 
     def num_steps(self, draw: Draw) -> int:
@@ -113,12 +175,32 @@ class PlainArm(StudentArm):
         settings = replace(
             self.settings, steps=self.num_steps(training.draw), lr=self._lr(training)
         )
+        earlier = self._finetuned(training, settings)
+        if earlier is not None:
+
+            def both(own: StudentTraining) -> tuple[Backbone, Backbone]:
+                before = self._finetuned(own, settings)
+                return before or own.student, own.student
+
+            training.student = self.keeper.kept(training, earlier, training.student, both)
+        return None
+
+    def _finetuned(self, training: StudentTraining, settings: TrainSettings) -> Backbone | None:
+        """Train the student; as it was at the step of the choice, None where there is no choice."""
+        home = training.directory / "finetune"
+        judges, batch = self.keeper.on is not None, self.settings.batch_size
+        snapshot = math.ceil(self.like.images_before_last(training.draw) / batch) if judges else 0
         cost, curve = train_supervised(
             training.images, training.draw, "finetune", training.student, settings,
-            training.directory / "finetune", training.log,
+            home, training.log, snapshot=snapshot,
         )  # fmt: skip
         training.add("finetune", cost, curve)
-        return None
+        path = home / SNAPSHOT
+        if not snapshot or not path.is_file():  # an older genkt may have trained up to there
+            return None
+        earlier = copy.deepcopy(training.student)
+        earlier.model.load_state_dict(read_tensors(path))
+        return earlier
 
     def _lr(self, training: StudentTraining) -> float:
         """The learning rate, after a search where there is one; a draw's students share it.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.config.transfer_settings import NumFolds, TransferConfig
+from genkt.config.transfer_settings import KEEP, NumFolds, TransferConfig
 from genkt.data.folds import Folds, stratified_folds
 from genkt.data.splits import Splits
 from genkt.metrics.choices import chosen
@@ -123,9 +123,11 @@ def choice_notes(config: TransferConfig, pool: Pool) -> list[str]:
             f"validation={config.validation}{hint}."
         )
     asked = any(config.chooses.values())
+    demanded = any(is_asked for setting, is_asked in config.chooses.items() if setting != KEEP)
     if config.validation == "cross" and not asked:
         notes.append("validation=cross: these settings choose nothing, so there are no folds.")
-    if asked and (unread or splits.validation is None):
+    on_folds = demanded and (unread or splits.validation is None)
+    if on_folds or (asked and config.validation == "cross"):
         found = [folds_of(draw, config.folds).note for draw in pool.draws]
         notes += [note for note in dict.fromkeys(found) if note]
     return notes

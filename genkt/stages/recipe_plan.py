@@ -15,6 +15,7 @@ from genkt.runs.pool import Draw
 from genkt.stages.arms import IrfSettingArm, PlainArm, StagedArm, StudentArm
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.distil import distil_steps
+from genkt.stages.keep import Keeper, judged_on
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class StagedPlan(RecipePlan):
     def of(cls, config: TransferConfig, recipe: StagedRecipe, builder: StageBuilder) -> StagedPlan:
         """Build from the settings; ``method=stl`` only has plain fine-tuning."""
         stages = tuple(builder.build(name, stage) for name, stage in recipe.stages.items())
-        staged = StagedArm(config.main_arm, stages)
+        keeper = Keeper(judged_on(config, builder.splits))
+        staged = StagedArm(config.main_arm, stages, keeper, config.finetune.keep == "never")
         number = config.num_searched if config.baseline_search else 0
-        plain = PlainArm(BASELINE, config.train, staged, number)
+        plain = PlainArm(BASELINE, config.train, staged, keeper, number)
         arms = {name: plain if name == BASELINE else staged for name in config.arms}
         return cls(config, arms, staged, plain)
 

@@ -25,6 +25,9 @@ SEARCH = "search"
 
 Facts = dict[str, float | int | str]
 
+CROSS_VALIDATION = "cross-validation"
+"""The name among the costs of what was trained on folds for the student's accuracy."""
+
 TEACHERS = "teachers"
 """The name of their preparation among the costs of a student."""
 

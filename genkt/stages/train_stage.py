@@ -22,7 +22,7 @@ def train_stage(
     images: RunImages, draw: Draw, name: str, student: Backbone, objective: Objective,
     batches: Batches, settings: TrainSettings, directory: Path, log: StageLog,
     *, online: Sequence[Backbone] = (), head_only: bool = False, validate: bool = True,
-    momentum: WeightRule | None = None,
+    momentum: WeightRule | None = None, snapshot: int = 0,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train ``student`` in place for one stage; an interrupted stage is continued.
 
@@ -30,6 +30,7 @@ def train_stage(
         online: teachers that run on every batch.  head_only: the classifier alone is trained.
         validate: measure it on the validation images, if there are any.
         momentum: the slow weights that the method returns.
+        snapshot: the step after which the weights are kept in a file; 0: none.
     """
 
     def accuracy(model: Backbone) -> float:
@@ -48,6 +49,7 @@ def train_stage(
         log=log,
         head_only=head_only,
         momentum=momentum,
+        snapshot=snapshot,
     )
     return train(images.fabric, stage)
 
@@ -55,6 +57,7 @@ def train_stage(
 def train_supervised(
     images: RunImages, draw: Draw, name: str, student: Backbone, settings: TrainSettings,
     directory: Path, log: StageLog, *, head_only: bool = False, validate: bool = True,
+    snapshot: int = 0,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train on the draw's labels: all of the model, or only its head."""
     objective = build_objective(
@@ -63,5 +66,5 @@ def train_supervised(
     return train_stage(
         images, draw, name, student, objective,
         images.batches(draw, settings, [student.transform], labelled_only=True),
-        settings, directory, log, head_only=head_only, validate=validate,
+        settings, directory, log, head_only=head_only, validate=validate, snapshot=snapshot,
     )  # fmt: skip

@@ -19,6 +19,9 @@ logger = logging.getLogger("genkt")
 BEST = "best.safetensors"
 """The weights of a stage that were the best on the validation images."""
 
+SNAPSHOT = "snapshot.safetensors"
+"""The weights of a stage in the middle of it, at the step that its settings name."""
+
 STATE = "state.pt"
 """The state of a stage in its folder, while it is trained."""
 

@@ -120,6 +120,8 @@ class _Run:
                 progress.step += 1
                 progress.seconds = before + time.perf_counter() - started
                 reporter.advance()
+                if progress.step == self.stage.snapshot:
+                    self._save_weights("snapshot")
                 last = progress.step == self.num_steps
                 if last or _due(progress.step, settings.log_every):
                     self._log(reporter)

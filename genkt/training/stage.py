@@ -48,6 +48,7 @@ class Stage:
         log: gets the start of the stage and every record (losses, accuracy), or None.
         head_only: train only the classifier (linear probe); the backbone is frozen.
         momentum: the slow weights that the method itself returns, in place of ``settings.ema``.
+        snapshot: the step after which the weights are kept in a file; 0: none.
     """
 
     name: str
@@ -62,3 +63,4 @@ class Stage:
     log: Log | None = None
     head_only: bool = False
     momentum: WeightRule | None = None
+    snapshot: int = 0

@@ -12,6 +12,7 @@ from genkt.runs.student_files import TrainedStudent
 from genkt.stages.arms import LEARNING_RATE
 from genkt.stages.beta_search import cost_name
 from genkt.stages.cross_validation import chosen_on
+from genkt.stages.keep import KEEPING
 from genkt.stages.student_training import TEACHERS
 from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import RunWithSets, TrainedRun
@@ -27,7 +28,7 @@ def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> B
     config, maker = run.config, run.opened.maker
     labels = label_budget(config, run.pool, arm)
     total = sum((student.result.cost for student in students), Cost())
-    searches = {cost_name(stage) for stage in ("distil", *config.distil_stages)}
+    searches = {KEEPING, *(cost_name(stage) for stage in ("distil", *config.distil_stages))}
     made = {RE_REPRESENT, *([maker.stage] if maker is not None else [])}
     return Budget(
         labels=labels.training,

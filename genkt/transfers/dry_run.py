@@ -171,12 +171,13 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     searched = exams * plan.searched_steps(draw)
     judged = exams * steps if config.cross_validate else 0
     arms = len(config.arms)
+    kept = exams * steps * arms if config.keeps_better and config.validation == "cross" else 0
     adapted = config.adapts_by_training and bool(opened.teachers)
     views = _num_images(opened) * max(1, opened.views.num_views)
     num_caches = config.draws if adapted else 1
     seeds, num_students = config.seeds_per_draw, config.num_students * arms
     also = exams * plan.baseline_searched_steps(draw)
-    a_draw = (arms * seeds * steps + searched + also + seeds * judged) * measured.per_step
+    a_draw = (arms * seeds * steps + searched + also + kept + seeds * judged) * measured.per_step
     processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
     seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
     rounds = math.ceil(config.draws / processes)
@@ -195,6 +196,7 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
         teachers = f"{views} views to cache" + (", every draw" if adapted else "")
     search = f", and {searched} steps per draw to search beta" if searched else ""
     search += f", {also} for the baseline's learning rate" if also else ""
+    search += f", and {kept} on folds to judge the last stage" if kept else ""
     search += f", and {judged} on folds" if judged else ""
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"

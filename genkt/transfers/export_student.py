@@ -18,7 +18,9 @@ from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.student_files import TrainedStudent
+from genkt.training.checkpoint import save_weights
 from genkt.transfers.phases import OpenedRun, RunWithSets
+from genkt.types import EARLIER, KEPT
 
 EXPORTED = ("student/config.json", "student/model.safetensors")
 """The files of a student that timm loads."""
@@ -55,11 +57,15 @@ def export_student(opened: OpenedRun, student: Backbone, trained: TrainedStudent
     new.rmdir()
     for name in CHECKPOINTS:
         _replaced(_checkpoint(opened.folder, trained, Path(name).name), folder / name)
+    if trained.result.extras.get(KEPT) == EARLIER:
+        save_weights(folder / CHECKPOINTS[0], trained.weights)
 
 
 def _checkpoint(folder: RunFolder, trained: TrainedStudent, name: str) -> Path | None:
-    """The checkpoint of the student's last stage that kept one."""
+    """The checkpoint of the student's last stage that kept one; none of a stage taken back."""
     result = trained.result
+    if result.extras.get(KEPT) == EARLIER:
+        return None
     source = folder.student(result.draw, result.arm, result.seed)
     ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
     path = source / ended[-1] / name if ended else None

@@ -27,6 +27,7 @@ from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.cross_validation import choice_notes
+from genkt.stages.keep import keep_notes
 from genkt.stages.recipe_plan import plan_of
 from genkt.stages.teacher_set import shape_of
 from genkt.training.fabric import make_fabric
@@ -119,7 +120,8 @@ def _check_parts(config: TransferConfig, splits: Splits) -> None:
 
 def _pool(config: TransferConfig, splits: Splits) -> Pool:
     pool = build_pool(replace(config, transfer_set=config.read_set), splits)
-    pool = replace(pool, notes=(*pool.notes, *choice_notes(config, pool)))
+    notes = (*choice_notes(config, pool), *keep_notes(config, splits))
+    pool = replace(pool, notes=(*pool.notes, *notes))
     _told(pool.notes)
     return pool
 

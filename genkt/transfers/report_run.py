@@ -25,6 +25,8 @@ from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
 from genkt.stages.arms import ACCURACY
+from genkt.stages.keep import KEEPING
+from genkt.stages.student_training import CROSS_VALIDATION
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.count_budget import budgets, search_notes, uncounted_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
@@ -36,7 +38,7 @@ from genkt.transfers.report_images import (
 )
 from genkt.transfers.report_teachers import teacher_arms, untested
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
-from genkt.types import Cost
+from genkt.types import EARLIER, KEPT, Cost
 
 
 def report_data(trained: TrainedRun, command: str) -> ReportData:
@@ -174,8 +176,10 @@ def _accuracy_after(students: Sequence[TrainedStudent]) -> dict[str, float]:
         for key, value in student.result.extras.items():
             if key.startswith(ACCURACY):
                 known.setdefault(key.removeprefix(ACCURACY), []).append(float(value))
-        if trained := [name for name, cost in student.stages.items() if cost.steps]:
-            known.setdefault(trained[-1], []).append(student.result.accuracy)
+        trained = [name for name, cost in student.stages.items() if cost.steps]
+        own = [name for name in trained if name not in (KEEPING, CROSS_VALIDATION)]
+        if own and student.result.extras.get(KEPT) != EARLIER:  # else it is among the extras
+            known.setdefault(own[-1], []).append(student.result.accuracy)
     return {name: sum(values) / len(values) for name, values in known.items()}
 
 

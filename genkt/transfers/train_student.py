@@ -25,7 +25,7 @@ from genkt.runs.student_files import (
     save_student,
 )
 from genkt.stages.cross_validation import FOLD, exams_of
-from genkt.stages.student_training import SEARCH, StudentTraining
+from genkt.stages.student_training import CROSS_VALIDATION, SEARCH, StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
 from genkt.transfers.export_student import hand_over, is_first
@@ -204,8 +204,8 @@ def _validated(run: RunWithSets, training: StudentTraining, arm: str) -> NDArray
         trained.train(own)
         scores.append(own.images.predictions(own.student, "test").scores)
         own.log.close()
-        cost = training.costs.get("cross-validation", Cost())
-        training.costs["cross-validation"] = sum(own.costs.values(), cost)
+        cost = training.costs.get(CROSS_VALIDATION, Cost())
+        training.costs[CROSS_VALIDATION] = sum(own.costs.values(), cost)
     return np.concatenate(scores)
 
 

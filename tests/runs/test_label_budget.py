@@ -17,7 +17,7 @@ BETA = ("method=aft", "method.beta=search")
 
 
 def budget(*words: str, arm: str | None = None) -> LabelBudget:
-    given = ["device=cpu", "transfer_set=labelled", *words]
+    given = ["device=cpu", "transfer_set=labelled", "finetune.keep=always", *words]
     config = read_config(TransferConfig, "transfer", given)
     return label_budget(config, build_pool(config, SPLITS), arm)
 
@@ -25,6 +25,8 @@ def budget(*words: str, arm: str | None = None) -> LabelBudget:
 @pytest.mark.parametrize(
     ("words", "choices"),
     [
+        (("draws=1", "finetune.keep=better"), ("stage",)),
+        (("draws=1", "finetune.keep=better", "finetune.steps=0"), ()),
         ((), ("student",)),  # five draws: the exported one is chosen
         (("draws=1",), ()),
         (("draws=1", "seeds_per_draw=2"), ("student",)),

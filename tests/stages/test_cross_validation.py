@@ -147,6 +147,7 @@ def test_a_search_on_folds_pays_for_every_training(tmp_path: Path) -> None:
         return fit_head(features, labels, *rest)
 
     command = transfer_words(tmp_path, *CROSS, *SEARCH, "teacher.adapt=linear_probe")
+    command.append("finetune.keep=always")
     with patch.object(prepare_teachers, "fit_head", fitting):
         ran = run(*command)
     assert ran.code == 0, ran.err
@@ -261,7 +262,7 @@ def test_the_log_of_a_fold_has_lines_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_not_read_and_not_chosen_is_told() -> None:
-    config, _, pool = opened("validation=cross")
+    config, _, pool = opened("validation=cross", "finetune.keep=always")
     told = choice_notes(config, pool)
     assert len(told) == 2 and "100 validation images are not read" in told[0]
     assert "validation_fraction" not in told[0]  # the digits have no such setting

@@ -14,6 +14,7 @@ _CHOICES = {
     "weights": "the best weights of a training",
     "teacher": "how the teacher was adapted",
     "search": "beta, or a learning rate",
+    "stage": "whether the last stage is taken back",
     "student": "the exported student",
     "settings": "settings of the arm",
 }

@@ -26,6 +26,7 @@ from genkt.report.kit.design_text import (
     unit_of,
     what_varied,
 )
+from genkt.report.transfer.kept_students import kept_texts
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import (
     MARGIN,
@@ -134,6 +135,7 @@ def scope(data: ReportData) -> list[tuple[str, str]]:
     """What stands below the headline, as (title, text): how sure it is, the teachers, what next."""
     found = [("How sure:", " ".join(how_sure(data)))]
     found += [("Teacher:", text) for text in teacher_texts(data)]
+    found += [("Kept:", text) for text in kept_texts(data)]
     plan, interval = planned(data), main_interval(data)
     if plan is not None and interval is not None:
         found.append((f"To show {_POINTS}:", plan_text(plan, interval.design)))
