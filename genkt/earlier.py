@@ -23,6 +23,9 @@ ADDED: dict[str, Any] = {
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,
+    "minutes": None,
+    "plain": {"lr": None},
+    "pilot": {"rates": [6.0e-3, 2.0e-3, 2.0e-2], "least_steps": 250, "most_steps": 4000},
     "data.group": None,
     "data.views.least_side": 0,
 }

@@ -134,9 +134,9 @@ class PlainArm(StudentArm):
             home = own.directory / SEARCH / name
             return train_supervised(own.images, own.draw, name, student, settings, home, own.log)[0]
 
-        candidates = rate_candidates(self.settings.lr, self.num_candidates)
+        candidates = rate_candidates(self.settings.rate, self.num_candidates)
         if not candidates or not self.num_steps(training.draw):
-            return self.settings.lr
+            return self.settings.rate
         lr, cost = best_value(training, candidates, trial, SEARCH, 0)
         training.costs[SEARCH] = cost
         training.extras[LEARNING_RATE] = lr

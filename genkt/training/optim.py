@@ -34,14 +34,14 @@ def build_optimizer(
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             groups,
-            lr=settings.lr,
+            lr=settings.rate,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
             fused=fused,
         )
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr, fused=fused)
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
+        return torch.optim.Adam(groups, lr=settings.rate, fused=fused)
+    return torch.optim.AdamW(groups, lr=settings.rate, fused=fused)
 
 
 def lr_factor(step: int, num_steps: int, warmup: float) -> float:

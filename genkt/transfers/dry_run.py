@@ -162,7 +162,7 @@ def _few_steps(config: TransferConfig) -> TransferConfig:
 
 def _num_images(opened: OpenedRun) -> int:
     """The number of images in the pool after every draw has made its own."""
-    return len(opened.pool.images) + opened.config.draws * opened.num_made
+    return len(opened.pool.images) + opened.config.num_draws * opened.num_made
 
 
 def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
@@ -173,22 +173,22 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
     arms = len(config.arms)
     adapted = config.adapts_by_training and bool(opened.teachers)
     views = _num_images(opened) * max(1, opened.views.num_views)
-    num_caches = config.draws if adapted else 1
+    num_caches = config.num_draws if adapted else 1
     seeds, num_students = config.seeds_per_draw, config.num_students * arms
     also = exams * plan.baseline_searched_steps(draw)
     a_draw = (arms * seeds * steps + searched + also + seeds * judged) * measured.per_step
-    processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
-    seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
-    rounds = math.ceil(config.draws / processes)
+    processes = num_worth(config, config.num_draws * arms, a_draw / arms) if shared else 1
+    seconds = math.ceil(config.num_draws * arms / processes) / arms * a_draw
+    rounds = math.ceil(config.num_draws / processes)
     on_folds = config.adaptation == "better" and config.validation == "cross"
     adaptations = 1 + exams if on_folds else 1
     seconds += rounds * adaptations * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
     seconds += rounds * made * measured.per_made
-    seconds += config.draws * len(draw.labelled) * measured.per_represented
+    seconds += config.num_draws * len(draw.labelled) * measured.per_represented
     disk = measured.cache_bytes + num_students * 4 * measured.student_bytes
-    disk += config.draws * measured.made_bytes
-    draws = _count(config.draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
+    disk += config.num_draws * measured.made_bytes
+    draws = _count(config.num_draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
     how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":
