@@ -22,7 +22,7 @@ def train_stage(
     images: RunImages, draw: Draw, name: str, student: Backbone, objective: Objective,
     batches: Batches, settings: TrainSettings, directory: Path, log: StageLog,
     *, online: Sequence[Backbone] = (), head_only: bool = False, validate: bool = True,
-    momentum: WeightRule | None = None,
+    momentum: WeightRule | None = None, steady: bool = False,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train ``student`` in place for one stage; an interrupted stage is continued.
 
@@ -30,6 +30,7 @@ def train_stage(
         online: teachers that run on every batch.  head_only: the classifier alone is trained.
         validate: measure it on the validation images, if there are any.
         momentum: the slow weights that the method returns.
+        steady: the rate does not fall, so that the stage can go on for more steps.
     """
 
     def accuracy(model: Backbone) -> float:
@@ -48,6 +49,7 @@ def train_stage(
         log=log,
         head_only=head_only,
         momentum=momentum,
+        is_steady=steady,
     )
     return train(images.fabric, stage)
 

@@ -48,6 +48,8 @@ class Stage:
         log: gets the start of the stage and every record (losses, accuracy), or None.
         head_only: train only the classifier (linear probe); the backbone is frozen.
         momentum: the slow weights that the method itself returns, in place of ``settings.ema``.
+        is_steady: after its warm-up the rate stays as it is, so that the same stage can go on for
+            more steps than it had before.
     """
 
     name: str
@@ -62,3 +64,4 @@ class Stage:
     log: Log | None = None
     head_only: bool = False
     momentum: WeightRule | None = None
+    is_steady: bool = False

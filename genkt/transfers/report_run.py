@@ -84,11 +84,17 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
-        config=run.folder.config,
+        config=_recorded(run),
         snippet=student_snippet(run.folder.path, student),
         notes=_notes(trained),
         **opened.plan.report_names(),
     )
+
+
+def _recorded(run: RunWithSets) -> dict[str, Any]:
+    """The settings, with the numbers of a pilot in place of what was open."""
+    pilot, plain = run.opened.pilot, run.folder.config
+    return plain if pilot is None else pilot.recorded(plain)
 
 
 def _title(config: TransferConfig, draw: Draw) -> str:
@@ -196,6 +202,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
     notes = [*run.pool.notes, *run.opened.near_copies.notes()]
+    notes += run.opened.pilot.notes() if run.opened.pilot else []
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]
