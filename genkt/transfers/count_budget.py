@@ -15,6 +15,7 @@ from genkt.stages.cross_validation import chosen_on
 from genkt.stages.student_training import TEACHERS
 from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import RunWithSets, TrainedRun
+from genkt.transfers.pilot_file import Pilot
 from genkt.types import Budget, Cost
 
 
@@ -25,8 +26,14 @@ def budgets(trained: TrainedRun) -> dict[str, Budget]:
 
 def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> Budget:
     config, maker = run.config, run.opened.maker
-    labels = label_budget(config, run.pool, arm)
-    total = sum((student.result.cost for student in students), Cost())
+    pilot = run.opened.pilot or Pilot({})
+    labels = label_budget(config, run.pool, arm, piloted=pilot.labels)
+    tried = Cost()
+    if arm == BASELINE:
+        tried += pilot.baseline
+    if arm == config.main_arm:
+        tried += pilot.student
+    total = sum((student.result.cost for student in students), tried)
     searches = {cost_name(stage) for stage in ("distil", *config.distil_stages)}
     made = {RE_REPRESENT, *([maker.stage] if maker is not None else [])}
     return Budget(
@@ -37,7 +44,7 @@ def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> B
         samples=total.samples - _of(students, [TEACHERS]).samples,
         teacher_images=total.teacher_images,
         seconds=total.seconds,
-        search_seconds=_of(students, searches).seconds,
+        search_seconds=_of(students, searches).seconds + tried.seconds,
         making_seconds=_of(students, made).seconds,
     )
 

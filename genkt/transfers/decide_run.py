@@ -13,30 +13,38 @@ from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
 from genkt.transfers.pilot import PilotRun
 from genkt.transfers.pilot_file import HOME, Pilot, Values, read_pilot, with_values, write_pilot
-from genkt.transfers.pilot_rules import MOST_DRAWS
+from genkt.transfers.pilot_rules import FEW_DRAWS, MOST_DRAWS
 
 logger = logging.getLogger("genkt")
 
 
-def provisional(config: TransferConfig, steps: int | None = None) -> TransferConfig:
+def provisional(config: TransferConfig) -> TransferConfig:
     """The settings with numbers to open a run by, until a pilot has found the right ones.
 
     One draw is enough for it, but where images are re-represented for all draws at once.
-
-    Args:
-        steps: in place of ``train.steps``; None: ``pilot.least_steps``.
     """
-    open_, pilot = config.undecided, config.pilot
-    if not open_:
+    if not config.undecided:
         return config
-    draws = MOST_DRAWS if config.draws == "auto" else config.draws
-    numbers: Values = {
-        "train.steps": steps or pilot.least_steps,
-        "train.lr": pilot.rates[0],
-        "plain.lr": pilot.rates[0],
-    }
-    values = {key: value for key, value in numbers.items() if key in open_}
-    return with_values(config, {**values, "draws": draws if config.re_represents else 1})
+    short = _with_numbers(config, config.pilot.least_steps, MOST_DRAWS)
+    return short if config.re_represents else replace(short, draws=1)
+
+
+def longest(config: TransferConfig) -> TransferConfig:
+    """The settings of the longest run that a pilot may choose."""
+    return _with_numbers(config, config.pilot.most_steps, MOST_DRAWS)
+
+
+def shortest(config: TransferConfig) -> TransferConfig | None:
+    """Those of the shortest one; None: nothing is open."""
+    least = _with_numbers(config, config.pilot.least_steps, FEW_DRAWS)
+    return least if config.undecided else None
+
+
+def _with_numbers(config: TransferConfig, steps: int, draws: int) -> TransferConfig:
+    """The settings with numbers for what is open, and only for that."""
+    lr = config.pilot.rates[0]
+    numbers: Values = {"train.steps": steps, "train.lr": lr, "plain.lr": lr, "draws": draws}
+    return with_values(config, {k: v for k, v in numbers.items() if k in config.undecided})
 
 
 def decided(config: TransferConfig, opened: OpenedRun, started: float) -> OpenedRun:
@@ -54,7 +62,7 @@ def decided(config: TransferConfig, opened: OpenedRun, started: float) -> Opened
         return opened
     folder = opened.folder.path
     with opened.alone("pilot"):
-        pilot = opened.fabric.broadcast(read_pilot(folder))
+        pilot = opened.fabric.broadcast(read_pilot(folder) if opened.is_first else None)
         if pilot is None:
             pilot = _new(config, opened, started)
             if opened.is_first:

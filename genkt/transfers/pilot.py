@@ -94,6 +94,7 @@ class PilotRun:
     def __post_init__(self) -> None:
         opened = self.run.opened
         self.measured = Measured(self.run.folder.path, enabled=opened.is_first)
+        self.measured.known = opened.fabric.broadcast(self.measured.known)
         self.before = sum(one.cost.seconds for one in self.measured.known.values())
         self.per_step = self.teacher_seconds = 0.0
         self.values: Values = {}

@@ -63,7 +63,7 @@ class Pilot:
 
     def recorded(self, plain: Mapping[str, Any]) -> dict[str, Any]:
         """The same for plain settings."""
-        found = {**plain, "minutes": None}
+        found = {**plain, "minutes": None} if self.values else dict(plain)
         for key, value in self.values.items():
             group, _, name = key.rpartition(".")
             if group:

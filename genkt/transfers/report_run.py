@@ -28,6 +28,7 @@ from genkt.stages.arms import ACCURACY
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.count_budget import budgets, search_notes, uncounted_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
+from genkt.transfers.pilot_file import Pilot
 from genkt.transfers.report_images import (
     composition,
     near_copy_rows,
@@ -52,7 +53,8 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
     test = splits.parts["test"]
     student = opened.fresh_student()
     models = _models(run, student, trained.main)
-    labels = label_budget(config, run.pool)
+    pilot = opened.pilot or Pilot({})
+    labels = label_budget(config, run.pool, piloted=pilot.labels)
     return ReportData(
         title=_title(config, run.pool.draws[0]),
         cells=[each.result for found in students.values() for each in found],
@@ -84,17 +86,11 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
-        config=_recorded(run),
+        config=pilot.recorded(run.folder.config),
         snippet=student_snippet(run.folder.path, student),
         notes=_notes(trained),
         **opened.plan.report_names(),
     )
-
-
-def _recorded(run: RunWithSets) -> dict[str, Any]:
-    """The settings, with the numbers of a pilot in place of what was open."""
-    pilot, plain = run.opened.pilot, run.folder.config
-    return plain if pilot is None else pilot.recorded(plain)
 
 
 def _title(config: TransferConfig, draw: Draw) -> str:
@@ -202,7 +198,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
     notes = [*run.pool.notes, *run.opened.near_copies.notes()]
-    notes += run.opened.pilot.notes() if run.opened.pilot else []
+    notes += (run.opened.pilot or Pilot({})).notes()
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]
