@@ -7,13 +7,16 @@ from dataclasses import replace
 
 from genkt.config.transfer_settings import TransferConfig
 from genkt.files import discard
+from genkt.precision import threads
 from genkt.runs.notices import announce
+from genkt.settings.objects import has_objects
 from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
 from genkt.transfers.pilot import PilotRun
 from genkt.transfers.pilot_file import HOME, Pilot, Values, read_pilot, with_values, write_pilot
 from genkt.transfers.pilot_rules import FEW_DRAWS, MOST_DRAWS
+from genkt.transfers.side_by_side import threads_each
 
 logger = logging.getLogger("genkt")
 
@@ -81,7 +84,9 @@ def _new(config: TransferConfig, opened: OpenedRun, started: float) -> Pilot:
     """Run the pilot, and say what it has found."""
     announce(opened.fabric, f"pilot: {', '.join(config.undecided)}")
     run = with_sets(opened)
-    pilot = PilotRun(run, config, started).decide()
+    shared = not has_objects(config)
+    with threads(threads_each(longest(config)) if shared else None):  # as the run's students have
+        pilot = PilotRun(run, config, started).decide()
     pilot = opened.fabric.broadcast(pilot)
     for note in pilot.notes():
         announce(opened.fabric, note)

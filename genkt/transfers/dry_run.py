@@ -65,7 +65,7 @@ def estimate(config: TransferConfig, plain: dict[str, Any], splits: Splits | Non
         opened = open_run(longest(config), folder, splits)
         opened = replace(opened, cache_home=Path(temporary) / "cache")
         shared = not has_objects(config)
-        with threads(threads_each(config) if shared else None):
+        with threads(threads_each(opened.config) if shared else None):
             measured = _measure(opened)
     return _text(opened, measured, shared=shared, least=shortest(config))
 

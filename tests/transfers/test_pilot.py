@@ -209,3 +209,20 @@ def test_a_method_without_logits_is_judged_too(tmp_path: Path) -> None:
     opened, config = piloted(tmp_path, "train.lr=auto", "train.steps=auto", "method=aft")
     pilot = decided(opened, config)
     assert len(pilot.rates) == 2 and 0 <= pilot.rates[0][1] <= 1
+
+
+def test_a_dry_run_gives_the_longest_and_the_shortest_run(tmp_path: Path) -> None:
+    ran = run(*words(tmp_path, *OPEN, *SMALL, "dry_run=true"))
+    assert ran.code == 0, ran.err
+    assert "5 draws x 2 arms, 9 steps each" in ran.out  # 8 and one of fine-tuning
+    assert "3 draws of 3 steps" in ran.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_needs_a_number_of_draws_and_decides_the_rest(tmp_path: Path) -> None:
+    own = words(tmp_path, "train.steps=auto", *SMALL, "methods=[logit_kd]", "baseline=false")
+    rest = [word for word in own[1:] if word.partition("=")[0] != "out"]
+    refused_ = run("compare", *rest, "draws=auto", f"out={tmp_path / 'compared'}")
+    assert refused_.code == 2 and refused_.lines == [
+        "genkt compare: draws: expected a number, which all arms share, got auto"
+    ]
