@@ -48,11 +48,13 @@ class ArmTask:
     def size(self) -> int:
         """A rough measure of its work: images that students train on, and other costs."""
         config = self.config
-        steps = (config.train.steps or 0) + config.finetune.steps
+        decided = "train.steps" not in config.undecided
+        steps = config.train.num_steps(0) if decided else config.pilot.most_steps
+        steps += config.finetune.steps
         views = config.transfer_set.stored_views or config.data.views.num_views
         made = config.transfer_set.most_made if config.reads_transfer_set else 0
         a_draw = config.seeds_per_draw * steps * config.train.batch_size
-        return config.draws * (
+        return config.num_draws * (
             a_draw + made * (_SAMPLES_A_MADE_IMAGE + _SAMPLES_A_PASS * max(1, views))
         )
 
@@ -99,7 +101,7 @@ class ArmTask:
         config = self.config
         return [
             student_folder(self.folder, draw, config.main_arm, seed)
-            for draw in range(config.draws)
+            for draw in range(config.num_draws)
             for seed in range(config.seeds_per_draw)
         ]
 

@@ -122,8 +122,8 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
         there = 0 if task.name in changed else task.num_finished()
         rows.append([task.name, f"{there} of {first.num_students}", " ".join(arm.words)])
     seeds = f" x {first.seeds_per_draw} seeds" if first.seeds_per_draw > 1 else ""
-    lines = [f"dry run: {len(plan.tasks)} arms x {first.draws} draws{seeds} = {total} students; "
-             "nothing was written", "", *aligned(rows)]  # fmt: skip
+    lines = [f"dry run: {len(plan.tasks)} arms x {first.num_draws} draws{seeds} = {total} "
+             "students; nothing was written", "", *aligned(rows)]  # fmt: skip
     tried, tasks = _candidates(config, settings)
     changed_tasks(tasks, overwrite=config.overwrite)
     if tried:
@@ -189,7 +189,7 @@ def _data(
         command=command,
         versions=versions(),
         seed=first.seed,
-        num_draws=first.draws,
+        num_draws=first.num_draws,
         design=found[0].design,
         test_ids=shared.test_ids,
         notes=[*warnings(plan.tasks, shared.arms), *shared.notes, *lost(tried)],

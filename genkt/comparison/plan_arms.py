@@ -113,6 +113,8 @@ def _sweep(
 
 def _not_comparable(baseline: ArmSettings, settings: Sequence[ArmSettings]) -> list[str]:
     """Arms whose label draws are not those of the baseline: their differences mean nothing."""
+    if baseline.config.draws == "auto":
+        return [str(UserError.of("draws", "a number, which all arms share", "auto"))]
     faults = []
     wanted = _shared(baseline.config)
     for each in settings:

@@ -90,7 +90,7 @@ def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> l
 def _judged(arm: str, option: Option, home: Path, num_draws: int) -> ArmTask:
     """The transfer that judges an option; named by its settings, so that a grid may grow."""
     name = f"{arm}-{fingerprint(list(option.words))[:8]}"
-    first = option.config.first_draw + option.config.draws
+    first = option.config.first_draw + option.config.num_draws
     on_labels = option.config.validation == "cross"
     config = replace(
         option.config, draws=num_draws, first_draw=first, cross_validate=on_labels

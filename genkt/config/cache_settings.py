@@ -31,3 +31,8 @@ class CacheConfig:
     num_workers: Annotated[int, Range(0, 128)]
     device: Literal["auto", "cpu", "cuda"]
     executor: ExecutorSettings
+
+    @property
+    def num_draws(self) -> int:
+        """Label draws."""
+        return self.draws

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from genkt.config.data_settings import DataSettings, label_faults
 from genkt.config.irf_settings import BASELINE
+from genkt.config.pilot_settings import PilotSettings, PlainSettings
 from genkt.config.recipe_settings import RecipeSettings
 from genkt.config.set_settings import LabelledSet, TransferSettings
 from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
@@ -15,7 +16,7 @@ from genkt.data.transform import refuse_overlay
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS, MethodChoice, beta_candidates
-from genkt.settings.bounds import BatchSize, CountOrNone, Rate, Repeats, Seed
+from genkt.settings.bounds import BatchSize, CountOrNone, Positive, Rate, Repeats, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.settings.objects import GivenObject, places_in
 from genkt.training.train_settings import TrainSettings
@@ -156,7 +157,7 @@ class TransferConfig:
     recipe: RecipeSettings
     out: str
     seed: Seed
-    draws: Repeats
+    draws: Repeats | Literal["auto"]
     first_draw: CountOrNone
     seeds_per_draw: Repeats
     validation: Validation
@@ -171,10 +172,13 @@ class TransferConfig:
     executor: ExecutorSettings
     cache: str | None
     cache_dtype: Literal["float16", "float32"]
+    minutes: Positive | None
     train: TrainSettings
+    plain: PlainSettings
     finetune: FinetuneSettings
     adapt: AdaptSettings
     irf: IrfOptions
+    pilot: PilotSettings
 
     def __post_init__(self) -> None:
         """Refuse settings that are right one by one, but not together.
@@ -191,7 +195,24 @@ class TransferConfig:
     @property
     def num_students(self) -> int:
         """Students of every arm."""
-        return self.draws * self.seeds_per_draw
+        return self.num_draws * self.seeds_per_draw
+
+    @property
+    def num_draws(self) -> int:
+        """Label draws of a run that trains."""
+        assert self.draws != "auto", "a pilot decides them before any training"
+        return self.draws
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Settings that a pilot decides before the run; (): all of them are numbers."""
+        is_open = {
+            "train.steps": self.train.steps == "auto" or self.minutes is not None,
+            "train.lr": self.train.lr == "auto",
+            "plain.lr": self.plain.lr == "auto",
+            "draws": self.draws == "auto",
+        }
+        return tuple(key for key, wanted in is_open.items() if wanted)
 
     @property
     def main_arm(self) -> str:

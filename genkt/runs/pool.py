@@ -46,7 +46,7 @@ class PoolSettings(Protocol):
     @property
     def seed(self) -> int: ...
     @property
-    def draws(self) -> int: ...
+    def num_draws(self) -> int: ...
     @property
     def first_draw(self) -> int: ...
 
@@ -262,7 +262,7 @@ def build_pool(settings: PoolSettings, splits: Splits) -> Pool:
     """
     _check_training(splits)
     transfer = read_transfer_images(settings.transfer_set, splits)
-    drawn = [_draw(settings, splits, transfer, index) for index in range(settings.draws)]
+    drawn = [_draw(settings, splits, transfer, index) for index in range(settings.num_draws)]
     draws = [draw for draw, _ in drawn]
     needed = np.unique(np.concatenate([np.union1d(d.labelled, d.transfer) for d in draws]))
     kept = transfer.images.select(needed)

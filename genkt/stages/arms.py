@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from genkt.config.irf_settings import IrfSetting
@@ -211,18 +211,30 @@ class PlainArm(StudentArm):
             training.extras[LEARNING_RATE] = known
             return float(known)
 
-        def trial(own: StudentTraining, student: Backbone, lr: float, name: str) -> Cost:
-            settings = replace(self.settings, steps=self.num_steps(own.draw), lr=lr)
-            home = own.directory / SEARCH / name
-            return train_supervised(own.images, own.draw, name, student, settings, home, own.log)[0]
-
-        candidates = rate_candidates(self.settings.lr, self.num_candidates)
-        if not candidates or not self.num_steps(training.draw):
-            return self.settings.lr
-        lr, cost = best_value(training, candidates, trial, SEARCH, 0)
+        if not self.num_candidates or not self.num_steps(training.draw):
+            return self.settings.rate
+        candidates = rate_candidates(self.settings.rate, self.num_candidates)
+        lr, cost = self.best_rate(training, candidates, self.num_steps)
         training.costs[SEARCH] = cost
         training.extras[LEARNING_RATE] = lr
         return lr
+
+    def best_rate(
+        self, training: StudentTraining, rates: Sequence[float], num_steps: Callable[[Draw], int]
+    ) -> tuple[float, Cost]:
+        """The best of some learning rates (``genkt.stages.cross_validation``), and the cost.
+
+        Args:
+            rates: the first wins ties.
+            num_steps: of a trial, by what it learns from.
+        """
+
+        def trial(own: StudentTraining, student: Backbone, lr: float, name: str) -> Cost:
+            settings = replace(self.settings, steps=num_steps(own.draw), lr=lr)
+            home = own.directory / SEARCH / name
+            return train_supervised(own.images, own.draw, name, student, settings, home, own.log)[0]
+
+        return best_value(training, rates, trial, SEARCH, 0)
 
 
 @dataclass(frozen=True)

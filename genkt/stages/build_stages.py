@@ -20,6 +20,7 @@ from genkt.config.stage_settings import (
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.data.views import ViewSpec
+from genkt.methods.build import METHODS
 from genkt.stages.adapt_teachers import TeacherAdaptation
 from genkt.stages.distil import Distillation, Soup
 from genkt.stages.finetune import Finetuning, HeadTraining
@@ -49,6 +50,19 @@ class StageBuilder:
     def build(self, name: str, stage: StageSettings) -> RecipeStage:
         """One stage of a recipe."""
         return _BUILDERS[type(stage)](self, name, stage)
+
+    def taught(self) -> Distillation | None:
+        """The stage where teachers teach a fresh student, from one teacher if they do in turn.
+
+        None: no stage has a teacher, or others train the student before.
+        """
+        config = self.config
+        first = next(iter(config.recipe.trained), "")
+        stage = config.distil_stages.get(first)
+        if stage is None or not METHODS[(stage.method or config.method).name].needs:
+            return None
+        found = Distillation(*self._distilled(first, stage))
+        return replace(found, by=[0]) if stage.one_by_one else found
 
     def adaptation(self, name: str, stage: AdaptStage) -> RecipeStage:
         """The teachers are adapted to the labels."""

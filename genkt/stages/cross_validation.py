@@ -80,7 +80,7 @@ def exams_of(images: RunImages, pool: Pool, draw: Draw) -> tuple[Exam, ...]:
     return tuple(
         Exam(
             f"{FOLD}{number}",
-            _without(pool, draw, rows),
+            without_labels(pool, draw, rows),
             replace(images, splits=replace(splits, test=draw.images.select(rows))),
         )
         for number, rows in enumerate(held)
@@ -92,7 +92,7 @@ def folds_of(draw: Draw, wanted: NumFolds) -> Folds:
     return stratified_folds(draw.images.select(draw.labelled), wanted, draw.seed)
 
 
-def _without(pool: Pool, draw: Draw, held: np.ndarray) -> Draw:
+def without_labels(pool: Pool, draw: Draw, held: np.ndarray) -> Draw:
     """The draw without some labelled rows, and without images that were made from them."""
     kept = np.setdiff1d(draw.labelled, held)
     labels = np.full_like(draw.labels, UNLABELLED)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genkt.methods.base import MethodOptions, Objective
-from genkt.methods.build import METHODS, build_objective, with_beta
+from genkt.methods.build import METHODS, beta_candidates, build_objective, with_beta
 from genkt.methods.shapes import TrainingRows
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
@@ -33,6 +33,8 @@ from genkt.types import Cost
 
 _MOST_CALIBRATED = 100
 """Limit of batches for the batch-norm statistics of a soup."""
+_TRIAL_DECAY = 0.999
+"""Of the mean weights of a trial: about the last tenth of up to 9000 steps."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,28 @@ class Distillation(RecipeStage):
         if self.on == "labelled":
             return replace(draw, transfer=draw.transfer[:0], parts=())
         return draw
+
+    def trial(
+        self, training: StudentTraining, lr: float, steps: int, name: str
+    ) -> tuple[Backbone, Cost]:
+        """A fresh student after so many steps at one rate, with the mean weights of the last tenth.
+
+        The rate does not fall at the end, so that the same trial goes on where it is called again
+        for more steps; its cost is that of all of them. Beta is the middle of its grid.
+        """
+        student, options = training.fresh(), self.options
+        if values := beta_candidates(options):
+            options = with_beta(options, values[(len(values) - 1) // 2])
+        settings = replace(
+            self.settings, lr=lr, steps=steps, epochs=None, ema=_TRIAL_DECAY, ema_every=1,
+            eval_every=0, select="last",
+        )  # fmt: skip
+        student.to(training.images.fabric.device)
+        cost, _, _ = distil(
+            training, self.rows(training.draw), student, options, self._chosen(training), settings,
+            training.directory / name, name=name, steady=True,
+        )  # fmt: skip
+        return student, cost
 
     def _prepared(self, training: StudentTraining) -> tuple[Draw, MethodOptions, TeacherSet]:
         """The draw as the stage sees it, the method with its beta searched, and the teachers."""
@@ -177,12 +201,14 @@ def distil_steps(draw: Draw, settings: TrainSettings) -> int:
 def distil(
     training: StudentTraining, draw: Draw, student: Backbone, options: MethodOptions,
     teachers: TeacherSet, settings: TrainSettings, directory: Path, *, name: str,
+    steady: bool = False,
 ) -> tuple[Cost, list[Record], dict[str, Tensor]]:  # fmt: skip
     """A method on labelled and transfer images together; also what it learned.
 
     Args:
         training: the training it belongs to.
         draw, student: what to train, possibly other than those of ``training``.
+        steady: as in ``train_stage``.
     """
     images = training.images
     if METHODS[options.name].objective.needs_frozen:
@@ -204,6 +230,7 @@ def distil(
     cost, curve = train_stage(
         images, draw, name, student, objective, batches, settings, directory, training.log,
         online=teachers.models if teachers.online else (), momentum=options.weight_rule,
+        steady=steady,
     )  # fmt: skip
     if teachers.online:
         cost = replace(cost, teacher_images=cost.samples * len(teachers.models))

@@ -33,11 +33,11 @@ def train_setting(
         prefix: of the stages' names and folders.
         validate: measure the model on the validation images, if there are any.
     """
-    assert settings.steps is not None
+    steps = settings.num_steps(len(draw.labelled))
     stages = {"deliver": setting.deliver, "calibrate": setting.calibrate}
     used: dict[str, Pictures] = {name: on for name, on in stages.items() if on is not None}
-    first = settings.steps // len(used)
-    lengths = dict(zip(used, (first, settings.steps - first), strict=False))
+    first = steps // len(used)
+    lengths = dict(zip(used, (first, steps - first), strict=False))
     costs: dict[str, Cost] = {}
     curve: list[Record] = []
     for name, pictures in used.items():

@@ -109,9 +109,7 @@ class PseudoLabelling(RecipeStage):
             training.add(own, cost, records)
 
     def num_images(self, draw: Draw) -> int:
-        settings = self._round_settings(draw)
-        assert settings.steps is not None
-        return self.rounds * settings.steps * settings.batch_size
+        return self.rounds * distil_steps(draw, self.settings) * self.settings.batch_size
 
     def _round_settings(self, draw: Draw) -> TrainSettings:
         """Steps of one round; epochs are over all transfer images, however many get a label."""

@@ -14,7 +14,7 @@ from genkt.methods.build import beta_candidates
 from genkt.runs.pool import Draw
 from genkt.stages.arms import IrfSettingArm, PlainArm, StagedArm, StudentArm
 from genkt.stages.build_stages import StageBuilder
-from genkt.stages.distil import distil_steps
+from genkt.stages.distil import Distillation, distil_steps
 from genkt.stages.keep import Keeper, judged_on
 
 
@@ -51,6 +51,16 @@ class RecipePlan(ABC):
             compared: the distance from upstream images was measured.
         """
 
+    @property
+    def taught(self) -> Distillation | None:
+        """The stage that a pilot may try: teachers teach a fresh student; None: there is none."""
+        return None
+
+    @property
+    def baseline(self) -> PlainArm | None:
+        """Plain fine-tuning, where it is an arm."""
+        return None
+
     def searched_steps(self, draw: Draw) -> int:
         """Steps that a search for beta takes on a draw."""
         return 0
@@ -70,6 +80,7 @@ class StagedPlan(RecipePlan):
 
     staged: StagedArm
     plain: PlainArm
+    first: Distillation | None
 
     @classmethod
     def of(cls, config: TransferConfig, recipe: StagedRecipe, builder: StageBuilder) -> StagedPlan:
@@ -78,9 +89,18 @@ class StagedPlan(RecipePlan):
         keeper = Keeper(judged_on(config, builder.splits))
         staged = StagedArm(config.main_arm, stages, keeper, config.finetune.keep == "never")
         number = config.num_searched if config.baseline_search else 0
-        plain = PlainArm(BASELINE, config.train, staged, keeper, number)
+        lr = config.plain.lr if config.plain.lr is not None else config.train.lr
+        plain = PlainArm(BASELINE, replace(config.train, lr=lr), staged, keeper, number)
         arms = {name: plain if name == BASELINE else staged for name in config.arms}
-        return cls(config, arms, staged, plain)
+        return cls(config, arms, staged, plain, builder.taught())
+
+    @property
+    def taught(self) -> Distillation | None:
+        return self.first
+
+    @property
+    def baseline(self) -> PlainArm | None:
+        return self.plain if BASELINE in self.arms else None
 
     def num_steps(self, draw: Draw) -> int:
         return self.plain.num_steps(draw)

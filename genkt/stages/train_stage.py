@@ -22,7 +22,7 @@ def train_stage(
     images: RunImages, draw: Draw, name: str, student: Backbone, objective: Objective,
     batches: Batches, settings: TrainSettings, directory: Path, log: StageLog,
     *, online: Sequence[Backbone] = (), head_only: bool = False, validate: bool = True,
-    momentum: WeightRule | None = None, snapshot: int = 0,
+    momentum: WeightRule | None = None, snapshot: int = 0, steady: bool = False,
 ) -> tuple[Cost, list[Record]]:  # fmt: skip
     """Train ``student`` in place for one stage; an interrupted stage is continued.
 
@@ -31,6 +31,7 @@ def train_stage(
         validate: measure it on the validation images, if there are any.
         momentum: the slow weights that the method returns.
         snapshot: the step after which the weights are kept in a file; 0: none.
+        steady: the rate does not fall, so that the stage can go on for more steps.
     """
 
     def accuracy(model: Backbone) -> float:
@@ -50,6 +51,7 @@ def train_stage(
         head_only=head_only,
         momentum=momentum,
         snapshot=snapshot,
+        is_steady=steady,
     )
     return train(images.fabric, stage)
 

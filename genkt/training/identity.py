@@ -25,9 +25,12 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
     batches, plan = stage.batches, stage.batches.plan
     dataset = batches.dataset
     settings = without_added(asdict(stage.settings), "train")
+    length: int | str = num_steps
+    if stage.is_steady:  # may go on for more steps
+        length, settings["steps"] = "steady", None
     return fingerprint(
         {
-            "stage": [stage.name, stage.seed, num_steps, stage.head_only, torch.__version__],
+            "stage": [stage.name, stage.seed, length, stage.head_only, torch.__version__],
             "settings": {k: v for k, v in settings.items() if k not in _FREE},
             "student": stage.student.fingerprint(),
             "objective": _objective_identity(stage.objective),

@@ -154,7 +154,10 @@ class _Run:
         """One optimizer step; when memory runs out, again with micro-batches half the size."""
         progress = self.progress
         set_lr_factor(
-            self.optimizers, lr_factor(progress.step, self.num_steps, self.settings.warmup)
+            self.optimizers,
+            lr_factor(
+                progress.step, self.num_steps, self.settings.warmup, steady=self.stage.is_steady
+            ),
         )
         batch = to_device(batch, self.fabric.device)
         parts = self._attempt(batch)

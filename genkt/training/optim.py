@@ -34,21 +34,27 @@ def build_optimizer(
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             groups,
-            lr=settings.lr,
+            lr=settings.rate,
             momentum=settings.momentum,
             nesterov=settings.momentum > 0,
             fused=fused,
         )
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr, fused=fused)
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
+        return torch.optim.Adam(groups, lr=settings.rate, fused=fused)
+    return torch.optim.AdamW(groups, lr=settings.rate, fused=fused)
 
 
-def lr_factor(step: int, num_steps: int, warmup: float) -> float:
-    """Linear warm-up over a share of the steps, then a half cosine to zero; in (0, 1]."""
+def lr_factor(step: int, num_steps: int, warmup: float, *, steady: bool = False) -> float:
+    """Linear warm-up over a share of the steps, then a half cosine to zero; in (0, 1].
+
+    Args:
+        steady: it stays at 1 after the warm-up.
+    """
     num_warmup = round(warmup * num_steps)
     if step < num_warmup:
         return (step + 1) / (num_warmup + 1)
+    if steady:
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
 
 

@@ -49,6 +49,8 @@ class Stage:
         head_only: train only the classifier (linear probe); the backbone is frozen.
         momentum: the slow weights that the method itself returns, in place of ``settings.ema``.
         snapshot: the step after which the weights are kept in a file; 0: none.
+        is_steady: after its warm-up the rate stays as it is, so that the same stage can go on for
+            more steps than it had before.
     """
 
     name: str
@@ -64,3 +66,4 @@ class Stage:
     head_only: bool = False
     momentum: WeightRule | None = None
     snapshot: int = 0
+    is_steady: bool = False

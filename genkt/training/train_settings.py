@@ -28,13 +28,15 @@ class TrainSettings:
     """Settings of one training stage; ``configs/transfer.yaml`` holds the defaults.
 
     Args:
-        steps: optimizer steps, or None to count in epochs.
+        steps: optimizer steps, or None to count in epochs; "auto": a run's pilot measures how many
+            pay. A stage that trains has a number.
         epochs: passes over the stage's images (the transfer images where there are such), used
             where ``steps`` is None.
         batch_size: rows of one optimizer step, over all processes and micro-batches.
         labelled_per_batch: of those, rows from the labelled images when there are transfer
             images too.
-        lr, weight_decay, momentum: of the student's optimizer (momentum: SGD only).
+        lr, weight_decay, momentum: of the student's optimizer (momentum: SGD only); "auto" as for
+            ``steps``.
         warmup: share of the steps over which the learning rate rises linearly.
         clip_grad: largest gradient norm, or None.
         ema: decay of the average of the weights that is evaluated and returned, from 0 to below 1,
@@ -51,12 +53,12 @@ class TrainSettings:
         num_workers: loader processes; "auto" for one per spare core when images come from files.
     """
 
-    steps: CountOrNone | None
+    steps: CountOrNone | Literal["auto"] | None
     epochs: Passes | None
     batch_size: BatchSize
     labelled_per_batch: Annotated[int, Range(0, 2**20)]
     optimizer: OptimizerName
-    lr: Rate
+    lr: Rate | Literal["auto"]
     weight_decay: NotNegative
     momentum: Annotated[float, Range(0, 1)]
     warmup: Annotated[float, Range(0, 1)]
@@ -82,6 +84,12 @@ class TrainSettings:
             text = f"expected a number from 0 to below 1, got {self.ema:g}"
             raise SettingsError([Fault("ema", text)])
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of a stage that trains."""
+        assert self.lr != "auto", "a pilot decides it before any training"
+        return self.lr
+
     def num_steps(self, num_samples: int, rows_per_step: int | None = None) -> int:
         """Optimizer steps over a set of images.
 
@@ -92,6 +100,7 @@ class TrainSettings:
         Raises:
             UserError: neither steps nor epochs are set.
         """
+        assert self.steps != "auto", "a pilot decides them before any training"
         if self.steps is not None:
             return self.steps
         if self.epochs is None:

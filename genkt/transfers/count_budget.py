@@ -16,6 +16,7 @@ from genkt.stages.keep import KEEPING
 from genkt.stages.student_training import TEACHERS
 from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import RunWithSets, TrainedRun
+from genkt.transfers.pilot_file import Pilot
 from genkt.types import Budget, Cost
 
 
@@ -26,8 +27,14 @@ def budgets(trained: TrainedRun) -> dict[str, Budget]:
 
 def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> Budget:
     config, maker = run.config, run.opened.maker
-    labels = label_budget(config, run.pool, arm)
-    total = sum((student.result.cost for student in students), Cost())
+    pilot = run.opened.pilot or Pilot({})
+    labels = label_budget(config, run.pool, arm, piloted=pilot.labels)
+    tried = Cost()
+    if arm == BASELINE:
+        tried += pilot.baseline
+    if arm == config.main_arm:
+        tried += pilot.student
+    total = sum((student.result.cost for student in students), tried)
     searches = {KEEPING, *(cost_name(stage) for stage in ("distil", *config.distil_stages))}
     made = {RE_REPRESENT, *([maker.stage] if maker is not None else [])}
     return Budget(
@@ -38,7 +45,7 @@ def _budget(run: RunWithSets, arm: str, students: Sequence[TrainedStudent]) -> B
         samples=total.samples - _of(students, [TEACHERS]).samples,
         teacher_images=total.teacher_images,
         seconds=total.seconds,
-        search_seconds=_of(students, searches).seconds,
+        search_seconds=_of(students, searches).seconds + tried.seconds,
         making_seconds=_of(students, made).seconds,
     )
 
@@ -67,7 +74,7 @@ def search_notes(trained: TrainedRun) -> list[str]:
         )
     elif betas and baseline:
         notes.append(
-            f"The baseline was not searched: its learning rate is {config.train.lr:g} "
+            f"The baseline was not searched: its learning rate is {config.train.rate:g} "
             "(baseline_search=true searches it over as many values)."
         )
     return notes

@@ -15,14 +15,16 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.methods.build import beta_candidates, with_beta
 from genkt.precision import threads
+from genkt.progress import duration
 from genkt.runs.estimate import disk_row, estimate_text, memory_row, time_row
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
 from genkt.settings.objects import has_objects
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.cross_validation import num_exams
-from genkt.stages.recipe_plan import plan_of
+from genkt.stages.recipe_plan import RecipePlan, plan_of
 from genkt.transfers.average_notes import average_notes
+from genkt.transfers.decide_run import longest, shortest
 from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
@@ -60,12 +62,12 @@ def estimate(config: TransferConfig, plain: dict[str, Any], splits: Splits | Non
     RunFolder(config.out, plain, overwrite=config.overwrite)  # fails now if it is in use
     with tempfile.TemporaryDirectory(prefix="genkt-") as temporary:
         folder = RunFolder(Path(temporary) / "run", plain, overwrite=False)
-        opened = open_run(config, folder, splits)
+        opened = open_run(longest(config), folder, splits)
         opened = replace(opened, cache_home=Path(temporary) / "cache")
         shared = not has_objects(config)
-        with threads(threads_each(config) if shared else None):
+        with threads(threads_each(opened.config) if shared else None):
             measured = _measure(opened)
-    return _text(opened, measured, shared=shared)
+    return _text(opened, measured, shared=shared, least=shortest(config))
 
 
 def _measure(opened: OpenedRun) -> _Measured:
@@ -137,9 +139,15 @@ def _few_images(opened: OpenedRun) -> OpenedRun:
         opened,
         config=config,
         pool=Pool(images, (rows,), splits),
-        plan=plan_of(StageBuilder(config, splits, opened.views, len(opened.teachers))),
+        plan=_plan(opened, config, splits),
         maker=maker.shortened(_CACHED_IMAGES) if maker is not None else None,
     )
+
+
+def _plan(opened: OpenedRun, config: TransferConfig, splits: Splits | None = None) -> RecipePlan:
+    """What the recipe trains with other settings, and perhaps other data."""
+    splits = splits or opened.pool.splits
+    return plan_of(StageBuilder(config, splits, opened.views, len(opened.teachers)))
 
 
 def _few_steps(config: TransferConfig) -> TransferConfig:
@@ -162,41 +170,57 @@ def _few_steps(config: TransferConfig) -> TransferConfig:
 
 def _num_images(opened: OpenedRun) -> int:
     """The number of images in the pool after every draw has made its own."""
-    return len(opened.pool.images) + opened.config.draws * opened.num_made
+    return len(opened.pool.images) + opened.config.num_draws * opened.num_made
 
 
-def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
+def _seconds(opened: OpenedRun, measured: _Measured, *, shared: bool) -> tuple[float, int]:
+    """An estimate of the run, and the number of processes that share it."""
     config, draw, plan, made = opened.config, opened.planned_draw, opened.plan, opened.num_made
-    steps, exams = plan.num_steps(draw), _num_exams(opened)
+    steps, exams, arms = plan.num_steps(draw), _num_exams(opened), len(config.arms)
     searched = exams * plan.searched_steps(draw)
     judged = exams * steps if config.cross_validate else 0
-    arms = len(config.arms)
-    kept = exams * steps * arms if config.keeps_better and config.validation == "cross" else 0
     adapted = config.adapts_by_training and bool(opened.teachers)
     views = _num_images(opened) * max(1, opened.views.num_views)
-    num_caches = config.draws if adapted else 1
-    seeds, num_students = config.seeds_per_draw, config.num_students * arms
+    num_caches, seeds = config.num_draws if adapted else 1, config.seeds_per_draw
     also = exams * plan.baseline_searched_steps(draw)
-    a_draw = (arms * seeds * steps + searched + also + kept + seeds * judged) * measured.per_step
-    processes = num_worth(config, config.draws * arms, a_draw / arms) if shared else 1
-    seconds = math.ceil(config.draws * arms / processes) / arms * a_draw
-    rounds = math.ceil(config.draws / processes)
+    a_draw = (arms * seeds * steps + searched + also + seeds * judged) * measured.per_step
+    processes = num_worth(config, config.num_draws * arms, a_draw / arms) if shared else 1
+    seconds = math.ceil(config.num_draws * arms / processes) / arms * a_draw
+    rounds = math.ceil(config.num_draws / processes)
     on_folds = config.adaptation == "better" and config.validation == "cross"
     adaptations = 1 + exams if on_folds else 1
     seconds += rounds * adaptations * config.adapt.steps * measured.per_adapt_step
     seconds += num_caches * views * measured.per_view
     seconds += rounds * made * measured.per_made
-    seconds += config.draws * len(draw.labelled) * measured.per_represented
+    return seconds + config.num_draws * len(draw.labelled) * measured.per_represented, processes
+
+
+def _text(
+    opened: OpenedRun, measured: _Measured, *, shared: bool, least: TransferConfig | None
+) -> str:
+    """The estimate.
+
+    Args:
+        least: the shortest run that a pilot may choose; None: nothing is open.
+    """
+    config, draw, plan, made = opened.config, opened.planned_draw, opened.plan, opened.num_made
+    steps, exams, arms = plan.num_steps(draw), _num_exams(opened), len(config.arms)
+    searched = exams * plan.searched_steps(draw)
+    judged = exams * steps if config.cross_validate else 0
+    adapted = config.adapts_by_training and bool(opened.teachers)
+    views = _num_images(opened) * max(1, opened.views.num_views)
+    seeds, num_students = config.seeds_per_draw, config.num_students * arms
+    also = exams * plan.baseline_searched_steps(draw)
+    seconds, processes = _seconds(opened, measured, shared=shared)
     disk = measured.cache_bytes + num_students * 4 * measured.student_bytes
-    disk += config.draws * measured.made_bytes
-    draws = _count(config.draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
+    disk += config.num_draws * measured.made_bytes
+    draws = _count(config.num_draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
     how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":
         teachers = f"{views} views to cache" + (", every draw" if adapted else "")
     search = f", and {searched} steps per draw to search beta" if searched else ""
     search += f", {also} for the baseline's learning rate" if also else ""
-    search += f", and {kept} on folds to judge the last stage" if kept else ""
     search += f", and {judged} on folds" if judged else ""
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"
@@ -208,6 +232,17 @@ def _text(opened: OpenedRun, measured: _Measured, *, shared: bool) -> str:
         memory_row(measured.peak_bytes, each),
         disk_row(config.out, disk, "the run and its teacher cache"),
     ]
+    if least is not None:
+        few = replace(opened, config=least, plan=_plan(opened, least))
+        shortest_seconds, _ = _seconds(few, measured, shared=shared)
+        rows.append(
+            (
+                "pilot",
+                f"decides what is auto: this is the longest run; the shortest, "
+                f"{_count(least.num_draws, 'draw')} of {few.plan.num_steps(draw)} steps, takes "
+                f"about {duration(shortest_seconds)}",
+            )
+        )
     notes = average_notes(config, plan.lengths(draw))
     return estimate_text([*rows, *(("note", note) for note in notes)])
 

@@ -32,6 +32,7 @@ from genkt.stages.recipe_plan import RecipePlan
 from genkt.stages.student_training import StudentTraining
 from genkt.training.lightning import Fabric
 from genkt.transfers.generators import Generators
+from genkt.transfers.pilot_file import Pilot
 from genkt.transfers.set_maker import SetMaker, Workplace
 from genkt.types import StudentResult
 
@@ -50,6 +51,7 @@ class OpenedRun:
         plan: what is trained.
         generators: on the device.
         maker: gives each draw a transfer set of its own; None: the settings name one.
+        pilot: what decided settings that were open; None: none was.
     """
 
     config: TransferConfig
@@ -64,6 +66,7 @@ class OpenedRun:
     plan: RecipePlan
     generators: Generators
     maker: SetMaker | None
+    pilot: Pilot | None = None
 
     @property
     def is_first(self) -> bool:

@@ -30,6 +30,7 @@ from genkt.stages.student_training import CROSS_VALIDATION
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.count_budget import budgets, search_notes, uncounted_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
+from genkt.transfers.pilot_file import Pilot
 from genkt.transfers.report_images import (
     composition,
     near_copy_rows,
@@ -54,7 +55,8 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
     test = splits.parts["test"]
     student = opened.fresh_student()
     models = _models(run, student, trained.main)
-    labels = label_budget(config, run.pool)
+    pilot = opened.pilot or Pilot({})
+    labels = label_budget(config, run.pool, piloted=pilot.labels)
     return ReportData(
         title=_title(config, run.pool.draws[0]),
         cells=[each.result for found in students.values() for each in found],
@@ -86,7 +88,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
         command=command,
         versions=versions(),
-        config=run.folder.config,
+        config=pilot.recorded(run.folder.config),
         snippet=student_snippet(run.folder.path, student),
         notes=_notes(trained),
         **opened.plan.report_names(),
@@ -200,6 +202,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
     notes = [*run.pool.notes, *run.opened.near_copies.notes()]
+    notes += (run.opened.pilot or Pilot({})).notes()
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]

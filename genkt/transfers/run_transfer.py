@@ -28,6 +28,7 @@ from genkt.runs.run_log import log_to_file
 from genkt.runs.student_files import TrainedStudent
 from genkt.settings.objects import has_objects, object_in
 from genkt.transfers.average_notes import average_notes
+from genkt.transfers.decide_run import decided, provisional
 from genkt.transfers.export_student import export_student, seal_files
 from genkt.transfers.make_sets import represent, with_sets
 from genkt.transfers.open_run import open_run
@@ -82,13 +83,14 @@ def run_transfer(
     """
     started = time.perf_counter()
     folder = RunFolder(config.out, plain, overwrite=config.overwrite)
-    opened = open_run(config, folder, splits)
+    opened = open_run(provisional(config), folder, splits)
     if opened.is_first:
         folder.claim(command, _inputs(opened))
     opened.fabric.barrier()
     with folder.at_work(), _log_of(opened):
+        opened = decided(config, opened, started)
         finished = _whole(opened)
-        trained = _trained(opened, plain, is_new=not finished, shared=_shared(config))
+        trained = _trained(opened, plain, is_new=not finished, shared=_shared(opened.config))
         result = _reported(trained, command, finished=finished)
         sealed = (
             finished and (folder.path / SEALS).is_file()

@@ -172,7 +172,7 @@ def set_tasks(opened: OpenedRun, plain: dict[str, Any]) -> list[SetTask]:
     if not sets_are_tasks(opened):
         return []
     config = replace(opened.config, overwrite=False)
-    return [SetTask(config, plain, draw) for draw in range(config.draws)]
+    return [SetTask(config, plain, draw) for draw in range(config.num_draws)]
 
 
 def sets_are_tasks(opened: OpenedRun) -> bool:
@@ -195,7 +195,9 @@ def student_tasks(config: TransferConfig, plain: dict[str, Any]) -> list[Student
         )
 
     every = [
-        StudentTask(config, plain, draw, arm) for draw in range(config.draws) for arm in config.arms
+        StudentTask(config, plain, draw, arm)
+        for draw in range(config.num_draws)
+        for arm in config.arms
     ]
     return sorted(every, key=order)
 
@@ -210,7 +212,7 @@ def num_processes(config: TransferConfig) -> int:
     if executor.name == "inline" or launched().world_size > 1:
         return 1
     wanted = executor.num_workers or num_places(on_gpu=_on_gpu(config))
-    return min(wanted, config.draws)
+    return min(wanted, config.num_draws)
 
 
 def _on_gpu(config: TransferConfig) -> bool:

@@ -18,6 +18,7 @@ from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates
 from genkt.models.load import SHIPPED_PREFIX
 from genkt.settings.objects import name_in
+from genkt.transfers.decide_run import provisional
 from genkt.types import UserError
 
 CLASSES = ("first", "second", "third")
@@ -74,6 +75,7 @@ def write_images(root: Path) -> None:
 
 
 def _in_small(config: TransferConfig, home: Path) -> Smoke:
+    config = provisional(config)
     told = [
         f"smoke=true: {len(CLASSES)} classes of made-up images of {SIZE} pixels, random weights, "
         "one step of every stage, on the CPU; the figures mean nothing"

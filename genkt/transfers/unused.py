@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 
 
@@ -35,4 +36,10 @@ def _reasons(config: TransferConfig) -> dict[str, str]:
         found["train.momentum"] = f"only train.optimizer=sgd reads it, not {train.optimizer}"
     if train.ema is None:
         found["train.ema_every"] = "train.ema is null: there are no slow weights"
+    if config.minutes is not None:
+        found["train.steps"] = found["train.epochs"] = "minutes is in its place"
+    if not config.undecided:
+        found["pilot"] = "no setting is auto, and minutes is null"
+    if BASELINE not in config.arms:
+        found["plain"] = "the run has no baseline"
     return found

@@ -133,7 +133,7 @@ def test_a_module_that_is_not_timms(tmp_path: Path) -> None:
         ({"student": Plain()}, "declares no input transform"),
         ({"student": tiny_model(5)}, "expected 3 classes, its head has 5"),
         ({"teacher": [tiny_model(), "resnet18"]}, "a list of names or a list of modules"),
-        ({"draws": 0, "seed": "x"}, "draws: expected a number 1 .. 10000, got 0\n"),
+        ({"draws": 0, "seed": "x"}, "draws: expected a number 1 .. 10000 or auto, got 0\n"),
         ({"dry_run": True}, "genkt.estimate"),
         ({"nope": 1}, "nope: unknown setting."),
         ({"student": "resnet1888"}, "not a timm model"),

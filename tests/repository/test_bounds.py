@@ -70,11 +70,11 @@ def test_a_range_holds_what_lies_in_it(value: float, low: float, above: bool) ->
     [
         (["train.epochs=inf", "train.steps=null"], "train.epochs: expected a number 0 .. 1000000"),
         (["adapt.lr=inf"], "adapt.lr: expected a number above 0, at most 1000, got inf"),
-        (["train.lr=nan"], "train.lr: expected a number above 0, at most 1000, got nan"),
+        (["train.lr=nan"], "train.lr: expected a number above 0, at most 1000 or auto, got nan"),
         (["train.lr=0"], "train.lr: expected a number above 0"),
         (["train.num_workers=1000"], "train.num_workers: expected a number 0 .. 128 or auto"),
         (["train.batch_size=1" + 20 * "0"], "train.batch_size: expected a number 1 .. 1048576"),
-        (["draws=1000000000"], "draws: expected a number 1 .. 10000, got 1000000000"),
+        (["draws=1000000000"], "draws: expected a number 1 .. 10000 or auto, got 1000000000"),
         (["transfer_set.dilation=1000000000"], "dilation: expected a number 0 .. 1000"),
         (["seed=1" + 400 * "0"], "seed: expected a number -9223372036854775808 .. "),
         (["method.temperature=inf"], "method.temperature: expected"),
