@@ -159,7 +159,7 @@ class PilotRun:
         self.pilot = replace(self.pilot, held_out=num_held)
         lr = self._choose_rate(trials, rates, length)
         if counts:
-            self._count_steps(trials, lr, length)
+            self._count_steps(trials, lr)
         costs = {key.partition(" ")[0]: one.cost for key, one in self.measured.known.items()}
         self.pilot = replace(self.pilot, student=sum(costs.values(), Cost()))
         training.log.close()
@@ -200,13 +200,14 @@ class PilotRun:
         """The fewest steps of the run; of steps that are given, their number does not matter."""
         return self.config.pilot.least_steps if "train.steps" in self.config.undecided else 1
 
-    def _count_steps(self, trials: Trials, lr: float, length: int) -> None:
+    def _count_steps(self, trials: Trials, lr: float) -> None:
         """Measure after twice the steps until that no longer pays, or time ends."""
-        most, curve = self.config.pilot.most_steps, [Point(length, trials.at(lr, length).scores)]
+        least, most = self.config.pilot.least_steps, self.config.pilot.most_steps
+        curve = [Point(least, trials.at(lr, least).scores)]
         fits = most
         while not steps_for(curve, most)[1]:
             steps = next_steps(curve[-1].steps, most)
-            fits = self._clock(steps - curve[-1].steps).fitting(length, most)
+            fits = self._clock(steps - curve[-1].steps).fitting(least, most)
             if fits < steps:
                 break
             curve.append(Point(steps, trials.at(lr, steps).scores))
@@ -214,7 +215,7 @@ class PilotRun:
         shown = ", ".join(f"{point.steps} {point.agreement:.0%}" for point in curve)
         why = f"{self._judged}: {shown}"
         if not ended:  # by the clock
-            steps, rising = max(length, self._clock().fitting(length, most)), True
+            steps, rising = max(least, self._clock().fitting(least, most)), True
             why += f"; all that {self.config.minutes:g} minutes allow"
         self._say("train.steps", steps, why)
         points = tuple((point.steps, point.agreement) for point in curve)

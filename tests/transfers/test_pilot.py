@@ -27,6 +27,7 @@ from genkt.transfers.pilot import PilotRun
 from genkt.transfers.pilot_file import PILOT, Pilot
 
 OPEN = ["train.steps=auto", "train.lr=auto", "plain.lr=auto", "draws=auto"]
+ALONE = [*OPEN[:-1], "draws=1"]
 SMALL = ["pilot.rates=[0.003,0.03]", "pilot.least_steps=2", "pilot.most_steps=8"]
 RUN = ["transfer_set=unlabelled", "finetune.steps=1", "executor=inline", "seed=3"]
 KEPT = ("student.safetensors", "probabilities.npy", "scores.npy")
@@ -52,9 +53,9 @@ def students(home: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run where everything was open."""
+    """A run where all but the draws was open."""
     home = tmp_path_factory.mktemp("pilot")
-    ran = run(*words(home, *OPEN, *SMALL))
+    ran = run(*words(home, *ALONE, *SMALL))
     assert ran.code == 0, ran.err
     return home
 
@@ -72,8 +73,8 @@ def decided(run: RunWithSets, config: TransferConfig) -> Pilot:
 
 def test_a_run_on_auto_equals_the_run_with_its_numbers(finished: Path, tmp_path: Path) -> None:
     values = pilot_of(finished)["values"]
-    assert values.keys() == {"train.steps", "train.lr", "plain.lr", "draws"}
-    typed = [f"{key}={value}" for key, value in values.items()]
+    assert values.keys() == {"train.steps", "train.lr", "plain.lr"}
+    typed = ["draws=1", *(f"{key}={value}" for key, value in values.items())]
     ran = run(*words(tmp_path, *typed, f"data.root={finished / 'images'}"))
     assert ran.code == 0, ran.err
     assert students(tmp_path) == students(finished)
@@ -91,7 +92,7 @@ def test_the_report_has_numbers_cost_and_reasons(finished: Path) -> None:
 
 
 def test_a_pilot_that_was_killed_goes_on_to_the_same(finished: Path, tmp_path: Path) -> None:
-    again = words(tmp_path, *OPEN, *SMALL, f"data.root={finished / 'images'}")
+    again = words(tmp_path, *ALONE, *SMALL, f"data.root={finished / 'images'}")
     again += ["train.save_seconds=0"]
     for stage, count in (("rate-0.03", 1), ("rate-0.003", 1)):
         assert run_and_interrupt(again, stage, count).code == 130
@@ -104,7 +105,7 @@ def test_a_pilot_that_was_killed_goes_on_to_the_same(finished: Path, tmp_path: P
 
 
 def test_stored_values_win_over_a_new_measurement(finished: Path, tmp_path: Path) -> None:
-    again = words(tmp_path, *OPEN, *SMALL, f"data.root={finished / 'images'}")
+    again = words(tmp_path, *ALONE, *SMALL, f"data.root={finished / 'images'}")
     assert run_and_interrupt(again, "finetune", 1).code == 130
     before = (tmp_path / "run" / PILOT).read_bytes()
     with patch.object(decide_run, "_new", side_effect=AssertionError("a second pilot")):
@@ -116,7 +117,7 @@ def test_a_damaged_pilot_is_made_again_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     again = words(tmp_path, "train.lr=auto", "train.steps=60", *SMALL[:1])
-    again += ["draws=2", "pilot.least_steps=50"]
+    again += ["draws=2", "pilot.least_steps=80"]
     assert run_and_interrupt(again, "finetune", 1).code == 130
     path = tmp_path / "run" / PILOT
     values = pilot_of(tmp_path)["values"]
@@ -170,7 +171,7 @@ def test_the_baseline_tries_as_many_rates_for_as_many_steps(
 ) -> None:
     open_ = ["train.lr=auto", "plain.lr=auto", "train.steps=200", "draws=5"]
     opened, config = piloted(
-        tmp_path, *open_, f"validation={validation}", "pilot.least_steps=50", "pilot.most_steps=50",
+        tmp_path, *open_, f"validation={validation}", "pilot.least_steps=100", "pilot.most_steps=100",
         "train.batch_size=6",
     )  # fmt: skip
     with patch("genkt.stages.arms.best_value", wraps=best_value) as search:
