@@ -87,8 +87,8 @@ class StagedPlan(RecipePlan):
         stages = tuple(builder.build(name, stage) for name, stage in recipe.stages.items())
         staged = StagedArm(config.main_arm, stages)
         number = config.num_searched if config.baseline_search else 0
-        lr = config.plain.lr if config.plain.lr is not None else config.train.lr
-        plain = PlainArm(BASELINE, replace(config.train, lr=lr), staged, number)
+        settings = replace(config.train, lr=config.plain_rate)
+        plain = PlainArm(BASELINE, settings, staged, number)
         arms = {name: plain if name == BASELINE else staged for name in config.arms}
         return cls(config, arms, staged, plain, builder.taught())
 
