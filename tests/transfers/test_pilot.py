@@ -25,7 +25,15 @@ from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import RunWithSets
 from genkt.transfers.pilot import PilotRun
-from genkt.transfers.pilot_file import PILOT, Pilot, read_pilot, write_pilot
+from genkt.transfers.pilot_file import (
+    HOME,
+    PILOT,
+    Measured,
+    Measurement,
+    Pilot,
+    read_pilot,
+    write_pilot,
+)
 from genkt.types import Cost
 
 OPEN = ["train.steps=auto", "train.lr=auto", "plain.lr=auto", "draws=auto"]
@@ -239,3 +247,14 @@ def test_time_for_the_baselines_trials_is_kept_free(tmp_path: Path) -> None:
     after = pilot._clock().left
     assert before is not None and after is not None
     assert after - before == pytest.approx(2 * pilot.length, abs=0.5)  # two rates
+
+
+def test_damaged_measurements_start_the_pilot_over(tmp_path: Path) -> None:
+    kept = Measured(tmp_path, enabled=True)
+    kept.add("rate-0.1 4", Measurement(Cost(1.0, 8, 4), (1.0, 0.0)))
+    assert Measured(tmp_path, enabled=True).known == kept.known
+    state = tmp_path / HOME / "rate-0.1" / "state.pt"
+    state.parent.mkdir()
+    state.touch()
+    (tmp_path / HOME / "measured.json").write_text("{")
+    assert not Measured(tmp_path, enabled=True).known and not state.exists()
