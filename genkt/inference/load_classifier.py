@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from genkt.data.images import ImageSet, decode
 from genkt.data.views import FIXED_VIEW, ViewDataset
-from genkt.files import damaged_files
+from genkt.files import SEALS, damaged_files
 from genkt.io import home_path, nearby, shown
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model, name_fault
@@ -25,6 +26,8 @@ from genkt.types import UNLABELLED, Prediction, UserError
 Picture = str | Path | bytes | Image.Image
 """An image file, its bytes, or an open picture."""
 
+
+logger = logging.getLogger("genkt")
 
 _STUDENT = ("student/config.json", "student/model.safetensors")
 
@@ -114,7 +117,7 @@ def load_student(run: str | Path) -> Classifier:
     """The exported student of a run folder.
 
     Raises:
-        UserError: no such folder, or a run that has not finished.
+        UserError: no such folder, or a run whose first student is not trained yet.
     """
     return _with_own_head(_student_of(Path(run)), None)
 
@@ -126,8 +129,8 @@ def _student_of(folder: Path) -> str:
     student = folder / "student"
     if not (folder / "run.json").is_file():
         reason = "expected a folder written by genkt transfer (with run.json)"
-    elif not (folder / "report.json").is_file():
-        reason = "its run has not finished; repeat its command to continue it"
+    elif not (finished := (folder / "report.json").is_file()) and not (folder / SEALS).is_file():
+        reason = "its first student is not trained yet; repeat its command to continue the run"
     elif damaged := damaged_files(folder, _STUDENT):
         raise UserError(
             f"{folder / damaged[0]}: damaged or missing, expected the file that its run "
@@ -136,6 +139,10 @@ def _student_of(folder: Path) -> str:
     elif not (student / "config.json").is_file():
         reason = "its student is not a timm model; load student/model.safetensors with your code"
     else:
+        if not finished:
+            logger.warning(
+                "run %s: has not finished; this is the student that it has so far", folder
+            )
         return f"local-dir:{student}"
     raise UserError(f"run {folder}: {reason}")
 
@@ -147,7 +154,7 @@ def load_classifier(name: str | Path, *, weights: str | None = None) -> Classifi
         weights: a file to load instead of the weights of the name.
 
     Raises:
-        UserError: nothing of this name, or an unfinished run.
+        UserError: nothing of this name, or a run whose first student is not trained yet.
     """
     return _with_own_head(model_name(str(name)), weights)
 
@@ -156,7 +163,7 @@ def model_name(name: str) -> str:
     """What ``load_classifier`` takes, as a name for ``load_model``; nothing is built.
 
     Raises:
-        UserError: nothing of this name, or an unfinished run.
+        UserError: nothing of this name, or a run whose first student is not trained yet.
     """
     folder = home_path(name)
     if (folder / "config.json").is_file():

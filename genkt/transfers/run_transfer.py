@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.files import SEALS
 from genkt.inference.student_card import student_card
-from genkt.io import atomic_path, fingerprint_ids, write_text
+from genkt.io import fingerprint_ids, write_text
 from genkt.metrics.intervals import ScoreInterval
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
@@ -31,6 +29,7 @@ from genkt.runs.student_files import TrainedStudent
 from genkt.settings.objects import has_objects, object_in
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.decide_run import decided, provisional
+from genkt.transfers.export_student import export_student, seal_files
 from genkt.transfers.make_sets import represent, with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun, RunWithSets, TrainedRun
@@ -38,14 +37,9 @@ from genkt.transfers.report_run import report_data
 from genkt.transfers.side_by_side import num_finished, sets_are_tasks, threads_each, work_ahead
 from genkt.transfers.train_student import heal, train_student
 from genkt.transfers.upstream_distance import upstream_distance
+from genkt.types import draw_text
 
 logger = logging.getLogger("genkt")
-
-_SEALED = (
-    "report.json", "report.html", "student/config.json", "student/model.safetensors",
-    "checkpoints/last.safetensors", "checkpoints/best.safetensors",
-)  # fmt: skip
-"""The files of a finished run that others read."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def run_transfer(
             finished and (folder.path / SEALS).is_file()
         )  # not if the run was killed just before sealing
         if opened.is_first and not sealed:
-            _seal(folder)
+            seal_files(folder)
             folder.end()
             logger.info("finished in %s", duration(time.perf_counter() - started))
         opened.fabric.barrier()
@@ -163,19 +157,18 @@ def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferR
     student.eval()
     folder = opened.folder.path
     if opened.is_first and not finished:
-        _export(opened, student, trained.exported)
+        _tell_change(trained)
+        export_student(opened, student, trained.exported)
     data = report_data(trained, command)
     if opened.is_first and not finished:
         teachers = [run.teachers.base(index) for index in range(len(run.teachers))]
         write_text(folder / "student" / "README.md", student_card(data, student, teachers))
-        _seal(opened.folder)  # otherwise a kill after the report would leave files without digests
+        seal_files(
+            opened.folder
+        )  # otherwise a kill after the report would leave files without digests
         build_report(data, folder)  # last: the report marks the end of the run
     accuracies = [each.result.accuracy for each in trained.main]
     return TransferResult(student, data, folder, sum(accuracies) / len(accuracies))
-
-
-def _seal(folder: RunFolder) -> None:
-    folder.seal([name for name in _SEALED if (folder.path / name).is_file()])
 
 
 def _whole(opened: OpenedRun) -> bool:
@@ -222,7 +215,7 @@ def _shared(config: TransferConfig) -> bool:
 
 
 def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
-    """Every arm on every draw, with every seed.
+    """Every arm on every draw, with every seed; the method's first student comes first of all.
 
     Arms share the labels of a draw; with one seed also order, views and first weights.
     """
@@ -230,17 +223,27 @@ def _students(run: RunWithSets) -> dict[str, tuple[TrainedStudent, ...]]:
     total = len(students) * run.config.num_students
     done = num_finished(run.config)
     shown = run.opened.is_first and done < total
+    main = run.config.main_arm
     with Reporter(total, "students", unit="students", shown=shown) as reporter:
         for draw in run.pool.draws:
-            for (arm, found), one in itertools.product(
-                students.items(), run.opened.students_of(draw)
-            ):
-                found.append(train_student(run, one, arm))
-                reporter.advance()
+            for arm in sorted(students, key=lambda name: name != main):
+                for one in run.opened.students_of(draw):
+                    students[arm].append(train_student(run, one, arm))
+                    reporter.advance()
     if not run.folder.finished:
         every = [student.log for found in students.values() for student in found]
         run.opened.log.put_right({key: lines for log in every for key, lines in log.items()})
     return {arm: tuple(found) for arm, found in students.items()}
+
+
+def _tell_change(trained: TrainedRun) -> None:
+    """Say which student takes the place of the first one."""
+    result = trained.exported.result
+    if result.draw or result.seed:
+        name = draw_text(result.draw, result.seed)
+        logger.info(
+            "the student of %s was best on validation; it takes the first one's place", name
+        )
 
 
 def _best(students: Sequence[TrainedStudent]) -> int:
@@ -250,24 +253,6 @@ def _best(students: Sequence[TrainedStudent]) -> int:
         range(len(results)),
         key=lambda i: (float(results[i].extras.get("validation_accuracy", 0.0)), -i),
     )
-
-
-def _export(opened: OpenedRun, student: Backbone, trained: TrainedStudent) -> None:
-    """The student as timm loads it, and its checkpoints at the top of the run folder."""
-    folder = opened.folder
-    student.export(folder.path / "student", opened.pool.splits.classes)
-    result = trained.result
-    source = folder.student(result.draw, result.arm, result.seed)
-    ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
-    if not ended:
-        return
-    stage = ended[-1]
-    for name in ("last", "best"):
-        path = source / stage / f"{name}.safetensors"
-        if path.is_file():
-            target = folder.path / "checkpoints" / f"{name}.safetensors"
-            with atomic_path(target, path.stat().st_size) as temporary:
-                shutil.copyfile(path, temporary)
 
 
 def describe(result: TransferResult) -> str:

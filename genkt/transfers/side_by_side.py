@@ -33,6 +33,7 @@ from genkt.progress import Reporter, log_alone
 from genkt.runs.run_folder import RESULT
 from genkt.runs.run_log import log_to_file
 from genkt.runs.student_places import student_folder
+from genkt.transfers.export_student import first_text, is_handed_over
 from genkt.transfers.make_sets import own_set, set_is_made, with_sets
 from genkt.transfers.open_run import reopened
 from genkt.transfers.phases import OpenedRun, RunWithSets
@@ -293,7 +294,7 @@ def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
     opened.generators.release()
     logger.info("%d processes do the work", processes)
     try:
-        with _followed(("transfer sets", sets), ("students", students)):
+        with _followed(opened, ("transfer sets", sets), ("students", students)):
             run_tasks(
                 [*sets, *students], ExecutorSettings("pool", processes, None),
                 description="parts", on_gpu=_on_gpu(config), progress=False,
@@ -307,9 +308,17 @@ def work_ahead(opened: OpenedRun, plain: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _followed(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[None]:
-    """Show the progress of other processes, one kind of task after the other."""
-    stop = threading.Event()
+def _followed(
+    opened: OpenedRun, *parts: tuple[str, Sequence[SetTask | StudentTask]]
+) -> Iterator[None]:
+    """Show the progress of other processes, one kind of task after the other.
+
+    They speak into the log alone, so this one tells of the first student.
+    """
+    stop, folder = threading.Event(), opened.folder.path
+    told = threading.Event()
+    if is_handed_over(folder):
+        told.set()
 
     def follow(title: str, tasks: Sequence[SetTask | StudentTask]) -> None:
         total, done = sum(task.size for task in tasks), sum(task.num_done() for task in tasks)
@@ -318,6 +327,9 @@ def _followed(*parts: tuple[str, Sequence[SetTask | StudentTask]]) -> Iterator[N
         with Reporter(total, title, done=done, unit=title, announced=True) as reporter:
             while reporter.done < total and not stop.is_set():
                 stop.wait(_POLL_SECONDS)
+                if not told.is_set() and is_handed_over(folder):
+                    told.set()
+                    logger.info(first_text(opened))
                 reporter.reach(sum(task.num_done() for task in tasks))
 
     def watch() -> None:

@@ -28,6 +28,7 @@ from genkt.stages.cross_validation import FOLD, exams_of
 from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stopping import part
 from genkt.training.checkpoint import STATE
+from genkt.transfers.export_student import hand_over, is_first
 from genkt.transfers.make_sets import RE_REPRESENT
 from genkt.transfers.phases import OpenedRun, RunWithSets
 from genkt.types import (
@@ -57,7 +58,10 @@ def train_student(run: RunWithSets, draw: Draw, arm: str) -> TrainedStudent:
     elif opened.is_first and any(directory.rglob(STATE)):  # killed during the clean-up
         with opened.alone(name):
             _tidy(run, draw, arm, directory)
-    return load_student(opened, directory)
+    trained = load_student(opened, directory)
+    if is_first(opened, draw, arm):
+        hand_over(run, trained)
+    return trained
 
 
 def heal(opened: OpenedRun) -> bool:

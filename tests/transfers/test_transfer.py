@@ -72,7 +72,7 @@ def test_metrics_hold_every_step_once(finished: Path) -> None:
     expected = [
         (draw, arm, stage, step)
         for draw in (0, 1)
-        for arm, stages in (("stl", {"finetune": 14}), ("logit_kd", {"distil": 12, "finetune": 2}))
+        for arm, stages in (("logit_kd", {"distil": 12, "finetune": 2}), ("stl", {"finetune": 14}))
         for stage, steps in stages.items()
         for step in range(1, steps + 1)
     ]
@@ -226,11 +226,13 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path: Path) -> 
     through = start(transfer_words(tmp_path, *LONG, f"out={tmp_path / 'through'}"))
     words = transfer_words(tmp_path, *LONG, f"out={tmp_path / 'killed'}", f"cache={tmp_path / 'c'}")
     log = tmp_path / "killed" / "metrics.jsonl"
-    kill_at(words, log, "stl", 20)
+    kill_at(words, log, "distil", 15)
     assert not (tmp_path / "killed" / "report.json").exists()
     unfinished = run("predict", str(tmp_path / "killed"), str(tmp_path / "images"))
-    assert unfinished.code == 2 and "its run has not finished" in unfinished.err
-    kill_at(words, log, "distil", 15)
+    assert unfinished.code == 2 and "its first student is not trained yet" in unfinished.err
+    kill_at(words, log, "stl", 20)
+    usable = run("predict", str(tmp_path / "killed"), str(tmp_path / "images"))
+    assert usable.code == 0
     last = start(words)
     assert last.wait(600) == 0, last.communicate()[1]
     assert through.wait(600) == 0, through.communicate()[1]
