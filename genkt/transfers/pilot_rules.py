@@ -97,6 +97,16 @@ def trial_steps(least: int, given: int | None, num_rates: int, num_students: int
     return room if room >= LEAST_TRIAL else 0
 
 
+def most_pilot_steps(least: int, most: int, num_rates: int) -> int:
+    """Steps of a pilot at most: of the student's trials, the best of which goes on, and as many
+    trials of the baseline.
+
+    >>> most_pilot_steps(250, 4000, 3)
+    4625
+    """
+    return most + (2 * num_rates - 1) * trial_steps(least, None, num_rates, 1)
+
+
 def draws_for(seconds: Callable[[int], float], limit: float) -> int:
     """``draws=auto``: as many as fit.
 
