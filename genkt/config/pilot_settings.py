@@ -26,7 +26,7 @@ class PilotSettings:
 
     Args:
         rates: learning rates; the first wins ties.
-        least_steps: of a trial of a rate, and of the run.
+        least_steps: of the run; a trial of a rate takes half of them.
         most_steps: of the run.
     """
 

@@ -204,6 +204,11 @@ class TransferConfig:
         return self.draws
 
     @property
+    def plain_rate(self) -> float | Literal["auto"]:
+        """The baseline's learning rate."""
+        return self.train.lr if self.plain.lr is None else self.plain.lr
+
+    @property
     def undecided(self) -> tuple[str, ...]:
         """Settings that a pilot decides before the run; (): all of them are numbers."""
         is_open = {

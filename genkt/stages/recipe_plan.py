@@ -89,8 +89,8 @@ class StagedPlan(RecipePlan):
         keeper = Keeper(judged_on(config, builder.splits))
         staged = StagedArm(config.main_arm, stages, keeper, config.finetune.keep == "never")
         number = config.num_searched if config.baseline_search else 0
-        lr = config.plain.lr if config.plain.lr is not None else config.train.lr
-        plain = PlainArm(BASELINE, replace(config.train, lr=lr), staged, keeper, number)
+        settings = replace(config.train, lr=config.plain_rate)
+        plain = PlainArm(BASELINE, settings, staged, keeper, number)
         arms = {name: plain if name == BASELINE else staged for name in config.arms}
         return cls(config, arms, staged, plain, builder.taught())
 

@@ -74,7 +74,7 @@ def search_notes(trained: TrainedRun) -> list[str]:
         )
     elif betas and baseline:
         notes.append(
-            f"The baseline was not searched: its learning rate is {config.train.rate:g} "
+            f"The baseline was not searched: its learning rate is {config.plain_rate:g} "
             "(baseline_search=true searches it over as many values)."
         )
     return notes

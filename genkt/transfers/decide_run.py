@@ -14,7 +14,15 @@ from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
 from genkt.transfers.pilot import PilotRun
-from genkt.transfers.pilot_file import HOME, Pilot, Values, read_pilot, with_values, write_pilot
+from genkt.transfers.pilot_file import (
+    HOME,
+    PILOT,
+    Pilot,
+    Values,
+    read_pilot,
+    with_values,
+    write_pilot,
+)
 from genkt.transfers.pilot_rules import FEW_DRAWS, MOST_DRAWS
 from genkt.transfers.side_by_side import threads_each
 
@@ -82,7 +90,8 @@ def decided(config: TransferConfig, opened: OpenedRun, started: float) -> Opened
 
 def _new(config: TransferConfig, opened: OpenedRun, started: float) -> Pilot:
     """Run the pilot, and say what it has found."""
-    announce(opened.fabric, f"pilot: {', '.join(config.undecided)}")
+    wanted = ", ".join(config.undecided)
+    announce(opened.fabric, f"A pilot before the run decides {wanted}; {PILOT} will say why")
     run = with_sets(opened)
     shared = not has_objects(config)
     with threads(threads_each(longest(config)) if shared else None):  # as the run's students have

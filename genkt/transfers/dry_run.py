@@ -28,6 +28,7 @@ from genkt.transfers.decide_run import longest, shortest
 from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun
+from genkt.transfers.pilot_rules import most_pilot_steps
 from genkt.transfers.set_maker import HOME
 from genkt.transfers.side_by_side import num_worth, threads_each
 
@@ -173,26 +174,56 @@ def _num_images(opened: OpenedRun) -> int:
     return len(opened.pool.images) + opened.config.num_draws * opened.num_made
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a run takes: steps of a student, of its searches, of the baseline's, and on folds.
+
+    Args:
+        views: that each teacher answers.  adapted: anew for every draw.
+    """
+
+    steps: int
+    searched: int
+    also: int
+    judged: int
+    kept: int
+    views: int
+    adapted: bool
+
+    @classmethod
+    def of(cls, opened: OpenedRun) -> _Work:
+        """Of a run, before it is started."""
+        config, draw, plan = opened.config, opened.planned_draw, opened.plan
+        steps, exams = plan.num_steps(draw), _num_exams(opened)
+        on_folds = config.keeps_better and config.validation == "cross"
+        return cls(
+            steps=steps,
+            searched=exams * plan.searched_steps(draw),
+            also=exams * plan.baseline_searched_steps(draw),
+            judged=exams * steps if config.cross_validate else 0,
+            kept=exams * steps * len(config.arms) if on_folds else 0,
+            views=_num_images(opened) * max(1, opened.views.num_views),
+            adapted=config.adapts_by_training and bool(opened.teachers),
+        )
+
+
 def _seconds(opened: OpenedRun, measured: _Measured, *, shared: bool) -> tuple[float, int]:
     """An estimate of the run, and the number of processes that share it."""
-    config, draw, plan, made = opened.config, opened.planned_draw, opened.plan, opened.num_made
-    steps, exams, arms = plan.num_steps(draw), _num_exams(opened), len(config.arms)
-    searched = exams * plan.searched_steps(draw)
-    judged = exams * steps if config.cross_validate else 0
-    adapted = config.adapts_by_training and bool(opened.teachers)
-    views = _num_images(opened) * max(1, opened.views.num_views)
-    num_caches, seeds = config.num_draws if adapted else 1, config.seeds_per_draw
-    also = exams * plan.baseline_searched_steps(draw)
-    a_draw = (arms * seeds * steps + searched + also + seeds * judged) * measured.per_step
+    config, made, work = opened.config, opened.num_made, _Work.of(opened)
+    exams, arms, seeds = _num_exams(opened), len(config.arms), config.seeds_per_draw
+    num_caches = config.num_draws if work.adapted else 1
+    steps = arms * seeds * work.steps + work.searched + work.also + work.kept + seeds * work.judged
+    a_draw = steps * measured.per_step
     processes = num_worth(config, config.num_draws * arms, a_draw / arms) if shared else 1
     seconds = math.ceil(config.num_draws * arms / processes) / arms * a_draw
     rounds = math.ceil(config.num_draws / processes)
     on_folds = config.adaptation == "better" and config.validation == "cross"
     adaptations = 1 + exams if on_folds else 1
     seconds += rounds * adaptations * config.adapt.steps * measured.per_adapt_step
-    seconds += num_caches * views * measured.per_view
+    seconds += num_caches * work.views * measured.per_view
     seconds += rounds * made * measured.per_made
-    return seconds + config.num_draws * len(draw.labelled) * measured.per_represented, processes
+    num_labelled = config.num_draws * len(opened.planned_draw.labelled)
+    return seconds + num_labelled * measured.per_represented, processes
 
 
 def _text(
@@ -203,14 +234,9 @@ def _text(
     Args:
         least: the shortest run that a pilot may choose; None: nothing is open.
     """
-    config, draw, plan, made = opened.config, opened.planned_draw, opened.plan, opened.num_made
-    steps, exams, arms = plan.num_steps(draw), _num_exams(opened), len(config.arms)
-    searched = exams * plan.searched_steps(draw)
-    judged = exams * steps if config.cross_validate else 0
-    adapted = config.adapts_by_training and bool(opened.teachers)
-    views = _num_images(opened) * max(1, opened.views.num_views)
-    seeds, num_students = config.seeds_per_draw, config.num_students * arms
-    also = exams * plan.baseline_searched_steps(draw)
+    config, draw, made, work = opened.config, opened.planned_draw, opened.num_made, _Work.of(opened)
+    arms, seeds = len(config.arms), config.seeds_per_draw
+    num_students = config.num_students * arms
     seconds, processes = _seconds(opened, measured, shared=shared)
     disk = measured.cache_bytes + num_students * 4 * measured.student_bytes
     disk += config.num_draws * measured.made_bytes
@@ -218,14 +244,15 @@ def _text(
     how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":
-        teachers = f"{views} views to cache" + (", every draw" if adapted else "")
-    search = f", and {searched} steps per draw to search beta" if searched else ""
-    search += f", {also} for the baseline's learning rate" if also else ""
-    search += f", and {judged} on folds" if judged else ""
+        teachers = f"{work.views} views to cache" + (", every draw" if work.adapted else "")
+    search = f", and {work.searched} steps per draw to search beta" if work.searched else ""
+    search += f", {work.also} for the baseline's learning rate" if work.also else ""
+    search += f", and {work.kept} on folds to judge the last stage" if work.kept else ""
+    search += f", and {work.judged} on folds" if work.judged else ""
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"
     rows = [
-        ("students", f"{draws} x {_count(arms, 'arm')}, {steps} steps each{search}"),
+        ("students", f"{draws} x {_count(arms, 'arm')}, {work.steps} steps each{search}"),
         ("images", images),
         ("teachers", teachers),
         time_row(seconds, f"on {opened.fabric.device}"),
@@ -234,17 +261,21 @@ def _text(
     ]
     if least is not None:
         few = replace(opened, config=least, plan=_plan(opened, least))
-        shortest_seconds, _ = _seconds(few, measured, shared=shared)
-        rows.append(
-            (
-                "pilot",
-                f"decides what is auto: this is the longest run; the shortest, "
-                f"{_count(least.num_draws, 'draw')} of {few.plan.num_steps(draw)} steps, takes "
-                f"about {duration(shortest_seconds)}",
-            )
-        )
-    notes = average_notes(config, plan.lengths(draw))
+        rows.append(("pilot", _pilot_text(few, _seconds(few, measured, shared=shared)[0])))
+    notes = average_notes(config, opened.plan.lengths(draw))
     return estimate_text([*rows, *(("note", note) for note in notes)])
+
+
+def _pilot_text(shortest: OpenedRun, seconds: float) -> str:
+    """What a pilot may choose in place of the longest run, and how long it is itself."""
+    config = shortest.config
+    steps = most_pilot_steps(config.pilot.least_steps, config.pilot.most_steps,
+                             len(config.pilot.rates))  # fmt: skip
+    return (
+        f"up to {steps} steps before it decide what is auto: this is the longest run; the "
+        f"shortest, {_count(config.num_draws, 'draw')} of "
+        f"{shortest.plan.num_steps(shortest.planned_draw)} steps, takes about {duration(seconds)}"
+    )
 
 
 def _num_exams(opened: OpenedRun) -> int:

@@ -159,7 +159,7 @@ class PilotRun:
         self.pilot = replace(self.pilot, held_out=num_held)
         lr = self._choose_rate(trials, rates, length)
         if counts:
-            self._count_steps(trials, lr, length)
+            self._count_steps(trials, lr)
         costs = {key.partition(" ")[0]: one.cost for key, one in self.measured.known.items()}
         self.pilot = replace(self.pilot, student=sum(costs.values(), Cost()))
         training.log.close()
@@ -200,13 +200,14 @@ class PilotRun:
         """The fewest steps of the run; of steps that are given, their number does not matter."""
         return self.config.pilot.least_steps if "train.steps" in self.config.undecided else 1
 
-    def _count_steps(self, trials: Trials, lr: float, length: int) -> None:
+    def _count_steps(self, trials: Trials, lr: float) -> None:
         """Measure after twice the steps until that no longer pays, or time ends."""
-        most, curve = self.config.pilot.most_steps, [Point(length, trials.at(lr, length).scores)]
+        least, most = self.config.pilot.least_steps, self.config.pilot.most_steps
+        curve = [Point(least, trials.at(lr, least).scores)]
         fits = most
         while not steps_for(curve, most)[1]:
             steps = next_steps(curve[-1].steps, most)
-            fits = self._clock(steps - curve[-1].steps).fitting(length, most)
+            fits = self._clock(steps - curve[-1].steps).fitting(least, most)
             if fits < steps:
                 break
             curve.append(Point(steps, trials.at(lr, steps).scores))
@@ -214,7 +215,7 @@ class PilotRun:
         shown = ", ".join(f"{point.steps} {point.agreement:.0%}" for point in curve)
         why = f"{self._judged}: {shown}"
         if not ended:  # by the clock
-            steps, rising = max(length, self._clock().fitting(length, most)), True
+            steps, rising = max(least, self._clock().fitting(least, most)), True
             why += f"; all that {self.config.minutes:g} minutes allow"
         self._say("train.steps", steps, why)
         points = tuple((point.steps, point.agreement) for point in curve)
@@ -249,7 +250,7 @@ class PilotRun:
         arm, rates = self.run.opened.plan.baseline, list(self.config.pilot.rates)
         length = self.length
         why = "the first of pilot.rates; no rate was tried"
-        if arm is None or not length or len(rates) < 2 or not self._has_time(2 * length):
+        if arm is None or not length or len(rates) < 2 or not self._has_time(0):
             self._say(key, rates[0], why)
             return
         images, draw = self.run.images, self.run.pool.draws[0]
@@ -297,7 +298,7 @@ class PilotRun:
         limit, clock = SHORT_SECONDS, self._clock()
         if clock.left is not None:
             limit = clock.left
-        steps = int(self.values.get("train.steps", self._least()))
+        steps = self._steps
         draws = draws_for(lambda number: clock.run_seconds(steps, number), limit)
         self._say("draws", draws, f"about {duration(clock.run_seconds(steps, draws))} for all")
 
@@ -306,8 +307,15 @@ class PilotRun:
         spent = self.before + time.perf_counter() - self.started
         return float(self.run.opened.fabric.broadcast(spent))
 
+    @property
+    def _steps(self) -> int:
+        """Those of the run, or the fewest where they are not decided yet."""
+        return int(self.values.get("train.steps", self._least()))
+
     def _clock(self, more_steps: int = 0) -> Clock:
-        """The time left after so many more steps of the pilot."""
+        """The time left after so many more steps of the pilot, and the trials of the baseline."""
+        if self.is_open("plain.lr") and self.run.opened.plan.baseline is not None:
+            more_steps += self.length * len(self.config.pilot.rates)
         draws, minutes = self.config.draws, self.config.minutes
         number = None if draws == "auto" else draws
         left = None
@@ -316,8 +324,8 @@ class PilotRun:
         return Clock(left, self._run_seconds, number, minutes)
 
     def _has_time(self, more_steps: int) -> bool:
-        least = self._least()
-        return self._clock(more_steps).fitting(least, least) > 0
+        """Whether the run fits into the time after so many more steps of the pilot."""
+        return self._clock(more_steps).fitting(self._steps, self._steps) > 0
 
     def _run_seconds(self, steps: int, draws: int) -> float:
         """An estimate of a run from the seconds of a step, of the teachers and of the sets."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from genkt.config.transfer_settings import TransferConfig
-from genkt.files import read_or_forget, read_signed, write_signed
+from genkt.files import discard, read_or_forget, read_signed, write_signed
 from genkt.io import reading
 from genkt.settings.faults import Fault
 from genkt.settings.schema import parse
@@ -130,12 +130,12 @@ class Measured:
 
     def __init__(self, folder: Path, *, enabled: bool) -> None:
         self._path, self._enabled = folder / HOME / _MEASURED, enabled
-        found = (
-            read_or_forget(self._path, self._read, "its trials are run again")
-            if (self._path.exists())
-            else None
-        )
-        self.known: dict[str, Measurement] = found or {}
+        self.known: dict[str, Measurement] = {}
+        if enabled and self._path.exists():
+            found = read_or_forget(self._path, self._read, "the pilot is run again")
+            if found is None:  # a training may have gone on beyond what is measured again
+                discard(self._path.parent)
+            self.known = found or {}
 
     def _read(self) -> dict[str, Measurement]:
         found = read_signed(self._path, _EXPECTED)

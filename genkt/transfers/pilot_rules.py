@@ -21,7 +21,7 @@ MOST_DRAWS, FEW_DRAWS = 5, 3
 SHORT_SECONDS = 1800.0
 """A run that takes longer has few draws."""
 
-LEAST_TRIAL = 50
+LEAST_TRIAL = 25
 """Fewer steps than these tell no rates apart."""
 
 _SHARE = 4
@@ -83,17 +83,28 @@ def trial_steps(least: int, given: int | None, num_rates: int, num_students: int
     """Steps of a trial of one rate; 0: the run is so short that trying rates is not worth it.
 
     Args:
-        least: of the settings.
+        least: of the settings; half of them tell rates apart.
         given: steps of every student, where they are given.
         num_rates: rates to try.  num_students: of the run, those of the baseline too.
 
     >>> trial_steps(250, None, 3, 10), trial_steps(250, 240, 3, 10), trial_steps(250, 20, 3, 10)
-    (250, 200, 0)
+    (125, 125, 0)
     """
+    half = (least + 1) // 2
     if given is None:
-        return least
-    room = min(least, given, given * num_students // (_SHARE * max(1, num_rates)))
+        return half
+    room = min(half, given, given * num_students // (_SHARE * max(1, num_rates)))
     return room if room >= LEAST_TRIAL else 0
+
+
+def most_pilot_steps(least: int, most: int, num_rates: int) -> int:
+    """Steps of a pilot at most: of the student's trials, the best of which goes on, and as many
+    trials of the baseline.
+
+    >>> most_pilot_steps(250, 4000, 3)
+    4625
+    """
+    return most + (2 * num_rates - 1) * trial_steps(least, None, num_rates, 1)
 
 
 def draws_for(seconds: Callable[[int], float], limit: float) -> int:

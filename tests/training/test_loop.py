@@ -359,3 +359,24 @@ def test_devices_and_precisions_that_are_not_there() -> None:
     if not torch.cuda.is_available():
         with refused("device", "cuda"):
             make_fabric("fp32", "cuda")
+
+
+def test_a_steady_stage_goes_on_for_more_steps_as_if_it_had_them_from_the_start(
+    tmp_path: Path,
+) -> None:
+    found = []
+    for lengths in ((3, 6), (6,)):
+        case = Case(tmp_path / str(len(lengths)), "kd").with_settings(ema=0.9, warmup=0.0)
+        for steps in lengths:
+            stage = dataclasses.replace(case.with_settings(steps=steps).stage(), is_steady=True)
+            cost, _ = train(make_fabric(), stage)
+            assert cost.steps == steps
+        found.append(stage.student.fingerprint())
+    assert found[0] == found[1]
+
+
+def test_a_stage_that_is_not_steady_keeps_its_length(tmp_path: Path) -> None:
+    case = Case(tmp_path, "kd")
+    train(make_fabric(), case.with_settings(steps=3).stage())
+    with refused("state.pt"):
+        train(make_fabric(), case.with_settings(steps=6).stage())

@@ -38,6 +38,11 @@ def test_reference_values_of_the_schedule() -> None:
     assert lr_factor(11, 12, 0.0) == pytest.approx(0.5 * (1 + math.cos(math.pi * 11 / 12)))
 
 
+def test_a_steady_rate_stays_after_its_warm_up() -> None:
+    assert [lr_factor(step, 12, 0.25, steady=True) for step in range(3)] == [0.25, 0.5, 0.75]
+    assert {lr_factor(step, 12, 0.25, steady=True) for step in range(3, 12)} == {1.0}
+
+
 @pytest.mark.parametrize(
     ("name", "reference"),
     [

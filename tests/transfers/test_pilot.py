@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,19 @@ from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import RunWithSets
 from genkt.transfers.pilot import PilotRun
-from genkt.transfers.pilot_file import PILOT, Pilot
+from genkt.transfers.pilot_file import (
+    HOME,
+    PILOT,
+    Measured,
+    Measurement,
+    Pilot,
+    read_pilot,
+    write_pilot,
+)
+from genkt.types import Cost
 
 OPEN = ["train.steps=auto", "train.lr=auto", "plain.lr=auto", "draws=auto"]
+ALONE = [*OPEN[:-1], "draws=1"]
 SMALL = ["pilot.rates=[0.003,0.03]", "pilot.least_steps=2", "pilot.most_steps=8"]
 RUN = ["transfer_set=unlabelled", "finetune.steps=1", "executor=inline", "seed=3"]
 KEPT = ("student.safetensors", "probabilities.npy", "scores.npy")
@@ -52,9 +63,9 @@ def students(home: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run where everything was open."""
+    """A run where all but the draws was open."""
     home = tmp_path_factory.mktemp("pilot")
-    ran = run(*words(home, *OPEN, *SMALL))
+    ran = run(*words(home, *ALONE, *SMALL))
     assert ran.code == 0, ran.err
     return home
 
@@ -72,8 +83,8 @@ def decided(run: RunWithSets, config: TransferConfig) -> Pilot:
 
 def test_a_run_on_auto_equals_the_run_with_its_numbers(finished: Path, tmp_path: Path) -> None:
     values = pilot_of(finished)["values"]
-    assert values.keys() == {"train.steps", "train.lr", "plain.lr", "draws"}
-    typed = [f"{key}={value}" for key, value in values.items()]
+    assert values.keys() == {"train.steps", "train.lr", "plain.lr"}
+    typed = ["draws=1", *(f"{key}={value}" for key, value in values.items())]
     ran = run(*words(tmp_path, *typed, f"data.root={finished / 'images'}"))
     assert ran.code == 0, ran.err
     assert students(tmp_path) == students(finished)
@@ -91,7 +102,7 @@ def test_the_report_has_numbers_cost_and_reasons(finished: Path) -> None:
 
 
 def test_a_pilot_that_was_killed_goes_on_to_the_same(finished: Path, tmp_path: Path) -> None:
-    again = words(tmp_path, *OPEN, *SMALL, f"data.root={finished / 'images'}")
+    again = words(tmp_path, *ALONE, *SMALL, f"data.root={finished / 'images'}")
     again += ["train.save_seconds=0"]
     for stage, count in (("rate-0.03", 1), ("rate-0.003", 1)):
         assert run_and_interrupt(again, stage, count).code == 130
@@ -104,7 +115,7 @@ def test_a_pilot_that_was_killed_goes_on_to_the_same(finished: Path, tmp_path: P
 
 
 def test_stored_values_win_over_a_new_measurement(finished: Path, tmp_path: Path) -> None:
-    again = words(tmp_path, *OPEN, *SMALL, f"data.root={finished / 'images'}")
+    again = words(tmp_path, *ALONE, *SMALL, f"data.root={finished / 'images'}")
     assert run_and_interrupt(again, "finetune", 1).code == 130
     before = (tmp_path / "run" / PILOT).read_bytes()
     with patch.object(decide_run, "_new", side_effect=AssertionError("a second pilot")):
@@ -112,18 +123,19 @@ def test_stored_values_win_over_a_new_measurement(finished: Path, tmp_path: Path
     assert (tmp_path / "run" / PILOT).read_bytes() == before
 
 
-def test_a_damaged_pilot_is_made_again_and_told(
+def test_a_damaged_pilot_is_told_and_removed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    again = words(tmp_path, "train.lr=auto", "train.steps=60", *SMALL[:1])
-    again += ["draws=2", "pilot.least_steps=50"]
-    assert run_and_interrupt(again, "finetune", 1).code == 130
-    path = tmp_path / "run" / PILOT
-    values = pilot_of(tmp_path)["values"]
-    path.write_text(path.read_text().replace("reasons", "seasons"))
-    assert run(*again).code == 0
+    pilot = Pilot(
+        {"train.steps": 250, "train.lr": 0.006}, ("why",), "more", 160, ((0.006, 0.5),),
+        ((250, 0.75),), Cost(1.5, 10, 5), Cost(), labels=True,
+    )  # fmt: skip
+    write_pilot(tmp_path, pilot)
+    assert read_pilot(tmp_path) == pilot
+    path = tmp_path / PILOT
+    path.write_text(path.read_text().replace("250", "251"))
+    assert read_pilot(tmp_path) is None and not path.exists()
     assert "the pilot is run again" in caplog.text
-    assert pilot_of(tmp_path)["values"] == values
 
 
 class Unread:
@@ -169,10 +181,8 @@ def test_the_baseline_tries_as_many_rates_for_as_many_steps(
     validation: str, tmp_path: Path
 ) -> None:
     open_ = ["train.lr=auto", "plain.lr=auto", "train.steps=200", "draws=5"]
-    opened, config = piloted(
-        tmp_path, *open_, f"validation={validation}", "pilot.least_steps=50", "pilot.most_steps=50",
-        "train.batch_size=6",
-    )  # fmt: skip
+    bounds = ["pilot.least_steps=100", "pilot.most_steps=100", "train.batch_size=6"]
+    opened, config = piloted(tmp_path, *open_, *bounds, f"validation={validation}")
     with patch("genkt.stages.arms.best_value", wraps=best_value) as search:
         pilot = decided(opened, config)
     assert search.call_args.args[1] == [rate for rate, _ in pilot.rates]
@@ -226,3 +236,25 @@ def test_a_comparison_needs_a_number_of_draws_and_decides_the_rest(tmp_path: Pat
     assert refused_.code == 2 and refused_.lines == [
         "genkt compare: draws: expected a number, which all arms share, got auto"
     ]
+
+
+def test_time_for_the_baselines_trials_is_kept_free(tmp_path: Path) -> None:
+    opened, config = piloted(tmp_path, "plain.lr=auto", "minutes=10", "draws=3")
+    pilot = PilotRun(opened, config, time.perf_counter())
+    pilot.per_step = 1.0
+    before = pilot._clock().left
+    pilot.values["plain.lr"] = 0.003
+    after = pilot._clock().left
+    assert before is not None and after is not None
+    assert after - before == pytest.approx(2 * pilot.length, abs=0.5)  # two rates
+
+
+def test_damaged_measurements_start_the_pilot_over(tmp_path: Path) -> None:
+    kept = Measured(tmp_path, enabled=True)
+    kept.add("rate-0.1 4", Measurement(Cost(1.0, 8, 4), (1.0, 0.0)))
+    assert Measured(tmp_path, enabled=True).known == kept.known
+    state = tmp_path / HOME / "rate-0.1" / "state.pt"
+    state.parent.mkdir()
+    state.touch()
+    (tmp_path / HOME / "measured.json").write_text("{")
+    assert not Measured(tmp_path, enabled=True).known and not state.exists()
