@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genkt.analysis.collect_outputs import Collector, Features
 from genkt.analysis.probes import probed
-from genkt.config.transfer_settings import TeacherSettings
+from genkt.config.model_settings import TeacherSettings
 from genkt.earlier import as_now
 from genkt.files import read_tensors
 from genkt.io import home_path, reading

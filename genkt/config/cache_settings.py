@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from genkt.config.data_settings import DataSettings
+from genkt.config.model_settings import TeacherSettings
 from genkt.config.set_settings import FolderSet, LabelledSet, MixSet, SavedSet, UnlabelledSet
-from genkt.config.transfer_settings import TeacherSettings
 from genkt.execution.tasks import ExecutorSettings
 from genkt.settings.bounds import BatchSize, CountOrNone, Repeats, Seed
 from genkt.training.train_settings import Precision

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from genkt.config.data_settings import DataSettings
+from genkt.config.model_settings import TeacherSettings
 from genkt.config.retrieval_settings import RetrievalSettings
 from genkt.config.synthesis_settings import DiggSettings, InversionSettings, SynthesisSettings
-from genkt.config.transfer_settings import TeacherSettings
 from genkt.execution.tasks import ExecutorSettings
 from genkt.settings.bounds import Count, CountOrNone
 from genkt.settings.faults import Fault, SettingsError

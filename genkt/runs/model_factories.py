@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from genkt.config.transfer_settings import StudentSettings, TeacherSettings
+from genkt.config.model_settings import StudentSettings, TeacherSettings
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
 from genkt.settings.objects import name_in, object_in

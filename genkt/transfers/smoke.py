@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from genkt.config.data_settings import DataSettings, FolderData
-from genkt.config.transfer_settings import StudentSettings, TeacherSettings, TransferConfig
+from genkt.config.model_settings import StudentSettings, TeacherSettings
+from genkt.config.transfer_settings import TransferConfig
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import beta_candidates
 from genkt.models.load import SHIPPED_PREFIX

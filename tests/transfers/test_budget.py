@@ -22,7 +22,7 @@ LABELS, BATCH, VIEWS = 6, 12, 2
 
 
 def told(home: Path, *words: str, out: str = "run") -> dict[str, Any]:
-    own = ["transfer_set=unlabelled", "executor=inline"]
+    own = ["transfer_set=unlabelled", "executor=inline", "finetune.keep=always"]
     ran = run(*transfer_words(home, *own, *words))
     assert ran.code == 0, ran.err
     report: dict[str, Any] = json.loads((home / out / "report.json").read_text())
@@ -141,7 +141,8 @@ def test_online_teachers_answer_every_image_that_is_seen(tmp_path: Path) -> None
 def test_what_reads_validation_labels(
     words: list[str], arm: str, choices: tuple[str, ...], tmp_path: Path
 ) -> None:
-    config = read_config(TransferConfig, "transfer", transfer_words(tmp_path, *words)[1:])
+    given = transfer_words(tmp_path, "finetune.keep=always", *words)[1:]
+    config = read_config(TransferConfig, "transfer", given)
     assert validated_choices(config, arm) == choices
 
 
