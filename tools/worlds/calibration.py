@@ -1,0 +1,170 @@
+"""A small grid of runs in every world, from which the constants of the default rules are read.
+
+One draw each: a world is one observation, and what generalises is seen between worlds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from genkt.io import read_json, write_json
+from genkt.runs.scores import read_teacher_scores
+from genkt.runs.student_files import read_result
+from worlds.write_world import words_of
+
+_COMMON = (
+    "draws=1", "baseline=false", "device=cpu", "executor=inline", "train.eval_every=0",
+    "train.save_seconds=600",
+)  # fmt: skip
+
+CELLS = "calibration.json"
+"""The runs of a world, in its folder."""
+
+Cell = dict[str, float | int | str]
+"""The values of one run: phase, rate, temperature, steps, labelled, ..., and what was measured."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run of the grid.
+
+    Args:
+        phase: which question it belongs to.
+        words: of ``genkt transfer``.
+        values: the same, as numbers for the table.
+    """
+
+    phase: str
+    words: tuple[str, ...]
+    values: dict[str, float]
+
+    @property
+    def key(self) -> str:
+        """Its name in the file of results; a run of two questions is done once."""
+        return " ".join(self.words)
+
+
+def distilled(
+    phase: str, *, rate: float, temperature: float, steps: int, labelled: int = 20,
+    finetune: tuple[int, float] = (0, 5e-4),
+) -> Setting:  # fmt: skip
+    """A student of the teacher's predictions on the unlabelled pictures."""
+    words = (
+        "method=logit_kd", "transfer_set=unlabelled", f"train.lr={rate:g}",
+        f"method.temperature={temperature:g}", f"train.steps={steps}",
+        f"train.labelled_per_batch={labelled}", f"finetune.steps={finetune[0]}",
+        f"finetune.lr={finetune[1]:g}",
+    )  # fmt: skip
+    return Setting(phase, words, {
+        "rate": rate, "temperature": temperature, "steps": steps, "labelled": labelled,
+        "finetune_steps": finetune[0], "finetune_rate": finetune[1],
+    })  # fmt: skip
+
+
+def plain(*, rate: float, steps: int) -> Setting:
+    """A student of the labels alone."""
+    words = (
+        "method=stl", "transfer_set=labelled", f"train.lr={rate:g}", f"train.steps={steps}",
+        "finetune.steps=0",
+    )  # fmt: skip
+    return Setting("plain", words, {"rate": rate, "steps": steps})
+
+
+def first_phase(*, pretrained: bool) -> list[Setting]:
+    """Rates and temperatures, in 240 steps; a pretrained student may need lower rates."""
+    rates = (2e-4, 6e-4, 2e-3, 6e-3) if pretrained else (2e-3, 6e-3, 1.8e-2)
+    grid = [(rate, 2.0) for rate in rates] + [(6e-3, 1.0), (6e-3, 4.0)]
+    corners = [] if pretrained else [(r, t) for r in (2e-3, 1.8e-2) for t in (1.0, 4.0)]
+    return [distilled("first", rate=r, temperature=t, steps=240) for r, t in grid + corners]
+
+
+def next_phases(best: Cell, *, pretrained: bool) -> Iterator[Setting]:
+    """What is asked of the best rate and temperature of the first phase."""
+    rate, temperature = float(best["rate"]), float(best["temperature"])
+    yield distilled("steps", rate=rate, temperature=temperature, steps=1000)
+    for other in (rate / 3, rate * 3):
+        yield distilled("steps", rate=other, temperature=temperature, steps=1000)
+    for steps, pace in ((240, 1e-4), (240, 5e-4), (1000, 1e-4), (1000, 5e-4)):
+        yield distilled(
+            "finetune", rate=rate, temperature=temperature, steps=steps, finetune=(60, pace)
+        )
+    rates = (5e-5, 5e-4, 2e-3) if pretrained else (5e-4, 2e-3, 6e-3)
+    yield from (plain(rate=each, steps=steps) for steps in (300, 1000) for each in rates)
+    for labelled in (0, 5, 10, 40):
+        yield distilled("labelled", rate=rate, temperature=temperature, steps=1000,
+                        labelled=labelled)  # fmt: skip
+    yield distilled("steps", rate=rate, temperature=temperature, steps=3000)
+    yield distilled("steps", rate=rate / 3, temperature=temperature, steps=3000)
+
+
+def best_first(cells: Sequence[Cell]) -> Cell:
+    """The one that is best on validation images: no test image is in a choice."""
+    return max(cells, key=lambda cell: float(cell["validation"]))
+
+
+def settings_of(cells: Sequence[Cell], *, pretrained: bool) -> list[Setting]:
+    """All settings of a world, as far as what is measured tells them."""
+    first = first_phase(pretrained=pretrained)
+    done = {str(cell["key"]): cell for cell in cells}
+    if any(each.key not in done for each in first):
+        return first
+    best = best_first([done[each.key] for each in first])
+    return [*first, *next_phases(best, pretrained=pretrained)]
+
+
+def next_setting(cells: Sequence[Cell], *, pretrained: bool) -> Setting | None:
+    """The first that has not been run."""
+    done = {cell["key"] for cell in cells}
+    waiting = [each for each in settings_of(cells, pretrained=pretrained) if each.key not in done]
+    return waiting[0] if waiting else None
+
+
+def run(world: Path, setting: Setting, scratch: Path) -> Cell:
+    """Run one setting; its folder is removed."""
+    from genkt import transfer
+
+    shutil.rmtree(scratch, ignore_errors=True)
+    transfer(*words_of(world), *_COMMON, *setting.words, f"out={scratch}")
+    cell: Cell = {"key": setting.key, "phase": setting.phase, **setting.values}
+    cell |= measured(scratch)
+    shutil.rmtree(scratch)
+    return cell
+
+
+def measured(run_folder: Path) -> dict[str, float]:
+    """Shares of a run's only student: right on test, on validation, and before fine-tuning."""
+    (student,) = [each for each in (run_folder / "draws" / "0").iterdir() if each.is_dir()]
+    result, costs = read_result(student)
+    found = {
+        "test": result.accuracy,
+        "validation": float(np.load(student / "validation.npy").mean()),
+        "seconds": sum(cost.seconds for cost in costs.values()),
+    }
+    if result.accuracy_distilled is not None:
+        found["test_distilled"] = result.accuracy_distilled
+    for scores in read_teacher_scores(student):
+        if scores.taught is not None:
+            found["teacher"] = float(scores.taught.mean())
+    return found
+
+
+def read_cells(world: Path) -> list[Cell]:
+    """The runs so far."""
+    path = world / CELLS
+    return list(read_json(path)) if path.is_file() else []
+
+
+def calibrate(world: Path, scratch: Path) -> Cell | None:
+    """Run the next setting of a world and store it; None: there is none left."""
+    cells = read_cells(world)
+    setting = next_setting(cells, pretrained=(world / "student").is_dir())
+    if setting is None:
+        return None
+    cell = run(world, setting, scratch)
+    write_json(world / CELLS, [*cells, cell])
+    return cell
