@@ -78,9 +78,14 @@ def plain(*, rate: float, steps: int) -> Setting:
 def first_phase(*, pretrained: bool) -> list[Setting]:
     """Rates and temperatures, in 240 steps; a pretrained student may need lower rates."""
     rates = (2e-4, 6e-4, 2e-3, 6e-3) if pretrained else (2e-3, 6e-3, 1.8e-2)
-    grid = [(rate, 2.0) for rate in rates] + [(6e-3, 1.0), (6e-3, 4.0)]
-    corners = [] if pretrained else [(r, t) for r in (2e-3, 1.8e-2) for t in (1.0, 4.0)]
-    return [distilled("first", rate=r, temperature=t, steps=240) for r, t in grid + corners]
+    cross = [(rate, 2.0) for rate in rates] + [(6e-3, 1.0), (6e-3, 4.0)]
+    return [distilled("first", rate=r, temperature=t, steps=240) for r, t in cross]
+
+
+def last_phase() -> list[Setting]:
+    """What is left of the grid of rates and temperatures."""
+    corners = [(rate, t) for rate in (2e-3, 1.8e-2) for t in (1.0, 4.0)]
+    return [distilled("corners", rate=r, temperature=t, steps=240) for r, t in corners]
 
 
 def next_phases(best: Cell, *, pretrained: bool) -> Iterator[Setting]:
@@ -114,7 +119,7 @@ def settings_of(cells: Sequence[Cell], *, pretrained: bool) -> list[Setting]:
     if any(each.key not in done for each in first):
         return first
     best = best_first([done[each.key] for each in first])
-    return [*first, *next_phases(best, pretrained=pretrained)]
+    return [*first, *next_phases(best, pretrained=pretrained), *last_phase()]
 
 
 def next_setting(cells: Sequence[Cell], *, pretrained: bool) -> Setting | None:
