@@ -36,8 +36,10 @@ class Question:
 QUESTIONS = (
     Question("Rate and temperature, 240 steps, no fine-tuning", ("rate", "temperature"),
              {"steps": 240, "labelled": 20, "finetune_steps": 0}),
-    Question("Rate, 1000 steps", ("rate",), {"steps": 1000, "labelled": 20, "finetune_steps": 0}),
-    Question("Rate and steps", ("rate", "steps"), {"labelled": 20, "finetune_steps": 0}),
+    Question("Rate, 1000 steps", ("rate",),
+             {"steps": 1000, "labelled": 20, "finetune_steps": 0, "temperature": 2}),
+    Question("Rate and steps", ("rate", "steps"),
+             {"labelled": 20, "finetune_steps": 0, "temperature": 2}),
     Question("Labelled rows of 128, 1000 steps", ("labelled",),
              {"steps": 1000, "finetune_steps": 0, "best_rate": 1}),
     *(Question(f"Fine-tuning after {steps} steps: steps and rate",
@@ -65,6 +67,15 @@ class Answer:
         """Those that were asked."""
         return list(dict.fromkeys(world for own in self.test.values() for world in own))
 
+    @property
+    def far(self) -> list[str]:
+        """Those that have half of the values or more: they have a say in what is chosen."""
+        return [
+            world
+            for world in self.worlds
+            if 2 * sum(world in own for own in self.test.values()) >= len(self.test)
+        ]
+
     def best(self, world: str) -> Value:
         """What its own validation images choose."""
         return max(
@@ -75,9 +86,9 @@ class Answer:
     def chosen_without(self, world: str) -> Value | None:
         """The value with the least mean loss on validation images of the other worlds.
 
-        Only values that this world and all others have count; None: there is none.
+        Only values that this world and all others that are ``far`` have count; None: there is none.
         """
-        others = [each for each in self.worlds if each != world]
+        others = [each for each in self.far if each != world]
         full = [value for value, own in self.test.items() if {*others, world} <= {*own}]
         if not others or not full:
             return None
