@@ -96,19 +96,23 @@ def next_phases(best: Cell, *, pretrained: bool) -> Iterator[Setting]:
     """What is asked of the best rate of the first phase, at the one temperature."""
     rate, temperature = float(best["rate"]), TEMPERATURE
     rates = (2e-3, 6e-3, 6e-4) if pretrained else (1.8e-2, 6e-3, 2e-3)
-    for each in dict.fromkeys((rate, *rates)):
-        yield distilled("steps", rate=each, temperature=temperature, steps=1000)
-    for steps, pace in ((240, 1e-4), (240, 5e-4), (1000, 1e-4), (1000, 5e-4)):
-        yield distilled(
-            "finetune", rate=rate, temperature=temperature, steps=steps, finetune=(60, pace)
-        )
-    rates = (5e-5, 5e-4, 2e-3) if pretrained else (5e-4, 2e-3, 6e-3)
-    yield from (plain(rate=each, steps=steps) for steps in (300, 1000) for each in rates)
-    for labelled in (0, 5, 10, 40):
-        yield distilled("labelled", rate=rate, temperature=temperature, steps=1000,
-                        labelled=labelled)  # fmt: skip
-    for each in (rate, rate / 3):
-        yield distilled("steps", rate=each, temperature=temperature, steps=3000)
+    plain_rates = (5e-5, 5e-4, 2e-3) if pretrained else (5e-4, 2e-3, 6e-3)
+
+    def asked(phase: str, steps: int, *, at: float = rate, labelled: int = 20,
+              finetune: tuple[int, float] = (0, 5e-4)) -> Setting:  # fmt: skip
+        return distilled(phase, rate=at, temperature=temperature, steps=steps, labelled=labelled,
+                         finetune=finetune)  # fmt: skip
+
+    yield asked("steps", 1000)
+    yield from (asked("finetune", 240, finetune=(60, pace)) for pace in (1e-4, 5e-4))
+    yield from (plain(rate=each, steps=300) for each in plain_rates)
+    yield from (asked("labelled", 1000, labelled=rows) for rows in (40, 5))
+    yield from (asked("steps", 1000, at=each) for each in rates)
+    yield asked("steps", 3000)
+    yield from (asked("finetune", 1000, finetune=(60, pace)) for pace in (1e-4, 5e-4))
+    yield from (plain(rate=each, steps=1000) for each in plain_rates)
+    yield from (asked("labelled", 1000, labelled=rows) for rows in (10, 0))
+    yield asked("steps", 3000, at=rate / 3)
 
 
 def best_first(cells: Sequence[Cell]) -> Cell:
