@@ -124,9 +124,7 @@ def _asked(cell: Cell, question: Question, cells: Sequence[Cell]) -> bool:
         return False
     fixed = dict(question.fixed)
     if fixed.pop("best_rate", None):
-        asked = next((each for each in cells if each["phase"] == "labelled"), None) or next(
-            (each for each in cells if each["phase"] == "finetune"), None
-        )
+        asked = next((each for each in cells if each["phase"] == "finetune"), None)
         if asked is None:
             return False
         fixed |= {key: float(asked[key]) for key in ("rate", "temperature")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from genkt.io import derive_seed, read_json, write_json
 from worlds.catalogue import WORLDS, World
-from worlds.networks import Network, accuracy, trained
+from worlds.networks import accuracy, trained
 from worlds.pictures import Parts, Pictures
 
 WORLD = "world.json"
@@ -95,7 +94,7 @@ def _student(
     before = worlds[world.first_weights]
     counts = dict.fromkeys(before.counts, 1) | {"upstream": before.counts["upstream"]}
     parts = before.make(counts, packages)
-    student: Network = replace(world.student)
-    model = trained(student, parts["upstream"], before.classes, derive_seed(name, "student"))
+    seed = derive_seed(name, "student")
+    model = trained(world.student, parts["upstream"], before.classes, seed)
     model.export(folder / "student", before.classes)
     return _model("student", folder / "student")
