@@ -1,6 +1,6 @@
-"""Writes ten small worlds as folders, on which the default settings are measured.
+"""Writes eleven small worlds as folders, on which the default settings are measured.
 
-    python tools/defaults_worlds.py OUT                 # all, about ten minutes of one core
+    python tools/defaults_worlds.py OUT                 # all, about fifteen minutes of one core
     python tools/defaults_worlds.py OUT --only letters  # one
 
 Each has its teacher, its student and the words of its runs in ``OUT/NAME/world.json``. The same

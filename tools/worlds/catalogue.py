@@ -1,4 +1,4 @@
-"""The worlds: ten tasks that differ in what is seen, labels, pictures, teacher and student."""
+"""The worlds: eleven tasks that differ in what is seen, labels, pictures, teacher and student."""
 
 from __future__ import annotations
 
@@ -115,6 +115,14 @@ WORLDS: dict[str, World] = {
     "patterns": World(
         tuple(PATTERNS), _counts(30, 2000, 3000), _patterns, Network(LARGE, 48, 400), "lcnet_035",
         words=("student.pretrained=false", "student.transform={input_size:[64,64]}"),
+    ),
+    "shapes_vit": World(
+        SHAPES, _counts(80, 4000, 4000), _shapes, Network(LARGE, 32, 700), "vit_tiny_patch16_224",
+        words=(
+            "student.pretrained=false",
+            "student.args={img_size:32,patch_size:4,embed_dim:96,depth:4,num_heads:3}",
+            "student.transform={input_size:[32,32],crop_pct:1.0}",
+        ),
     ),
     "stamps": World(
         STAMPS, _counts(100, 2900, 0), lambda counts, packages: of_stamps(counts, 64, packages),
