@@ -120,7 +120,7 @@ WORLDS: dict[str, World] = {
         SHAPES, _counts(80, 4000, 4000), _shapes, Network(LARGE, 32, 700), "vit_tiny_patch16_224",
         words=(
             "student.pretrained=false",
-            "student.args={img_size:32,patch_size:4,embed_dim:96,depth:4,num_heads:3}",
+            "student.args={img_size:32,patch_size:8,embed_dim:96,depth:4,num_heads:3}",
             "student.transform={input_size:[32,32],crop_pct:1.0}",
         ),
     ),
