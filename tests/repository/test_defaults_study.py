@@ -45,12 +45,12 @@ def test_a_constant_is_chosen_on_the_validation_images_of_the_other_worlds() -> 
 
 def test_the_next_setting_follows_what_the_first_phase_has_chosen() -> None:
     cells: list[Cell] = []
-    for setting in first_phase(pretrained=False):
+    for setting in first_phase(low_rates=False):
         good = setting.values["rate"] == 6e-3 and setting.values["temperature"] == 2
-        assert next_setting(cells, pretrained=False) == setting
+        assert next_setting(cells, low_rates=False) == setting
         made = _cell(0, 0.9 if good else 0.1, 0.5)
         cells.append(made | setting.values | {"key": setting.key})
-    following = next_setting(cells, pretrained=False)
+    following = next_setting(cells, low_rates=False)
     assert following is not None
     assert (following.values["rate"], following.values["temperature"]) == (6e-3, 2)
     assert following.values["steps"] == 1000

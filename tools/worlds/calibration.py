@@ -79,9 +79,9 @@ def plain(*, rate: float, steps: int) -> Setting:
     return Setting("plain", words, {"rate": rate, "steps": steps})
 
 
-def first_phase(*, pretrained: bool) -> list[Setting]:
-    """Rates and temperatures, in 240 steps; a pretrained student may need lower rates."""
-    rates = (2e-4, 6e-4, 2e-3, 6e-3, 1.8e-2) if pretrained else (2e-3, 6e-3, 1.8e-2, 5.4e-2)
+def first_phase(*, low_rates: bool) -> list[Setting]:
+    """Rates and temperatures, in 240 steps; see ``needs_low_rates``."""
+    rates = (2e-4, 6e-4, 2e-3, 6e-3, 1.8e-2) if low_rates else (2e-3, 6e-3, 1.8e-2, 5.4e-2)
     cross = [(6e-3, 1.0), (6e-3, 4.0)] + [(rate, TEMPERATURE) for rate in rates]
     return [distilled("first", rate=r, temperature=t, steps=240) for r, t in cross]
 
@@ -92,11 +92,11 @@ def last_phase() -> list[Setting]:
     return [distilled("corners", rate=r, temperature=t, steps=240) for r, t in corners]
 
 
-def next_phases(best: Cell, *, pretrained: bool) -> Iterator[Setting]:
+def next_phases(best: Cell, *, low_rates: bool) -> Iterator[Setting]:
     """What is asked of the best rate of the first phase, at the one temperature."""
     rate, temperature = float(best["rate"]), TEMPERATURE
-    rates = (2e-3, 6e-3, 6e-4) if pretrained else (1.8e-2, 6e-3, 2e-3)
-    plain_rates = (5e-5, 5e-4, 2e-3) if pretrained else (5e-4, 2e-3, 6e-3)
+    rates = (2e-3, 6e-3, 6e-4) if low_rates else (1.8e-2, 6e-3, 2e-3)
+    plain_rates = (5e-5, 5e-4, 2e-3) if low_rates else (5e-4, 2e-3, 6e-3)
 
     def asked(phase: str, steps: int, *, at: float = rate, labelled: int = 20,
               finetune: tuple[int, float] = (0, 5e-4)) -> Setting:  # fmt: skip
@@ -121,20 +121,20 @@ def best_first(cells: Sequence[Cell]) -> Cell:
     return max(judged, key=lambda cell: float(cell["validation"]))
 
 
-def settings_of(cells: Sequence[Cell], *, pretrained: bool) -> list[Setting]:
+def settings_of(cells: Sequence[Cell], *, low_rates: bool) -> list[Setting]:
     """All settings of a world, as far as what is measured tells them."""
-    first = first_phase(pretrained=pretrained)
+    first = first_phase(low_rates=low_rates)
     done = {str(cell["key"]): cell for cell in cells}
     if any(each.key not in done for each in first):
         return first
     best = best_first([done[each.key] for each in first])
-    return [*first, *next_phases(best, pretrained=pretrained), *last_phase()]
+    return [*first, *next_phases(best, low_rates=low_rates), *last_phase()]
 
 
-def next_setting(cells: Sequence[Cell], *, pretrained: bool) -> Setting | None:
+def next_setting(cells: Sequence[Cell], *, low_rates: bool) -> Setting | None:
     """The first that has not been run."""
     done = {cell["key"] for cell in cells}
-    waiting = [each for each in settings_of(cells, pretrained=pretrained) if each.key not in done]
+    waiting = [each for each in settings_of(cells, low_rates=low_rates) if each.key not in done]
     return waiting[0] if waiting else None
 
 
@@ -173,10 +173,15 @@ def read_cells(world: Path) -> list[Cell]:
     return list(read_json(path)) if path.is_file() else []
 
 
+def needs_low_rates(world: Path) -> bool:
+    """Whether its student is pretrained, or a ViT: the grid then has lower rates."""
+    return (world / "student").is_dir() or any("=vit_" in word for word in words_of(world))
+
+
 def calibrate(world: Path, scratch: Path) -> Cell | None:
     """Run the next setting of a world and store it; None: there is none left."""
     cells = read_cells(world)
-    setting = next_setting(cells, pretrained=(world / "student").is_dir())
+    setting = next_setting(cells, low_rates=needs_low_rates(world))
     if setting is None:
         return None
     cell = run(world, setting, scratch)
