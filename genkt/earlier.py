@@ -25,6 +25,7 @@ ADDED: dict[str, Any] = {
     "cross_validate": False,
     # Not as before: what an interrupted run still trains may keep its earlier student.
     "finetune.keep": "better",
+    "plan": "off",
     "minutes": None,
     "plain": {"lr": None},
     "pilot": {"rates": [6.0e-3, 2.0e-3, 2.0e-2], "least_steps": 250, "most_steps": 4000},

@@ -14,7 +14,7 @@ from genkt.api.objects import (
     given_settings,
     named_arguments,
 )
-from genkt.cli.auto import decided
+from genkt.cli.auto import Decided, decided
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
@@ -67,13 +67,15 @@ def transfer(
     named = named_arguments(
         settings, data=data, student=student, teacher=teacher, transfer_set=transfer_set
     )
-    config, splits = _read(words, named)
+    config, found = _read(words, named)
     if config.dry_run:
         raise UserError(
             "dry_run: estimates are made by genkt.estimate(...), with the same arguments"
         )
     command = call_text("transfer", words, named)
-    return run_transfer(config, asdict(config), command=command, splits=splits)
+    return run_transfer(
+        config, asdict(config), command=command, splits=found.splits, plan=found.plan
+    )
 
 
 def estimate(
@@ -95,12 +97,12 @@ def estimate(
         settings | {"dry_run": True},
         data=data, student=student, teacher=teacher, transfer_set=transfer_set,
     )  # fmt: skip
-    config, splits = _read(words, named)
-    return run_estimate(config, asdict(config), splits)
+    config, found = _read(words, named)
+    return run_estimate(config, asdict(config), found.splits)
 
 
-def _read(words: Sequence[str], named: Mapping[str, Any]) -> tuple[TransferConfig, Splits | None]:
-    """The settings, and the data if they had to be read for them."""
+def _read(words: Sequence[str], named: Mapping[str, Any]) -> tuple[TransferConfig, Decided]:
+    """The settings, and what was decided for them."""
     said: list[Said] = [*given_settings(named), *words]
     found = decided(said)
     config = read_config(TransferConfig, "transfer", found.words)
@@ -109,4 +111,4 @@ def _read(words: Sequence[str], named: Mapping[str, Any]) -> tuple[TransferConfi
         logging.getLogger("genkt").warning(line)
     if not any(key.partition(".")[0] == "executor" for key in keys):
         config = replace(config, executor=INLINE)  # a script need not guard itself
-    return config, found.splits
+    return config, found

@@ -1,49 +1,78 @@
-"""``method=auto``: settings chosen from the data, behind those that the user gave."""
+"""Settings that follow from the data, behind those that the user gave: a method, or a whole plan.
+
+``method=auto`` chooses a method and what goes with it, for any data. ``plan=auto`` derives more
+(``genkt.transfers.plan_rules``) for data that are not built in; its values are written into the run
+folder at the first start and followed from then on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.settings.assignments import Said, key_of, keys_of, text_of
+from genkt.transfers.plan_file import PLAN, read_plan
+from genkt.transfers.plan_rules import Derived, derived
 from genkt.types import UserError
+
+_ROOM = ("train.labelled_per_batch=1",)
+"""Fits into every batch, until the rule for it is asked."""
+
+OFF, AUTO = "off", "auto"
+"""Values of ``plan`` that are no file."""
 
 
 @dataclass(frozen=True)
 class Decided:
-    """A command line without ``method=auto``.
+    """A command line without ``method=auto``, and with the words of its plan.
 
     Args:
-        words: its replacement, and the user's other words.
+        words: what was chosen, and the user's other words.
         splits: the data, already read; None where nothing was to be decided.
         told: lines for the user.
+        plan: the settings that were derived.
     """
 
     words: list[Said]
     splits: Splits | None = None
     told: tuple[str, ...] = ()
+    plan: tuple[Derived, ...] = ()
 
 
 def decided(words: Sequence[Said]) -> Decided:
     """Choose from the data if the words ask for it; the user's own words take priority.
 
     Raises:
-        UserError: every fault of the other words.
+        UserError: every fault of the other words; a plan that cannot be read.
     """
     rest = [word for word in words if not _is_auto(word)]
-    if len(rest) == len(words):
+    by_method, plan = len(rest) < len(words), _plan_in(rest)
+    if plan == OFF and not by_method:
         return Decided(rest)
+    what = "method=auto" if by_method else f"plan={plan}"
     if "-m" in words or "--multirun" in words:
-        raise UserError("method=auto: looks at one run's data, not at a sweep's; name methods")
+        raise UserError(f"{what}: looks at one run's data, not at a sweep's; name methods")
+    config = read_config(TransferConfig, "transfer", [*_ROOM, *rest] if plan != OFF else rest)
+    if config.smoke:
+        raise UserError(f"{what}: reads the data, which smoke=true does not; name a method")
+    if plan == OFF:
+        return _chosen(config, rest)
+    if (stored := Path(config.out) / PLAN).is_file() and not config.overwrite:
+        plan = str(stored)
+    if plan != AUTO:
+        return _followed(rest, plan)
+    return _planned(config, rest)
+
+
+def _chosen(config: TransferConfig, rest: list[Said]) -> Decided:
+    """The method, and what goes with it."""
     from genkt.runs.pool import load_splits
     from genkt.transfers.auto_method import choose, facts_of
 
-    config = read_config(TransferConfig, "transfer", rest)
-    if config.smoke:
-        raise UserError("method=auto: reads the data, which smoke=true does not; name a method")
     splits = load_splits(config.data, config.seed)
     choice = choose(facts_of(config, splits))
     own = set(keys_of(rest))
@@ -53,6 +82,64 @@ def decided(words: Sequence[Said]) -> Decided:
     if kept:
         told.append(f"  your own settings stay, in place of {' '.join(kept)}")
     return Decided([*chosen, *rest], splits, tuple(told))
+
+
+def _planned(config: TransferConfig, rest: list[Said]) -> Decided:
+    """The method, unless the user names one, then what the rules derive for it."""
+    from genkt.runs.pool import load_splits
+    from genkt.transfers.auto_method import choose, facts_of, plan_facts_of
+
+    given = _given(rest)
+    settings: list[Derived] = []
+    splits = load_splits(config.data, config.seed)
+    if not config.data.built_in and not given("experiment"):
+        if not (given("method") or given("recipe")):
+            choice = choose(facts_of(config, splits))
+            pairs = (word.split("=", 1) for word in choice.words)
+            settings = [Derived(key, value, f"{choice.what}: {choice.why}") for key, value in pairs]
+            settings = [each for each in settings if not given(each.key)]
+        planned = read_config(TransferConfig, "transfer", [*_ROOM, *_words(settings), *rest])
+        settings += derived(planned, plan_facts_of(config, splits), given)
+    return Decided([*_words(settings), *rest], splits, _told(config, settings), tuple(settings))
+
+
+def _followed(rest: list[Said], path: str) -> Decided:
+    """The settings of a plan that is written down."""
+    given = _given(rest)
+    settings = [each for each in read_plan(Path(path)) if not given(each.key)]
+    told = (f"plan={path}: {' '.join(_words(settings))}",)
+    return Decided([*_words(settings), *rest], None, told, tuple(settings))
+
+
+def _told(config: TransferConfig, settings: Sequence[Derived]) -> tuple[str, ...]:
+    """One line for a run; each setting with its reason for an estimate."""
+    if not settings:
+        return ("plan=auto: nothing to derive: built-in data and experiments have fixed settings",)
+    if not config.dry_run:
+        return (f"plan=auto: {' '.join(_words(settings))} (why: {Path(config.out) / PLAN})",)
+    width = max(len(each.word) for each in settings)
+    lines = [f"  {each.word.ljust(width)}  {each.why}" for each in settings]
+    return ("plan=auto: derived for these data, behind your own settings:", *lines)
+
+
+def _words(settings: Sequence[Derived]) -> list[str]:
+    return [each.word for each in settings]
+
+
+def _given(words: Sequence[Said]) -> Callable[[str], bool]:
+    """Whether the user has set a key, as a whole or in part."""
+    own = keys_of(words)
+
+    def given(key: str) -> bool:
+        return any(f"{each}.".startswith(f"{key}.") for each in own)
+
+    return given
+
+
+def _plan_in(words: Sequence[Said]) -> str:
+    """The plan that the words ask for, the last one if several do."""
+    asked = [text_of(word) for word in words if key_of(word) == "plan"]
+    return asked[-1] or OFF if asked else OFF
 
 
 def _is_auto(word: Said) -> bool:

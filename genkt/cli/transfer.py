@@ -43,7 +43,9 @@ def run(words: list[str]) -> None:
 
             print(estimate(config, asdict(config), found.splits))
             return 0.0
-        result = run_transfer(config, asdict(config), command=command, splits=found.splits)
+        result = run_transfer(
+            config, asdict(config), command=command, splits=found.splits, plan=found.plan
+        )
         if speaks:
             print(describe(result))
         return result.accuracy

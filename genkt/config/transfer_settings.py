@@ -77,6 +77,7 @@ class TransferConfig:
     transfer_set: TransferSettings
     recipe: RecipeSettings
     out: str
+    plan: str
     seed: Seed
     draws: Repeats | Literal["auto"]
     first_draw: CountOrNone

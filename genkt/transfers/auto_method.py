@@ -12,6 +12,8 @@ from genkt.models.backbone import Backbone
 from genkt.runs.model_factories import student_factory, teacher_factories
 from genkt.runs.pool import drawn_labels
 from genkt.settings.objects import has_objects
+from genkt.training.rows import rows_for_batch_norm
+from genkt.transfers.plan_rules import PlanFacts
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,20 @@ def facts_of(config: TransferConfig, splits: Splits) -> DataFacts:
         student_knows=student is not None and _knows(student, splits.classes),
         teachers_know=all(_knows(teacher, splits.classes) for teacher in teachers),
         built_in=config.data.built_in,
+    )
+
+
+def plan_facts_of(config: TransferConfig, splits: Splits) -> PlanFacts:
+    """The facts that the rules of a plan read; the student is built to look at its layers."""
+    labelled, others = drawn_labels(config.data, splits, derive_seed(config.seed, "draw", 0))
+    unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
+    student = student_factory(config.student)(len(splits.classes), 0)
+    settings = config.student
+    return PlanFacts(
+        labelled=len(labelled),
+        transfer=len(others) + unlabelled,
+        batch_norm=rows_for_batch_norm(student) > 1,
+        pretrained=has_objects(settings) or settings.pretrained or settings.weights is not None,
     )
 
 

@@ -31,6 +31,7 @@ from genkt.transfers.average_notes import average_notes
 from genkt.transfers.count_budget import budgets, search_notes, uncounted_notes
 from genkt.transfers.phases import RunWithSets, TrainedRun
 from genkt.transfers.pilot_file import Pilot
+from genkt.transfers.plan_file import PLAN, read_plan
 from genkt.transfers.report_images import (
     composition,
     near_copy_rows,
@@ -216,6 +217,9 @@ def _notes(trained: TrainedRun) -> list[str]:
     names = _teacher_names(run)
     notes += untested(names, teacher_arms(names, students), students)
     notes += average_notes(config, plan.lengths(draw))
+    if (path := run.folder.path / PLAN).is_file():
+        words = " ".join(each.word for each in read_plan(path))
+        notes.append(f"Derived for these data (plan=auto): {words}. Reasons are in {PLAN}.")
     notes += [*weights_notes(config.weights_files), *_image_notes(run)]
     compared = upstream_of(config) is not None
     return notes + plan.notes(draw, has_teachers=len(run.teachers) > 0, compared=compared)

@@ -33,6 +33,8 @@ from genkt.transfers.export_student import export_student, seal_files
 from genkt.transfers.make_sets import represent, with_sets
 from genkt.transfers.open_run import open_run
 from genkt.transfers.phases import OpenedRun, RunWithSets, TrainedRun
+from genkt.transfers.plan_file import write_plan
+from genkt.transfers.plan_rules import Derived
 from genkt.transfers.report_run import report_data
 from genkt.transfers.side_by_side import num_finished, sets_are_tasks, threads_each, work_ahead
 from genkt.transfers.train_student import heal, train_student
@@ -69,14 +71,16 @@ class TransferResult:
 
 
 def run_transfer(
-    config: TransferConfig, plain: dict[str, Any], *, command: str, splits: Splits | None = None
-) -> TransferResult:
+    config: TransferConfig, plain: dict[str, Any], *, command: str, splits: Splits | None = None,
+    plan: Sequence[Derived] = (),
+) -> TransferResult:  # fmt: skip
     """Run or continue the transfer that ``config`` describes, or re-open it if it is finished.
 
     Args:
         config: the settings.  plain: the same, as written to ``config.yaml``.
         command: how to repeat it, for the report.
         splits: the data, if they are read already.
+        plan: settings that were derived for the run, and are in ``config``.
 
     Raises:
         UserError: every mistake in settings, data or models, before anything is trained.
@@ -86,6 +90,8 @@ def run_transfer(
     opened = open_run(provisional(config), folder, splits)
     if opened.is_first:
         folder.claim(command, _inputs(opened))
+        if plan:
+            write_plan(folder.path, plan)
     opened.fabric.barrier()
     with folder.at_work(), _log_of(opened):
         opened = decided(config, opened, started)

@@ -1,0 +1,78 @@
+"""``plan=auto``: derived once, written down, followed, and behind the user's own words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from refusals import refused
+from tiny import DATA, model_words, run, write_images
+
+from genkt.cli.auto import decided
+from genkt.transfers import auto_method
+from genkt.transfers.plan_file import read_plan
+
+FEW = (
+    "device=cpu", "train.steps=4", "draws=1", "train.batch_size=12", "train.log_every=1",
+    "train.num_workers=0", "adapt.steps=2", "plan=auto",
+)  # fmt: skip
+
+
+def words(home: Path, *more: str) -> list[str]:
+    """Without a method, so that the plan chooses one."""
+    if not (home / "images").is_dir():
+        write_images(home / "images")
+    models = [*model_words("student"), *model_words("teacher")]
+    places = [f"data.root={home / 'images'}", f"cache={home / 'cache'}", f"out={home / 'run'}"]
+    return [*DATA, *models, *FEW, *places, *more]
+
+
+def test_a_run_writes_its_plan_and_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run("transfer", *words(tmp_path))
+    assert ran.code == 0, ran.err
+    plan = tmp_path / "run" / "plan.yaml"
+    found = {each.key: each.value for each in read_plan(plan)}
+    assert found["method"] == "logit_kd" and found["transfer_set"] == "unlabelled"
+    assert found["train.labelled_per_batch"] == "3" and found["finetune.steps"] == "0"
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["config"]["train"]["lr"] == float(found["train.lr"])
+    assert any("plan.yaml" in note for note in report["notes"])
+    monkeypatch.setattr(auto_method, "plan_facts_of", None)  # the facts are not asked again
+    assert run("transfer", *words(tmp_path)).code == 0
+    given = ("plan=" + str(plan), f"out={tmp_path / 'other'}")
+    other = decided(words(tmp_path, *given))
+    assert other.words[: len(found)] == [f"{key}={value}" for key, value in found.items()]
+
+
+def test_an_edited_plan_is_run(tmp_path: Path) -> None:
+    plan = tmp_path / "mine.yaml"
+    plan.write_text("train.lr: {value: 1e-3}\ndraws: {value: 2, why: two are enough}\n")
+    found = decided(words(tmp_path, f"plan={plan}"))
+    assert found.words[0] == "train.lr=1e-3" and "draws=2" not in found.words  # draws=1 is given
+    plan.write_text("train.lr: 1e-3\n")
+    with refused("value"):
+        decided(words(tmp_path, f"plan={plan}"))
+    with refused("plan.yaml"):
+        decided(words(tmp_path, "plan=nowhere.yaml"))
+
+
+def test_an_estimate_gives_every_reason(tmp_path: Path) -> None:
+    found = decided(words(tmp_path, "dry_run=true"))
+    lines = [line for line in found.told if line.startswith("  ")]
+    assert len(lines) == len(found.plan) > 5
+    assert all(
+        each.word in line and each.why in line for each, line in zip(found.plan, lines, strict=True)
+    )
+
+
+def test_built_in_data_and_experiments_keep_their_settings() -> None:
+    for given in (["data=digits"], ["experiment=aft_cifar100", "data.root=nowhere"]):
+        if given[0].startswith("data"):
+            assert decided([*given, "plan=auto"]).words == [*given, "plan=auto"]
+
+
+def test_without_it_nothing_is_read() -> None:
+    assert decided(["data=nowhere", "plan=off"]).splits is None
