@@ -15,7 +15,7 @@ from genkt.execution.run_tasks import run_tasks
 from genkt.execution.tasks import ExecutorSettings
 from genkt.files import discard, number, read_or_forget, read_signed, write_signed
 from genkt.generative.generator import load_generator
-from genkt.io import reading
+from genkt.io import clear_dead_temporaries, reading
 from genkt.report.compare.compare_data import Work
 from genkt.types import UserError
 
@@ -96,6 +96,7 @@ def work_in(home: Path) -> Work:
     Lost ones are begun anew at once: the start that loses them may train nothing more.
     """
     path, expected = home / _WORK, "what a comparison took"
+    clear_dead_temporaries(home, of=_WORK)  # a start after the last arm ended writes no notes
 
     def read() -> Work:
         saved = read_signed(path, expected, unsigned=("wall_seconds", "task_seconds"))

@@ -105,8 +105,10 @@ def _package_faults(plain: dict[str, Any]) -> list[Fault]:
     from genkt.data.packages.data_sets import DATA_PACKAGES
 
     name, root = _select(plain, "data.name"), _select(plain, "data.root")
-    if name not in DATA_PACKAGES or (root is not None and not home_path(root).is_dir()):
-        return []  # a folder that is not there is a fault already
+    if not isinstance(name, str) or name not in DATA_PACKAGES:
+        return []  # another value is a fault already, as is a folder that is not there
+    if root is not None and not (isinstance(root, str) and home_path(root).is_dir()):
+        return []
     try:
         DATA_PACKAGES[name].find(root)
     except UserError as error:

@@ -154,13 +154,16 @@ def is_sealed(directory: Path) -> bool:
 
 
 def fault_of(directory: Path, read: Callable[[], object]) -> DamagedError | None:
-    """What is wrong with a finished student; None if it is intact or absent.
+    """What is wrong with a finished student; None if it is intact or not there.
 
     Args:
         read: function that reads all of it.
     """
-    if not (directory / RESULT).exists():
-        return None
+    path = directory / RESULT
+    if not path.exists():
+        # What is written later would follow the link and leave it there.
+        leads_nowhere = path.is_symlink()
+        return damaged(path, "a file", "a link to nothing", _REMEDY) if leads_nowhere else None
     try:
         read()
     except DamagedError as error:

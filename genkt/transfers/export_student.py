@@ -89,7 +89,7 @@ def is_first(opened: OpenedRun, draw: Draw, arm: str) -> bool:
 def is_handed_over(folder: Path) -> bool:
     """Whether a student of the run can be used: the first one, or the one chosen at the end."""
     there = (folder / SEALS).is_file() and (folder / EXPORTED[-1]).is_file()
-    return there and not damaged_files(folder)
+    return there and not damaged_files(folder, (*EXPORTED, *CHECKPOINTS))
 
 
 def hand_over(run: RunWithSets, trained: TrainedStudent) -> None:

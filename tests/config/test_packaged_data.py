@@ -51,6 +51,12 @@ def test_the_package_is_looked_for_before_anything_is_built(tmp_path: Path) -> N
         assert settings("data=fashion_mnist", "smoke=true").data.title == "fashion_mnist"
 
 
+@pytest.mark.parametrize("words", [["data.name=[1,null,a]"], ["data.root=[1,2]"]])
+def test_a_name_or_a_place_of_another_kind_is_one_line(words: list[str]) -> None:
+    (fault,) = faults("data=fashion_mnist", *words)
+    assert fault.startswith("data")
+
+
 def test_a_networks_package_is_missing_only_where_it_is_read(tmp_path: Path) -> None:
     with brought(tmp_path):
         words = ["data=digits", "teacher=genkt:efficientnet_lite0"]

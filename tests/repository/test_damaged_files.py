@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +90,16 @@ def test_the_times_of_a_comparison_count_anew(tmp_path: Path, damage: str) -> No
     DAMAGES[damage](path)
     assert work_in(tmp_path).task_seconds == 0.0
     assert path.is_file()  # though nothing may be trained now
+
+
+def test_notes_of_a_killed_comparison_that_were_half_written_go_away(tmp_path: Path) -> None:
+    """The next start may have nothing to note."""
+    (tmp_path / "work.json").write_text('{"wall_seconds": 2.0, "task_seconds": 3.0}')
+    code = "from genkt.io import temporary_prefix; print(temporary_prefix('work.json'))"
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    left = tmp_path / f"{dead.stdout.strip()}abcdefgh.json"
+    left.write_text("{")
+    assert work_in(tmp_path).task_seconds == 3.0 and not left.exists()
 
 
 @EVERY

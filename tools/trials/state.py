@@ -18,7 +18,9 @@ _UNTOLD = re.compile(
 )
 """Files that tell the time in their name or in every line, locks, what libraries
 keep, and what is written through a link that leads to nothing."""
-_SHOWN = re.compile(r"(report|contact_sheet|compare)\.html$|(compare|README)\.md$|/state\.pt$")
+_SHOWN = re.compile(
+    r"(report|contact_sheet|compare|analyze)\.html$|(compare|README)\.md$|/state\.pt$"
+)
 """What holds times among other things: only that it is there, and not empty, is compared."""
 
 Snapshot = dict[str, Any]
