@@ -108,7 +108,7 @@ class Keeper:
             f"{JUDGED}{LATER}": float(scored[0].mean(dtype=np.float64)),
             f"{JUDGED}{EARLIER}": float(scored[1].mean(dtype=np.float64)),
         }
-        logger.info("%s: %s", training.log.place, kept_text(found, self.on))
+        logger.info("%s, last stage: %s", training.log.place, kept_text(found, self.on))
         return found
 
 

@@ -272,8 +272,8 @@ def _pilot_text(shortest: OpenedRun, seconds: float) -> str:
     steps = most_pilot_steps(config.pilot.least_steps, config.pilot.most_steps,
                              len(config.pilot.rates))  # fmt: skip
     return (
-        f"up to {steps} steps before it decide what is auto: this is the longest run; the "
-        f"shortest, {_count(config.num_draws, 'draw')} of "
+        f"decides what is auto in up to {steps} steps; this is the longest run; the shortest, "
+        f"{_count(config.num_draws, 'draw')} of "
         f"{shortest.plan.num_steps(shortest.planned_draw)} steps, takes about {duration(seconds)}"
     )
 

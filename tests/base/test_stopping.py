@@ -175,7 +175,7 @@ def test_a_command_saves_and_says_so(tmp_path: Path, name: str, code: int) -> No
     _, err = process.communicate(timeout=600)
     assert process.returncode == code, err
     (told,) = [line for line in err.splitlines() if line.startswith("genkt ")]
-    found = re.search(rf"stopped by {name} at step (\d+) of finetune of draw 0, stl", told)
+    found = re.search(rf"stopped by {name} at step (\d+) of distil of draw 0, logit_kd", told)
     assert found is not None and "state saved; the same command continues" in told
     (path,) = tmp_path.rglob("state.pt")
     state = torch.load(path, weights_only=True)
