@@ -15,6 +15,7 @@ from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.settings.assignments import Said, key_of, keys_of, text_of
+from genkt.settings.faults import SettingsError
 from genkt.transfers.plan_file import PLAN, read_plan
 from genkt.transfers.plan_rules import Derived, derived
 from genkt.types import UserError
@@ -53,18 +54,20 @@ def decided(words: Sequence[Said]) -> Decided:
     by_method, plan = len(rest) < len(words), _plan_in(rest)
     if plan == OFF and not by_method:
         return Decided(rest)
-    what = "method=auto" if by_method else f"plan={plan}"
+    what = f"plan={plan}" if plan != OFF else "method=auto"
     if "-m" in words or "--multirun" in words:
-        raise UserError(f"{what}: looks at one run's data, not at a sweep's; name methods")
-    config = read_config(TransferConfig, "transfer", [*_ROOM, *rest] if plan != OFF else rest)
+        instead = "leave it out" if plan != OFF else "name methods"
+        raise UserError(f"{what}: is for one run and its data, not for a sweep; {instead}")
+    if plan not in (OFF, AUTO):
+        return _followed(rest, plan)
+    config = read_config(TransferConfig, "transfer", [*_ROOM, *rest] if plan == AUTO else rest)
     if config.smoke:
-        raise UserError(f"{what}: reads the data, which smoke=true does not; name a method")
+        instead = "leave it out" if plan != OFF else "name a method"
+        raise UserError(f"{what}: reads the data, which smoke=true does not; {instead}")
     if plan == OFF:
         return _chosen(config, rest)
     if (stored := Path(config.out) / PLAN).is_file() and not config.overwrite:
-        plan = str(stored)
-    if plan != AUTO:
-        return _followed(rest, plan)
+        return _followed(rest, str(stored))
     return _planned(config, rest)
 
 
@@ -100,26 +103,55 @@ def _planned(config: TransferConfig, rest: list[Said]) -> Decided:
             settings = [each for each in settings if not given(each.key)]
         planned = read_config(TransferConfig, "transfer", [*_ROOM, *_words(settings), *rest])
         settings += derived(planned, plan_facts_of(config, splits), given)
-    return Decided([*_words(settings), *rest], splits, _told(config, settings), tuple(settings))
+    path = Path(config.out) / PLAN
+    return Decided(
+        [*_words(settings), *rest],
+        splits,
+        _told(config, settings, "plan=auto", path),
+        tuple(settings),
+    )
 
 
 def _followed(rest: list[Said], path: str) -> Decided:
-    """The settings of a plan that is written down."""
+    """The settings of a plan that is written down, as far as the user's own choices have them."""
     given = _given(rest)
     settings = [each for each in read_plan(Path(path)) if not given(each.key)]
-    told = (f"plan={path}: {' '.join(_words(settings))}",)
-    return Decided([*_words(settings), *rest], None, told, tuple(settings))
+    foreign = _foreign(settings, rest)
+    kept = [each for each in settings if each.key not in foreign]
+    config = read_config(TransferConfig, "transfer", [*_ROOM, *_words(kept), *rest])
+    told = list(_told(config, kept, f"plan={path}", path))
+    if foreign:
+        told.append(f"  left out, as your own choices do not have them: {', '.join(foreign)}")
+    return Decided([*_words(kept), *rest], None, tuple(told), tuple(kept))
 
 
-def _told(config: TransferConfig, settings: Sequence[Derived]) -> tuple[str, ...]:
+def _foreign(settings: Sequence[Derived], rest: list[Said]) -> list[str]:
+    """Keys of a plan that belong to another choice than the user's: a temperature, without one.
+
+    Any other fault is left to the next reading, which reports all.
+    """
+    try:
+        read_config(TransferConfig, "transfer", [*_ROOM, *_words(settings), *rest])
+    except SettingsError as error:
+        unknown = {fault.key for fault in error.faults if fault.kind == "unknown"}
+        own = set(keys_of(rest))
+        keys = [each.key for each in settings if each.key in unknown]
+        return [key for key in keys if key.partition(".")[0] in own]
+    return []
+
+
+def _told(
+    config: TransferConfig, settings: Sequence[Derived], source: str, path: str | Path
+) -> tuple[str, ...]:
     """One line for a run; each setting with its reason for an estimate."""
     if not settings:
-        return ("plan=auto: nothing to derive: built-in data and experiments have fixed settings",)
+        why = "built-in data, experiments and plain fine-tuning have fixed settings"
+        return (f"{source}: nothing to derive: {why}, or you gave all",)
     if not config.dry_run:
-        return (f"plan=auto: {' '.join(_words(settings))} (why: {Path(config.out) / PLAN})",)
+        return (f"{source}: {' '.join(_words(settings))} (why: {path})",)
     width = max(len(each.word) for each in settings)
-    lines = [f"  {each.word.ljust(width)}  {each.why}" for each in settings]
-    return ("plan=auto: derived for these data, behind your own settings:", *lines)
+    lines = [f"  {each.word.ljust(width)}  {each.why}".rstrip() for each in settings]
+    return (f"{source}: derived for these data, behind your own settings:", *lines)
 
 
 def _words(settings: Sequence[Derived]) -> list[str]:

@@ -10,8 +10,10 @@ from refusals import refused
 from tiny import DATA, model_words, run, write_images
 
 from genkt.cli.auto import decided
+from genkt.config.read_config import read_config
+from genkt.config.transfer_settings import TransferConfig
 from genkt.transfers import auto_method
-from genkt.transfers.plan_file import read_plan
+from genkt.transfers.plan_file import read_plan, write_plan
 
 FEW = (
     "device=cpu", "train.steps=4", "draws=1", "train.batch_size=12", "train.log_every=1",
@@ -76,3 +78,46 @@ def test_built_in_data_and_experiments_keep_their_settings() -> None:
 
 def test_without_it_nothing_is_read() -> None:
     assert decided(["data=nowhere", "plan=off"]).splits is None
+
+
+def test_a_plan_in_a_file_comes_before_the_one_in_the_folder(tmp_path: Path) -> None:
+    planned = decided(words(tmp_path)).plan
+    write_plan(tmp_path / "run", planned)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("train.lr: {value: 1e-3}\n")
+    assert decided(words(tmp_path, f"plan={mine}")).words[0] == "train.lr=1e-3"
+    assert decided(words(tmp_path)).words[: len(planned)] == [each.word for each in planned]
+
+
+def test_of_a_plan_for_another_method_the_rest_is_followed(tmp_path: Path) -> None:
+    planned = decided(words(tmp_path)).plan
+    write_plan(tmp_path / "run", planned)
+    found = decided(words(tmp_path, "method=aft"))
+    keys = {each.key for each in planned} - {"method", "method.temperature"}
+    assert {each.key for each in found.plan} == keys and len(keys) > 3
+    assert read_config(TransferConfig, "transfer", found.words).main_arm == "aft"
+    assert any("method.temperature" in line for line in found.told)
+    same = decided(words(tmp_path, "method=logit_kd"))
+    assert "method.temperature=2" in same.words
+
+
+def test_a_mistake_in_a_plan_is_no_matter_of_the_method(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("train.lrr: {value: 1e-3}\n")
+    with refused("train.lrr"):
+        decided(words(tmp_path, "method=aft", f"plan={mine}"))
+
+
+def test_a_written_plan_is_told_with_its_reasons(tmp_path: Path) -> None:
+    planned = decided(words(tmp_path)).plan
+    write_plan(tmp_path / "run", planned)
+    told = decided(words(tmp_path, "dry_run=true")).told
+    assert all(any(each.why in line for line in told) for each in planned)
+
+
+def test_a_smoke_run_follows_a_written_plan_and_derives_none(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("train.lr: {value: 1e-3}\n")
+    assert "train.lr=1e-3" in decided(words(tmp_path, "smoke=true", f"plan={mine}")).words
+    with refused("smoke=true"):
+        decided(words(tmp_path, "smoke=true"))
