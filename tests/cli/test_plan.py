@@ -70,10 +70,10 @@ def test_an_estimate_gives_every_reason(tmp_path: Path) -> None:
     )
 
 
-def test_built_in_data_and_experiments_keep_their_settings() -> None:
-    for given in (["data=digits"], ["experiment=aft_cifar100", "data.root=nowhere"]):
-        if given[0].startswith("data"):
-            assert decided([*given, "plan=auto"]).words == [*given, "plan=auto"]
+def test_built_in_data_and_experiments_keep_their_settings(tmp_path: Path) -> None:
+    for given in (["data=digits", "plan=auto"], words(tmp_path, "experiment=quick")):
+        found = decided(given)
+        assert found.words == given and found.plan == () and "nothing to derive" in found.told[0]
 
 
 def test_without_it_nothing_is_read() -> None:
