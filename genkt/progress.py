@@ -119,8 +119,8 @@ class Reporter:
                 unit=_SHORT.get(self.unit, "it"),
             )  # fmt: skip
         if self._announced and self.done < self.total:
-            begins = f"continues behind {self.done:,} of" if self.done else "begins,"
-            self._tell(f"{begins} {self._units()}")
+            place = f"{self.unit.removesuffix('s')} {self.done:,} of {self.total:,}"
+            self._tell(f"continuing from {place}" if self.done else f"begins, {self._units()}")
         if self._shown and self.done < self.total:
             context = copy_context()  # a new thread's own would not know of ``log_alone``
             threading.Thread(target=context.run, args=(self._watch,), daemon=True).start()

@@ -61,7 +61,11 @@ def test_what_was_done_before_does_not_count_for_the_pace(
 ) -> None:
     work(Clock(), done=6)
     lines = capsys.readouterr().err.splitlines()
-    assert "6" in lines[0] and "about 10.0 s left" in lines[1] and len(lines) == 3
+    assert (
+        lines[0].endswith("continuing from step 6 of 10")
+        and "about 10.0 s left" in lines[1]
+        and len(lines) == 3
+    )
     work(Clock(), done=10)
     assert capsys.readouterr().err == ""
 
