@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from genkt.config.evidence import contrast, share_of_gains
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
@@ -12,7 +14,6 @@ from genkt.models.backbone import Backbone
 from genkt.runs.model_factories import student_factory, teacher_factories
 from genkt.runs.pool import drawn_labels
 from genkt.settings.objects import has_objects
-from genkt.training.rows import rows_for_batch_norm
 from genkt.transfers.plan_rules import PlanFacts
 
 
@@ -75,7 +76,7 @@ def plan_facts_of(config: TransferConfig, splits: Splits) -> PlanFacts:
     return PlanFacts(
         labelled=len(labelled),
         transfer=len(others) + unlabelled,
-        batch_norm=rows_for_batch_norm(student) > 1,
+        batch_norm=any(isinstance(module, _BatchNorm) for module in student.modules()),
         pretrained=has_objects(settings) or settings.pretrained or settings.weights is not None,
     )
 

@@ -12,6 +12,7 @@ from tiny import DATA, model_words, run, write_images
 from genkt.cli.auto import decided
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
+from genkt.data.builtin.digits import digits
 from genkt.transfers import auto_method
 from genkt.transfers.plan_file import read_plan, write_plan
 
@@ -68,6 +69,18 @@ def test_an_estimate_gives_every_reason(tmp_path: Path) -> None:
     assert all(
         each.word in line and each.why in line for each, line in zip(found.plan, lines, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("student", "is_there"),
+    [("resnet18", True), ("convnext_atto", False), ("vit_tiny_patch16_224", False)],
+)
+def test_batch_norm_is_seen_whatever_the_size_of_the_map(student: str, is_there: bool) -> None:
+    given = ["data=digits", f"student={student}", "student.pretrained=false"]
+    config = read_config(TransferConfig, "transfer", given)
+    facts = auto_method.plan_facts_of(config, digits())
+    assert (facts.batch_norm, facts.pretrained) == (is_there, False)
+    assert facts.labelled == 20 and facts.transfer > 500
 
 
 def test_built_in_data_and_experiments_keep_their_settings(tmp_path: Path) -> None:
