@@ -279,6 +279,9 @@ KEPT = "kept"
 EARLIER, LATER = "earlier", "later"
 """The student before the last stage, and the one after it."""
 
+STAGE = "stage."
+"""Start of the extras with the names of the stages that both come from; absent for the baseline."""
+
 JUDGED = "validation."
 """Start of the extras with the accuracies of both that the choice was made by."""
 

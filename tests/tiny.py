@@ -114,3 +114,16 @@ def tree(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
+
+
+KEPT = ("student.safetensors", "probabilities.npy", "scores.npy")
+"""The files of a student that must not change."""
+
+
+def student_bits(home: Path) -> dict[str, bytes]:
+    """These files of all students of ``home/run``."""
+    return {
+        name: content
+        for name, content in tree(home / "run" / "draws").items()
+        if name.rpartition("/")[2] in KEPT
+    }

@@ -12,11 +12,9 @@ from genkt.config.compare_settings import Arm
 from genkt.io import fingerprint, read_json, reading
 from genkt.metrics.scored_arms import DrawDesign
 from genkt.report.compare.compare_data import ComparedArm, ComparedCell
-from genkt.types import StudentResult, draw_text
+from genkt.types import EARLIER, KEPT, StudentResult, draw_text
 
 _TEACHER = "teacher_accuracy."
-_NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
-"""Methods whose loss never reads labels."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def read_arm(task: ArmTask, arm: Arm) -> ReadArm | None:
             versions=facts["versions"],
             listed=arm.point is None,
             budget=arm_budget(facts, task.config.main_arm),
-            head_taught=not _head_untaught(task),
+            head_taught=not task.config.head_untaught,
         )
         return ReadArm(found, tuple(map(str, facts["predictions"]["ids"])), _design(facts, task))
 
@@ -136,14 +134,22 @@ def warnings(tasks: Sequence[ArmTask], arms: Sequence[ComparedArm]) -> list[str]
     ran_with = {_packages(arm) for arm in arms}
     if len(ran_with) > 1:
         notes.append("Not all arms ran with the same versions: compare.json has those of each.")
-    untaught = [arm.title for task, arm in pairs if _head_untaught(task)]
+    untaught = [arm.title for task, arm in pairs if task.config.head_untaught]
     if untaught:
         notes.append(
             "Distilled only, no loss trains the classifier, so that column is chance for: "
             f"{', '.join(untaught)} (a method that teaches features alone, and has no label loss "
             "or train.labelled_per_batch=0). It is left out of every question there."
         )
+    if kept := [note for arm in arms if (note := _kept_note(arm))]:
+        notes.append(f"The last stage was taken back where it did harm: {'; '.join(kept)}.")
     return notes
+
+
+def _kept_note(arm: ComparedArm) -> str:
+    """Of how many students of an arm the last column shows the one before the last stage."""
+    number = sum(cell.result.extras.get(KEPT) == EARLIER for cell in arm.cells)
+    return f"{arm.title}, {number} of {len(arm.cells)} students" if number else ""
 
 
 def _unequal(
@@ -195,13 +201,3 @@ def _first_weights(cell: StudentResult) -> str | None:
 def _packages(arm: ComparedArm) -> str:
     """Versions without the date, as a text that can be compared."""
     return fingerprint({key: value for key, value in arm.versions.items() if key != "date"})
-
-
-def _head_untaught(task: ArmTask) -> bool:
-    """Whether no loss of a one-stage distillation reads labels or predictions."""
-    config = task.config
-    if len(config.methods) != 1 or "logits" in config.needs:
-        return False
-    method, transfer_set = config.methods[0].name, config.transfer_set
-    in_set = transfer_set.mixes_in_labelled or not transfer_set.has_images
-    return method in _NO_LABEL_LOSS or not (in_set or config.train.labelled_per_batch)

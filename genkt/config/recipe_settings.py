@@ -97,11 +97,12 @@ class Recipe(ABC):
         """Images of each set that are compared, at most."""
         return 0
 
-    def ends_on_labels(self, steps: int) -> bool:
-        """Whether the student is trained on labels alone at the end, after another training.
+    def ends_on_labels(self, length: object, on_labels: int) -> bool:
+        """Whether the student learns from labels alone at the end, and could answer before it.
 
         Args:
-            steps: of such a stage that names none.
+            length: steps or epochs of a stage that names none.
+            on_labels: steps of such a stage where it learns from labels alone.
         """
         return False
 
@@ -213,9 +214,10 @@ class StagedRecipe(Recipe):
     def reads_transfer_set(self) -> bool:
         return any(stage.reads_transfer_set for stage in self.stages.values())
 
-    def ends_on_labels(self, steps: int) -> bool:
-        trained = list(self.trained.values())
-        return len(trained) > 1 and trained[-1].learns_from_labels(steps)
+    def ends_on_labels(self, length: object, on_labels: int) -> bool:
+        each = self.trained.values()
+        run = [stage for stage in each if stage.is_run(on_labels if stage.on_labels else length)]
+        return len(run) > 1 and run[-1].on_labels and run[-2].trains_classifier
 
     def re_represents(self, finetune_recipe: str) -> bool:
         return any(stage.re_represents(finetune_recipe) for stage in self.stages.values())

@@ -121,13 +121,24 @@ class TrainingStage(AnyStage):
         """Whether batch norm learns in it, which needs several rows."""
         return True
 
-    def learns_from_labels(self, steps: int) -> bool:
-        """Whether labelled images are all that it trains on.
+    @property
+    def on_labels(self) -> bool:
+        """Whether labelled images are all that it trains on."""
+        return False
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether the student's answers have meaning after it."""
+        return True
+
+    def is_run(self, length: object) -> bool:
+        """Whether it trains at all.
 
         Args:
-            steps: where it names none; 0: it does not train.
+            length: steps or epochs where it names none.
         """
-        return False
+        own = self.epochs if self.steps is None else self.steps
+        return bool(length if own is None else own)
 
     def shortened(self, steps: int) -> Self:
         if self.steps is None and not self.epochs:
@@ -229,8 +240,9 @@ class FinetuneStage(TrainingStage):
     do: Literal["finetune"]
     how: Literal["fine_tune", "irf"] | None = None
 
-    def learns_from_labels(self, steps: int) -> bool:
-        return bool(self.epochs or (steps if self.steps is None else self.steps))
+    @property
+    def on_labels(self) -> bool:
+        return True
 
     def re_represents(self, finetune_recipe: str) -> bool:
         return (self.how or finetune_recipe) == "irf"
@@ -242,8 +254,9 @@ class LinearProbeStage(TrainingStage):
 
     do: Literal["linear_probe"]
 
-    def learns_from_labels(self, steps: int) -> bool:
-        return bool(self.epochs or (steps if self.steps is None else self.steps))
+    @property
+    def on_labels(self) -> bool:
+        return True
 
     @property
     def moves_batch_norm(self) -> bool:
@@ -304,6 +317,10 @@ class SelfSupervisedStage(TrainingStage):
     def reads_transfer_set(self) -> bool:
         return True
 
+    @property
+    def trains_classifier(self) -> bool:
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainStage(TrainingStage):
@@ -318,6 +335,10 @@ class PretrainStage(TrainingStage):
     do: Literal["pretrain"]
     source: str
     num_images: Count
+
+    @property
+    def trains_classifier(self) -> bool:
+        return False
 
     def in_small(self, batch_size: int, num_labelled: int) -> Self:
         small = super().in_small(batch_size, num_labelled)

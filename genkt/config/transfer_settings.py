@@ -25,6 +25,9 @@ Validation = Literal["images", "cross", "none"]
 
 KEEP = "finetune.keep=better"
 
+NO_LABEL_LOSS = ("l2_feature", "contrastive", "cosine_patch")
+"""Methods whose loss never reads labels."""
+
 NumFolds = Literal["auto"] | Annotated[int, Range(2, 1000)]
 """Parts that the labelled images are divided into; auto: see ``genkt.data.folds.num_folds``."""
 
@@ -178,9 +181,27 @@ class TransferConfig:
         return any(map(beta_candidates, self.methods))
 
     @property
+    def head_untaught(self) -> bool:
+        """Whether no loss of a one-stage distillation reads labels or predictions."""
+        if len(self.methods) != 1 or "logits" in self.needs:
+            return False
+        in_set = self.transfer_set.mixes_in_labelled or not self.transfer_set.has_images
+        reads_labels = in_set or self.train.labelled_per_batch
+        return self.methods[0].name in NO_LABEL_LOSS or not reads_labels
+
+    @property
+    def ends_on_labels(self) -> bool:
+        """Whether there is a last stage on labels that can be taken back."""
+        if self.head_untaught:  # nothing else teaches it to answer
+            return False
+        train = self.train
+        length = train.epochs if train.steps is None else train.steps
+        return self.recipe.ends_on_labels(length or self.minutes, self.finetune.steps)
+
+    @property
     def keeps_better(self) -> bool:
         """Whether a last stage on labels is taken back where it did harm."""
-        return self.finetune.keep == "better" and self.recipe.ends_on_labels(self.finetune.steps)
+        return self.finetune.keep == "better" and self.ends_on_labels
 
     @property
     def chooses(self) -> dict[str, bool]:

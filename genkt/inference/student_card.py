@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from genkt.inference.snippets import load_snippet, preprocessing, timm_snippet
 from genkt.models.backbone import Backbone
 from genkt.report.transfer.headline import headline_text, how_sure
+from genkt.report.transfer.kept_students import kept_texts
 from genkt.report.transfer.report_data import ReportData
 from genkt.runs.set_card import inline
 from genkt.runs.versions import versions
@@ -28,6 +29,7 @@ def student_card(data: ReportData, student: Backbone, teachers: Sequence[Backbon
     """
     summary = [
         f"{headline_text(data)} {' '.join(how_sure(data))}",
+        *kept_texts(data),
         "The report of the run is next to this folder.",
     ]
     made = [f"{part.name}: {part.num_samples:,} images" for part in data.splits]

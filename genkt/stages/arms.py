@@ -20,7 +20,7 @@ from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.checkpoint import SNAPSHOT
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, Prediction
+from genkt.types import EARLIER, LATER, STAGE, Cost, Prediction
 
 ACCURACY = "accuracy."
 """Start of the extras that hold the test accuracy after a stage."""
@@ -125,7 +125,8 @@ class StagedArm(StudentArm):
 
     def _keep(self, training: StudentTraining, earlier: Backbone, last: RecipeStage) -> None:
         """Take the last stage back where it did harm."""
-        later = training.student
+        later, before = training.student, self._trained(training.draw)[-2]
+        training.extras |= {f"{STAGE}{EARLIER}": before.name, f"{STAGE}{LATER}": last.name}
         training.student = self.keeper.kept(training, earlier, later, self._both)
         if training.student is earlier:  # for the report alone
             answers = training.images.predictions(later, "test")

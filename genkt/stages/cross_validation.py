@@ -22,7 +22,7 @@ from genkt.data.splits import Splits
 from genkt.metrics.choices import chosen
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_images import RunImages
-from genkt.types import UNLABELLED, Cost
+from genkt.types import UNLABELLED, Cost, UserError
 
 FOLD = "fold"
 """Start of the names of folds."""
@@ -92,6 +92,15 @@ def folds_of(draw: Draw, wanted: NumFolds) -> Folds:
     return stratified_folds(draw.images.select(draw.labelled), wanted, draw.seed)
 
 
+def folds_fault(draw: Draw, wanted: NumFolds) -> UserError | None:
+    """Why the labelled images of a draw cannot be divided; None where they can."""
+    try:
+        folds_of(draw, wanted)
+    except UserError as error:
+        return error
+    return None
+
+
 def without_labels(pool: Pool, draw: Draw, held: np.ndarray) -> Draw:
     """The draw without some labelled rows, and without images that were made from them."""
     kept = np.setdiff1d(draw.labelled, held)
@@ -123,14 +132,37 @@ def choice_notes(config: TransferConfig, pool: Pool) -> list[str]:
             f"validation={config.validation}{hint}."
         )
     asked = any(config.chooses.values())
-    demanded = any(is_asked for setting, is_asked in config.chooses.items() if setting != KEEP)
     if config.validation == "cross" and not asked:
         notes.append("validation=cross: these settings choose nothing, so there are no folds.")
-    on_folds = demanded and (unread or splits.validation is None)
-    if on_folds or (asked and config.validation == "cross"):
+    if spared := spared_folds(config, pool):
+        notes.append(f"{KEEP}: the last stage stays, as nothing can judge it ({spared}).")
+    elif _on_folds(config, splits):
         found = [folds_of(draw, config.folds).note for draw in pool.draws]
         notes += [note for note in dict.fromkeys(found) if note]
     return notes
+
+
+def spared_folds(config: TransferConfig, pool: Pool) -> UserError | None:
+    """Why there are no folds where only ``finetune.keep=better``, a default, asks for them.
+
+    The run goes on without that choice; None: there are folds, or something else needs them.
+    """
+    if _demanded(config) or not _on_folds(config, pool.splits):
+        return None
+    faults = (folds_fault(draw, config.folds) for draw in pool.draws)
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _demanded(config: TransferConfig) -> bool:
+    """Whether a setting that was typed asks for a choice."""
+    return any(asked for setting, asked in config.chooses.items() if setting != KEEP)
+
+
+def _on_folds(config: TransferConfig, splits: Splits) -> bool:
+    """Whether folds of the labels judge something."""
+    if config.validation == "cross":
+        return any(config.chooses.values())
+    return _demanded(config) and splits.validation is None
 
 
 def chosen_on(config: TransferConfig, splits: Splits, draw: Draw) -> str:

@@ -9,7 +9,7 @@ the same choice, between its end and the place where the method's last stage beg
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
-from genkt.metrics.choices import chosen
 from genkt.models.backbone import Backbone
-from genkt.stages.cross_validation import exams_of
+from genkt.stages.cross_validation import Exam, choose, exams_of, folds_fault
 from genkt.stages.student_training import Facts, StudentTraining
 from genkt.types import EARLIER, JUDGED, KEPT, LATER, Cost
 
@@ -82,34 +81,41 @@ class Keeper:
         if self.on is None:
             return later
         known = training.known if self.on == "folds" else {}
-        if KEPT not in known and training.exam is None:
+        if KEPT not in known and training.exam is None and self._can_judge(training):
             known = self._judged(training, earlier, later, both)
         training.extras |= {k: v for k, v in known.items() if k == KEPT or k.startswith(JUDGED)}
         return earlier if known.get(KEPT) == EARLIER else later
 
+    def _can_judge(self, training: StudentTraining) -> bool:
+        draw = training.pool.draws[training.draw.index]
+        return self.on == "images" or folds_fault(draw, training.images.folds) is None
+
     def _judged(
         self, training: StudentTraining, earlier: Backbone, later: Backbone, both: Both
     ) -> Facts:
-        first, second, total = list[NDArray[np.float32]](), list[NDArray[np.float32]](), Cost()
-        pool = training.pool
-        for exam in exams_of(training.images, pool, pool.draws[training.draw.index]):
-            own, pair = training.for_exam(exam, replayed=False), (earlier, later)
+        found: dict[str, list[NDArray[np.float32]]] = {LATER: [], EARLIER: []}
+
+        def judge(exam: Exam) -> tuple[Sequence[NDArray[np.float32]], Cost]:
+            first, last, cost = earlier, later, Cost()
             if exam.name:
-                pair = both(own)
+                own = training.for_exam(exam, replayed=False)
+                first, last = both(own)
                 own.log.close()
-                total += sum(own.costs.values(), Cost())
-            for scores, student in zip((first, second), pair, strict=True):
-                scores.append(exam.images.predictions(student, "test").scores)
-        if total.steps:
-            training.costs[KEEPING] = total
-        scored = [np.concatenate(second), np.concatenate(first)]
-        found: Facts = {
-            KEPT: (LATER, EARLIER)[chosen(scored)],
-            f"{JUDGED}{LATER}": float(scored[0].mean(dtype=np.float64)),
-            f"{JUDGED}{EARLIER}": float(scored[1].mean(dtype=np.float64)),
-        }
-        logger.info("%s, last stage: %s", training.log.place, kept_text(found, self.on))
-        return found
+                cost = sum(own.costs.values(), cost)
+            for name, student in ((LATER, last), (EARLIER, first)):
+                found[name].append(exam.images.predictions(student, "test").scores)
+            return [scores[-1] for scores in found.values()], cost
+
+        pool = training.pool
+        exams = exams_of(training.images, pool, pool.draws[training.draw.index])
+        index, cost = choose(exams, judge, default=0)
+        if cost.steps:
+            training.costs[KEEPING] = cost
+        facts: Facts = {KEPT: list(found)[index]}
+        for name, scores in found.items():
+            facts[f"{JUDGED}{name}"] = float(np.concatenate(scores).mean(dtype=np.float64))
+        logger.info("%s, last stage: %s", training.log.place, kept_text(facts, self.on))
+        return facts
 
 
 def kept_text(facts: Mapping[str, object], on: Judged | None) -> str:

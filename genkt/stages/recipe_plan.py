@@ -87,7 +87,8 @@ class StagedPlan(RecipePlan):
         """Build from the settings; ``method=stl`` only has plain fine-tuning."""
         stages = tuple(builder.build(name, stage) for name, stage in recipe.stages.items())
         keeper = Keeper(judged_on(config, builder.splits))
-        staged = StagedArm(config.main_arm, stages, keeper, config.finetune.keep == "never")
+        skips_last = config.finetune.keep == "never" and config.ends_on_labels
+        staged = StagedArm(config.main_arm, stages, keeper, skips_last)
         number = config.num_searched if config.baseline_search else 0
         settings = replace(config.train, lr=config.plain_rate)
         plain = PlainArm(BASELINE, settings, staged, keeper, number)

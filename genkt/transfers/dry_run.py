@@ -21,7 +21,7 @@ from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_folder import RunFolder
 from genkt.settings.objects import has_objects
 from genkt.stages.build_stages import StageBuilder
-from genkt.stages.cross_validation import num_exams
+from genkt.stages.cross_validation import num_exams, spared_folds
 from genkt.stages.recipe_plan import RecipePlan, plan_of
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.decide_run import longest, shortest
@@ -281,7 +281,7 @@ def _pilot_text(shortest: OpenedRun, seconds: float) -> str:
 def _num_exams(opened: OpenedRun) -> int:
     """How often a candidate is trained for a choice; 0 where nothing is chosen."""
     config, pool = opened.config, opened.pool
-    asked = any(config.chooses.values())
+    asked = any(config.chooses.values()) and not spared_folds(config, pool)
     return num_exams(config, pool.splits, pool.draws[0]) if asked else 0
 
 

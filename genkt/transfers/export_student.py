@@ -20,7 +20,7 @@ from genkt.runs.run_folder import RunFolder
 from genkt.runs.student_files import TrainedStudent
 from genkt.training.checkpoint import save_weights
 from genkt.transfers.phases import OpenedRun, RunWithSets
-from genkt.types import EARLIER, KEPT
+from genkt.types import EARLIER, KEPT, STAGE
 
 EXPORTED = ("student/config.json", "student/model.safetensors")
 """The files of a student that timm loads."""
@@ -57,17 +57,18 @@ def export_student(opened: OpenedRun, student: Backbone, trained: TrainedStudent
     new.rmdir()
     for name in CHECKPOINTS:
         _replaced(_checkpoint(opened.folder, trained, Path(name).name), folder / name)
-    if trained.result.extras.get(KEPT) == EARLIER:
+    if trained.result.extras.get(KEPT) == EARLIER:  # of the baseline no stage has ended there
         save_weights(folder / CHECKPOINTS[0], trained.weights)
 
 
 def _checkpoint(folder: RunFolder, trained: TrainedStudent, name: str) -> Path | None:
-    """The checkpoint of the student's last stage that kept one; none of a stage taken back."""
+    """The checkpoint of the student's last stage that kept one, a stage taken back apart."""
     result = trained.result
-    if result.extras.get(KEPT) == EARLIER:
-        return None
     source = folder.student(result.draw, result.arm, result.seed)
-    ended = [stage for stage in trained.stages if (source / stage / "last.safetensors").is_file()]
+    stages = list(trained.stages)
+    if result.extras.get(KEPT) == EARLIER:
+        stages = [name for name in stages if name == result.extras.get(f"{STAGE}{EARLIER}")]
+    ended = [stage for stage in stages if (source / stage / "last.safetensors").is_file()]
     path = source / ended[-1] / name if ended else None
     return path if path is not None and path.is_file() else None
 

@@ -40,6 +40,8 @@ def _reasons(config: TransferConfig) -> dict[str, str]:
         found["train.steps"] = found["train.epochs"] = "minutes is in its place"
     if not config.undecided:
         found["pilot"] = "no setting is auto, and minutes is null"
+    if not config.ends_on_labels and config.finetune.keep != "always":
+        found["finetune.keep"] = "no stage on labels comes last, after one that taught to answer"
     if BASELINE not in config.arms:
         found["plain"] = "the run has no baseline"
     return found

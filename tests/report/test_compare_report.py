@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from refusals import refused
 from test_report import Page
 
+from genkt.comparison.collect_arms import _kept_note
 from genkt.metrics.intervals import mean_interval, paired_interval
 from genkt.metrics.verdicts import holm, span
 from genkt.report.compare.compare_charts import sweeps_charts
@@ -23,7 +24,7 @@ from genkt.report.compare.compare_page import render
 from genkt.report.compare.compare_text import headline, markdown, sentences, text_table
 from genkt.report.compare.findings import Findings, findings
 from genkt.report.compare.write_comparison import SCHEMA_VERSION, build_comparison, comparison_dict
-from genkt.types import Budget
+from genkt.types import EARLIER, KEPT, Budget
 
 SAME = (0.71, 0.72, 0.79)
 
@@ -89,6 +90,21 @@ def test_arms_without_a_stage_before_the_last_have_one_contrast() -> None:
     found = told(arms=arms, reference=None, pairs=[("ssl", "good")], sweeps=[]).contrasts
     assert [each.before is None for each in found.minus_baseline] == [True, False]
     assert found.num == 1 + 2 + 2
+
+
+def test_students_that_no_last_stage_has_changed_are_asked_about_once() -> None:
+    arms = [arm("stl", BASE), arm("good", GAIN, GAIN), arm("other", GAIN, BEFORE_GAIN)]
+    found = told(arms=arms, reference=None, pairs=[], sweeps=[]).contrasts
+    assert found.num == 1 + 2
+    good = found.minus_baseline[0]
+    assert good.before is not None and good.before.p_adjusted == good.after.p_adjusted
+
+
+def test_a_comparison_says_whose_last_stage_was_taken_back() -> None:
+    good = arm("good", GAIN, GAIN)
+    assert _kept_note(good) == ""
+    good.cells[1].result.extras[KEPT] = EARLIER
+    assert _kept_note(good) == "good, 1 of 3 students"
 
 
 def test_chance_is_no_accuracy() -> None:

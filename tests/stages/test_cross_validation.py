@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from refusals import refused
 from stage_cases import last_wins, run_and_interrupt
 from tiny import run, transfer_words, tree
 
@@ -21,8 +22,8 @@ from genkt.data.images import ImageSet
 from genkt.runs.pool import build_pool
 from genkt.runs.run_images import RunImages
 from genkt.runs.run_log import RunLog
-from genkt.stages import beta_search, prepare_teachers
-from genkt.stages.cross_validation import Exam, choice_notes, choose, exams_of
+from genkt.stages import beta_search, keep, prepare_teachers
+from genkt.stages.cross_validation import Exam, choice_notes, choose, exams_of, folds_fault
 from genkt.training.fabric import make_fabric
 from genkt.training.probe import fit_head
 from genkt.types import UNLABELLED, Cost, UserError
@@ -119,12 +120,22 @@ def no_test_images_while_choosing(test: set[str]) -> Iterator[list[str]]:
         patch.object(ImageSet, "load", load),
         patch.object(beta_search, "choose", watched),
         patch.object(prepare_teachers, "choose", watched),
+        patch.object(keep, "choose", watched),
     ):
         yield read
 
 
-@pytest.mark.parametrize("words", [SEARCH, ["teacher.adapt=better"]])
-@pytest.mark.parametrize("on", [CROSS, ["data.validation_fraction=0.3", "baseline=false"]])
+IMAGES = ["data.validation_fraction=0.3", "baseline=false"]
+
+
+@pytest.mark.parametrize(
+    ("words", "on"),
+    [
+        (SEARCH, CROSS), (SEARCH, IMAGES),
+        (["teacher.adapt=better"], CROSS), (["teacher.adapt=better"], IMAGES),
+        (["finetune.keep=better"], CROSS),  # with images, these are in memory by then
+    ],
+)  # fmt: skip
 def test_no_test_image_is_read_for_a_choice(
     words: list[str], on: list[str], tmp_path: Path
 ) -> None:
@@ -268,3 +279,15 @@ def test_what_is_not_read_and_not_chosen_is_told() -> None:
     assert "validation_fraction" not in told[0]  # the digits have no such setting
     config, _, pool = opened()
     assert choice_notes(config, pool) == []
+
+
+def test_a_default_that_finds_no_folds_stops_no_run() -> None:
+    """One label of each class: none can be held out, and only ``finetune.keep`` would hold one."""
+    config, images, pool = opened("validation=cross", "data.labels_per_class=1")
+    told = choice_notes(config, pool)
+    assert "the last stage stays" in told[1] and "hold one out" in told[1]
+    assert folds_fault(pool.draws[0], images.folds) is not None
+    searches = ("method=aft", "method.beta=search")
+    config, _, pool = opened("validation=cross", "data.labels_per_class=1", *searches)
+    with refused("hold one out"):
+        choice_notes(config, pool)

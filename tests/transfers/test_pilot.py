@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from stage_cases import run_and_interrupt
-from tiny import run, transfer_words, tree
+from tiny import run, student_bits, transfer_words
 
 from genkt.cli.app import read_config
 from genkt.config.transfer_settings import TransferConfig
@@ -40,7 +40,6 @@ OPEN = ["train.steps=auto", "train.lr=auto", "plain.lr=auto", "draws=auto"]
 ALONE = [*OPEN[:-1], "draws=1"]
 SMALL = ["pilot.rates=[0.003,0.03]", "pilot.least_steps=2", "pilot.most_steps=8"]
 RUN = ["transfer_set=unlabelled", "finetune.steps=1", "executor=inline", "seed=3"]
-KEPT = ("student.safetensors", "probabilities.npy", "scores.npy")
 
 
 def words(home: Path, *more: str) -> list[str]:
@@ -51,14 +50,6 @@ def words(home: Path, *more: str) -> list[str]:
 def pilot_of(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((home / "run" / PILOT).read_text())
     return found
-
-
-def students(home: Path) -> dict[str, bytes]:
-    return {
-        name: content
-        for name, content in tree(home / "run" / "draws").items()
-        if name.rpartition("/")[2] in KEPT
-    }
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +78,7 @@ def test_a_run_on_auto_equals_the_run_with_its_numbers(finished: Path, tmp_path:
     typed = ["draws=1", *(f"{key}={value}" for key, value in values.items())]
     ran = run(*words(tmp_path, *typed, f"data.root={finished / 'images'}"))
     assert ran.code == 0, ran.err
-    assert students(tmp_path) == students(finished)
+    assert student_bits(tmp_path) == student_bits(finished)
 
 
 def test_the_report_has_numbers_cost_and_reasons(finished: Path) -> None:
@@ -111,7 +102,7 @@ def test_a_pilot_that_was_killed_goes_on_to_the_same(finished: Path, tmp_path: P
     ours, theirs = pilot_of(tmp_path), pilot_of(finished)
     for key in ("rates", "curve", "held_out"):
         assert ours[key] == theirs[key]
-    assert students(tmp_path) == students(finished)
+    assert student_bits(tmp_path) == student_bits(finished)
 
 
 def test_stored_values_win_over_a_new_measurement(finished: Path, tmp_path: Path) -> None:

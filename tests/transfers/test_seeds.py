@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from refusals import refused
 from test_phases import opened
-from tiny import Ran, run, transfer_words, tree
+from tiny import KEPT, Ran, run, student_bits, transfer_words
 
 from genkt.cli.app import read_config
 from genkt.config.transfer_settings import TransferConfig
@@ -27,7 +27,6 @@ WORDS = [
     "draws=2", "transfer_set=unlabelled", "teacher.adapt=fine_tune", "executor=inline",
     "method=aft", "method.beta=search", "method.beta_grid=[1,10]", "train.steps=2",
 ]  # fmt: skip
-KEPT = ("student.safetensors", "probabilities.npy", "scores.npy")
 
 
 def run_words(home: Path, *more: str) -> list[str]:
@@ -52,15 +51,6 @@ def every(home: Path, arm: str = "aft") -> dict[tuple[int, int], dict[str, Any]]
     return {(draw, seed): result(home, draw, arm, seed) for draw in (0, 1) for seed in (0, 1)}
 
 
-def bits(home: Path) -> dict[str, bytes]:
-    """The files of students that must not change."""
-    return {
-        name: content
-        for name, content in tree(home / "run" / "draws").items()
-        if name.rpartition("/")[2] in KEPT
-    }
-
-
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("single")
@@ -79,7 +69,7 @@ def several(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_first_student_of_a_draw_is_the_one_of_a_run_without_seeds(
     single: Path, several: Path
 ) -> None:
-    alone, first = bits(single), bits(several)
+    alone, first = student_bits(single), student_bits(several)
     assert len(alone) == 2 * 2 * len(KEPT) and len(first) == 2 * len(alone)
     assert alone.items() <= first.items()
 
@@ -127,12 +117,12 @@ def test_the_exported_student_did_best_on_validation_of_all(several: Path) -> No
 
 def test_lost_and_damaged_students_end_with_the_same_bits(several: Path, tmp_path: Path) -> None:
     shutil.copytree(several / "run", tmp_path / "run")
-    before = bits(tmp_path)
+    before = student_bits(tmp_path)
     (student_folder(tmp_path / "run", 0, "aft", 1) / "result.json").unlink()
     (student_folder(tmp_path / "run", 0, "stl") / "student.safetensors").write_bytes(b"other")
     ran = started(several, "seeds_per_draw=2", f"out={tmp_path / 'run'}")
     assert "draw 0, stl: trained again" in (tmp_path / "run" / "train.log").read_text()
-    assert bits(tmp_path) == before, ran.err
+    assert student_bits(tmp_path) == before, ran.err
     assert not list((tmp_path / "run").rglob(STATE))
 
 

@@ -78,7 +78,8 @@ class Contrasts:
     """All that a comparison asks.
 
     Every verdict is by a p-value that Holm's procedure adjusted over all of these differences, in
-    both columns; one that is asked twice (an arm minus the reference, and as a pair) counts once.
+    both columns; one that is asked twice (an arm minus the reference, and as a pair, or in both
+    columns, of students that no last stage has changed) counts once.
     So with 95 % confidence every claim of a comparison holds.
 
     Args:
@@ -173,8 +174,10 @@ def _columns(comparison: Comparison) -> Iterator[tuple[str, Difference]]:
 
 
 def _key(comparison: Comparison, column: str) -> Hashable:
-    """Of a contrast: a - b and b - a are one."""
-    return frozenset((comparison.a.name, comparison.b.name)), column
+    """Of a contrast: a - b and b - a are one, as are both columns of students that are the same."""
+    arms, first, last = (comparison.a, comparison.b), comparison.before, comparison.after
+    same = first is not None and (first.by_draw, first.interval) == (last.by_draw, last.interval)
+    return frozenset(arm.name for arm in arms), AFTER if same else column
 
 
 def _judged(comparison: Comparison, adjusted: Mapping[Hashable, float]) -> Comparison:

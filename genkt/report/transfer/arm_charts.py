@@ -113,7 +113,7 @@ def before_after_chart(summaries: Sequence[ArmSummary], colors: dict[str, str]) 
     height, left, right, top, bottom = 250, 120, 330, 12, 210
     y = Scale(*axes.padded(values, 0.08, 1.0, percent=True), bottom, top)
     parts = [svg.line(x, top - 4, x, bottom + 6, css="axis") for x in (left, right)]
-    for x, label in ((left, "distilled only"), (right, "after fine-tuning")):
+    for x, label in ((left, "distilled only"), (right, "at the end")):
         parts.append(svg.text(x, bottom + 24, label, anchor="middle", css="small"))
     ends = []
     for summary in shown:
