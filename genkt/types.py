@@ -222,10 +222,11 @@ class Cost:
 
     Args:
         seconds: on the wall.
+        fill_seconds: of these, while teachers answered what was not kept yet.
         samples: images that the trained model saw; it sees an image again in every epoch.
         steps: of the optimizer.
         teacher_images: images that teachers had to answer. Kept answers count, whoever computed
-            them: an image, view and teacher once in a draw. Online answers count every time.
+            them: an image, view and teacher once for a student. Online answers count every time.
     """
 
     seconds: float = 0.0
@@ -233,6 +234,7 @@ class Cost:
     steps: int = 0
     peak_memory_bytes: int = 0
     teacher_images: int = 0
+    fill_seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -241,6 +243,7 @@ class Cost:
             self.steps + other.steps,
             max(self.peak_memory_bytes, other.peak_memory_bytes),
             self.teacher_images + other.teacher_images,
+            self.fill_seconds + other.fill_seconds,
         )
 
 

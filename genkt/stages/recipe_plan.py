@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from genkt.config.irf_settings import BASELINE, IRF_SETTINGS
 from genkt.config.recipe_settings import IrfRecipe, StagedRecipe
 from genkt.config.transfer_settings import TransferConfig
@@ -41,6 +44,10 @@ class RecipePlan(ABC):
     @abstractmethod
     def lengths(self, draw: Draw) -> dict[str, int]:
         """Steps of every training whose weights may be averaged, by the name for messages."""
+
+    def epochs(self, draw: Draw, num_samples: int) -> NDArray[np.int64]:
+        """[num_samples] in how many epochs a student of the method shows each one to teachers."""
+        return np.zeros(num_samples, dtype=np.int64)
 
     @abstractmethod
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
@@ -123,6 +130,12 @@ class StagedPlan(RecipePlan):
         if BASELINE in self.arms:
             found["plain fine-tuning"] = self.num_steps(draw)
         return {name: steps for name, steps in found.items() if steps}
+
+    def epochs(self, draw: Draw, num_samples: int) -> NDArray[np.int64]:
+        found = super().epochs(draw, num_samples)
+        for stage in () if self.config.is_plain else self.staged.stages:
+            found = np.maximum(found, stage.epochs(draw, num_samples))
+        return found
 
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
         """Text on the images per step of each distillation and of the baseline."""
