@@ -164,7 +164,7 @@ def _stopped_first() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dead_loaders_told_once() -> Iterator[None]:
-    """Torch raises that a loader process died wherever this one is, even while it deletes an object.
+    """Torch raises that a loader process died wherever this one is, even in a ``__del__``.
 
     There Python prints the traceback and goes on; the next batch raises the same.
     """
