@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -77,7 +78,14 @@ def reason(error: Exception) -> str:
     advised = any(word in str(error) for word in ("weights_only", "safe_globals", "allow_pickle"))
     if advised:
         return "it contains objects other than tensors, or it is damaged"
-    return printable(str(error) or type(error).__name__, most=400)
+    return printable(str(error) or _failing_line(error), most=400)
+
+
+def _failing_line(error: Exception) -> str:
+    """What an error without words did not hold, such as ``AssertionError: assert size > 0``."""
+    frames, name = traceback.extract_tb(error.__traceback__), type(error).__name__
+    line = frames[-1].line if frames else None
+    return f"{name}: {line}" if line else name
 
 
 def _read_file(path: Path) -> object:
