@@ -180,7 +180,7 @@ def whole_overlay(overlay: Mapping[str, Any], size: object = None) -> dict[str, 
 
 def _sides(value: object, name: str = "input_size") -> tuple[int, int]:
     """(H, W) from one number for both sides, from two, or from three as timm has them."""
-    several = list(value) if _is_list(value) else [value, value]
+    several: list[Any] = list(value) if _is_list(value) else [value, value]
     sides = several[1:] if len(several) == 3 and several[0] == 3 else several
     if len(sides) != 2 or not all(
         isinstance(side, Integral) and _is_number(side) for side in sides
@@ -195,7 +195,7 @@ def _sides(value: object, name: str = "input_size") -> tuple[int, int]:
 
 def _channels(name: str, value: object) -> tuple[float, float, float]:
     """Three numbers, from three or from one for all channels."""
-    numbers = list(value) if _is_list(value) else [value]
+    numbers: list[Any] = list(value) if _is_list(value) else [value]
     if len(numbers) not in (1, 3) or not all(map(_is_number, numbers)):
         text = f"expected a number, or one for each of 3 channels, got {_shown(value)}"
         raise _fault(name, text)

@@ -1,4 +1,4 @@
-"""The size that a model sees: every way to say it gives the same settings, two at once give none."""
+"""The size that a model sees: every way to say it gives the same settings, two are refused."""
 
 from __future__ import annotations
 
