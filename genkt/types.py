@@ -317,3 +317,35 @@ class StudentResult:
 def draw_text(draw: int, seed: int) -> str:
     """How messages call a draw; the first of its students needs no number."""
     return f"draw {draw}, seed {seed}" if seed else f"draw {draw}"
+
+
+def counted(number: int, thing: str, does: str = "") -> str:
+    """How messages count.
+
+    >>> counted(1, "file", "is"), counted(2310, "group of test images"), counted(0, "class", "has")
+    ('1 file is', '2,310 groups of test images', '0 classes have')
+
+    Args:
+        does: what the thing does, as of one: "is", "was" or "has".
+    """
+    text = f"{number:,} {thing if number == 1 else plural(thing)}"
+    return f"{text} {verb(number, does)}" if does else text
+
+
+def verb(number: int, does: str) -> str:
+    """ "is", "was" or "has" of one thing, "are", "were" or "have" of several."""
+    return does if number == 1 else {"is": "are", "was": "were", "has": "have"}[does]
+
+
+def plural(thing: str) -> str:
+    """Several of a thing.
+
+    >>> plural("near copy"), plural("array")
+    ('near copies', 'arrays')
+    """
+    first, joint, rest = thing.partition(" of ")
+    if first.endswith(("s", "x", "ch", "sh")):
+        first += "e"
+    elif first.endswith("y") and first[-2] not in "aeiou":
+        first = f"{first[:-1]}ie"
+    return f"{first}s{joint}{rest}"

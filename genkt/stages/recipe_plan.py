@@ -19,6 +19,7 @@ from genkt.stages.arms import IrfSettingArm, PlainArm, StagedArm, StudentArm
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.distil import Distillation, distil_steps
 from genkt.stages.keep import Keeper, judged_on
+from genkt.types import counted
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,15 @@ class StagedPlan(RecipePlan):
             if stage.images == "all" and len(draw.transfer):
                 count = settings.labelled_per_batch
                 notes.append(
-                    f"A step of {name} sees {count} labelled and {settings.batch_size - count} "
-                    "transfer images."
+                    f"A step of {name} sees {count} labelled and "
+                    f"{counted(settings.batch_size - count, 'transfer image')}."
                 )
         if config.baseline and not config.is_plain:
             passes = " The teachers' own passes are extra (see Cost)." if has_teachers else ""
+            images = counted(config.train.batch_size, "labelled image")
             notes.append(
-                f"The baseline takes steps of {config.train.batch_size} labelled images, with "
-                "fresh random views, until it has seen as many as all stages "
+                f"The baseline takes steps of {images}, "
+                "with fresh random views, until it has seen as many as all stages "
                 f"together.{passes}"
             )
         return notes
@@ -187,7 +189,8 @@ class IrfPlan(RecipePlan):
 
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
         notes = [
-            f"Every arm takes {self.recipe.steps} steps of {self.recipe.batch_size} images; "
+            f"Every arm takes {counted(self.recipe.steps, 'step')} of "
+            f"{counted(self.recipe.batch_size, 'image')}; "
             "two stages share them: the head alone (LP), then everything (FT). Letters are the "
             "rows of Table 4 in One to Transfer All; rec: trained on re-represented images."
         ]

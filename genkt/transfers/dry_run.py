@@ -33,6 +33,8 @@ from genkt.transfers.phases import OpenedRun
 from genkt.transfers.pilot_rules import most_pilot_steps
 from genkt.transfers.set_maker import HOME
 from genkt.transfers.side_by_side import num_worth, threads_each
+from genkt.transfers.size_notes import size_notes
+from genkt.types import counted
 
 _STEPS = 4
 _CACHED_IMAGES = 8
@@ -235,12 +237,13 @@ def _text(
     seconds, processes = _seconds(opened, measured, shared=shared)
     disk = work.views * measured.row_bytes + num_students * 4 * measured.student_bytes
     disk += config.num_draws * measured.made_bytes
-    draws = _count(config.num_draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
+    draws = counted(config.num_draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
+    students = f"{draws} x {counted(arms, 'arm')}"
     how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":
         each_draw = ", anew for every draw" if work.adapted else ""
-        teachers = f"{work.views:,} views to answer, each once{each_draw}"
+        teachers = f"{counted(work.views, 'view')} to answer, each once{each_draw}"
     search = f", and {work.searched} steps per draw to search beta" if work.searched else ""
     search += f", {work.also} for the baseline's learning rate" if work.also else ""
     search += f", and {work.kept} on folds to judge the last stage" if work.kept else ""
@@ -248,7 +251,7 @@ def _text(
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"
     rows = [
-        ("students", f"{draws} x {_count(arms, 'arm')}, {work.steps} steps each{search}"),
+        ("students", f"{students}, {counted(work.steps, 'step')} each{search}"),
         ("images", images),
         ("teachers", teachers),
         time_row(seconds, f"on {opened.fabric.device}"),
@@ -259,7 +262,7 @@ def _text(
         few = replace(opened, config=least, plan=_plan(opened, least))
         seconds, _ = _seconds(few, measured, shared=shared)
         rows.append(("pilot", _pilot_text(few, seconds, _Work.of(few).views)))
-    notes = average_notes(config, opened.plan.lengths(draw))
+    notes = [*average_notes(config, opened.plan.lengths(draw)), *size_notes(opened)]
     return estimate_text([*rows, *(("note", note) for note in notes)])
 
 
@@ -270,9 +273,9 @@ def _pilot_text(shortest: OpenedRun, seconds: float, views: int) -> str:
                              len(config.pilot.rates))  # fmt: skip
     return (
         f"decides what is auto in up to {steps} steps; this is the longest run; the shortest, "
-        f"{_count(config.num_draws, 'draw')} of "
+        f"{counted(config.num_draws, 'draw')} of "
         f"{shortest.plan.num_steps(shortest.planned_draw)} steps, takes about {duration(seconds)} "
-        f"and {views:,} views"
+        f"and {counted(views, 'view')}"
     )
 
 
@@ -285,7 +288,3 @@ def _num_exams(opened: OpenedRun) -> int:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
