@@ -20,7 +20,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["torch._dynamo", "torch.utils.tensorboard", "sklearn.linear_model", "timm", "lightning_fabric",
      "diffusers.models.autoencoders.vq_model", "genkt.cli.app", "genkt.cli.main",
-     "genkt.settings.yaml_files", "genkt.transfers.run_transfer", "genkt.synthesis.prepare_synthesis"]
+     "genkt.settings.yaml_files", "genkt.synthesis.prepare_synthesis",
+     "genkt.transfers.run_transfer"]
 )  # fmt: skip
 
 
@@ -35,14 +36,16 @@ class Command:
         cwd: where it runs.
         env: what its environment has beside that of this process.
         before: called in it before the command; a function of a module.
+        main: takes the words; None: genkt's.
     """
 
     def __init__(
         self, words: Sequence[str], *, cwd: Path | None = None,
         env: Mapping[str, str] | None = None, before: Callable[[], None] = nothing,
+        main: Callable[[list[str]], int] | None = None,
     ) -> None:  # fmt: skip
         self._files = Path(tempfile.mkdtemp(prefix="forked "))
-        given = (list(words), self._files, cwd, {**os.environ, **(env or {})}, before)
+        given = (list(words), self._files, cwd, {**os.environ, **(env or {})}, before, main)
         self._process = CONTEXT.Process(target=_command, args=given)
         self._process.start()
         assert self._process.pid is not None
@@ -90,11 +93,12 @@ def until(condition: Callable[[], Any], process: Command, pause: float = 0.005) 
 
 
 def _command(
-    words: list[str], files: Path, cwd: Path | None, env: dict[str, str], before: Callable[[], None]
-) -> None:
+    words: list[str], files: Path, cwd: Path | None, env: dict[str, str],
+    before: Callable[[], None], main: Callable[[list[str]], int] | None,
+) -> None:  # fmt: skip
     """In the fork: as ``python -m genkt`` in the foreground of a shell."""
     import genkt.__main__
-    from genkt.cli.main import main
+    from genkt.cli.main import main as of_genkt
 
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -112,4 +116,4 @@ def _command(
     multiprocessing.process._parent_process = None  # type: ignore[attr-defined]  # it is nobody's worker
     multiprocessing.set_start_method(None, force=True)
     before()
-    sys.exit(main(words))
+    sys.exit((main or of_genkt)(words))

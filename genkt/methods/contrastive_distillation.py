@@ -28,7 +28,7 @@ from genkt.types import UNLABELLED, ModelOutput, UserError
 
 
 def never_compiled(method: Callable[..., Any]) -> Callable[..., Any]:
-    """``torch.compiler.disable``; the compiler is loaded, which takes a second, at the first call."""
+    """``torch.compiler.disable``, which loads the compiler (a second) only at the first call."""
     eager: list[Callable[..., Any]] = []
 
     @functools.wraps(method)
