@@ -53,7 +53,8 @@ _RUN = """
 import sys
 import genkt.transfers.run_transfer
 import lightning_fabric.utilities.imports as found
-unused = ("torchmetrics", "transformers", "torchvision", "matplotlib", "scipy.stats", "diffusers")
+unused = ["torchmetrics", "transformers", "torchvision", "matplotlib", "scipy.stats", "diffusers"]
+unused += ["torch._dynamo", "sympy"]
 print([name for name in unused if name in sys.modules], found._TORCHMETRICS_GREATER_EQUAL_1_0_0)
 import torchmetrics
 """
