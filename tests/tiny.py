@@ -32,6 +32,7 @@ def model_words(group: str) -> list[str]:
 
 BUDGET = [
     "device=cpu",
+    "plan=off",
     "draws=1",
     "train.steps=4",
     "train.batch_size=12",

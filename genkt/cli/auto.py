@@ -1,8 +1,8 @@
 """Settings that follow from the data, behind those that the user gave: a method, or a whole plan.
 
-``method=auto`` chooses a method and what goes with it, for any data. ``plan=auto`` derives more
-(``genkt.transfers.plan_rules``) for data that are not built in; its values are written into the run
-folder at the first start and followed from then on.
+``method=auto`` chooses a method and what goes with it, for any data. A plan derives more
+(``genkt.transfers.plan_rules``) for data that are not built in, unless ``plan=off`` says otherwise;
+its values are written into the run folder at the first start and followed from then on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
+from genkt.runs.run_folder import CLAIM
 from genkt.settings.assignments import Said, key_of, keys_of, text_of
 from genkt.settings.faults import SettingsError
 from genkt.transfers.plan_file import PLAN, read_plan
@@ -51,24 +52,48 @@ def decided(words: Sequence[Said]) -> Decided:
         UserError: every fault of the other words; a plan that cannot be read.
     """
     rest = [word for word in words if not _is_auto(word)]
-    by_method, plan = len(rest) < len(words), plan_in(rest)
-    if plan == OFF and not by_method:
+    by_method, said = len(rest) < len(words), plan_in(rest)
+    several = "-m" in words or "--multirun" in words
+    if said not in (OFF, AUTO, ""):
+        _refuse_several(several, f"plan={said}", "leave it out")
+        return _followed(rest, said)
+    config = None
+    if not several and said != OFF:
+        config = read_config(TransferConfig, "transfer", [*ROOM, *rest])
+        said = said or _usual(config)
+    if said == AUTO:
+        _refuse_several(several, "plan=auto", "leave it out")
+        assert config is not None
+        _refuse_smoke(config, "plan=auto", "leave it out")
+        if (stored := Path(config.out) / PLAN).is_file() and not config.overwrite:
+            return _followed(rest, str(stored))
+        return _planned(config, rest)
+    if not by_method:
         return Decided(rest)
-    what = f"plan={plan}" if plan != OFF else "method=auto"
-    if "-m" in words or "--multirun" in words:
-        instead = "leave it out" if plan != OFF else "name methods"
+    _refuse_several(several, "method=auto", "name methods")
+    config = read_config(TransferConfig, "transfer", rest)
+    _refuse_smoke(config, "method=auto", "name a method")
+    return _chosen(config, rest)
+
+
+def _usual(config: TransferConfig) -> str:
+    """The plan of a command that names none: one is made for the user's own data.
+
+    A run that was begun without one goes on without.
+    """
+    out = Path(config.out)
+    begun = (out / CLAIM).is_file() and not (out / PLAN).is_file() and not config.overwrite
+    return OFF if config.data.built_in or config.smoke or begun else AUTO
+
+
+def _refuse_several(several: bool, what: str, instead: str) -> None:
+    if several:
         raise UserError(f"{what}: is for one run and its data, not for a sweep; {instead}")
-    if plan not in (OFF, AUTO):
-        return _followed(rest, plan)
-    config = read_config(TransferConfig, "transfer", [*ROOM, *rest] if plan == AUTO else rest)
+
+
+def _refuse_smoke(config: TransferConfig, what: str, instead: str) -> None:
     if config.smoke:
-        instead = "leave it out" if plan != OFF else "name a method"
         raise UserError(f"{what}: reads the data, which smoke=true does not; {instead}")
-    if plan == OFF:
-        return _chosen(config, rest)
-    if (stored := Path(config.out) / PLAN).is_file() and not config.overwrite:
-        return _followed(rest, str(stored))
-    return _planned(config, rest)
 
 
 def _chosen(config: TransferConfig, rest: list[Said]) -> Decided:
@@ -107,7 +132,7 @@ def _planned(config: TransferConfig, rest: list[Said]) -> Decided:
     return Decided(
         [*_words(settings), *rest],
         splits,
-        _told(config, settings, "plan=auto", path),
+        _told(config, settings, "plan=auto", path, asked=bool(plan_in(rest))),
         tuple(settings),
     )
 
@@ -141,9 +166,16 @@ def _foreign(settings: Sequence[Derived], rest: list[Said]) -> list[str]:
 
 
 def _told(
-    config: TransferConfig, settings: Sequence[Derived], source: str, path: str | Path
-) -> tuple[str, ...]:
-    """One line for a run; each setting with its reason for an estimate."""
+    config: TransferConfig, settings: Sequence[Derived], source: str, path: str | Path,
+    *, asked: bool = True,
+) -> tuple[str, ...]:  # fmt: skip
+    """One line for a run; each setting with its reason for an estimate.
+
+    Args:
+        asked: the user named a plan; else nothing is said where nothing was derived.
+    """
+    if not settings and not asked:
+        return ()
     if not settings:
         why = "built-in data, experiments and plain fine-tuning have fixed settings"
         return (f"{source}: nothing to derive: {why}, or you gave all",)
@@ -169,9 +201,9 @@ def _given(words: Sequence[Said]) -> Callable[[str], bool]:
 
 
 def plan_in(words: Sequence[Said]) -> str:
-    """The plan that the words ask for, the last one if several do."""
+    """The plan that the words ask for, the last one if several do; "": they say nothing of it."""
     asked = [text_of(word) for word in words if key_of(word) == "plan"]
-    return asked[-1] or OFF if asked else OFF
+    return asked[-1] or OFF if asked else ""
 
 
 def _is_auto(word: Said) -> bool:

@@ -70,7 +70,7 @@ def read_comparison(words: Sequence[Said]) -> CheckedComparison:
     for arm in arms_of(config.study):
         told = merged(config.study.words, shared, arm.words)
         try:
-            room = [] if plan_in(told) == OFF else list(ROOM)
+            room = [] if plan_in(told) in (OFF, "") else list(ROOM)
             settings, told = _read_arm(arm, told, shared, [*folder, *room])
             out = f"out={config.out}-{arm.name}"
             heard |= set(map(str, told))
@@ -104,7 +104,7 @@ def _planned(
     Args:
         out: the arm's folder, which may hold its plan already.
     """
-    if plan_in(told) == OFF:
+    if plan_in(told) in (OFF, ""):
         return settings, told, ()
     found = decided([*folder, *told, "baseline=false", f"out={out}"])
     words = found.words[: len(found.plan)] + told

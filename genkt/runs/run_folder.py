@@ -22,6 +22,7 @@ from genkt.types import DamagedError, UserError
 
 _FREE = {
     "out", "overwrite", "dry_run", "cache", "device", "train.num_workers", "train.save_seconds",
+    "plan",  # what follows from it are other settings
     "save_seconds",
     "batch_size", "num_threads", "transfer_set.batch_size",
     "store", "transfer_set.store", "transfer_set.num_threads",

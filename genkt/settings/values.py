@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from genkt.settings.written import keep
+from genkt.types import UserError
 
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
 
@@ -44,9 +45,19 @@ def as_text(value: Any) -> str:
 
 @functools.lru_cache(maxsize=4096)  # a run reads a word some times, a comparison for every run
 def parse_override(word: str) -> Any:
-    """Hydra's reading of one word, only to be read, or None where its grammar refuses it."""
+    """Hydra's reading of one word, only to be read, or None where its grammar refuses it.
+
+    Raises:
+        UserError: a mapping or a call, in a Python without assertions.
+    """
     from hydra.errors import HydraException
 
+    if not __debug__ and not set("{(").isdisjoint(word):  # assertions of its reader move it on
+        raise UserError.of(
+            "PYTHONOPTIMIZE",
+            f"unset (and no python -O), as hydra cannot read {word} with it",
+            "set",
+        )
     try:
         return _parser().parse_override(word)
     except HydraException:

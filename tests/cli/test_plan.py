@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from refusals import refused
-from tiny import DATA, model_words, run, write_images
+from tiny import DATA, model_words, run, tree, write_images
 
-from genkt.cli.auto import decided
+from genkt.cli.auto import Decided, decided
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.builtin.digits import digits
@@ -48,6 +48,29 @@ def test_a_run_writes_its_plan_and_follows_it(
     given = ("plan=" + str(plan), f"out={tmp_path / 'other'}")
     other = decided(words(tmp_path, *given))
     assert other.words[: len(found)] == [f"{key}={value}" for key, value in found.items()]
+
+
+def test_data_of_your_own_have_a_plan_unless_you_say_otherwise(tmp_path: Path) -> None:
+    own = [word for word in words(tmp_path) if word != "plan=auto"]
+    found = decided(own)
+    assert found.plan == decided(words(tmp_path)).plan and found.words[-len(own) :] == own
+    assert len(found.told) == 1 and "plan.yaml" in found.told[0]
+    for without in (["plan=off"], ["smoke=true"], ["-m", "seed=1,2"]):
+        assert decided([*own, *without]) == Decided([*own, *without])
+    assert decided(["data=digits"]) == Decided(["data=digits"])
+    assert decided([*own, "method=stl"]).told == ()  # nothing to derive, and nobody has asked
+
+
+def test_a_run_that_was_begun_without_a_plan_goes_on_without(tmp_path: Path) -> None:
+    own = [word for word in words(tmp_path, "method=logit_kd", "train.labelled_per_batch=3")
+           if word != "plan=auto"]  # fmt: skip
+    assert run("transfer", *own, "plan=off").code == 0
+    before = tree(tmp_path / "run" / "student")
+    again = run("transfer", *own)
+    assert again.code == 0 and "plan=auto" not in again.err
+    assert tree(tmp_path / "run" / "student") == before
+    assert not (tmp_path / "run" / "plan.yaml").exists()
+    assert decided([*own, "overwrite=true"]).plan
 
 
 def test_an_edited_plan_is_run(tmp_path: Path) -> None:
