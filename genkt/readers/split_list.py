@@ -135,9 +135,8 @@ def read_split_list(
     notes += [] if group is None else told(ungrouped(every), f"a value in column {group}")
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
-    check_skipped(
-        missing, total, max_skipped, f"{root}, {counted(len(missing), 'file', 'is')} not there"
-    )
+    absent = counted(len(missing), "file", "is")
+    check_skipped(missing, total, max_skipped, f"{root}, {absent} not there")
     parts = _scan_parts(listings, root.name, num_threads, progress, in_full)
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
