@@ -285,6 +285,12 @@ EARLIER, LATER = "earlier", "later"
 STAGE = "stage."
 """Start of the extras with the names of the stages that both come from; absent for the baseline."""
 
+ACCURACY = "accuracy."
+"""Start of the extras that hold the test accuracy after a stage."""
+
+TESTED = "test."
+"""Start of the extras of the baseline with the test accuracies of both, for the report alone."""
+
 JUDGED = "validation."
 """Start of the extras with the accuracies of both that the choice was made by."""
 

@@ -62,7 +62,8 @@ class NearCopiesOfTest:
             f"{count:,} in {part}" for count, part in zip(counts, COMPARED, strict=True) if count
         ]
         number = len({pair.test for pair in self.pairs})
-        nearly = counted(number, "test image", "has") + " near copies"
+        nearly = counted(number, "test image", "has")
+        nearly += " a near copy" if number == 1 else " near copies"
         text = (
             f"{nearly} ({', '.join(shown)}): the report shows them. They were not left "
             "out; if they are the same pictures, accuracies say less about new images."

@@ -135,9 +135,7 @@ def read_split_list(
     notes += [] if group is None else told(ungrouped(every), f"a value in column {group}")
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
-    check_skipped(
-        missing, total, max_skipped, f"{root}, {counted(len(missing), 'file', 'is')} not there"
-    )
+    check_skipped(missing, total, max_skipped, f"{root}, {_not_there(missing)}")
     parts = _scan_parts(listings, root.name, num_threads, progress, in_full)
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
@@ -308,6 +306,10 @@ def _list_unlabelled(
             listing.add(listing.root, UNLABELLED)
         found.add(listing, place)
     return found
+
+
+def _not_there(missing: Sequence[Skipped]) -> str:
+    return f"{counted(len(missing), 'file', 'is')} not there"
 
 
 def _leave_out_missing(root: Path, listings: Sequence[Listing]) -> list[Skipped]:

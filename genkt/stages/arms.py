@@ -20,10 +20,7 @@ from genkt.stages.student_training import SEARCH, StudentTraining
 from genkt.stages.train_stage import train_supervised
 from genkt.training.checkpoint import SNAPSHOT
 from genkt.training.train_settings import TrainSettings
-from genkt.types import EARLIER, LATER, STAGE, Cost, Prediction
-
-ACCURACY = "accuracy."
-"""Start of the extras that hold the test accuracy after a stage."""
+from genkt.types import ACCURACY, EARLIER, LATER, STAGE, TESTED, Cost, Prediction
 
 LEARNING_RATE = "learning_rate"
 """The extra that holds a learning rate that was searched."""
@@ -183,6 +180,9 @@ class PlainArm(StudentArm):
                 before = self._finetuned(own, settings)
                 return before or own.student, own.student
 
+            for which, student in ((EARLIER, earlier), (LATER, training.student)):
+                tested = training.images.predictions(student, "test")
+                training.extras[f"{TESTED}{which}"] = tested.accuracy
             training.student = self.keeper.kept(training, earlier, training.student, both)
         return None
 

@@ -24,7 +24,6 @@ from genkt.runs.label_budget import label_budget
 from genkt.runs.pool import Draw
 from genkt.runs.student_files import TrainedStudent
 from genkt.runs.versions import versions
-from genkt.stages.arms import ACCURACY
 from genkt.stages.keep import KEEPING
 from genkt.stages.student_training import CROSS_VALIDATION
 from genkt.transfers.average_notes import average_notes
@@ -40,7 +39,7 @@ from genkt.transfers.report_images import (
 )
 from genkt.transfers.report_teachers import teacher_arms, untested
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
-from genkt.types import EARLIER, KEPT, Cost, counted
+from genkt.types import ACCURACY, EARLIER, KEPT, Cost, counted
 
 
 def report_data(trained: TrainedRun, command: str) -> ReportData:

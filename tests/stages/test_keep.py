@@ -63,6 +63,17 @@ def test_a_last_stage_that_does_harm_is_taken_back(tmp_path: Path) -> None:
     sentence = "kept the distilled one"
     assert sentence in ran.out and sentence in (out / "report.html").read_text()
     assert sentence in (out / "student" / "README.md").read_text()
+    (plain,) = cells(tmp_path, "stl")
+    for arm, before, after in (
+        ("Logit KD", extras["accuracy.distil"], extras["accuracy.finetune"]),
+        ("Plain fine-tuning", plain["extras"]["test.earlier"], plain["extras"]["test.later"]),
+    ):
+        both = f"{100 * before:.1f} → {100 * after:.1f}"
+        (row,) = (line for line in ran.out.splitlines() if line.startswith(f"{arm}  "))
+        assert row.endswith(f"  {both}")
+        assert both in (out / "report.html").read_text(encoding="utf-8")
+    assert plain["accuracy"] in (plain["extras"]["test.earlier"], plain["extras"]["test.later"])
+    assert plain["accuracy_distilled"] is None
     again = run(*words(tmp_path, *IMAGES))  # read back
     assert again.out == ran.out
 

@@ -24,8 +24,9 @@ from genkt.report.transfer.summary import (
     ArmSummary,
     against_others,
     against_teachers,
+    last_stage_text,
 )
-from genkt.report.transfer.text_table import NONE, teacher_cells
+from genkt.report.transfer.text_table import LAST_STAGE, NONE, teacher_cells
 from genkt.types import Cost, counted
 
 MOST_SKIPPED = 100
@@ -106,6 +107,8 @@ def _runs_table(
     head = ["Accuracy in %", "mean (95 % interval)"]
     head += ["difference (95 % interval)", "p"] if data.has_baseline else []
     head += ["distilled only (95 % interval)"] if distilled else []
+    staged = any(summary.last_stage for summary in summaries)
+    head += [LAST_STAGE] if staged else []
     between = len(head) - 2
     head += [f"draw {draw}" for draw in draws]
     rows, main = [], []
@@ -114,13 +117,14 @@ def _runs_table(
         row.append(_mean_cell(summary.accuracy, strong=True))
         row += _difference_cells(summary.difference) if data.has_baseline else []
         row += [_mean_cell(summary.distilled)] if distilled else []
+        row += [last_stage_text(summary) or NONE] if staged else []
         rows.append([*row, *_draw_cells(summary.accuracy, draws)])
         main.append(summary.arm == data.method and len(summaries) > 1)
     for teacher in against_teachers(data):
         row = [teacher.teacher.name, _mean_cell(teacher.accuracy, strong=True)]
         rows.append([*row, *[""] * between, *_draw_cells(teacher.accuracy, draws)])
         main.append(False)
-    return {"head": head, "rows": rows, "main": main}
+    return {"head": head, "rows": rows, "main": main, "staged": staged}
 
 
 def _mean_cell(found: ArmMean | None, *, strong: bool = False) -> Content:

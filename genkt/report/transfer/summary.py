@@ -13,7 +13,7 @@ from genkt.metrics.planning import Needed, needed
 from genkt.metrics.scored_arms import Scored, of_arm, of_pair, of_ratio
 from genkt.metrics.verdicts import OPEN, Verdict, holm, non_inferior, verdict
 from genkt.report.transfer.report_data import ReportData, TeacherArm
-from genkt.types import Cost, StudentResult
+from genkt.types import ACCURACY, EARLIER, LATER, STAGE, TESTED, Cost, StudentResult
 
 MARGIN = 0.02
 """A student is as good as its teacher within so much, and so much is planned for: two points."""
@@ -71,6 +71,18 @@ class ArmSummary:
     accuracy: ArmMean
     distilled: ArmMean | None
     difference: ArmDifference | None
+
+    @property
+    def last_stage(self) -> tuple[float, float] | None:
+        """Mean test accuracy before and after the last stage, taken back or not; None: one stage.
+
+        The baseline has both where its end could be taken back.
+        """
+        found = [pair for cell in self.cells if (pair := _around_last(cell)) is not None]
+        if not found:
+            return None
+        before, after = (fmean(values) for values in zip(*found, strict=True))
+        return before, after
 
     @property
     def cost(self) -> Cost:
@@ -205,6 +217,23 @@ def _distilled(data: ReportData, arm: str) -> dict[tuple[int, int], float]:
         for cell in cells_of(data, arm)
         if cell.accuracy_distilled is not None
     }
+
+
+def _around_last(cell: StudentResult) -> tuple[float, float] | None:
+    """Test accuracy of one student before and after its last stage."""
+    extras = cell.extras
+    if f"{TESTED}{EARLIER}" in extras:
+        return float(extras[f"{TESTED}{EARLIER}"]), float(extras[f"{TESTED}{LATER}"])
+    if cell.accuracy_distilled is None:
+        return None
+    taken_back = extras.get(f"{ACCURACY}{extras.get(f'{STAGE}{LATER}')}", cell.accuracy)
+    return cell.accuracy_distilled, float(taken_back)
+
+
+def last_stage_text(summary: ArmSummary) -> str:
+    """ "90.7 → 91.1"; nothing of an arm with one stage."""
+    found = summary.last_stage
+    return "" if found is None else " → ".join(f"{100 * value:.1f}" for value in found)
 
 
 def _mean(data: ReportData, arm: str, *, distilled: bool = False) -> ArmMean:

@@ -12,8 +12,12 @@ from genkt.report.transfer.summary import (
     TeacherSummary,
     against_teachers,
     aligned,
+    last_stage_text,
     summarise,
 )
+
+LAST_STAGE = "before → after last stage"
+"""Head of the column with both, whichever was kept."""
 
 NONE = "–"
 """Where there is no figure."""
@@ -24,17 +28,20 @@ def text_summary(data: ReportData) -> str:
     draws = sorted({cell.draw for cell in data.cells})
     head = ["arm", *(f"draw {draw}" for draw in draws), "mean", "95 % interval"]
     head += ["difference", "95 % interval"] if data.has_baseline else []
+    summaries = summarise(data)
+    staged = any(summary.last_stage for summary in summaries)
+    head += [LAST_STAGE] if staged else []
     rows = []
-    for summary in summarise(data):
+    for summary in summaries:
         row = [summary.name, *_mean_cells(summary.accuracy, draws)]
         if data.has_baseline:
             found = summary.difference
             points = "" if found is None else difference_text(found).removesuffix(" points")
             row += [points, "" if found is None else span_text(found.interval) or NONE]
-        rows.append(row)
+        rows.append([*row, last_stage_text(summary) or NONE] if staged else row)
     for teacher in against_teachers(data):
         row = [teacher.teacher.name, *_mean_cells(teacher.accuracy, draws)]
-        rows.append(row + ["", ""] * data.has_baseline)
+        rows.append(row + ["", ""] * data.has_baseline + [""] * staged)
     lines = [headline_text(data), *(f"{title} {text}" for title, text in scope(data)), ""]
     lines += aligned([head, *rows])
     if data.has_baseline:
