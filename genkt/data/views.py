@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _CROP_ATTEMPTS = 10
-DEFAULT_MEMORY_BYTES = 1 << 30
+DEFAULT_MEMORY_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -307,8 +307,9 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         spec: the views.
         transforms: one per model (student first, then each teacher).
         memory_bytes: pictures are kept up to this many bytes, all worker processes together, so
-            that an epoch over a small set costs no decoding: rendered ones, or decoded ones if
-            views are fresh. Each worker process keeps its own.
+            that an epoch over a small set costs no decoding. Rendered ones are kept if there is one
+            view of each, or all views together take at most a quarter of that; else decoded ones.
+            Each worker process keeps its own.
     """
 
     def __init__(
@@ -325,6 +326,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         self._kept: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         self._decoded: dict[int, Image.Image] = {}
         self._kept_bytes = 0
+        self._keeps_views = self._few_views()
         Image.init()  # Pillow's plugins, so that not every loader process imports them
 
     def __len__(self) -> int:
@@ -357,7 +359,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
         image = self._decoded.get(sample)
         if image is None:
             image = self.images.load(sample, self.spec.least_side)
-            if self.spec.num_views == 0 and self._fits(4 * image.width * image.height):
+            if not self._keeps_views and self._fits(4 * image.width * image.height):
                 self._decoded[sample] = image
         return image
 
@@ -369,9 +371,17 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
                 pixels[transform.geometry] = transform.to_uint8(view, cropped=self.spec.crops)
         row = tuple(pixels[transform.geometry] for transform in self.transforms)
         num_bytes = sum(tensor.nbytes for tensor in pixels.values())
-        if self.spec.num_views and key not in self._kept and self._fits(num_bytes):
+        if self._keeps_views and key not in self._kept and self._fits(num_bytes):
             self._kept[key] = row
         return row
+
+    def _few_views(self) -> bool:
+        """Whether rendered views are worth their memory: K of them take more than the picture."""
+        if self.spec.num_views < 2:
+            return self.spec.num_views == 1
+        sizes = {transform.geometry: transform.input_size for transform in self.transforms}
+        row = sum(3 * height * width for height, width in sizes.values())
+        return row * self.spec.num_views * len(self.images) <= self.memory_bytes // 4
 
     def _fits(self, num_bytes: int) -> bool:
         """Reserve room for one more; nothing is evicted, as epochs visit every sample equally."""

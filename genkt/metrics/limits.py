@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+import scipy
 
 from genkt.metrics.crossed import Array, MeanSquares, variance_of_draws, variance_of_mean
 from genkt.metrics.proportions import (
@@ -50,9 +50,9 @@ def student_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:
     """
     variance, dof = variance_of_mean(squares, pool_share, SPARE_IMAGES * squares.largest)
     error = np.sqrt(variance)
-    reach = stdtrit(dof, 0.975) * error
+    reach = scipy.special.stdtrit(dof, 0.975) * error
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = np.asarray(2 * stdtr(dof, -np.abs(squares.mean) / error))
+        p = np.asarray(2 * scipy.special.stdtr(dof, -np.abs(squares.mean) / error))
     small = (p < _LEVEL) & (reach > 0)
     if squares.num_draws > 1 and small.any():
         of_draws = np.minimum(variance_of_draws(squares, pool_share), variance)
@@ -81,7 +81,7 @@ def _small_p(
     dof = squares.num_draws - 1, squares.num_images - 1
 
     def width(level: Array) -> Array:
-        first, second = (np.square(stdtrit(each, level / 2)) for each in dof)
+        first, second = (np.square(scipy.special.stdtrit(each, level / 2)) for each in dof)
         return np.asarray(np.sqrt(first * of_draws + second * others))
 
     wanted = np.abs(mean) / reach * width(np.full_like(mean, _LEVEL))
@@ -109,7 +109,7 @@ def share_limits(squares: MeanSquares, pool_share: float = 0.0) -> Limits:
     spread = mean * (1 - mean)
     plain = (variance > 0) & (spread > 0) & ~squares.equal
     size = np.where(plain, spread / np.where(plain, variance, 1), squares.num_images)
-    quantile = np.where(plain, stdtrit(dof, 0.975), Z)
+    quantile = np.where(plain, scipy.special.stdtrit(dof, 0.975), Z)
     low, high = wilson_limits(mean, size, quantile)
     return Limits(mean, low, high, dof, np.full_like(mean, np.nan))
 

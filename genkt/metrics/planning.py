@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from genkt.metrics.crossed import MeanSquares, variance_of_mean
 from genkt.metrics.intervals import Design, ScoreInterval, VarianceParts
@@ -95,7 +95,8 @@ def _least_shown(parts: VarianceParts, design: Design, power: float) -> float:
         num_seeds=design.seeds,
     )
     variance, dof = variance_of_mean(squares, design.pool_share)
-    return float((stdtrit(dof, 0.975) + stdtrit(dof, power)) * np.sqrt(variance))
+    quantiles = scipy.special.stdtrit(dof, 0.975) + scipy.special.stdtrit(dof, power)
+    return float(quantiles * np.sqrt(variance))
 
 
 def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:

@@ -65,6 +65,35 @@ def test_a_run_imports_only_what_it_uses() -> None:
     assert found.stdout == "[] True\n"  # lightning still knows that torchmetrics is there
 
 
+_FIRST_STEP = """
+import gc, os, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from genkt.cli.main import main
+
+def stop(*_):
+    unused = {unused!r}
+    print("FOUND", [name for name in unused if name in sys.modules], flush=True)
+    print("FROZEN", gc.isenabled(), gc.get_freeze_count() > 100_000, flush=True)
+    os._exit(0)
+
+register_optimizer_step_post_hook(stop)
+main({words!r})
+"""
+
+_NOT_BEFORE_TRAINING = (
+    "torchmetrics", "transformers", "matplotlib", "diffusers", "onnx", "onnxruntime", "skimage",
+    "sklearn", "tensorboard", "datasets", "pandas", "scipy.special", "scipy.sparse", "scipy.stats",
+    "scipy.ndimage", "scipy.linalg",
+)  # fmt: skip
+
+
+def test_nothing_else_is_loaded_before_the_first_step(tmp_path: Path) -> None:
+    words = transfer_words(tmp_path, "method=feature_kd", "baseline=false")
+    code = _FIRST_STEP.format(unused=_NOT_BEFORE_TRAINING, words=words)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "FOUND []\nFROZEN True True\n" in found.stdout, found.stderr
+
+
 def test_python_dash_m_works_from_anywhere(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "genkt", "--version"]
     found = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)

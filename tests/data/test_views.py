@@ -336,6 +336,21 @@ def test_views_are_decoded_once() -> None:
     assert opener.num_opened == 2 + 9 and not fresh._kept
 
 
+def test_many_views_take_no_more_memory_than_their_pictures() -> None:
+    images, opener = counting(image_set())
+    keys = [(i, v) for v in range(4) for i in range(6)]
+    expected = ViewDataset(images, ALL, [PLAIN], memory_bytes=0).batch(keys)[0]
+    views = len(keys) * 3 * 16 * 16
+    few, many = (ViewDataset(images, ALL, [PLAIN], 4 * views - less) for less in (0, 1))
+    for dataset, num_opened in ((few, 24), (many, 6)):
+        opener.num_opened = 0
+        for _ in range(2):
+            assert torch.equal(dataset.batch(keys)[0], expected)
+        assert opener.num_opened == num_opened
+    assert few._kept and not few._decoded
+    assert many._decoded and not many._kept
+
+
 def test_memory_limit_is_kept() -> None:
     images, opener = counting(image_set())
     dataset = ViewDataset(images, FIXED_VIEW, [PLAIN], memory_bytes=2 * 3 * 16 * 16 + 5)

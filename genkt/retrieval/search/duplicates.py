@@ -15,10 +15,9 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from genkt.retrieval.search.candidates import reaching
 from genkt.retrieval.search.scoring import (
@@ -196,8 +195,8 @@ def _joined(labels: Indices, a: Indices, b: Indices) -> Indices:
     """Labels where each a is the same as its b: the least one of all that are the same."""
     old, places = np.unique(np.stack([a, b]), return_inverse=True)
     x, y = places.reshape(2, -1)
-    graph = coo_matrix((np.ones(len(x), bool), (x, y)), shape=(len(old), len(old)))
-    num_groups, groups = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_matrix((np.ones(len(x), bool), (x, y)), shape=(len(old), len(old)))
+    num_groups, groups = scipy.sparse.csgraph.connected_components(graph, directed=False)
     least = np.full(num_groups, len(labels))
     np.minimum.at(least, groups, old)
     new = np.arange(len(labels))
