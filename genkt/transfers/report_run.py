@@ -68,6 +68,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
+        probabilities={arm: _probabilities(found) for arm, found in students.items()},
         scores={arm: _scores(found) for arm, found in students.items()},
         distilled={arm: _distilled_scores(found) for arm, found in students.items()},
         teachers=teacher_arms(_teacher_names(run), trained.main),
@@ -106,6 +107,14 @@ def _title(config: TransferConfig, draw: Draw) -> str:
 
 def _scores(students: Sequence[TrainedStudent]) -> Scored:
     return {(each.result.draw, each.result.seed): each.scores.final for each in students}
+
+
+def _probabilities(students: Sequence[TrainedStudent]) -> Scored:
+    """[N, C] of each student."""
+    return {
+        (each.result.draw, each.result.seed): each.prediction.probabilities.numpy()
+        for each in students
+    }
 
 
 def _distilled_scores(students: Sequence[TrainedStudent]) -> Scored:

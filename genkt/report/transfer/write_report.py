@@ -22,6 +22,7 @@ from genkt.report.kit.entries import (
 )
 from genkt.report.transfer.answers import all_flips
 from genkt.report.transfer.headline import headline_text, scope, varied_text, verdict_word
+from genkt.report.transfer.metrics_section import majority_entry, metrics_entry
 from genkt.report.transfer.report_data import (
     ModelSummary,
     ReportData,
@@ -81,7 +82,9 @@ def report_dict(data: ReportData) -> dict[str, Any]:
     - ``headline``, ``verdict`` (of the method against the baseline; null without one),
       ``what_varied``, ``scope`` (sentences), ``design``, ``needed`` (what would show two points)
     - ``arms``: ``role`` "student": accuracy, before the last stage (``distilled``), difference to
-      the baseline; then ``role`` "teacher": a head, and the students against it (``teacher``)
+      the baseline, ``metrics`` (beyond accuracy, means over students);
+      then ``role`` "teacher": a head, and the students against it (``teacher``)
+    - ``majority``: always the most common class of the test images
     - ``method_minus_arms``; ``flips`` over all pairs of students; ``exported``: that student alone
     - ``cells``: every student; ``predictions``: of the exported draw and seed
     """
@@ -97,13 +100,17 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
         "arms": [
-            *(_arm(summary) | _budget(data, summary.arm) for summary in summarise(data)),
+            *(
+                _arm(summary) | _budget(data, summary.arm) | metrics_entry(data, summary.arm)
+                for summary in summarise(data)
+            ),
             *(_teacher(found) for found in against_teachers(data)),
         ],
         "method_minus_arms": {
             arm: _difference(found) for arm, found in against_others(data).items()
         },
         "needed": _needed(data),
+        "majority": majority_entry(data),
         "cells": [dataclasses.asdict(cell) for cell in data.cells],
         "classes": list(data.classes),
         "exported": _exported(data),
@@ -193,6 +200,7 @@ def _teacher(found: TeacherSummary) -> dict[str, Any]:
         },
         "cost": dataclasses.asdict(Cost()),
         "budget": None,
+        "metrics": None,
     }
 
 
