@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
-        probabilities={arm: _probabilities(found) for arm, found in students.items()},
-        scores={arm: _scores(found) for arm, found in students.items()},
-        distilled={arm: _distilled_scores(found) for arm, found in students.items()},
+        **_answers(students),
         teachers=teacher_arms(_teacher_names(run), trained.main),
         design=_design(run),
         curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
@@ -103,6 +101,15 @@ def _title(config: TransferConfig, draw: Draw) -> str:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{data.title}, {data.labels_per_class} {plural} per class"
     return f"{data.title}, {len(draw.labelled)} labelled images"
+
+
+def _answers(students: Mapping[str, Sequence[TrainedStudent]]) -> dict[str, dict[str, Scored]]:
+    """What every student of every arm answers on the test images, and whether it is right."""
+    return {
+        "probabilities": {arm: _probabilities(found) for arm, found in students.items()},
+        "scores": {arm: _scores(found) for arm, found in students.items()},
+        "distilled": {arm: _distilled_scores(found) for arm, found in students.items()},
+    }
 
 
 def _scores(students: Sequence[TrainedStudent]) -> Scored:

@@ -117,14 +117,7 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "predictions": _predictions(data),
         "flips": _flips(data),
         "artifacts": {name: _artifact(array) for name, array in data.artifacts.items()},
-        "transfer_set": {
-            "composition": dict(data.transfer_composition),
-            "samples": [
-                {"source": sample.source, "label": sample.label, "detail": sample.detail}
-                for sample in data.transfer_samples
-            ],
-            "sheet": data.transfer_sheet or None,
-        },
+        "transfer_set": _transfer_set(data),
         "near_copies": _near_copies(data),
         "distance": None if data.distance is None else dataclasses.asdict(data.distance),
         "models": [dataclasses.asdict(model) for model in data.models],
@@ -140,6 +133,17 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "notes": list(data.notes),
     }
     return {key: strict(entry) for key, entry in value.items()}
+
+
+def _transfer_set(data: ReportData) -> dict[str, Any]:
+    return {
+        "composition": dict(data.transfer_composition),
+        "samples": [
+            {"source": sample.source, "label": sample.label, "detail": sample.detail}
+            for sample in data.transfer_samples
+        ],
+        "sheet": data.transfer_sheet or None,
+    }
 
 
 def _near_copies(data: ReportData) -> dict[str, Any] | None:
