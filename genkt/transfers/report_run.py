@@ -103,7 +103,7 @@ def _title(config: TransferConfig, draw: Draw) -> str:
     return f"{data.title}, {len(draw.labelled)} labelled images"
 
 
-def _answers(students: Mapping[str, Sequence[TrainedStudent]]) -> dict[str, dict[str, Scored]]:
+def _answers(students: Mapping[str, Sequence[TrainedStudent]]) -> dict[str, Any]:
     """What every student of every arm answers on the test images, and whether it is right."""
     return {
         "probabilities": {arm: _probabilities(found) for arm, found in students.items()},
