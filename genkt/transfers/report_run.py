@@ -14,6 +14,7 @@ from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.inference.snippets import student_snippet
+from genkt.metrics.choice_values import SHOWN, Metric, validation_key
 from genkt.metrics.scored_arms import DrawDesign, Scored
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
@@ -71,7 +72,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         **_answers(students),
         teachers=teacher_arms(_teacher_names(run), trained.main),
         design=_design(run),
-        curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
+        curves=_curves(config.task.metric),
         artifacts=_artifacts(models, mine),
         sample_images={test.ids[row]: test.load(row) for row in rows},
         transfer_samples=transfer_samples(run, draw),
@@ -101,6 +102,10 @@ def _title(config: TransferConfig, draw: Draw) -> str:
         plural = "label" if data.labels_per_class == 1 else "labels"
         return f"{data.title}, {data.labels_per_class} {plural} per class"
     return f"{data.title}, {len(draw.labelled)} labelled images"
+
+
+def _curves(metric: Metric) -> dict[str, str]:
+    return {validation_key(metric): f"Validation {SHOWN[metric]}", "total": "Training loss"}
 
 
 def _answers(students: Mapping[str, Sequence[TrainedStudent]]) -> dict[str, Any]:
@@ -223,6 +228,8 @@ def _notes(trained: TrainedRun) -> list[str]:
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]
+    if (metric := config.task.metric) != "accuracy":
+        notes.append(f"Choices went by {SHOWN[metric]} (task.metric={metric}).")
     if config.num_students > 1:
         several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
         notes.append(

@@ -174,7 +174,8 @@ class ReportData:
         teachers: heads of teachers that answer the task.
         design: where the students come from.
         budgets: arm -> what went into it.
-        curves: curve key -> what the reader calls it; keys that hold "accuracy" are shares 0..1.
+        curves: curve key -> what the reader calls it; keys that hold "accuracy" or begin with
+            "validation_" are shares 0..1.
         artifacts: teacher name -> [D_t] learned feature weights, 0..1 (AFT); of other shapes
             only the shape is told.
         sample_images: test sample id -> picture, see ``genkt.report.kit.sheets.pick_samples``.
