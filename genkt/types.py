@@ -194,6 +194,7 @@ class StudentScores:
         distilled: [N] before the last stage, None where there is none or it was not kept.
         validation: [M] on the images that choices are made on: validation images, or the labelled
             ones, each by a student of a fold that did not see it. None where it was not measured.
+            Values of ``task.metric`` (``genkt.metrics.choice_values``), of accuracy 0 or 1.
     """
 
     final: NDArray[np.float32]

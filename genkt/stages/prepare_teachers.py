@@ -339,9 +339,10 @@ class Teachers:
         return scores_of(self._logits(index, base, head), labels)
 
     def _probe_prediction(self, index: int, base: Backbone, head: nn.Linear) -> Prediction:
-        """Its answers."""
+        """Its answers; in float64, so that rounding makes no two of them equal."""
         images, logits = self.images.splits.parts["test"], self._logits(index, base, head)
-        return Prediction(images.ids, torch.from_numpy(images.labels), logits.softmax(dim=1))
+        probabilities = logits.double().softmax(dim=1)
+        return Prediction(images.ids, torch.from_numpy(images.labels), probabilities)
 
     def _logits(self, index: int, base: Backbone, head: nn.Linear | None = None) -> Tensor:
         """[N, C] on the test images, whose outputs are computed once for all draws.

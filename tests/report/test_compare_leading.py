@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_without_validation_images_no_winner_is_named() -> None:
 
 
 def test_another_metric_leads_where_it_judged_all_arms() -> None:
-    by, other = "validation_macro_f1", {"judged_by": "validation_macro_f1"}
+    by, other = "validation_macro_f1", dict[str, Any](judged_by="validation_macro_f1")
     data = of(arm("stl", BASE, **other), arm("a", GAIN, validation=0.6, **other), arm("b", GAIN))
     assert not leading_arm(data).validated  # an accuracy and an F1 cannot be compared
     data = of(*(arm(n, BASE, validation=v, **other) for n, v in (("stl", 0.4), ("a", 0.6))))
