@@ -83,6 +83,16 @@ def test_the_page_has_the_figures_of_each_arm_and_of_the_most_common_class() -> 
     shown = beyond_accuracy(data)
     assert shown is not None and len(shown["rows"]) == 3
     assert [len(row) for row in shown["rows"]] == [len(shown["head"])] * 3
+    found = report_dict(data)["arms"][1]["metrics"]
+    cells = dict(zip(shown["head"], shown["rows"][1], strict=True))
+    entry, loss = found["balanced_accuracy"], found["nll"]
+    assert cells["balanced accuracy"].text == f"{entry['mean_percent']:.1f}"
+    assert cells["balanced accuracy"].dim.startswith(f"{entry['low_percent']:.1f} to ")
+    assert cells["NLL (nats)"].text == f"{loss['mean']:.2f}"
+    assert cells["NLL (nats)"].dim == f"{loss['low']:.2f} to {loss['high']:.2f}"
+    assert cells["calibration error (ECE)"].dim == ""
+    recalls = [f"{100 * value:.1f}" for value in found["by_class"]["recall"]]
+    assert [row[3] for row in shown["class_rows"]] == recalls
     assert [row[0] for row in shown["class_rows"]] == list(CLASSES)
     assert {len(row) for row in shown["class_rows"]} == {len(shown["class_head"])} == {6}
 
