@@ -30,6 +30,8 @@ from genkt.report.transfer.metrics_section import metric_text, one_answer_entry,
 from genkt.runs.pool import load_splits
 from genkt.types import DamagedError, Prediction, UserError
 
+_NAMES = {**METRICS, NLL: "NLL (nats)", "ece": "calibration error (ECE)"}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -159,7 +161,7 @@ class Evaluation:
     def _other_lines(self) -> list[str]:
         """The figures beside accuracy, and what an answer without a look at the image reaches."""
         rows = [
-            (METRICS[name], metric_text(name, value) + (" %" if name != NLL else ""),
+            (_NAMES[name], metric_text(name, value) + (" %" if name != NLL else ""),
              "" if name not in self.intervals else f"({ends(self.intervals[name])})")
             for name, value in self.metrics.as_dict().items()
             if name != "accuracy" and value is not None

@@ -21,8 +21,8 @@ METRICS: Mapping[str, str] = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "auroc": "AUROC",
-    NLL: "NLL (nats)",
-    "ece": "calibration error (ECE)",
+    NLL: "NLL",
+    "ece": "ECE",
 }
 """The single figures, and what the reader calls them."""
 

@@ -84,7 +84,7 @@ def beyond_accuracy(data: ReportData) -> dict[str, Any] | None:
         for arm, found in arms.items()
     ]
     shares = _answered(common.by_class)
-    always = f"always “{data.classes[common.label]}”, the most common class"
+    always = TableCell(f"always “{data.classes[common.label]}”", dim="most common class")
     rows.append([always, *(f"{100 * shares[n]:.1f}" if n in shares else NONE for n in names)])
     shown = [arm for arm in (data.baseline, data.method) if arm in arms]
     shown = list(dict.fromkeys(shown)) or list(arms)[-1:]
