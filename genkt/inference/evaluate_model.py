@@ -28,7 +28,7 @@ from genkt.metrics.scored_arms import DrawDesign, of_arm
 from genkt.metrics.verdicts import ends, few_images, span
 from genkt.report.transfer.metrics_section import metric_text, one_answer_entry, reliability_entry
 from genkt.runs.pool import load_splits
-from genkt.types import DamagedError, Prediction, UserError
+from genkt.types import DamagedError, Prediction, UserError, counted
 
 _NAMES = {**METRICS, NLL: "NLL (nats)", "ece": "calibration error (ECE)"}
 
@@ -141,7 +141,7 @@ class Evaluation:
         """What the interval is over, where it is not single images."""
         if self.groups is None:
             return ""
-        return f", over {len(set(self.groups)):,} groups of images"
+        return f", over {counted(len(set(self.groups)), 'group of images')}"
 
     def text(self) -> str:
         """For the terminal."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from genkt.files import read_signed
 from genkt.io import fingerprint
-from genkt.types import DamagedError, UserError
+from genkt.types import DamagedError, ModelOutput, UserError
 
 logger = logging.getLogger("genkt")
 
@@ -216,10 +216,70 @@ class MappedArray:
     def take(self, wanted: np.ndarray, order: np.ndarray) -> Tensor:
         """[B, width] float32 rows; ``order`` sorts ``wanted``, so that the file is read forward."""
         gathered = np.empty((len(wanted), self._values.shape[1]), dtype=np.float32)
-        gathered[order] = self._values[wanted[order]]
+        gathered[order] = self.stored(wanted[order])
+        return torch.from_numpy(gathered)
+
+    def stored(self, rows: np.ndarray) -> np.ndarray:
+        """[B, width] rows as they are stored, copied."""
+        copied: np.ndarray = self._values[rows]
         if self._drops:
             self._map.madvise(mmap.MADV_DONTNEED)
-        return torch.from_numpy(gathered)
+        return copied
+
+
+def read_outputs(
+    arrays: Mapping[str, MappedArray], layout: StoreLayout, wanted: np.ndarray, *, maps: bool
+) -> ModelOutput:
+    """The outputs of rows, float32 on CPU, in the order asked; see ``OutputStore.rows``."""
+    order = np.argsort(wanted)
+    taken = {
+        name: array.take(wanted, order)
+        for name, array in arrays.items()
+        if maps or name != "feature_map"
+    }
+    features = taken.get("features", torch.empty(len(wanted), 0))
+    feature_map = taken.get("feature_map")
+    if feature_map is not None and layout.map_shape is not None:
+        feature_map = feature_map.reshape(-1, *layout.map_shape)
+    return ModelOutput(features, taken.get("logits"), feature_map)
+
+
+def checked_rows(indices: Sequence[int] | np.ndarray | Tensor, layout: StoreLayout) -> np.ndarray:
+    """[B] row numbers. Raises: IndexError: a row that the store does not have."""
+    wanted = np.asarray(indices, dtype=np.int64)
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < layout.num_rows:
+        raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {layout.num_rows}")
+    return wanted
+
+
+def as_stored(
+    outputs: Mapping[str, Tensor], layout: StoreLayout, rows: Sequence[int] | np.ndarray
+) -> dict[str, np.ndarray]:
+    """Outputs of rows in the store's dtype.
+
+    Args:
+        outputs: [B, width] floats of every output of the layout.  rows: their B numbers.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
+    """
+    return {name: _as_stored(name, outputs[name], layout, rows) for name in layout.widths}
+
+
+def _as_stored(
+    name: str, values: Tensor, layout: StoreLayout, rows: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    assert values.shape[1:] == (layout.widths[name],), (name, tuple(values.shape))
+    values = values.detach().cpu()
+    stored = values.to(getattr(torch, layout.dtype)).contiguous()
+    finite = torch.isfinite(stored).all(dim=1)
+    if not finite.all():
+        at_fault = (~finite).nonzero().flatten()
+        overflow = bool(torch.isfinite(values[at_fault]).all())
+        bad = np.asarray(rows)[at_fault.numpy()].tolist()
+        raise NonFiniteError(bad, name, overflow, layout.dtype)
+    array: np.ndarray = stored.numpy()
+    return array
 
 
 def read_rows(path: Path, name: str, layout: StoreLayout, start: int, stop: int) -> bytes:

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from genkt.data.views import ViewSpec
@@ -44,11 +43,14 @@ from genkt.stores.chunk_files import (
     NonFiniteError,
     StoreError,
     StoreLayout,
+    as_stored,
     check_chunks,
     check_file,
+    checked_rows,
     decoding_key,
     layout_of,
     read_facts,
+    read_outputs,
     read_rows,
     require,
     sync_folder,
@@ -111,6 +113,16 @@ def store_lock(home: Path, identity: Mapping[str, Any]) -> AbstractContextManage
     """Hold the store's lock; a second process waits here. Released when its holder dies."""
     path = store_path(home, identity).with_suffix(".lock")
     return held(path, f"another process is computing {path.stem}; waiting for it")
+
+
+def require_same(
+    path: Path, identity: Mapping[str, Any], ids: Sequence[str], views: ViewSpec
+) -> None:
+    """Refuse samples or views that are not those of a store. Raises: StoreError."""
+    same_ids = identity.get("ids") == fingerprint_ids(ids)
+    require(same_ids, path, "it has other samples, or another order of them")
+    same_views = identity.get("views") == views.as_dict()
+    require(same_views, path, "the teacher saw other views than the student would")
 
 
 class OutputStore:
@@ -177,20 +189,16 @@ class OutputStore:
         Raises:
             IndexError: a row that the store does not have.
         """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {len(self)}")
-        order = np.argsort(wanted)
-        taken = {
-            name: array.take(wanted, order)
-            for name, array in self._arrays.items()
-            if maps or name != "feature_map"
-        }
-        features = taken.get("features", torch.empty(len(wanted), 0))
-        feature_map = taken.get("feature_map")
-        if feature_map is not None and self.layout.map_shape is not None:
-            feature_map = feature_map.reshape(-1, *self.layout.map_shape)
-        return ModelOutput(features, taken.get("logits"), feature_map)
+        wanted = checked_rows(indices, self.layout)
+        return read_outputs(self._arrays, self.layout, wanted, maps=maps)
+
+    @property
+    def is_whole(self) -> bool:
+        """Every row is there."""
+        return True
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Nothing: all rows are there."""
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """Refuse a loader whose samples or views are not those the teacher saw.
@@ -198,10 +206,7 @@ class OutputStore:
         Raises:
             StoreError: other ids, another order, or another view spec.
         """
-        same_ids = self.identity.get("ids") == fingerprint_ids(ids)
-        require(same_ids, self.path, "it has other samples, or another order of them")
-        same_views = self.identity.get("views") == views.as_dict()
-        require(same_views, self.path, "the teacher saw other views than the student would")
+        require_same(self.path, self.identity, ids, views)
 
     def verify(self) -> None:
         """Read every byte and compare every chunk's digest.
@@ -265,7 +270,8 @@ class StoreWriter:
             NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
         """
         assert start_row == self.num_done, (start_row, self.num_done)
-        arrays = {name: self._converted(name, outputs[name]) for name in self.layout.widths}
+        first = next(iter(outputs.values()))
+        arrays = as_stored(outputs, self.layout, range(start_row, start_row + len(first)))
         num_rows = {len(array) for array in arrays.values()}
         assert len(num_rows) == 1, num_rows
         for name, array in arrays.items():
@@ -354,17 +360,3 @@ class StoreWriter:
             intact = resumed[name].tail == progress["tails"][name]
             require(intact, self.partial, f"{name} rows {start}..{num_done} are damaged")
         self.num_done, self._digests = num_done, resumed
-
-    def _converted(self, name: str, values: Tensor) -> np.ndarray:
-        """[B, width] values in the store's dtype, all finite."""
-        assert values.shape[1:] == (self.layout.widths[name],), (name, tuple(values.shape))
-        values = values.detach().cpu()
-        stored = values.to(getattr(torch, self.layout.dtype)).contiguous()
-        finite = torch.isfinite(stored).all(dim=1)
-        if not finite.all():
-            at_fault = (~finite).nonzero().flatten()
-            overflow = bool(torch.isfinite(values[at_fault]).all())
-            rows = (at_fault + self.num_done).tolist()
-            raise NonFiniteError(rows, name, overflow, self.layout.dtype)
-        array: np.ndarray = stored.numpy()
-        return array

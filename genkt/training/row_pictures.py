@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,22 +21,31 @@ _BATCHES_AHEAD = 2
 
 
 class RowPictures(Dataset[Tensor]):
-    """Batches of a teacher's pictures, [B, 3, H, W] uint8, addressed by their first row."""
+    """Batches of a teacher's pictures, [B, 3, H, W] uint8, addressed by the first one's place.
 
-    def __init__(self, dataset: ViewDataset, batch_size: int) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
+    Args:
+        rows: sample index * K + view index of each picture.
+    """
+
+    def __init__(
+        self, dataset: ViewDataset, rows: range | NDArray[np.int64], batch_size: int
+    ) -> None:
+        self.dataset, self.rows, self.batch_size = dataset, rows, batch_size
         self.num_views = dataset.spec.num_views
-        self.num_rows = len(dataset) * self.num_views
 
     def __getitem__(self, start: int) -> Tensor:
-        stop = min(start + self.batch_size, self.num_rows)
-        return self.dataset.batch([divmod(row, self.num_views) for row in range(start, stop)])[0]
+        rows = self.rows[start : start + self.batch_size]
+        return self.dataset.batch([divmod(int(row), self.num_views) for row in rows])[0]
+
+    def starts(self, done: int = 0) -> range:
+        """Where the batches begin, behind some pictures."""
+        return range(done, len(self.rows), self.batch_size)
 
 
 def row_pictures(
     rows: RowPictures, starts: range, num_workers: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Batches in row order, rendered ahead while the model runs."""
+    """Batches in order, rendered ahead while the model runs."""
     if num_workers:
         yield from loaded(rows, starts, num_workers, pin_memory=device.type == "cuda")
         return

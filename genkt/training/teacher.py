@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -40,6 +40,9 @@ from genkt.types import ModelOutput, UserError
 
 OutputName = Literal["features", "logits", "feature_map"]
 Precision = Literal["float32", "bfloat16", "float16"]
+TEACHER_BATCH = 64
+"""Rows of a teacher's forward pass."""
+
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -65,7 +68,7 @@ def cache_outputs(
     *,
     outputs: Sequence[OutputName] | None = None,
     dtype: Literal["float16", "float32"] = "float16",
-    batch_size: int = 64,
+    batch_size: int = TEACHER_BATCH,
     device: str | torch.device = "cpu",
     num_workers: int = 0,
     precision: Precision = "float32",
@@ -212,28 +215,58 @@ class StoreJob:
     def _computed(
         self, writer: StoreWriter, device: torch.device, shown: bool, progress: Progress
     ) -> OutputStore:
-        views, caching = self.views, self.caching
-        starts = range(writer.num_done, writer.layout.num_rows, caching.batch_size)
-        dataset = ViewDataset(self.images, views, [self.teacher.transform], 0)
-        rows = RowPictures(dataset, caching.batch_size)
+        rows = RowPictures(self.dataset(), range(writer.layout.num_rows), self.caching.batch_size)
         try:
             with Reporter(
                 writer.layout.num_rows, f"teacher {self.teacher.name}", done=writer.num_done,
                 announced=True, shown=shown,
             ) as reporter:  # fmt: skip
-
-                def tell(count: int) -> None:
-                    reporter.advance(count)
-                    progress(count)
-
-                pictures = _timed(row_pictures(rows, starts, caching.num_workers, device), reporter)
-                _compute(self.teacher, pictures, writer, device, caching.precision, tell)
+                starts = rows.starts(writer.num_done)
+                read = row_pictures(rows, starts, self.caching.num_workers, device)
+                for outputs in self.outputs(_timed(read, reporter), device):
+                    before = writer.num_done
+                    writer.write(before, outputs)
+                    reporter.advance(writer.num_done - before)
+                    progress(writer.num_done - before)
             return writer.finish()
         except NonFiniteError as error:
-            ids = dict.fromkeys(self.images.ids[row // views.num_views] for row in error.rows)
+            ids = dict.fromkeys(map(self.name_of, error.rows))
             raise UserError(error.describe(list(ids))) from error
         finally:
             writer.close()
+
+    def dataset(self) -> ViewDataset:
+        """The pictures that the teacher sees."""
+        return ViewDataset(self.images, self.views, [self.teacher.transform], 0)
+
+    def name_of(self, row: int) -> str:
+        """The id of the image in a row of the store."""
+        return self.images.ids[row // self.views.num_views]
+
+    @torch.inference_mode()
+    def outputs(
+        self, pictures: Iterator[Tensor], device: torch.device
+    ) -> Iterator[dict[str, Tensor]]:
+        """[B, columns] of every output, batch after batch; fetched while the next batch runs.
+
+        A batch that is not full is filled up: then the outputs of a picture do not depend on how
+        many others there are.
+        """
+        autocast_dtype, size = _PRECISIONS[self.caching.precision], self.caching.batch_size
+        teacher, waiting = self.teacher.to(device), None
+        with _evaluating(teacher):
+            for batch in pictures:
+                batch, count = batch.to(device, non_blocking=True), len(batch)
+                if count < size:
+                    batch = torch.cat([batch, batch[-1:].expand(size - count, -1, -1, -1)])
+                with autocast(device, autocast_dtype):
+                    output = teacher(teacher.normalize(batch))
+                if waiting is not None:
+                    yield waiting.arrived()
+                columns = {name: _columns(teacher, output, name) for name in self.caching.outputs}
+                waiting = _OnItsWay({name: each[:count] for name, each in columns.items()})
+            if waiting is not None:
+                yield waiting.arrived()
 
 
 def shards_of(store: Path) -> Path:
@@ -284,31 +317,9 @@ def checked_outputs(
     return tuple(name for name in OUTPUTS if name in outputs)
 
 
-@torch.inference_mode()
-def _compute(
-    teacher: Backbone,
-    pictures: Iterator[Tensor],
-    writer: StoreWriter,
-    device: torch.device,
-    precision: Precision,
-    tell: Progress,
-) -> None:
-    """Forward every batch; a batch's outputs are fetched while the next one runs."""
-    autocast_dtype = _PRECISIONS[precision]
-    teacher.to(device)
-    waiting: _OnItsWay | None = None
-    with _evaluating(teacher):
-        for batch in pictures:
-            batch = batch.to(device, non_blocking=True)
-            with torch.autocast(device.type, autocast_dtype) if autocast_dtype else nullcontext():
-                output = teacher(teacher.normalize(batch))
-            if waiting is not None:
-                _write(writer, waiting, tell)
-            waiting = _OnItsWay(
-                {name: _columns(teacher, output, name) for name in writer.layout.widths}
-            )
-        if waiting is not None:
-            _write(writer, waiting, tell)
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Autocast to a dtype; None: compute as the weights are."""
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def _columns(teacher: Backbone, output: ModelOutput, name: str) -> Tensor:
@@ -337,12 +348,6 @@ class _OnItsWay:
         if self._arrival is not None:
             self._arrival.synchronize()
         return self._host
-
-
-def _write(writer: StoreWriter, outputs: _OnItsWay, tell: Progress) -> None:
-    num_before = writer.num_done
-    writer.write(num_before, outputs.arrived())
-    tell(writer.num_done - num_before)
 
 
 @contextmanager
