@@ -20,6 +20,7 @@ ADDED: dict[str, Any] = {
     "seeds_per_draw": 1,
     # Not as before where a method searches beta: the report says which draws were searched.
     "baseline_search": True,
+    "task": {"metric": "accuracy"},
     "validation": "images",
     "folds": "auto",
     "cross_validate": False,

@@ -194,6 +194,7 @@ class StudentScores:
         distilled: [N] before the last stage, None where there is none or it was not kept.
         validation: [M] on the images that choices are made on: validation images, or the labelled
             ones, each by a student of a fold that did not see it. None where it was not measured.
+            Values of ``task.metric`` (``genkt.metrics.choice_values``), of accuracy 0 or 1.
     """
 
     final: NDArray[np.float32]
@@ -295,6 +296,10 @@ JUDGED = "validation."
 """Start of the extras with the accuracies of both that the choice was made by."""
 
 
+VALIDATED = "validation_"
+"""Start of the extra, and of the name in curves, of a metric on the images that choices go by."""
+
+
 @dataclass
 class StudentResult:
     """One trained student of a run: an arm (``baseline`` or the method's name) on one label draw.
@@ -318,6 +323,12 @@ class StudentResult:
     cost: Cost = field(default_factory=Cost)
     extras: dict[str, float | int | str] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def validated(self) -> tuple[str, float] | None:
+        """("validation_METRIC", 0..1, higher is better); None where it was not measured."""
+        found = ((key, float(v)) for key, v in self.extras.items() if key.startswith(VALIDATED))
+        return next(found, None)
 
 
 def draw_text(draw: int, seed: int) -> str:

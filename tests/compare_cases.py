@@ -65,10 +65,10 @@ def right(share: float, draw: int, num_images: int = NUM_IMAGES) -> NDArray[np.f
 def arm(
     name: str, after: Sequence[float], before: Sequence[float] | None = None,
     seconds: float = 2.0, validation: float | None = 0.5, scored: bool = True,
-    num_images: int = NUM_IMAGES, **changes: Any,
+    num_images: int = NUM_IMAGES, judged_by: str = "validation_accuracy", **changes: Any,
 ) -> ComparedArm:  # fmt: skip
     """An arm with these shares of right answers, draw by draw."""
-    extras = {} if validation is None else {"validation_accuracy": validation}
+    extras = {} if validation is None else {judged_by: validation}
     cells = [
         ComparedCell(
             StudentResult(

@@ -104,3 +104,14 @@ def report(
     after = tuple(a + g for a, g in zip(before, gain, strict=True))
     sizes = {"num_images": num_images, "seeds": seeds}
     return two_arms(scores(before, **sizes), scores(after, seed=1, **sizes), **changes)
+
+
+def probabilities(num_students: int = 3, **sizes: int) -> dict[str, Scores]:
+    """Of the students of both arms on the samples of ``prediction``."""
+    return {
+        arm: {
+            (draw, 0): prediction(first + draw, **sizes).probabilities.numpy()
+            for draw in range(num_students)
+        }
+        for arm, first in (("stl", 0), ("aft", 10))
+    }

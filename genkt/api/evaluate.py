@@ -29,6 +29,8 @@ def evaluate(
 ) -> Evaluation | list[Evaluation]:
     """What ``genkt evaluate`` does: accuracy of a model on a labelled part of a data set.
 
+    Its other figures are in ``metrics``, ``intervals`` and ``majority`` of what is returned.
+
     Args:
         model: a run, a model by its name, or a list of these.
         words, settings: as ``genkt evaluate`` takes them.

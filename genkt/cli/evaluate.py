@@ -9,7 +9,7 @@ from genkt.config.command_settings import EvaluateConfig
 
 
 def run(words: list[str]) -> None:
-    """Print the accuracy with its interval, by class too."""
+    """Print the accuracy and other figures with their intervals, by class too."""
     run_command(EvaluateConfig, "evaluate", words, _task)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from genkt.comparison.arm_task import ArmTask, as_arm
 from genkt.comparison.plan_arms import ArmSettings, Option, same_training
 from genkt.io import fingerprint
+from genkt.metrics.choice_values import validation_key
 from genkt.metrics.choices import chosen
 from genkt.report.compare.compare_data import Tried
 
@@ -37,8 +38,8 @@ class Candidate:
     task: ArmTask
 
     def validation(self) -> float | None:
-        """Mean validation accuracy over its draws, 0..1; None if it failed."""
-        found = self.accuracies()
+        """Mean over its draws, 0..1, of the metric it is judged by; None if it failed."""
+        found = self.judged()
         return statistics.fmean(found) if found else None
 
     def scores(self) -> NDArray[np.float32] | None:
@@ -63,12 +64,13 @@ class Candidate:
         """Whether it is judged on folds of the labelled images."""
         return self.task.config.validation == "cross"
 
-    def accuracies(self) -> list[float]:
-        """Of each draw; empty if it failed."""
+    def judged(self) -> list[float]:
+        """The metric of each draw, 0..1, higher is better; empty if it failed."""
         if self.task.failure() is not None:
             return []
-        results = [result for result, _ in self.task.results()]
-        return [float(result.extras["validation_accuracy"]) for result in results]
+        found = [result.validated for result, _ in self.task.results()]
+        assert None not in found, "every candidate is judged"
+        return [each[1] for each in found if each is not None]
 
 
 def candidates(settings: Sequence[ArmSettings], home: Path, num_draws: int) -> list[Candidate]:
@@ -128,7 +130,7 @@ def _best(candidates: Sequence[Candidate]) -> int:
     scores = [each.scores() for each in mine]
     kept = [each for each in scores if each is not None]
     if len(kept) < len(mine):
-        return ended_well[chosen([each.accuracies() for each in mine])]
+        return ended_well[chosen([each.judged() for each in mine])]
     return ended_well[chosen(kept)]
 
 
@@ -142,6 +144,7 @@ def told(tried: Sequence[Candidate], arms: Sequence[ArmSettings]) -> list[Tried]
             Tried(
                 candidate.arm, own, candidate.validation(), candidate.task.seconds(),
                 words[candidate.arm][-len(own) :] == own,
+                validation_key(candidate.task.config.task.metric),
             )
         )  # fmt: skip
     return found

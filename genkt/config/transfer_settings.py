@@ -12,6 +12,7 @@ from genkt.config.pilot_settings import PilotSettings, PlainSettings
 from genkt.config.recipe_settings import RecipeSettings
 from genkt.config.set_settings import LabelledSet, TransferSettings
 from genkt.config.stage_settings import Adaptation, DistilStage, TrainingStage
+from genkt.config.task_settings import TaskSettings
 from genkt.execution.tasks import ExecutorSettings
 from genkt.methods.base import MethodOptions
 from genkt.methods.build import METHODS, MethodChoice, beta_candidates
@@ -85,6 +86,7 @@ class TransferConfig:
     draws: Repeats | Literal["auto"]
     first_draw: CountOrNone
     seeds_per_draw: Repeats
+    task: TaskSettings
     validation: Validation
     folds: NumFolds
     cross_validate: bool

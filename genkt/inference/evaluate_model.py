@@ -1,10 +1,14 @@
-"""Accuracy of any model on any labelled set, with its interval and by class."""
+"""Accuracy and other figures of any model on any labelled set, with intervals and by class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from genkt.config.command_settings import EvaluateConfig
 from genkt.data.images import ImageSet, Skipped, content_of
@@ -12,11 +16,21 @@ from genkt.data.splits import Splits
 from genkt.files import damaged_files
 from genkt.inference.load_classifier import aligned_labels, load_classifier, predict_images
 from genkt.io import read_json, reading
+from genkt.metrics.arm_metrics import METRICS, NLL, metric_intervals
+from genkt.metrics.classification import (
+    ClassificationMetrics,
+    Majority,
+    classification_metrics,
+    majority,
+)
 from genkt.metrics.intervals import ScoreInterval, paired_interval
 from genkt.metrics.scored_arms import DrawDesign, of_arm
-from genkt.metrics.verdicts import few_images, span
+from genkt.metrics.verdicts import ends, few_images, span
+from genkt.report.transfer.metrics_section import metric_text, one_answer_entry, reliability_entry
 from genkt.runs.pool import load_splits
 from genkt.types import DamagedError, Prediction, UserError, counted
+
+_NAMES = {**METRICS, NLL: "NLL (nats)", "ece": "calibration error (ECE)"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +57,32 @@ class Evaluation:
 
     def by_class(self) -> dict[str, tuple[int, int]]:
         """Class -> (right, all), for the classes that occur."""
-        labels, predicted = self.prediction.labels, self.prediction.predicted
-        found = {}
-        for index, name in enumerate(self.classes):
-            mine = labels == index
-            if count := int(mine.sum()):
-                found[name] = (int((predicted[mine] == index).sum()), count)
-        return found
+        found = self.metrics.by_class
+        return {
+            name: (int(found.right[index]), int(found.images[index]))
+            for index, name in enumerate(self.classes)
+            if found.images[index]
+        }
+
+    @cached_property
+    def metrics(self) -> ClassificationMetrics:
+        """Balanced accuracy, macro F1, NLL, calibration error, AUROC, precision and recall."""
+        return classification_metrics(*self._answers())
+
+    @cached_property
+    def intervals(self) -> dict[str, ScoreInterval]:
+        """Metric -> its 95 % interval, as ``interval`` has it, where the images determine one."""
+        labels, probabilities = self._answers()
+        design = DrawDesign(groups=self.groups)
+        return metric_intervals(labels, {(0, 0): probabilities}, design)
+
+    @cached_property
+    def majority(self) -> Majority:
+        """What always the most common class of these images reaches."""
+        return majority(self.prediction.labels.numpy(), len(self.classes))
+
+    def _answers(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return self.prediction.labels.numpy(), self.prediction.probabilities.numpy()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -57,16 +90,28 @@ class Evaluation:
         return {
             "model": self.model,
             "split": self.split,
+            **self.metrics.as_dict(),
             "accuracy": self.accuracy,
             "interval_95": None if found is None else [found.low, found.high],
+            "intervals_95": {name: [each.low, each.high] for name, each in self.intervals.items()},
+            "majority": one_answer_entry(self.majority, self.classes),
+            "reliability": reliability_entry(self.metrics.reliability),
             "num_images": len(self.prediction.ids),
             "num_groups": None if self.groups is None else len(set(self.groups)),
             "notes": list(self.notes),
             "skipped": [{"path": entry.path, "reason": entry.reason} for entry in self.skipped],
-            "by_class": {
-                name: {"right": right, "images": count}
-                for name, (right, count) in self.by_class().items()
-            },
+            "by_class": {name: self._of_class(name) for name in self.by_class()},
+        }
+
+    def _of_class(self, name: str) -> dict[str, Any]:
+        index, found = self.classes.index(name), self.metrics.by_class
+        return {
+            "right": int(found.right[index]),
+            "images": int(found.images[index]),
+            "predicted": int(found.predicted[index]),
+            "precision": float(found.precision[index]) if found.predicted[index] else None,
+            "recall": float(found.recall[index]),
+            "f1": float(found.f1[index]),
         }
 
     def interval(self) -> ScoreInterval | None:
@@ -100,20 +145,46 @@ class Evaluation:
 
     def text(self) -> str:
         """For the terminal."""
-        found, width = self.interval(), max(map(len, self.classes))
+        found = self.interval()
         shown = "" if found is None else f" (95 % interval {span(found, 'model')}{self._over()})"
         lines = [
             f"{self.model} on {len(self.prediction.ids)} {self.split} images: "
             f"{100 * self.accuracy:.1f} %{shown}"
         ]
         lines += few_images(found) if found is not None else ()
-        lines += [
-            f"  {name:<{width}}  {100 * right / count:5.1f} %  ({right} of {count})"
-            for name, (right, count) in self.by_class().items()
-        ]
+        lines += self._other_lines()
+        lines += self._class_lines()
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  left out: {entry.path}: {entry.reason}" for entry in self.skipped]
         return "\n".join(lines)
+
+    def _other_lines(self) -> list[str]:
+        """The figures beside accuracy, and what an answer without a look at the image reaches."""
+        rows = [
+            (_NAMES[name], metric_text(name, value) + (" %" if name != NLL else ""),
+             "" if name not in self.intervals else f"({ends(self.intervals[name])})")
+            for name, value in self.metrics.as_dict().items()
+            if name != "accuracy" and value is not None
+        ]  # fmt: skip
+        width = max(len(name) for name, _, _ in rows)
+        lines = [f"  {name:<{width}}  {value:>7}  {span}".rstrip() for name, value, span in rows]
+        common = self.majority
+        share = f"{100 * common.by_class.accuracy:.1f} %"
+        return [*lines, f'  always the most common class, "{self.classes[common.label]}": {share}']
+
+    def _class_lines(self) -> list[str]:
+        """Recall and precision by class."""
+        width, lines = max(map(len, self.classes)), []
+        for name in self.by_class():
+            facts = self._of_class(name)
+            precision = "never predicted"
+            if facts["predicted"]:
+                precision = f"{100 * facts['precision']:5.1f} % of {facts['predicted']} answers"
+            lines.append(
+                f"  {name:<{width}}  {100 * facts['recall']:5.1f} %  "
+                f"({facts['right']} of {facts['images']}), precision {precision}"
+            )
+        return lines
 
 
 def evaluate(settings: EvaluateConfig) -> Evaluation:

@@ -7,6 +7,18 @@ from .agreement import (
     mean_kl as mean_kl,
     top1_agreement as top1_agreement,
 )
+from .calibration import (
+    Reliability as Reliability,
+    reliability as reliability,
+)
+from .classification import (
+    ClassMetrics as ClassMetrics,
+    ClassificationMetrics as ClassificationMetrics,
+    Majority as Majority,
+    class_metrics as class_metrics,
+    classification_metrics as classification_metrics,
+    majority as majority,
+)
 from .complementary import (
     TransferChange as TransferChange,
     class_means as class_means,
@@ -40,7 +52,9 @@ from .intervals import (
     mean_interval as mean_interval,
     paired_interval as paired_interval,
     ratio_interval as ratio_interval,
+    unbounded_interval as unbounded_interval,
 )
+from .metric_values import metric_values as metric_values
 from .planning import (
     Needed as Needed,
     needed as needed,
@@ -56,6 +70,7 @@ from .jackknife import (
 from .scored_arms import (
     DrawDesign as DrawDesign,
     of_arm as of_arm,
+    of_loss as of_loss,
     of_pair as of_pair,
     of_ratio as of_ratio,
 )

@@ -26,7 +26,7 @@ from genkt.metrics.limits import Limits, difference_limits, share_limits, studen
 from genkt.metrics.proportions import newcombe_p, newcombe_phi, ratio_limits
 from genkt.types import UserError
 
-Kind = Literal["share", "difference", "ratio"]
+Kind = Literal["share", "difference", "ratio", "mean"]
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ class ScoreInterval:
     """A mean with its 95 % interval for new students and new images of the same kind.
 
     Args:
-        kind: "share" (one arm), "difference" (a - b) or "ratio" (a / b).
-        mean, low, high: shares: 0..1, -1..1, or a ratio.
+        kind: "share" (one arm), "difference" (a - b), "ratio" (a / b), or "mean" (one arm, of what
+            is no share, such as a loss).
+        mean, low, high: shares: 0..1, -1..1, a ratio, or in the unit of the values.
         dof: degrees of freedom of the t behind it.
         p: two-sided, of no difference or a ratio of 1; NaN for one arm.
         design: what varied.  parts: of the variance; on the log scale for a ratio.
@@ -109,7 +110,7 @@ class ScoreInterval:
     @property
     def null(self) -> float:
         """What the mean is where the arms are equal; NaN for one arm."""
-        return {"share": math.nan, "difference": 0.0, "ratio": 1.0}[self.kind]
+        return {"difference": 0.0, "ratio": 1.0}.get(self.kind, math.nan)
 
 
 def paired_interval(
@@ -159,6 +160,22 @@ def mean_interval(
     design = _design(found, pool_share, labels_vary, groups)
     squares = _mean_squares(_shaped(found, design, groups))
     return _interval("share", share_limits(squares, design.pool_share), design, squares)
+
+
+def unbounded_interval(
+    values: ArrayLike, *, pool_share: float = 0.0, labels_vary: bool = True,
+    groups: Sequence[Hashable] | None = None, names: Sequence[str] | None = None,
+    pseudo: bool = True,
+) -> ScoreInterval:  # fmt: skip
+    """Mean of values of one arm that are no shares, such as losses; see ``paired_interval``.
+
+    Student's t, without bounds; p is NaN: there is nothing to compare with.
+    """
+    found = checked_scores(values, names=names, pseudo=pseudo)
+    design = _design(found, pool_share, labels_vary, groups)
+    squares = _mean_squares(_shaped(found, design, groups))
+    limits = student_limits(squares, design.pool_share)
+    return replace(_interval("mean", limits, design, squares), p=math.nan)
 
 
 def ratio_interval(

@@ -41,7 +41,7 @@ def pseudo_values(
     total = each.sum(axis=-2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         whole, left_out = metric(total), metric(total - each)
-    return _pseudo(whole, left_out)
+    return centred_pseudo_values(whole, left_out)
 
 
 def blocked_pseudo_values(
@@ -61,7 +61,7 @@ def blocked_pseudo_values(
     codes = codes % min(blocks, int(codes.max()) + 1)
     kept = [np.arange(images), *(np.flatnonzero(codes != block) for block in np.unique(codes))]
     values = np.array([[metric(draw, left) for left in kept] for draw in range(draws)], np.float64)
-    return _pseudo(values[:, :1], values[:, 1:])
+    return centred_pseudo_values(values[:, :1], values[:, 1:])
 
 
 def ratio_pseudo_values(scores: Array, groups: Sequence[Hashable]) -> Array:
@@ -134,7 +134,7 @@ def _by_group(values: Array, groups: Sequence[Hashable] | None, axis: int) -> Ar
     return np.moveaxis(found, 0, axis)
 
 
-def _pseudo(whole: Array, left_out: Array) -> Array:
+def centred_pseudo_values(whole: Array, left_out: Array) -> Array:
     """[..., 1] the metric and [..., n] without each -> [..., n]."""
     if not np.isfinite(whole).all():
         raise UserError("pseudo-values: expected a finite metric, got one that is not")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genkt.metrics.intervals import ScoreInterval, mean_interval, paired_interval, ratio_interval
+from genkt.metrics.intervals import (
+    ScoreInterval,
+    mean_interval,
+    paired_interval,
+    ratio_interval,
+    unbounded_interval,
+)
 
 Scored = Mapping[tuple[int, int], NDArray[np.floating]]
 """(Draw, seed) -> [N] scores of that student on the test images, each in 0..1."""
@@ -34,6 +40,11 @@ class DrawDesign:
 def of_arm(scored: Scored, design: DrawDesign) -> ScoreInterval | None:
     """The mean of an arm; None where it has no scores or too few images for an interval."""
     return _found(mean_interval, [scored], design)
+
+
+def of_loss(values: Scored, design: DrawDesign) -> ScoreInterval | None:
+    """The mean of what is no share, such as a loss in nats; None as for ``of_arm``."""
+    return _found(unbounded_interval, [values], replace(design, pseudo=True))
 
 
 def of_pair(a: Scored, b: Scored, design: DrawDesign) -> ScoreInterval | None:

@@ -52,7 +52,7 @@ def verdict(interval: ScoreInterval, p: float | None = None) -> Verdict:
 
     Raises: UserError for one arm alone.
     """
-    if interval.kind == "share":
+    if interval.kind in ("share", "mean"):
         raise UserError("verdict: expected a difference or a ratio, got the mean of one arm")
     reason = _too_few(interval)
     decides = interval.p if p is None else p
@@ -126,10 +126,10 @@ def is_shown(interval: ScoreInterval) -> bool:
 
 
 def ends(interval: ScoreInterval) -> str:
-    """ "7.1 to 12.5" in percent or points; "" where it is not shown."""
+    """ "7.1 to 12.5" in percent or points, a loss as it is; "" where it is not shown."""
     if not is_shown(interval):
         return ""
-    low, high = (_number(end, _decimals(interval)) for end in (interval.low, interval.high))
+    low, high = (_number(interval, end) for end in (interval.low, interval.high))
     return f"{low} to {high}"
 
 
@@ -141,13 +141,16 @@ def span(interval: ScoreInterval, of: str = "student") -> str:
     """
     if not is_shown(interval):
         return _two_are_few(interval.design)
-    whose = f"this {of}" if interval.kind == "share" else f"these two {of}s"
+    alone = interval.kind in ("share", "mean")
+    whose = f"this {of}" if alone else f"these two {of}s"
     return ends(interval) + (f", of {whose} alone" if interval.design.draws == 1 else "")
 
 
 def centre(interval: ScoreInterval) -> str:
-    """The mean alone: "+8.0 points", "93.9 %" or, of a ratio, "98.0 %"."""
-    mean = _number(interval.mean, _decimals(interval))
+    """The mean alone: "+8.0 points", "93.9 %", of a ratio "98.0 %", of a loss "0.21"."""
+    mean = _number(interval, interval.mean)
+    if interval.kind == "mean":
+        return mean
     if interval.kind == "difference":
         sign = "+" if interval.mean > 0 and float(mean) != 0 else ""
         return f"{sign}{mean} points"
@@ -194,14 +197,21 @@ def _key(contrast: Hashable) -> Hashable:
 
 
 def _decimals(interval: ScoreInterval) -> int:
-    """One, or as many as the two ends need to differ."""
-    for decimals in range(1, 6):
-        if f"{100 * interval.low:.{decimals}f}" != f"{100 * interval.high:.{decimals}f}":
+    """One, two of a loss, or as many as the two ends need to differ."""
+    scale, fewest = _scale(interval)
+    for decimals in range(fewest, 6):
+        if f"{scale * interval.low:.{decimals}f}" != f"{scale * interval.high:.{decimals}f}":
             return decimals
     return 6
 
 
-def _number(share: float, decimals: int) -> str:
+def _number(interval: ScoreInterval, value: float) -> str:
     """In percent, with a true minus; what rounds to zero has no sign."""
-    text = f"{abs(100 * share):.{decimals}f}"
-    return text if float(text) == 0 or share > 0 else f"−{text}"
+    scale, _ = _scale(interval)
+    text = f"{abs(scale * value):.{_decimals(interval)}f}"
+    return text if float(text) == 0 or value > 0 else f"−{text}"
+
+
+def _scale(interval: ScoreInterval) -> tuple[int, int]:
+    """What a value is told in, and the fewest decimals."""
+    return (1, 2) if interval.kind == "mean" else (100, 1)

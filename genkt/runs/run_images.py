@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from genkt.config.transfer_settings import NumFolds, TransferConfig
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits
 from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
+from genkt.metrics.choice_values import Metric, choice_values
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw, Pool, stored_views
 from genkt.training.batches import STEPS_AHEAD, Batches, BatchPlan, loader_workers
@@ -48,6 +50,7 @@ class RunImages:
         fabric: device and processes of the run.
         num_workers: loader processes.
         folds: number of folds where the labelled images judge candidates.
+        metric: what candidates are judged by.
     """
 
     splits: Splits
@@ -56,6 +59,7 @@ class RunImages:
     fabric: Fabric
     num_workers: int
     folds: NumFolds
+    metric: Metric = "accuracy"
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
 
     @classmethod
@@ -75,6 +79,7 @@ class RunImages:
             fabric,
             loader_workers(config.train.num_workers, pool.images, config.data.built_in),
             config.folds,
+            config.task.metric,
         )
 
     @property
@@ -120,6 +125,14 @@ class RunImages:
         dataset = self._dataset(images or samples, FIXED_VIEW, [model.transform])
         found = predict(model, dataset, device=self.fabric.device, num_workers=self.num_workers)
         return replace(found, ids=samples.ids, labels=torch.from_numpy(samples.labels))
+
+    def judged(self, model: Backbone, part: str = "test") -> NDArray[np.float32]:
+        """[N] values of the metric that choices go by (``genkt.metrics.choice_values``)."""
+        return self.values(self.predictions(model, part))
+
+    def values(self, found: Prediction) -> NDArray[np.float32]:
+        """The same of known answers."""
+        return choice_values(found.labels.numpy(), found.probabilities.numpy(), self.metric)
 
     def _dataset(
         self, images: ImageSet, spec: ViewSpec, transforms: Sequence[ImageTransform]

@@ -18,7 +18,8 @@ SCORES = "scores.npy"
 """[1 or 2, N] float32 in 0..1: at the end, then before the last stage where there is one."""
 
 VALIDATION = "validation.npy"
-"""[M] float32 in 0..1 on the images that choices are made on, where that was measured."""
+"""[M] float32 on the images that choices are made on, where that was measured: 0 or 1, or what each
+brings to another ``task.metric``."""
 
 TEACHER_SCORES = "teacher_scores.safetensors"
 """[N] float32 in 0..1 by "NUMBER.KIND": of each teacher, what ``TeacherScores`` names."""

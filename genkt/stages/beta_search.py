@@ -44,7 +44,7 @@ def best_value(
         for value in candidates:
             learner = copy.deepcopy(own.student)
             total += trial(own, learner, value, f"{prefix}-{value:g}")
-            scores.append(own.images.predictions(learner, "test").scores)
+            scores.append(own.images.judged(learner))
         own.log.close()
         return scores, sum(own.costs.values(), total)
 

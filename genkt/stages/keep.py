@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
+from genkt.metrics.choice_values import SHOWN, Metric, choice_share
 from genkt.models.backbone import Backbone
 from genkt.stages.cross_validation import Exam, choose, exams_of, folds_fault
 from genkt.stages.student_training import Facts, StudentTraining
@@ -103,22 +104,22 @@ class Keeper:
                 own.log.close()
                 cost = sum(own.costs.values(), cost)
             for name, student in ((LATER, last), (EARLIER, first)):
-                found[name].append(exam.images.predictions(student, "test").scores)
+                found[name].append(exam.images.judged(student))
             return [scores[-1] for scores in found.values()], cost
 
-        pool = training.pool
+        pool, metric = training.pool, training.images.metric
         exams = exams_of(training.images, pool, pool.draws[training.draw.index])
         index, cost = choose(exams, judge, default=0)
         if cost.steps:
             training.costs[KEEPING] = cost
         facts: Facts = {KEPT: list(found)[index]}
         for name, scores in found.items():
-            facts[f"{JUDGED}{name}"] = float(np.concatenate(scores).mean(dtype=np.float64))
-        logger.info("%s, last stage: %s", training.log.place, kept_text(facts, self.on))
+            facts[f"{JUDGED}{name}"] = choice_share(np.concatenate(scores), metric)
+        logger.info("%s, last stage: %s", training.log.place, kept_text(facts, self.on, metric))
         return facts
 
 
-def kept_text(facts: Mapping[str, object], on: Judged | None) -> str:
+def kept_text(facts: Mapping[str, object], on: Judged | None, metric: Metric = "accuracy") -> str:
     """Which of the two students was kept, and why.
 
     >>> kept_text({"kept": "earlier", "validation.earlier": 0.591, "validation.later": 0.479},
@@ -127,7 +128,9 @@ def kept_text(facts: Mapping[str, object], on: Judged | None) -> str:
     """
     earlier, later = (100 * float(str(facts[f"{JUDGED}{name}"])) for name in (EARLIER, LATER))
     where = "held-out labelled" if on == "folds" else "validation"
+    figure = "" if metric == "accuracy" else f"{SHOWN[metric]} "
+    of = "of" if metric == "accuracy" else "on"
     return (
-        f"before the last stage {earlier:.1f}, after it {later:.1f} % of the {where} images: "
-        f"kept the {facts[KEPT]} student"
+        f"{figure}before the last stage {earlier:.1f}, after it {later:.1f} % {of} the {where} "
+        f"images: kept the {facts[KEPT]} student"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ from genkt.stages.teacher_set import TeacherSet, shape_of
 from genkt.stages.train_stage import train_supervised
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput, TeacherScores, require_finite
+from genkt.types import Cost, ModelOutput, Prediction, TeacherScores, require_finite
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,8 @@ class Teachers:
             own = self.for_exam(exam)
             head, _ = own._head(exam.draw, index)
             model, cost = trained[exam.name] = own._trained(exam.draw, index, log)
-            tuned = own.images.predictions(model, "test").scores
-            return [own._probe_scores(index, self.base(index), head), tuned], cost
+            probe = own._probe_prediction(index, self.base(index), head)
+            return [own.images.values(probe), own.images.judged(model)], cost
 
         tuned, cost = choose(exams_of(self.images, self.pool, draw), judge, default=0)
         probed = self.probed(draw, index, log)
@@ -330,6 +331,12 @@ class Teachers:
         """[N] of a fitted head on the test images."""
         labels = self.images.splits.parts["test"].labels
         return scores_of(self._logits(index, base, head), labels)
+
+    def _probe_prediction(self, index: int, base: Backbone, head: nn.Linear) -> Prediction:
+        """Its answers; in float64, so that rounding makes no two of them equal."""
+        images, logits = self.images.splits.parts["test"], self._logits(index, base, head)
+        probabilities = logits.double().softmax(dim=1)
+        return Prediction(images.ids, torch.from_numpy(images.labels), probabilities)
 
     def _logits(self, index: int, base: Backbone, head: nn.Linear | None = None) -> Tensor:
         """[N, C] on the test images, whose outputs are computed once for all draws.

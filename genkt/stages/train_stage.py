@@ -7,6 +7,7 @@ from pathlib import Path
 
 from genkt.methods.base import Objective, WeightRule
 from genkt.methods.build import build_objective, parse_options
+from genkt.metrics.choice_values import choice_share, validation_key
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
 from genkt.runs.run_images import RunImages
@@ -34,8 +35,8 @@ def train_stage(
         steady: the rate does not fall, so that the stage can go on for more steps.
     """
 
-    def accuracy(model: Backbone) -> float:
-        return images.predictions(model, "validation").accuracy
+    def measured(model: Backbone) -> float:
+        return choice_share(images.judged(model, "validation"), images.metric)
 
     stage = Stage(
         name=name,
@@ -46,7 +47,8 @@ def train_stage(
         directory=directory,
         seed=draw.seed_for(name),
         online=online,
-        evaluate=accuracy if validate and images.has_validation else None,
+        evaluate=measured if validate and images.has_validation else None,
+        measured=validation_key(images.metric),
         log=log,
         head_only=head_only,
         momentum=momentum,

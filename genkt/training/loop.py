@@ -288,13 +288,13 @@ class _Run:
     def _evaluate(self) -> None:
         assert self.stage.evaluate is not None
         self._check_weights()
-        accuracy = self.stage.evaluate(self._evaluated())
+        share = self.stage.evaluate(self._evaluated())
         self.module.train()
         self._record(
-            {"step": self.progress.step, "stage": self.stage.name, "validation_accuracy": accuracy}
+            {"step": self.progress.step, "stage": self.stage.name, self.stage.measured: share}
         )
-        if accuracy > self.progress.best:
-            self.progress.best = accuracy
+        if share > self.progress.best:
+            self.progress.best = share
             self._save_weights("best")
 
     def _evaluated(self) -> Backbone:

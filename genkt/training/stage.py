@@ -71,13 +71,15 @@ class Stage:
         directory: holds ``state.pt`` while training, ``last`` and ``best.safetensors`` after.
         seed: of dropout and the like, by step.
         online: teachers run on the fly, in the order of ``batch.teacher_images``.
-        evaluate: validation accuracy (0..1) of the student, or None where it is not validated.
+        evaluate: how good the student is on validation images (0..1, its accuracy or another
+            metric), or None where it is not validated.
         log: gets the start of the stage and every record (losses, accuracy), or None.
         head_only: train only the classifier (linear probe); the backbone is frozen.
         momentum: the slow weights that the method itself returns, in place of ``settings.ema``.
         snapshot: the step after which the weights are kept in a file; 0: none.
         is_steady: after its warm-up the rate stays as it is, so that the same stage can go on for
             more steps than it had before.
+        measured: the name of what ``evaluate`` gives, in the records.
     """
 
     name: str
@@ -94,3 +96,4 @@ class Stage:
     momentum: WeightRule | None = None
     snapshot: int = 0
     is_steady: bool = False
+    measured: str = "validation_accuracy"

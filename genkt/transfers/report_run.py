@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
 from genkt.data.splits import Splits
 from genkt.inference.snippets import student_snippet
+from genkt.metrics.choice_values import SHOWN, Metric, validation_key
 from genkt.metrics.scored_arms import DrawDesign, Scored
 from genkt.models.backbone import Backbone
 from genkt.models.weights import weights_notes
@@ -67,11 +68,10 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         exported_draw=mine.result.draw,
         exported_seed=mine.result.seed,
         predictions={arm: found[chosen].prediction for arm, found in students.items()},
-        scores={arm: _scores(found) for arm, found in students.items()},
-        distilled={arm: _distilled_scores(found) for arm, found in students.items()},
+        **_answers(students),
         teachers=teacher_arms(_teacher_names(run), trained.main),
         design=_design(run),
-        curves={"validation_accuracy": "Validation accuracy", "total": "Training loss"},
+        curves=_curves(config.task.metric),
         artifacts=_artifacts(models, mine),
         sample_images={test.ids[row]: test.load(row) for row in rows},
         transfer_samples=transfer_samples(run, draw),
@@ -102,8 +102,29 @@ def _title(config: TransferConfig, draw: Draw) -> str:
     return f"{data.title}, {counted(len(draw.labelled), 'labelled image')}"
 
 
+def _curves(metric: Metric) -> dict[str, str]:
+    return {validation_key(metric): f"Validation {SHOWN[metric]}", "total": "Training loss"}
+
+
+def _answers(students: Mapping[str, Sequence[TrainedStudent]]) -> dict[str, Any]:
+    """What every student of every arm answers on the test images, and whether it is right."""
+    return {
+        "probabilities": {arm: _probabilities(found) for arm, found in students.items()},
+        "scores": {arm: _scores(found) for arm, found in students.items()},
+        "distilled": {arm: _distilled_scores(found) for arm, found in students.items()},
+    }
+
+
 def _scores(students: Sequence[TrainedStudent]) -> Scored:
     return {(each.result.draw, each.result.seed): each.scores.final for each in students}
+
+
+def _probabilities(students: Sequence[TrainedStudent]) -> Scored:
+    """[N, C] of each student."""
+    return {
+        (each.result.draw, each.result.seed): each.prediction.probabilities.numpy()
+        for each in students
+    }
 
 
 def _distilled_scores(students: Sequence[TrainedStudent]) -> Scored:
@@ -205,6 +226,8 @@ def _notes(trained: TrainedRun) -> list[str]:
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]
+    if (metric := config.task.metric) != "accuracy":
+        notes.append(f"Choices went by {SHOWN[metric]} (task.metric={metric}).")
     if config.num_students > 1:
         several = "draw and seed" if config.seeds_per_draw > 1 else "draw"
         notes.append(

@@ -261,7 +261,7 @@ def _best(students: Sequence[TrainedStudent]) -> int:
     results = [student.result for student in students]
     return max(
         range(len(results)),
-        key=lambda i: (float(results[i].extras.get("validation_accuracy", 0.0)), -i),
+        key=lambda i: ((results[i].validated or ("", 0.0))[1], -i),
     )
 
 

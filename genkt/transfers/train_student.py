@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from genkt.config.irf_settings import BASELINE
+from genkt.metrics.choice_values import choice_share, validation_key
 from genkt.runs.pool import Draw
 from genkt.runs.run_folder import OUTPUTS, RESULT, teacher_folder
 from genkt.runs.student_files import (
@@ -172,7 +173,8 @@ def _finished(
     prediction = images.predictions(student, "test", tested)
     validation = _validated(run, training, arm)
     if validation is not None:
-        training.extras["validation_accuracy"] = float(validation.mean(dtype=np.float64))
+        share = choice_share(validation, images.metric)
+        training.extras[validation_key(images.metric)] = share
     result = StudentResult(
         arm=arm,
         draw=draw.index,
@@ -195,14 +197,14 @@ def _finished(
 def _validated(run: RunWithSets, training: StudentTraining, arm: str) -> NDArray[np.float32] | None:
     """Scores on the validation images; or, if requested, of students of folds on the labels."""
     if training.images.has_validation:
-        return training.images.predictions(training.student, "validation").scores
+        return training.images.judged(training.student, "validation")
     if not run.config.cross_validate or arm != run.config.main_arm:
         return None
     scores, trained = [], run.arm(run.config.recipe.trained_as(arm))
     for exam in exams_of(training.images, run.pool, run.pool.draws[training.draw.index]):
         own = training.for_exam(exam, replayed=False)
         trained.train(own)
-        scores.append(own.images.predictions(own.student, "test").scores)
+        scores.append(own.images.judged(own.student))
         own.log.close()
         cost = training.costs.get(CROSS_VALIDATION, Cost())
         training.costs[CROSS_VALIDATION] = sum(own.costs.values(), cost)

@@ -124,7 +124,7 @@ def test_the_first_candidate_wins_ties_and_stands_in_for_none(tmp_path: Path) ->
     assert words_of(few(4), few(6))[-1] == fast
     assert words_of(None, few(1))[-1] == fast
     assert words_of(None, None)[-1] == slow
-    with patch.multiple(Candidate, scores=lambda _: None, accuracies=by_value):
+    with patch.multiple(Candidate, scores=lambda _: None, judged=by_value):
         assert words_of([], [])[-1] == fast  # an older genkt kept the accuracy of each draw alone
 
 

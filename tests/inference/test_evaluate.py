@@ -121,6 +121,7 @@ def test_the_figures_of_a_known_prediction() -> None:
     found = Evaluation("m", "test", ("x", "y"), prediction)
     assert found.accuracy == 0.75
     assert found.by_class() == {"x": (1, 1), "y": (2, 3)}
+    assert found.metrics.by_class.balanced_accuracy == pytest.approx((1 + 2 / 3) / 2)
     interval = found.interval()
     assert repr(interval) == repr(mean_interval([[1, 1, 0, 1]]))
     assert "of this model alone" in found.text()
@@ -130,6 +131,34 @@ def test_the_figures_of_a_known_prediction() -> None:
     )
     assert "over 2 groups of images" in grouped.text() and "groups" not in found.text()
     assert replace(found, groups=("a",) * 4).as_dict()["interval_95"] is None
+
+
+def test_the_other_figures_of_a_known_prediction() -> None:
+    labels, sure = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0.9, 0.8, 0.4, 0.6, 0.2])
+    probabilities = torch.stack([sure, 1 - sure], dim=1)
+    found = Evaluation("m", "test", ("x", "y"), Prediction(tuple("abcde"), labels, probabilities))
+    facts = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert facts["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert facts["auroc"] == pytest.approx(5 / 6)  # five of the six pairs are in order
+    assert facts["nll"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.4, 0.8]).mean())
+    assert facts["by_class"]["y"] == {
+        "right": 1, "images": 2, "predicted": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5,
+    }  # fmt: skip
+    assert facts["majority"]["class"] == "x" and facts["majority"]["accuracy"] == 0.6
+    assert facts["intervals_95"].keys() == {
+        "accuracy", "nll", "balanced_accuracy", "macro_f1", "auroc",
+    }  # fmt: skip
+    for name, (low, high) in facts["intervals_95"].items():
+        assert low < facts[name] < high
+    assert sum(facts["reliability"]["count"]) == 5
+    text = found.text()
+    assert 'always the most common class, "x": 60.0 %' in text
+    assert "50.0 %  (1 of 2), precision  50.0 % of 2 answers" in text
+    never = replace(
+        found, prediction=replace(found.prediction, probabilities=torch.eye(2)[[0] * 5])
+    )
+    assert never.as_dict()["by_class"]["y"]["precision"] is None
+    assert "0.0 %  (0 of 2), precision never predicted" in never.text()
 
 
 def test_two_models_on_the_same_images() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,17 @@ def test_without_validation_images_no_winner_is_named() -> None:
     assert not found.validated and found.arm.name == "a" and names(found.alike) == ["b"]
     answer = "".join(text for text, _ in headline(findings(data)))
     assert answer.startswith("No winner is named")
+
+
+def test_another_metric_leads_where_it_judged_all_arms() -> None:
+    by, other = "validation_macro_f1", dict[str, Any](judged_by="validation_macro_f1")
+    data = of(arm("stl", BASE, **other), arm("a", GAIN, validation=0.6, **other), arm("b", GAIN))
+    assert not leading_arm(data).validated  # an accuracy and an F1 cannot be compared
+    data = of(*(arm(n, BASE, validation=v, **other) for n, v in (("stl", 0.4), ("a", 0.6))))
+    found = findings(data)
+    assert found.leading.validated and found.leading.arm.name == "a"
+    stored = comparison_dict(found)["arms"][1]
+    assert stored[by] == pytest.approx(0.6) and stored["validation_accuracy"] is None
 
 
 def equal_arms(rng: np.random.Generator, num_arms: int) -> CompareData:

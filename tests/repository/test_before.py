@@ -92,6 +92,21 @@ def test_a_finished_run_is_told_again_and_nothing_is_made(monkeypatch: pytest.Mo
     assert {name for name in after if after[name] != before.get(name)} <= OF_A_START
 
 
+def test_a_report_that_is_made_again_has_the_figures_that_came_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Students have kept their probabilities from the start."""
+    forbid(monkeypatch, StageLog, "begin")
+    Path("run/report.json").unlink()
+    ran = run(*COMMANDS["run"])
+    assert ran.code == 0, ran.err
+    arms = read_json("run/report.json", "a report")["arms"]
+    for arm in (each for each in arms if each["role"] == "student"):
+        accuracy, metrics = arm["accuracy"]["mean_percent"], arm["metrics"]
+        assert metrics["accuracy"]["mean_percent"] == pytest.approx(accuracy)
+        assert metrics["nll"]["mean"] > 0 and metrics["nll"]["num_draws"] == 2
+
+
 def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same bits as without the interruption, where this machine computes as that one did."""
     starts: list[tuple[str, int]] = []

@@ -107,10 +107,15 @@ class ComparedArm:
 
     @property
     def validation(self) -> float | None:
-        """Mean validation accuracy of its students, 0..1; None where one has none."""
-        found = [cell.result.extras.get("validation_accuracy") for cell in self.cells]
-        known = [float(value) for value in found if value is not None]
-        return fmean(known) if len(known) == len(found) else None
+        """Mean of its students' figures on validation images, 0..1; None where one has none."""
+        known = [each for cell in self.cells if (each := cell.result.validated) is not None]
+        return fmean(value for _, value in known) if len(known) == len(self.cells) else None
+
+    @property
+    def validated_by(self) -> str | None:
+        """Which figure that is, "validation_accuracy" or another; None where one has none."""
+        known = {cell.result.validated and cell.result.validated[0] for cell in self.cells}
+        return known.pop() if len(known) == 1 else None
 
     @property
     def cost(self) -> Cost:
@@ -139,8 +144,9 @@ class Tried:
 
     Args:
         arm: whose.  words: the candidate's settings.
-        validation: mean validation accuracy, 0..1; None where it ended early.
+        validation: mean of what judged it, 0..1; None where it ended early.
         seconds: wall time of its run.  chosen: whether the arm has these settings.
+        validated_by: what judged it.
     """
 
     arm: str
@@ -148,6 +154,7 @@ class Tried:
     validation: float | None
     seconds: float
     chosen: bool
+    validated_by: str = "validation_accuracy"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genkt.disk import size_text
+from genkt.metrics.choice_values import shown_name, validation_key
 from genkt.progress import duration
 from genkt.report.compare.compare_charts import color_of, differences_chart, sweeps_charts
 from genkt.report.compare.compare_cost import cost_chart, worth
@@ -193,6 +194,8 @@ def _tuning(data: CompareData) -> Values | None:
         lines = []
         for tried in (each for each in data.tuning if each.arm == name):
             score = "ended early" if tried.validation is None else f"{100 * tried.validation:.1f}"
+            if tried.validation is not None and tried.validated_by != validation_key("accuracy"):
+                score += f" ({shown_name(tried.validated_by)})"
             lines.append(TableCell(f"{' '.join(tried.words)}: {score}", strong=tried.chosen))
         rows.append([arm.title if arm else name, lines])
     return {"tuned": tuned(data), "rows": rows}

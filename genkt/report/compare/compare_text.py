@@ -50,7 +50,8 @@ def _leader(found: Findings) -> list[tuple[str, bool]]:
         gain = _over_baseline(found)
         return [*first, (", on test images ", False), (figure, True), (gain, False)]
     return [
-        ("No winner is named, as some arms have no validation accuracy. Highest mean: ", False),
+        ("No winner is named, as validation images did not judge all arms by one metric. "
+         "Highest mean: ", False),
         (leading.arm.title, True), (" ", False), (figure, True),
     ]  # fmt: skip
 

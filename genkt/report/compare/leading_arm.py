@@ -16,9 +16,10 @@ class LeadingArm:
     """The arm that a comparison names first, and the rows that cannot be told from it.
 
     An arm that was best on some test images looks better there than it is. So the leading arm is
-    the one with the best mean *validation* accuracy, of equal ones the first of the study, and its
-    test accuracy is what is reported. Where an arm lacks a validation accuracy no winner is named:
-    then it is the row with the highest mean test accuracy, with which the others are compared.
+    the one with the best mean *validation* accuracy (or another ``task.metric``), of equal ones the
+    first of the study, and its test accuracy is what is reported. Where validation images did not
+    judge all arms, by the same metric, no winner is named: then it is the row with the highest mean
+    test accuracy, with which the others are compared.
 
     Either way its students were chosen by how well they did, and the luck of their draws counts in
     both parts of the data. Which two rows are compared is thus open until the figures are there, so
@@ -63,7 +64,7 @@ def leading_arm(data: CompareData) -> LeadingArm:
     rows = data.listed or list(data.arms)
     scores = [arm.validation for arm in rows]
     known = [score for score in scores if score is not None]
-    validated = len(known) == len(rows)
+    validated = len(known) == len(rows) and len({arm.validated_by for arm in rows}) == 1
     judged = known if validated else [arm.mean(AFTER) for arm in rows]
     best = rows[judged.index(max(judged))]
     pairs = [

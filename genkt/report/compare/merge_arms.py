@@ -14,8 +14,8 @@ def merge_identical(arms: Sequence[ComparedArm]) -> list[ComparedArm]:
     """Arms whose students are the same become one row "A = B", at the place of the first.
 
     They are where every student of the one has the weights of its counterpart, the same scores
-    before its last stage and the same validation accuracy. What it took to get there does not
-    count: an arm that also fine-tunes a teacher and then takes another is the same in the end.
+    before its last stage and the same figure on validation images. What it took to get there does
+    not count: an arm that also fine-tunes a teacher and then takes another is the same in the end.
     Arms of an earlier genkt, which kept no scores, stay as they are, and so do those of sweeps
     alone.
     """
@@ -47,8 +47,4 @@ def _same(a: ComparedCell, b: ComparedCell) -> bool:
         return False
     before, after = a.scores.distilled, b.scores.distilled
     alike = before is after if before is None or after is None else np.array_equal(before, after)
-    return alike and a.weights == b.weights and _validation(a) == _validation(b)
-
-
-def _validation(cell: ComparedCell) -> float | int | str | None:
-    return cell.result.extras.get("validation_accuracy")
+    return alike and a.weights == b.weights and a.result.validated == b.result.validated

@@ -35,7 +35,7 @@ class ArmScores:
     Args:
         final, distilled: [N] scores in 0..1, at the end and before the last stage; the latter only
             of students that have such a stage.
-        validation: accuracy in 0..1, of those that have one.
+        validation: accuracy (or the arm's ``task.metric``) in 0..1, of those that have one.
     """
 
     final: Scored
@@ -150,7 +150,7 @@ def _arrays(data: CompareData) -> dict[str, NDArray[Any]]:
     ]
     scores = [cell.scores for _, cell in cells if cell.scores is not None]
     distilled = [each.distilled for each in scores if each.distilled is not None]
-    validation = [cell.result.extras.get("validation_accuracy") for _, cell in cells]
+    validated = [cell.result.validated for _, cell in cells]
     found: dict[str, NDArray[Any]] = {
         "num_images": np.array(len(scores[0].final)),
         "arms": _as_array([arm.name for arm in data.arms]),
@@ -158,7 +158,7 @@ def _arrays(data: CompareData) -> dict[str, NDArray[Any]]:
         "arm": np.array([index for index, _ in cells], np.int32),
         "draw": np.array([cell.result.draw for _, cell in cells], np.int32),
         "seed": np.array([cell.result.seed for _, cell in cells], np.int32),
-        "validation": np.array([np.nan if v is None else float(v) for v in validation]),
+        "validation": np.array([np.nan if each is None else each[1] for each in validated]),
         "has_distilled": np.array([each.distilled is not None for each in scores]),
         "final": _packed(np.array([each.final for each in scores])),
         "distilled": _packed(np.array(distilled).reshape(len(distilled), len(scores[0].final))),

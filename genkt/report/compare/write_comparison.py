@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genkt.io import write_json, write_text
+from genkt.metrics.choice_values import validation_key
 from genkt.report.compare.compare_data import AFTER, BEFORE, ComparedArm, Tried
 from genkt.report.compare.compare_figures import what_varied
 from genkt.report.compare.compare_page import render
@@ -82,7 +83,7 @@ def _leading(found: Findings) -> dict[str, Any]:
     return {
         "arm": leading.arm.name,
         "chosen_by": "validation" if leading.validated else "highest test mean",
-        "validation_accuracy": leading.arm.validation,
+        **_validated(leading.arm.validated_by, leading.arm.validation),
         "alike": [arm.name for arm in leading.alike],
         "worse": [arm.name for arm in leading.worse],
         "better": [arm.name for arm in leading.better],
@@ -108,13 +109,20 @@ def _arm(found: Findings, arm: ComparedArm) -> dict[str, Any]:
         "words": list(arm.words),
         "distilled": entries.get(BEFORE),
         "accuracy": entries[AFTER],
-        "validation_accuracy": arm.validation,
+        **_validated(arm.validated_by, arm.validation),
         "seconds_a_student": arm.seconds,
         "cost": dataclasses.asdict(arm.cost),
         "budget": None if arm.budget is None else dataclasses.asdict(arm.budget),
         "versions": dict(arm.versions),
         "config": arm.config,
     }
+
+
+def _validated(by: str | None, value: float | None) -> dict[str, Any]:
+    """The accuracy on validation images; with another ``task.metric`` that, and its name."""
+    if by is None or by == validation_key("accuracy"):
+        return {"validation_accuracy": value}
+    return {"validation_accuracy": None, by: value}
 
 
 def _cell(arm: ComparedArm, index: int) -> dict[str, Any]:
@@ -137,7 +145,7 @@ def _tried(tried: Tried) -> dict[str, Any]:
     return {
         "arm": tried.arm,
         "words": list(tried.words),
-        "validation_accuracy": tried.validation,
+        **_validated(tried.validated_by, tried.validation),
         "seconds": tried.seconds,
         "chosen": tried.chosen,
     }

@@ -21,6 +21,13 @@ def share_entry(mean: float, interval: ScoreInterval | None) -> dict[str, Any]:
     )
 
 
+def loss_entry(mean: float, interval: ScoreInterval | None) -> dict[str, Any]:
+    """The mean of what is no share, in its own unit; else as ``share_entry``."""
+    shown = interval is not None and is_shown(interval)
+    low, high = (interval.low, interval.high) if interval is not None and shown else (None, None)
+    return {"mean": mean, "low": low, "high": high} | _design(interval)
+
+
 def difference_entry(interval: ScoreInterval, p_adjusted: float | None = None) -> dict[str, Any]:
     """A paired difference, in points, and what may be said of it.
 

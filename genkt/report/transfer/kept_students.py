@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from genkt.metrics.choice_values import SHOWN
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import cells_of
 from genkt.types import EARLIER, JUDGED, KEPT, LATER, STAGE, StudentResult
@@ -30,6 +31,8 @@ def _sentence(data: ReportData, arm: str, chose: Sequence[StudentResult]) -> str
     kept = {0: f"kept {last_one}", len(chose): f"kept {first_one}"}
     which = kept.get(number, f"kept {first_one} in {number} of {len(chose)}")
     where = "held-out labels" if data.config.get("validation") == "cross" else "validation"
+    metric = data.config.get("task", {}).get("metric", "accuracy")
+    where = where if metric == "accuracy" else f"{where} ({SHOWN[metric]})"
     mean = f" (mean of {len(chose)} students)" if len(chose) > 1 else ""
     return f"{name}{first} {before:.1f}, {last} {after:.1f} on {where}{mean}: {which}."
 

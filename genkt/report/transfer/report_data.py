@@ -167,12 +167,15 @@ class ReportData:
         exported_draw, exported_seed: of the student that is exported, whose predictions are shown.
         predictions: arm -> test-set predictions of that draw and seed, all on the same samples in
             one order.
+        probabilities: arm -> (draw, seed) -> [N, C] of that student on these samples. Without them
+            accuracy is the only figure.
         scores, distilled: arm -> the scores of its students on these samples, at the end and before
             the final fine-tuning. Without them there are no intervals.
         teachers: heads of teachers that answer the task.
         design: where the students come from.
         budgets: arm -> what went into it.
-        curves: curve key -> what the reader calls it; keys that hold "accuracy" are shares 0..1.
+        curves: curve key -> what the reader calls it; keys that hold "accuracy" or begin with
+            "validation_" are shares 0..1.
         artifacts: teacher name -> [D_t] learned feature weights, 0..1 (AFT); of other shapes
             only the shape is told.
         sample_images: test sample id -> picture, see ``genkt.report.kit.sheets.pick_samples``.
@@ -203,6 +206,7 @@ class ReportData:
     exported_draw: int = 0
     exported_seed: int = 0
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    probabilities: Mapping[str, Scored] = field(default_factory=dict)
     scores: Mapping[str, Scored] = field(default_factory=dict)
     distilled: Mapping[str, Scored] = field(default_factory=dict)
     teachers: Sequence[TeacherArm] = ()
@@ -258,7 +262,7 @@ class ReportData:
 
     def _check_scores(self, num_samples: int | None) -> None:
         """Check that all scores are of the same images, which ``predictions`` are of too."""
-        arms = [*self.scores.values(), *self.distilled.values()]
+        arms = [*self.scores.values(), *self.distilled.values(), *self.probabilities.values()]
         every = [scores for arm in arms for scores in arm.values()]
         every += [scores for teacher in self.teachers for scores in teacher.scores.values()]
         sizes = {len(scores) for scores in every} | ({num_samples} - {None})

@@ -8,6 +8,7 @@ from genkt.report.transfer import answers
 from genkt.report.transfer import sections as shown
 from genkt.report.transfer.budget_section import budget
 from genkt.report.transfer.headline import headline, headline_text, scope, verdict_word
+from genkt.report.transfer.metrics_section import beyond_accuracy
 from genkt.report.transfer.report_data import ReportData
 from genkt.report.transfer.summary import summarise
 
@@ -27,6 +28,7 @@ def render(data: ReportData) -> str:
         notes=[*scope(data), *(("", note) for note in data.notes)],
         sections=sections("transfer", [
             ("result", "Result", shown.result(data, summaries)),
+            ("metrics", "Beyond accuracy", beyond_accuracy(data)),
             ("learning", "Learning curves", shown.learning(data, summaries)),
             ("predictions", "Predictions", answers.predictions(data)),
             ("flips", "Gained and lost", answers.flipped(data)),

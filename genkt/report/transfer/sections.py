@@ -27,7 +27,7 @@ from genkt.report.transfer.summary import (
     last_stage_text,
 )
 from genkt.report.transfer.text_table import LAST_STAGE, NONE, teacher_cells
-from genkt.types import Cost, counted
+from genkt.types import VALIDATED, Cost, counted
 
 MOST_SKIPPED = 100
 _FEW_SKIPPED, _FEW_CLASSES = 10, 30
@@ -165,7 +165,7 @@ def learning(data: ReportData, summaries: Sequence[ArmSummary]) -> Values | None
     colors = arm_charts.arm_colors(data.arms, data.baseline, data.method)
     drawn = []
     for key, title in data.curves.items():
-        scale = 100.0 if "accuracy" in key else 1.0
+        scale = 100.0 if "accuracy" in key or key.startswith(VALIDATED) else 1.0
         series = []
         for summary in summaries:
             one = lines.over_draws(

@@ -22,6 +22,7 @@ from genkt.report.kit.entries import (
 )
 from genkt.report.transfer.answers import all_flips
 from genkt.report.transfer.headline import headline_text, scope, varied_text, verdict_word
+from genkt.report.transfer.metrics_section import majority_entry, metrics_entry
 from genkt.report.transfer.report_data import (
     ModelSummary,
     ReportData,
@@ -81,7 +82,9 @@ def report_dict(data: ReportData) -> dict[str, Any]:
     - ``headline``, ``verdict`` (of the method against the baseline; null without one),
       ``what_varied``, ``scope`` (sentences), ``design``, ``needed`` (what would show two points)
     - ``arms``: ``role`` "student": accuracy, before the last stage (``distilled``), difference to
-      the baseline; then ``role`` "teacher": a head, and the students against it (``teacher``)
+      the baseline, ``metrics`` (beyond accuracy, means over students);
+      then ``role`` "teacher": a head, and the students against it (``teacher``)
+    - ``majority``: always the most common class of the test images
     - ``method_minus_arms``; ``flips`` over all pairs of students; ``exported``: that student alone
     - ``cells``: every student; ``predictions``: of the exported draw and seed
     """
@@ -97,27 +100,24 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "method": data.method,
         "baseline": data.baseline if data.has_baseline else None,
         "arms": [
-            *(_arm(summary) | _budget(data, summary.arm) for summary in summarise(data)),
+            *(
+                _arm(summary) | _budget(data, summary.arm) | metrics_entry(data, summary.arm)
+                for summary in summarise(data)
+            ),
             *(_teacher(found) for found in against_teachers(data)),
         ],
         "method_minus_arms": {
             arm: _difference(found) for arm, found in against_others(data).items()
         },
         "needed": _needed(data),
+        "majority": majority_entry(data),
         "cells": [dataclasses.asdict(cell) for cell in data.cells],
         "classes": list(data.classes),
         "exported": _exported(data),
         "predictions": _predictions(data),
         "flips": _flips(data),
         "artifacts": {name: _artifact(array) for name, array in data.artifacts.items()},
-        "transfer_set": {
-            "composition": dict(data.transfer_composition),
-            "samples": [
-                {"source": sample.source, "label": sample.label, "detail": sample.detail}
-                for sample in data.transfer_samples
-            ],
-            "sheet": data.transfer_sheet or None,
-        },
+        "transfer_set": _transfer_set(data),
         "near_copies": _near_copies(data),
         "distance": None if data.distance is None else dataclasses.asdict(data.distance),
         "models": [dataclasses.asdict(model) for model in data.models],
@@ -133,6 +133,17 @@ def report_dict(data: ReportData) -> dict[str, Any]:
         "notes": list(data.notes),
     }
     return {key: strict(entry) for key, entry in value.items()}
+
+
+def _transfer_set(data: ReportData) -> dict[str, Any]:
+    return {
+        "composition": dict(data.transfer_composition),
+        "samples": [
+            {"source": sample.source, "label": sample.label, "detail": sample.detail}
+            for sample in data.transfer_samples
+        ],
+        "sheet": data.transfer_sheet or None,
+    }
 
 
 def _near_copies(data: ReportData) -> dict[str, Any] | None:
@@ -193,6 +204,7 @@ def _teacher(found: TeacherSummary) -> dict[str, Any]:
         },
         "cost": dataclasses.asdict(Cost()),
         "budget": None,
+        "metrics": None,
     }
 
 
