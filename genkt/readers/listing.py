@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
+from genkt.data.images import (
+    ImageSet,
+    LostImage,
+    Skipped,
+    content_hash,
+    decode,
+    left_out_text,
+)
 from genkt.data.pictures.formats import (
     DEVELOPED_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -72,10 +79,13 @@ class FileOpener:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}, but it existed at the start") from error
+            reason = f"{error.strerror}, but it existed at the start"
+            raise LostImage(str(path), reason) from error
         if content_hash(data) != digest:
             forget(index_of("folder", self.root))
-            raise UserError(f"{path}: the file changed since the folder was read; start again")
+            raise LostImage(
+                str(path), "the file changed since the folder was read", "; start again"
+            )
         return decode(data)
 
 

@@ -17,6 +17,7 @@ from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw, Pool, stored_views
 from genkt.training.batches import Batches, BatchPlan, loader_workers
 from genkt.training.lightning import Fabric
+from genkt.training.lost_images import LostImages
 from genkt.training.predictions import predict
 from genkt.training.probe import OutputRows
 from genkt.training.train_settings import TrainSettings
@@ -34,6 +35,7 @@ class RunImages:
         fabric: device and processes of the run.
         num_workers: loader processes.
         folds: number of folds where the labelled images judge candidates.
+        lost: counts transfer images that can no longer be read.
     """
 
     splits: Splits
@@ -42,10 +44,13 @@ class RunImages:
     fabric: Fabric
     num_workers: int
     folds: NumFolds
+    lost: LostImages
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: TransferConfig, pool: Pool, fabric: Fabric) -> RunImages:
+    def of(
+        cls, config: TransferConfig, pool: Pool, fabric: Fabric, lost: LostImages | None = None
+    ) -> RunImages:
         """Build from the settings.
 
         Stages without a teacher cache nothing. So the baseline and fine-tuning get fresh views
@@ -61,6 +66,7 @@ class RunImages:
             fabric,
             loader_workers(config.train.num_workers, pool.images, config.data.built_in),
             config.folds,
+            lost or LostImages(config.data.most_skipped),
         )
 
     @property
@@ -103,6 +109,7 @@ class RunImages:
             rank=self.fabric.global_rank if shared else 0,
             world_size=self.fabric.world_size if shared else 1,
             num_workers=self.num_workers,
+            lost=self.lost,
         )
 
     def predictions(self, model: Backbone, part: str, images: ImageSet | None = None) -> Prediction:

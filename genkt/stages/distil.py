@@ -26,6 +26,7 @@ from genkt.stages.teacher_set import TeacherSet
 from genkt.stages.train_stage import train_stage
 from genkt.training.batches import Batches
 from genkt.training.checkpoint import save_weights
+from genkt.training.probe import OutputRows
 from genkt.training.soup import average_weights, recalibrate_batch_norm
 from genkt.training.stage import Record
 from genkt.training.train_settings import TrainSettings
@@ -250,17 +251,20 @@ def _look_first(
     if not objective.prepares:
         return
     rows = np.union1d(draw.labelled, draw.transfer)
-    wanted, fixed = objective.prepares, training.all_teachers.fixed_outputs
-    outputs = []
+    wanted, fixed = objective.prepares, training.all_teachers.fixed_store
+    stores: list[tuple[OutputRows, int]] = []
     if "teachers" in wanted:
-        outputs = [store.rows(rows * num_views, maps=False) for store in teachers.stores]
+        stores = [(store, num_views) for store in teachers.stores]
     if "teachers" in wanted and teachers.online:
-        outputs = [fixed(draw, model, rows) for model in teachers.models]
+        stores = [(fixed(draw, model, rows), 1) for model in teachers.models]
+    own = fixed(draw, student, rows) if "student" in wanted else None
+    lost = {row // views for store, views in stores for row in store.lost}
+    rows = rows[~np.isin(rows, [*lost, *(own.lost if own is not None else ())])]
     objective.prepare(
         TrainingRows(
             labels=torch.from_numpy(draw.labels[rows]),
-            teachers=tuple(outputs) if "teachers" in wanted else (),
-            student=fixed(draw, student, rows) if "student" in wanted else None,
+            teachers=tuple(store.rows(rows * views, maps=False) for store, views in stores),
+            student=own.rows(rows) if own is not None else None,
         )
     )
 

@@ -11,6 +11,7 @@ from genkt.runs.model_factories import teacher_specs
 from genkt.runs.pool import Pool, stored_views
 from genkt.stages.teacher_cache import AUTOCAST
 from genkt.stores.teacher_outputs import OutputStore
+from genkt.training.lost_images import LostImages
 from genkt.training.teacher_shards import TeacherSource, cache_by_tasks
 
 
@@ -21,6 +22,7 @@ def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
         UserError: a teacher that cannot be loaded.
     """
     home = home_path(config.cache) if config.cache else cache_home()
+    lost = LostImages(config.data.most_skipped, instead="it has no outputs")
     for spec in teacher_specs(config.teacher):
         yield cache_by_tasks(
             TeacherSource(spec, 0, config.device),
@@ -32,4 +34,5 @@ def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
             precision=AUTOCAST[config.precision],
             batch_size=config.batch_size,
             num_workers=config.num_workers,
+            lost=lost,
         )

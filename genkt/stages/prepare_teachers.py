@@ -192,9 +192,20 @@ class Teachers:
 
     def fixed_outputs(self, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
         """The current outputs of a model on some images of a draw under the fixed view."""
+        return self.fixed_store(draw, model, rows, survives=False).rows(rows)
+
+    def fixed_store(
+        self, draw: Draw, model: Backbone, rows: np.ndarray, *, survives: bool = True
+    ) -> PartStore:
+        """The same by the rows of the draw.
+
+        Args:
+            survives: images that can no longer be read are left out; else they are an error.
+        """
         frozen, images = copy.deepcopy(model).freeze(), draw.images.select(rows)
-        store = self.cache.outputs(frozen, images, FIXED_VIEW, self._home(draw))
-        return store.rows(np.arange(len(rows)))
+        home = self._home(draw)
+        store = self.cache.outputs(frozen, images, FIXED_VIEW, home, survives=survives)
+        return PartStore(store, rows, len(draw.images), 1)
 
     def as_it_comes(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """An unadapted teacher; it may have no head for the task.

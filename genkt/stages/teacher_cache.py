@@ -12,7 +12,8 @@ from genkt.data.views import ViewSpec
 from genkt.models.backbone import Backbone
 from genkt.runs.run_images import RunImages
 from genkt.stores.teacher_outputs import OutputStore
-from genkt.training.teacher import OutputName, Precision, cache_outputs
+from genkt.training.store_job import Precision
+from genkt.training.teacher import OutputName, cache_outputs
 
 AUTOCAST: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """The teacher's precision for a given training precision."""
@@ -40,6 +41,7 @@ class TeacherCache:
         self._reads_maps = "feature_map" in config.needs
         self._device = images.fabric.device
         self._num_workers = images.num_workers
+        self._lost = images.lost
         self._kept: dict[tuple[str, int], tuple[ImageSet, OutputStore]] = {}
 
     def shared(
@@ -58,13 +60,15 @@ class TeacherCache:
 
     def outputs(
         self, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path | None = None,
-        *, trained_on: bool = False,
+        *, trained_on: bool = False, survives: bool = False,
     ) -> OutputStore:  # fmt: skip
         """Outputs of a teacher.
 
         Args:
             home: folder of outputs for a single draw; None: the shared folder.
-            trained_on: whether to add feature maps, if an objective reads them.
+            trained_on: a student is trained on them: feature maps are added if an objective reads
+                them, and images that can no longer be read are left out.
+            survives: the latter alone.
         """
         outputs: list[OutputName] = ["features", "logits"]
         if trained_on and self._reads_maps:
@@ -81,4 +85,5 @@ class TeacherCache:
                 device=self._device,
                 num_workers=self._num_workers,
                 precision=self._precision,
+                lost=self._lost if trained_on or survives else None,
             )

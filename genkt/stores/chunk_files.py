@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genkt.data.images import LostImage
 from genkt.files import read_signed
 from genkt.io import fingerprint
 from genkt.types import DamagedError, UserError
@@ -141,6 +142,11 @@ def require(condition: bool, path: Path, reason: str) -> None:
     """Raise StoreError about the store at ``path`` unless the condition holds."""
     if not condition:
         raise StoreError(f"teacher cache {path}: {reason}; remove the folder to recompute it")
+
+
+def lost_rows(facts: Mapping[str, Any]) -> dict[int, LostImage]:
+    """Rows without outputs that a meta or progress file lists, with the errors of their images."""
+    return {int(row): LostImage(*error) for row, error in facts.get("lost", {}).items()}
 
 
 def decoding_key(decoding: int) -> dict[str, int]:

@@ -14,6 +14,8 @@ disk and only then replaces ``progress.json`` in one step, so after SIGKILL or a
 committed rows are intact. Their digests are checked before writing continues. The folder gets its
 final name last.
 
+Rows of images that could not be read are NaN and listed in ``meta.json``; reading them is an error.
+
 When a store is opened its identity, its own digest, the array headers and the exact file sizes
 are always checked. Every chunk's digest is checked up to ``CHECKED_BYTES``; in a larger store that
 many bytes, spread evenly, are checked. ``OutputStore.verify`` reads all of it.
@@ -33,6 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genkt.data.images import LostImage
 from genkt.data.views import ViewSpec
 from genkt.disk import make_folder, naming_place, require_free
 from genkt.files import discard, write_signed
@@ -48,6 +51,7 @@ from genkt.stores.chunk_files import (
     check_file,
     decoding_key,
     layout_of,
+    lost_rows,
     read_facts,
     read_rows,
     require,
@@ -126,9 +130,17 @@ class OutputStore:
                 [1., 0., 0.]])
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], layout: StoreLayout) -> None:
-        """Map the arrays of a store that ``open`` has checked."""
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], layout: StoreLayout,
+        lost: Mapping[int, LostImage] | None = None,
+    ) -> None:  # fmt: skip
+        """Map the arrays of a store that ``open`` has checked.
+
+        Args:
+            lost: rows without outputs, with the errors of their images.
+        """
         self.path, self.identity, self.layout = path, dict(identity), layout
+        self.lost = dict(lost or {})
         self._arrays = {name: MappedArray(path, name, layout) for name in layout.widths}
 
     @classmethod
@@ -153,13 +165,13 @@ class OutputStore:
         checkable = max(2, num_chunks * CHECKED_BYTES // layout.num_bytes)
         picked = np.unique(np.linspace(0, num_chunks - 1, min(num_chunks, checkable)).astype(int))
         check_chunks(path, layout, meta["digests"], picked.tolist())
-        return cls(path, meta["identity"], layout)
+        return cls(path, meta["identity"], layout, lost_rows(meta))
 
     def __len__(self) -> int:
         return self.layout.num_rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.identity, self.layout)
+        return type(self), (self.path, self.identity, self.layout, self.lost)
 
     def rows(
         self, indices: Sequence[int] | np.ndarray | Tensor, *, maps: bool = True
@@ -176,10 +188,18 @@ class OutputStore:
 
         Raises:
             IndexError: a row that the store does not have.
+            LostImage: a row of an image that could not be read.
         """
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {len(self)}")
+        for row in wanted.tolist() if self.lost else ():
+            if row in self.lost:
+                raise self.lost[row]
+        return self.stored_rows(wanted, maps=maps)
+
+    def stored_rows(self, wanted: np.ndarray, *, maps: bool = True) -> ModelOutput:
+        """As ``rows``, but rows without outputs are NaN."""
         order = np.argsort(wanted)
         taken = {
             name: array.take(wanted, order)
@@ -215,7 +235,7 @@ class OutputStore:
 
 
 class StoreWriter:
-    """Writes a store in row order, from the last commit of an interrupted one if there is any.
+    """Writes a store in row order, after the last commit of one that was interrupted.
 
     Call it under ``store_lock``.
 
@@ -240,6 +260,8 @@ class StoreWriter:
         self.partial = self.final.with_suffix(".partial")
         self.commit_seconds = commit_seconds
         self.num_done = 0
+        self.lost: dict[int, LostImage] = {}
+        """Rows without outputs; they are listed here before they are written."""
         self._digests = {name: ChunkDigests(layout) for name in layout.widths}
         try:
             self._resume()
@@ -265,7 +287,8 @@ class StoreWriter:
             NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
         """
         assert start_row == self.num_done, (start_row, self.num_done)
-        arrays = {name: self._converted(name, outputs[name]) for name in self.layout.widths}
+        lost = [row for row in self.lost if row >= start_row]
+        arrays = {name: self._converted(name, outputs[name], lost) for name in self.layout.widths}
         num_rows = {len(array) for array in arrays.values()}
         assert len(num_rows) == 1, num_rows
         for name, array in arrays.items():
@@ -317,10 +340,12 @@ class StoreWriter:
             file.close()
 
     def _meta(self) -> dict[str, Any]:
+        lost = {row: error.args for row, error in self.lost.items() if row < self.num_done}
         return {
             "identity": self.identity,
             "layout": self.layout.as_dict(),
             "digests": {name: digests.closed for name, digests in self._digests.items()},
+            **({"lost": lost} if lost else {}),
         }
 
     def _start(self) -> None:
@@ -353,18 +378,21 @@ class StoreWriter:
             resumed[name].update(values)
             intact = resumed[name].tail == progress["tails"][name]
             require(intact, self.partial, f"{name} rows {start}..{num_done} are damaged")
-        self.num_done, self._digests = num_done, resumed
+        self.num_done, self._digests, self.lost = num_done, resumed, lost_rows(progress)
 
-    def _converted(self, name: str, values: Tensor) -> np.ndarray:
-        """[B, width] values in the store's dtype, all finite."""
+    def _converted(self, name: str, values: Tensor, lost: Sequence[int]) -> np.ndarray:
+        """[B, width] values in the store's dtype, all finite but those of lost rows: NaN."""
         assert values.shape[1:] == (self.layout.widths[name],), (name, tuple(values.shape))
         values = values.detach().cpu()
         stored = values.to(getattr(torch, self.layout.dtype)).contiguous()
         finite = torch.isfinite(stored).all(dim=1)
+        blank = torch.tensor([row - self.num_done for row in lost], dtype=torch.int64)
+        blank = blank[blank < len(values)]
+        finite[blank] = True
         if not finite.all():
             at_fault = (~finite).nonzero().flatten()
             overflow = bool(torch.isfinite(values[at_fault]).all())
             rows = (at_fault + self.num_done).tolist()
             raise NonFiniteError(rows, name, overflow, self.layout.dtype)
-        array: np.ndarray = stored.numpy()
+        array: np.ndarray = stored.index_fill(0, blank, torch.nan).numpy()
         return array

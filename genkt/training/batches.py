@@ -19,7 +19,9 @@ from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
 from genkt.training.loading import loaded
+from genkt.training.lost_images import LostImages
 from genkt.training.probe import OutputRows
+from genkt.training.spares import Spares
 from genkt.training.walk import Stream
 from genkt.types import Batch, ModelOutput, UserError
 
@@ -173,6 +175,9 @@ class Batches:
         stores: one cache per cached teacher, over the same samples and views.
         rank, world_size: this process reads its contiguous share of every batch.
         num_workers: loader processes; with 0 the pictures are rendered between the steps.
+        lost: counts transfer images that can no longer be read; others take their places (see
+            ``Spares``). None: they are an error, as labelled ones are.
+        labelled: more samples that nothing can replace than those of the plan.
 
     Raises:
         UserError: the batch cannot be shared evenly, or a store holds other samples or views.
@@ -188,6 +193,8 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
+        lost: LostImages | None = None,
+        labelled: np.ndarray | None = None,
     ) -> None:
         if plan.batch_size % world_size:
             raise UserError.of(
@@ -200,6 +207,17 @@ class Batches:
         self.dataset, self.labels, self.plan, self.stores = dataset, labels, plan, tuple(stores)
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
         self.samples = np.union1d(plan.labelled, plan.transfer)
+        self.lost = lost
+        fixed = plan.labelled if labelled is None else np.union1d(plan.labelled, labelled)
+        self.spares = None if lost is None else self._spares(fixed)
+
+    def _spares(self, labelled: np.ndarray) -> Spares:
+        plan, num_views = self.plan, max(1, self.dataset.spec.num_views)
+        unseen = {
+            row // num_views: error for store in self.stores for row, error in store.lost.items()
+        }
+        groups = tuple(part.rows for part in plan.parts) or (plan.transfer,)
+        return Spares(self.dataset, labelled, groups, plan.seed, unseen)
 
     def iterate(self, start: int, stop: int, *, pin_memory: bool = False) -> Iterator[Batch]:
         """Batches of steps start .. stop, in order; pinned pictures reach a GPU sooner."""
@@ -225,10 +243,18 @@ class Batches:
                 yield loaded
 
     def load(self, step: int) -> tuple[torch.Tensor, ...]:
-        """This process's rows [B, 2] (sample index, view index) of a step, then its pictures."""
-        rows = self.step_rows(step)
-        pictures = self.dataset.batch([(index, view) for index, view in rows.tolist()])
-        return torch.from_numpy(rows), *pictures
+        """This process's rows of a step, then its pictures.
+
+        Returns:
+            Rows [B, 3] (sample index, view index, the sample that the plan asked for), and
+            [B, 3, H, W] uint8 for each transform.
+        """
+        rows = shown = self.step_rows(step)
+        if self.spares is None:
+            pictures = self.dataset.batch([(index, view) for index, view in rows.tolist()])
+        else:
+            shown, pictures = self.spares.batch(rows)
+        return torch.from_numpy(np.column_stack([shown, rows[:, 0]])), *pictures
 
     def step_rows(self, step: int) -> np.ndarray:
         """[B, 2] (sample index, view index) of this process at a step."""
@@ -247,7 +273,11 @@ class Batches:
         return [self.dataset.images.ids[index] for index in self.plan.rows(step)[:, 0].tolist()]
 
     def _batch(self, rows: torch.Tensor, pictures: Sequence[torch.Tensor]) -> Batch:
-        samples, views = rows.numpy().T
+        samples, views, asked = rows.numpy().T
+        if self.spares is not None and self.lost is not None:
+            for sample in np.unique(asked[asked != samples]).tolist():
+                if (sample_id := self.dataset.images.ids[sample]) not in self.lost:
+                    self.lost.add(sample_id, self.spares.error(sample), len(self.plan.transfer))
         stored = samples * self.dataset.spec.num_views + views
         return Batch(
             images=pictures[0],
@@ -271,6 +301,7 @@ class _StepRows(Dataset[tuple[torch.Tensor, ...]]):
             rank=batches.rank,
             world_size=batches.world_size,
         )
+        self.batches.spares = batches.spares
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
         return self.batches.load(step)

@@ -1,4 +1,4 @@
-"""A teacher's pictures in row order, rendered ahead while the teacher runs."""
+"""Pictures in row order, rendered ahead while a model runs."""
 
 from __future__ import annotations
 
@@ -6,46 +6,74 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from genkt.data.images import LostImage
 from genkt.data.views import ViewDataset
 from genkt.training.loading import loaded
+from genkt.training.spares import blanked
 
 _MOST_THREADS = 8
 _BATCHES_AHEAD = 2
 
 
-class RowPictures(Dataset[Tensor]):
-    """Batches of a teacher's pictures, [B, 3, H, W] uint8, addressed by their first row."""
+class RowBatch(NamedTuple):
+    """Pictures of some rows.
 
-    def __init__(self, dataset: ViewDataset, batch_size: int) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.num_views = dataset.spec.num_views
+    Args:
+        pictures: [B, 3, H, W] uint8.  lost: rows that are blank, with the errors of their images.
+    """
+
+    pictures: Tensor
+    lost: dict[int, LostImage]
+
+
+class RowPictures(Dataset[RowBatch]):
+    """Batches of pictures, addressed by their first row: sample index * K + view index.
+
+    Args:
+        num_views: rows of each sample.
+        survives: pictures that can no longer be read are blank; else they are an error.
+    """
+
+    def __init__(
+        self, dataset: ViewDataset, batch_size: int, num_views: int, *, survives: bool = False
+    ) -> None:
+        self.dataset, self.batch_size, self.survives = dataset, batch_size, survives
+        self.num_views = num_views
         self.num_rows = len(dataset) * self.num_views
 
-    def __getitem__(self, start: int) -> Tensor:
+    def __getitem__(self, start: int) -> RowBatch:
         stop = min(start + self.batch_size, self.num_rows)
-        return self.dataset.batch([divmod(row, self.num_views) for row in range(start, stop)])[0]
+        keys = [divmod(row, self.num_views) for row in range(start, stop)]
+        if not self.survives:
+            return RowBatch(self.dataset.batch(keys)[0], {})
+        (pictures,), lost = blanked(self.dataset, keys)
+        return RowBatch(pictures, {start + place: error for place, error in lost.items()})
 
 
 def row_pictures(
     rows: RowPictures, starts: range, num_workers: int, device: torch.device
-) -> Iterator[Tensor]:
+) -> Iterator[RowBatch]:
     """Batches in row order, rendered ahead while the model runs."""
     if num_workers:
         yield from loaded(rows, starts, num_workers, pin_memory=device.type == "cuda")
         return
 
-    def render(start: int) -> Tensor:
-        return rows[start].pin_memory() if device.type == "cuda" else rows[start]
+    def render(start: int) -> RowBatch:
+        found = rows[start]
+        if device.type != "cuda":
+            return found
+        return found._replace(pictures=found.pictures.pin_memory())
 
     # Decoding, resizing and the forward pass all release the interpreter lock.
     num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="pictures") as pool:
-        queue: deque[Future[Tensor]] = deque()
+        queue: deque[Future[RowBatch]] = deque()
         try:
             for start in starts:
                 queue.append(pool.submit(render, start))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
 from genkt.models.backbone import Backbone
 from genkt.runs.model_factories import ModelFactory
+from genkt.runs.notices import tell
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.represented import OwnSet, Represented
 from genkt.runs.run_folder import RunFolder
@@ -31,10 +32,14 @@ from genkt.stages.prepare_teachers import Teachers
 from genkt.stages.recipe_plan import RecipePlan
 from genkt.stages.student_training import StudentTraining
 from genkt.training.lightning import Fabric
+from genkt.training.lost_images import LostImages
 from genkt.transfers.generators import Generators
 from genkt.transfers.pilot_file import Pilot
 from genkt.transfers.set_maker import SetMaker, Workplace
 from genkt.types import StudentResult
+
+LOST_IMAGES = "lost_images.jsonl"
+"""File of a run: its transfer images that could no longer be read, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,12 @@ class OpenedRun:
     def near_copies(self) -> NearCopiesOfTest:
         """Test pictures that are nearly pictures of other parts; looked for when it is asked."""
         return find_near_copies(self.pool.splits)
+
+    @cached_property
+    def lost(self) -> LostImages:
+        """Transfer images that can no longer be read, of all processes and starts of the run."""
+        path = self.folder.path / LOST_IMAGES
+        return LostImages(self.config.data.most_skipped, path, partial(tell, self.fabric))
 
     @property
     def num_made(self) -> int:

@@ -86,7 +86,9 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         splits=_split_summaries(splits, draw),
         training_labels=labels.training,
         validation_labels=labels.validation,
-        skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
+        skipped=[
+            (e.path, e.reason) for e in [*run.pool.skipped, *opened.lost.entries()] if e.is_damage
+        ],
         command=command,
         versions=versions(),
         config=pilot.recorded(run.folder.config),
@@ -203,7 +205,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
     notes = [*run.pool.notes, *run.opened.near_copies.notes()]
-    notes += (run.opened.pilot or Pilot({})).notes()
+    notes += [*run.opened.lost.notes(), *(run.opened.pilot or Pilot({})).notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]

@@ -165,6 +165,8 @@ def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferR
     if opened.is_first and not finished:
         _tell_change(trained)
         export_student(opened, student, trained.exported)
+        for note in opened.lost.notes():
+            announce(opened.fabric, note)
     data = report_data(trained, command)
     if opened.is_first and not finished:
         teachers = [run.teachers.base(index) for index in range(len(run.teachers))]

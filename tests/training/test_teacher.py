@@ -284,7 +284,7 @@ sys.path[:0] = sys.argv[1].split(os.pathsep)
 from pathlib import Path
 from test_teacher import VIEWS, image_set, teacher
 from genkt.stores.teacher_outputs import StoreWriter
-import genkt.training.teacher as module
+import genkt.training.store_job as module
 home, counter, pause = Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 module.StoreWriter = functools.partial(StoreWriter, commit_seconds=0.0)
 model = teacher()
