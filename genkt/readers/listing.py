@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -194,6 +195,15 @@ def walk(
 def holds_images(folder: Path) -> bool:
     """Whether there is an image in the folder or below it."""
     return any(not reason for _, reason in walk(folder))
+
+
+InFull = bool | Literal["labelled"]
+"""Which pictures are decoded when they are opened: all, none, or those of the labelled parts."""
+
+
+def decodes(in_full: InFull, part: str) -> bool:
+    """Whether the pictures of a part are decoded when they are opened."""
+    return in_full is True or (in_full == "labelled" and part != "unlabelled")
 
 
 def scan(

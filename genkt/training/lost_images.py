@@ -59,7 +59,7 @@ class LostImages:
                         line = {"id": sample_id, "path": entry.path, "reason": entry.reason}
                         stream.write(json.dumps(line) + "\n")
         self._known[sample_id] = entry
-        check_skipped(self.entries(), total, self.most, "images that can no longer be read")
+        check_skipped(self.entries(), total, self.most, "images that are needed now")
 
     def entries(self) -> list[Skipped]:
         """All lost pictures, by path: those of other processes too."""
@@ -72,8 +72,8 @@ class LostImages:
             return []
         images = "image" if len(lost) == 1 else "images"
         return [
-            f"{len(lost):,} {images} could no longer be read after the data were opened; for each "
-            f"of them, {self.instead}: {reasons_text(lost)}."
+            f"{len(lost):,} {images} could not be read after the data were opened; for each of "
+            f"them, {self.instead}: {reasons_text(lost)}."
         ]
 
     def _tell_new(self, entry: Skipped) -> None:
@@ -81,7 +81,7 @@ class LostImages:
         if self._known:
             logger.info("%s", text)
         else:
-            self.tell(f"{text}; {self.instead}, as for every one that can no longer be read")
+            self.tell(f"{text}; {self.instead}, as for every one that cannot be read from now on")
 
     def _read(self) -> dict[str, Skipped]:
         """What this process knows, and what the file has of others."""

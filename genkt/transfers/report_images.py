@@ -48,10 +48,10 @@ def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
 
 def near_copy_rows(opened: OpenedRun) -> list[NearCopyRow] | None:
     """Near copies of test pictures, the first ones with their pictures; None: not looked for."""
-    if opened.near_copies.pairs is None:
+    if opened.all_near_copies.pairs is None:
         return None
     parts, rows = opened.pool.splits.parts, []
-    for place, pair in enumerate(opened.near_copies.pairs):
+    for place, pair in enumerate(opened.all_near_copies.pairs):
         test, other = parts["test"], parts[pair.part]
         shown = place < NEAR_SHOWN and _is_readable(other, pair.other)
         both = (test.load(pair.test), other.load(pair.other)) if shown else None

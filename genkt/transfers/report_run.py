@@ -204,7 +204,7 @@ def _notes(trained: TrainedRun) -> list[str]:
     run = trained.run
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
-    notes = [*run.pool.notes, *run.opened.near_copies.notes()]
+    notes = [*run.pool.notes, *run.opened.all_near_copies.notes()]
     notes += [*run.opened.lost.notes(), *(run.opened.pilot or Pilot({})).notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hollow import hollow
 from tiny import CLASSES, Ran, picture, run, transfer_words, write_images
 
 from genkt.transfers import run_transfer
@@ -38,6 +39,7 @@ def train(home: Path, *words: str) -> Ran:
         (root / "unlabelled").mkdir()
         for number in range(UNLABELLED):
             picture(number, 50).save(root / "unlabelled" / f"{number}.png")
+        hollow(root / "unlabelled" / "hollow.jpg")
     return run(*transfer_words(home, *words))
 
 
@@ -49,15 +51,18 @@ def test_a_picture_that_disappears_is_replaced_and_told(
     ran = train(tmp_path)
     assert ran.code == 0, ran.err
     lost = str(root / "unlabelled" / "7.png")
-    assert ran.err.count(f"{lost}: ") == 1, ran.err
+    hollow_one = str(root / "unlabelled" / "hollow.jpg")
+    assert ran.err.count("; another transfer image takes its place") == 1, ran.err
     folder = tmp_path / "run"
-    assert lost in (folder / "train.log").read_text(encoding="utf-8")
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert f"{lost}: No such file" in log and f"{hollow_one}: cannot be decoded" in log
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert [each["path"] for each in report["skipped"]] == [lost]
+    assert [each["path"] for each in report["skipped"]] == [lost, hollow_one]
     (note,) = [note for note in report["notes"] if lost in note]
-    assert note.startswith("1 image could no longer be read")
+    assert note.startswith("2 images could not be read")
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert page.count(lost) >= 2
+    assert lost in page and hollow_one in page
+    assert note in ran.err and "2 images could not be read" in page
 
 
 def test_a_labelled_picture_that_disappears_is_an_error(
