@@ -17,6 +17,7 @@ from genkt.data.images import (
     ImageSet,
     LostImage,
     Skipped,
+    UnreadableImage,
     content_hash,
     decode,
     left_out_text,
@@ -87,7 +88,10 @@ class FileOpener:
             raise LostImage(
                 str(path), "the file changed since the folder was read", "; start again"
             )
-        return decode(data)
+        try:
+            return decode(data)
+        except UnreadableImage as error:
+            raise LostImage(str(path), f"cannot be decoded: {error}") from error
 
 
 def existing_folder(folder: str | Path) -> Path:
