@@ -105,10 +105,10 @@ def find_near_copies(splits: Splits) -> NearCopiesOfTest:
     found.sort(key=lambda each: each[0])
     pairs, num_gone = _alike(splits, found[:MOST_PAIRS])
     if lost := num_lost + num_gone:
-        images = (
+        what = (
             "image could not be read and was" if lost == 1 else "images could not be read and were"
         )
-        told.append(f"Near copies of test images: {lost:,} {images} not compared.")
+        told.append(f"Near copies of test images: {lost:,} {what} not compared.")
     told += _more(len(found))
     return NearCopiesOfTest(pairs, " ".join(told))
 
