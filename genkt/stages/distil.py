@@ -251,13 +251,13 @@ def _look_first(
     if not objective.prepares:
         return
     rows = np.union1d(draw.labelled, draw.transfer)
-    wanted, fixed = objective.prepares, training.all_teachers.fixed_store
+    wanted, fixed = objective.prepares, training.all_teachers.fixed_outputs
     stores: list[tuple[OutputRows, int]] = []
     if "teachers" in wanted:
         stores = [(store, num_views) for store in teachers.stores]
     if "teachers" in wanted and teachers.online:
-        stores = [(fixed(draw, model, rows), 1) for model in teachers.models]
-    own = fixed(draw, student, rows) if "student" in wanted else None
+        stores = [(fixed(draw, model, rows, survives=True), 1) for model in teachers.models]
+    own = fixed(draw, student, rows, survives=True) if "student" in wanted else None
     lost = {row // views for store, views in stores for row in store.lost}
     rows = rows[~np.isin(rows, [*lost, *(own.lost if own is not None else ())])]
     objective.prepare(

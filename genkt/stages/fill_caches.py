@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from genkt.config.cache_settings import CacheConfig
@@ -13,6 +14,8 @@ from genkt.stages.teacher_cache import AUTOCAST
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.lost_images import LostImages
 from genkt.training.teacher_shards import TeacherSource, cache_by_tasks
+
+logger = logging.getLogger("genkt")
 
 
 def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
@@ -36,3 +39,5 @@ def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
             num_workers=config.num_workers,
             lost=lost,
         )
+    for note in lost.notes():
+        logger.warning(note)

@@ -32,7 +32,7 @@ from genkt.stages.train_stage import train_supervised
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput, TeacherScores, require_finite
+from genkt.types import Cost, TeacherScores, require_finite
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,10 @@ class Teachers:
         shape = replace(shape_of(model), name=f"{student.name} before")
         return model, None if online else self._draw_store(draw, model), shape
 
-    def fixed_outputs(self, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
-        """The current outputs of a model on some images of a draw under the fixed view."""
-        return self.fixed_store(draw, model, rows, survives=False).rows(rows)
-
-    def fixed_store(
-        self, draw: Draw, model: Backbone, rows: np.ndarray, *, survives: bool = True
+    def fixed_outputs(
+        self, draw: Draw, model: Backbone, rows: np.ndarray, *, survives: bool = False
     ) -> PartStore:
-        """The same by the rows of the draw.
+        """The current outputs of a model on some rows of a draw under the fixed view.
 
         Args:
             survives: images that can no longer be read are left out; else they are an error.

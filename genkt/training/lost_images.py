@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
-from genkt.data.images import LostImage, Skipped, reasons_text
-from genkt.readers.scan import check_skipped
+from genkt.data.images import ImageSet, LostImage, Skipped, reasons_text
+from genkt.readers.scan import check_skipped, map_in_threads
 
 logger = logging.getLogger("genkt")
 
@@ -90,3 +92,21 @@ class LostImages:
                 each = json.loads(line)
                 self._known[each["id"]] = Skipped(each["path"], each["reason"])
         return self._known
+
+
+def readable_rows(images: ImageSet, rows: NDArray[np.int64], lost: LostImages) -> NDArray[np.int64]:
+    """The rows whose pictures can be read; each is decoded once, and the others are counted."""
+
+    def error_of(row: int) -> LostImage | None:
+        try:
+            images.load(row)
+        except LostImage as error:
+            return error
+        return None
+
+    read = map_in_threads(error_of, rows.tolist(), description="reading images", progress=False)
+    errors = dict(zip(rows.tolist(), read, strict=True))
+    for row, error in errors.items():
+        if error is not None:
+            lost.add(images.ids[row], error, len(images))
+    return np.array([row for row, error in errors.items() if error is None], dtype=np.int64)

@@ -86,9 +86,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         splits=_split_summaries(splits, draw),
         training_labels=labels.training,
         validation_labels=labels.validation,
-        skipped=[
-            (e.path, e.reason) for e in [*run.pool.skipped, *opened.lost.entries()] if e.is_damage
-        ],
+        skipped=_skipped(run),
         command=command,
         versions=versions(),
         config=pilot.recorded(run.folder.config),
@@ -96,6 +94,12 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         notes=_notes(trained),
         **opened.plan.report_names(),
     )
+
+
+def _skipped(run: RunWithSets) -> list[tuple[str, str]]:
+    """Damaged files, with the reasons: left out at the start, or lost later."""
+    every = [*run.pool.skipped, *run.opened.lost.entries()]
+    return [(entry.path, entry.reason) for entry in every if entry.is_damage]
 
 
 def _title(config: TransferConfig, draw: Draw) -> str:

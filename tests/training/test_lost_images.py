@@ -21,7 +21,7 @@ from genkt.readers.folders import read_unlabelled
 from genkt.readers.tars import read_tars
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.batches import Batches, BatchPlan, TransferPart
-from genkt.training.lost_images import LostImages
+from genkt.training.lost_images import LostImages, readable_rows
 from genkt.training.predictions import predict
 from genkt.training.teacher import cache_outputs
 from genkt.training.view_pairs import PairPlan
@@ -267,6 +267,14 @@ def test_pictures_of_a_tar_that_was_replaced_are_lost(tmp_path: Path) -> None:
     shard(tmp_path / "0.tar", range(1, 5))
     with refused("changed", kind=LostImage):
         images.load(0)
+
+
+def test_rows_that_can_be_read(images: ImageSet, tmp_path: Path) -> None:
+    break_some(tmp_path)
+    counted = quiet()
+    rows = np.array([20, 9, 3, 5])
+    assert readable_rows(images, rows, counted).tolist() == [20, 3]
+    assert [Path(entry.path).name for entry in counted.entries()] == ["5.png", "9.png"]
 
 
 def lines() -> Iterator[tuple[str, LostImage]]:
