@@ -285,6 +285,7 @@ from pathlib import Path
 from test_teacher import VIEWS, image_set, teacher
 from genkt.stores.teacher_outputs import StoreWriter
 import genkt.training.store_job as module
+from genkt.training.teacher import cache_outputs
 home, counter, pause = Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 module.StoreWriter = functools.partial(StoreWriter, commit_seconds=0.0)
 model = teacher()
@@ -298,7 +299,7 @@ gate.mkdir(exist_ok=True)
 (gate / str(os.getpid())).touch()
 while len(list(gate.iterdir())) < int(sys.argv[5]):
     time.sleep(0.01)
-store = module.cache_outputs(model, image_set(), VIEWS, home, batch_size=2)
+store = cache_outputs(model, image_set(), VIEWS, home, batch_size=2)
 print(store.path)
 """
 
