@@ -29,6 +29,10 @@ ADDED: dict[str, Any] = {
     "minutes": None,
     "plain": {"lr": None},
     "pilot": {"rates": [6.0e-3, 2.0e-3, 2.0e-2], "least_steps": 250, "most_steps": 4000},
+    "student.size": None,
+    "teacher.size": None,
+    "encoder.size": None,
+    "transfer_set.encoder.size": None,
     "data.group": None,
     "data.views.least_side": 0,
 }

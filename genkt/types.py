@@ -222,10 +222,11 @@ class Cost:
 
     Args:
         seconds: on the wall.
+        fill_seconds: of these, while teachers answered what was not kept yet.
         samples: images that the trained model saw; it sees an image again in every epoch.
         steps: of the optimizer.
         teacher_images: images that teachers had to answer. Kept answers count, whoever computed
-            them: an image, view and teacher once in a draw. Online answers count every time.
+            them: an image, view and teacher once for a student. Online answers count every time.
     """
 
     seconds: float = 0.0
@@ -233,6 +234,7 @@ class Cost:
     steps: int = 0
     peak_memory_bytes: int = 0
     teacher_images: int = 0
+    fill_seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -241,6 +243,7 @@ class Cost:
             self.steps + other.steps,
             max(self.peak_memory_bytes, other.peak_memory_bytes),
             self.teacher_images + other.teacher_images,
+            self.fill_seconds + other.fill_seconds,
         )
 
 
@@ -314,3 +317,35 @@ class StudentResult:
 def draw_text(draw: int, seed: int) -> str:
     """How messages call a draw; the first of its students needs no number."""
     return f"draw {draw}, seed {seed}" if seed else f"draw {draw}"
+
+
+def counted(number: int, thing: str, does: str = "") -> str:
+    """How messages count.
+
+    >>> counted(1, "file", "is"), counted(2310, "group of test images"), counted(0, "class", "has")
+    ('1 file is', '2,310 groups of test images', '0 classes have')
+
+    Args:
+        does: what the thing does, as of one: "is", "was" or "has".
+    """
+    text = f"{number:,} {thing if number == 1 else plural(thing)}"
+    return f"{text} {verb(number, does)}" if does else text
+
+
+def verb(number: int, does: str) -> str:
+    """ "is", "was" or "has" of one thing, "are", "were" or "have" of several."""
+    return does if number == 1 else {"is": "are", "was": "were", "has": "have"}[does]
+
+
+def plural(thing: str) -> str:
+    """Several of a thing.
+
+    >>> plural("near copy"), plural("array")
+    ('near copies', 'arrays')
+    """
+    first, joint, rest = thing.partition(" of ")
+    if first.endswith(("s", "x", "ch", "sh")):
+        first += "e"
+    elif first.endswith("y") and first[-2] not in "aeiou":
+        first = f"{first[:-1]}ie"
+    return f"{first}s{joint}{rest}"

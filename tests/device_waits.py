@@ -38,7 +38,7 @@ ONCE = {
     Wait("training/checkpoint.py:save_weights", TO_CPU): "what is written",
     Wait("training/loop.py:_Run.__init__", TO_DEVICE): "the networks themselves",
     Wait("training/loop.py:_Run._finish", TO_DEVICE): "the best weights, from their file",
-    Wait("training/store_job.py:_compute", TO_DEVICE): "the network itself",
+    Wait("training/store_job.py:StoreJob.outputs", TO_DEVICE): "the network itself",
 }
 """Where a job begins or ends."""
 

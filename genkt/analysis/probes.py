@@ -9,6 +9,7 @@ import torch
 from genkt.analysis.collect_outputs import Collected, Features, Parts
 from genkt.metrics.frechet import MIN_ROWS, equal_sizes, frechet_distance
 from genkt.metrics.logme import rank_by_logme
+from genkt.metrics.rounding import without_noise
 from genkt.report.analyze.analyze_data import Share
 from genkt.training.probe import fit_head
 from genkt.types import UserError, require_finite
@@ -27,7 +28,8 @@ def evidence(found: Sequence[Collected], parts: Parts) -> dict[str, float]:
     """LogME of every model's features of the training images, by name."""
     features = {model.name: model.features.train for model in found}
     labels = torch.from_numpy(parts.train.labels)
-    return dict(rank_by_logme(features, labels, len(parts.classes)))
+    ranked = rank_by_logme(features, labels, len(parts.classes))
+    return {name: without_noise(value) for name, value in ranked}
 
 
 def num_compared(parts: Parts) -> int:
@@ -54,7 +56,8 @@ def distances(model: Collected, parts: Parts, seed: int) -> tuple[float | None, 
     try:
         analysed, train, *others = equal_sizes(sets, seed)
         same = parts.train.ids == parts.analysed.ids
-        near = None if same else frechet_distance(analysed, train)
-        return near, frechet_distance(analysed, others[0]) if others else None
+        near = None if same else without_noise(frechet_distance(analysed, train))
+        far = without_noise(frechet_distance(analysed, others[0])) if others else None
+        return near, far
     except UserError as error:
         raise UserError(f"model {model.name}: {error}") from error

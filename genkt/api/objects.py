@@ -17,6 +17,7 @@ from genkt.settings.assignments import Assignment, assignments
 from genkt.settings.faults import Fault, SettingsError
 from genkt.settings.objects import GivenObject
 from genkt.transfer_set.composition import TransferSet
+from genkt.types import counted
 
 Model = Backbone | nn.Module
 ModelSetting = Model | str | dict[str, Any]
@@ -67,9 +68,9 @@ def _described(value: Any) -> str:
         parts = [f"{len(part)} {name}" for name, part in value.parts.items()]
         return f"Splits of {', '.join(parts)} images"
     if isinstance(value, ImageSet):
-        return f"ImageSet of {len(value)} images"
+        return f"ImageSet of {counted(len(value), 'image')}"
     if isinstance(value, TransferSet):
-        return f"TransferSet of {len(value)} images"
+        return f"TransferSet of {counted(len(value), 'image')}"
     return type(value).__name__
 
 

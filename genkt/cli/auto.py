@@ -20,7 +20,7 @@ from genkt.transfers.plan_file import PLAN, read_plan
 from genkt.transfers.plan_rules import Derived, derived
 from genkt.types import UserError
 
-_ROOM = ("train.labelled_per_batch=1",)
+ROOM = ("train.labelled_per_batch=1",)
 """Fits into every batch, until the rule for it is asked."""
 
 OFF, AUTO = "off", "auto"
@@ -51,7 +51,7 @@ def decided(words: Sequence[Said]) -> Decided:
         UserError: every fault of the other words; a plan that cannot be read.
     """
     rest = [word for word in words if not _is_auto(word)]
-    by_method, plan = len(rest) < len(words), _plan_in(rest)
+    by_method, plan = len(rest) < len(words), plan_in(rest)
     if plan == OFF and not by_method:
         return Decided(rest)
     what = f"plan={plan}" if plan != OFF else "method=auto"
@@ -60,7 +60,7 @@ def decided(words: Sequence[Said]) -> Decided:
         raise UserError(f"{what}: is for one run and its data, not for a sweep; {instead}")
     if plan not in (OFF, AUTO):
         return _followed(rest, plan)
-    config = read_config(TransferConfig, "transfer", [*_ROOM, *rest] if plan == AUTO else rest)
+    config = read_config(TransferConfig, "transfer", [*ROOM, *rest] if plan == AUTO else rest)
     if config.smoke:
         instead = "leave it out" if plan != OFF else "name a method"
         raise UserError(f"{what}: reads the data, which smoke=true does not; {instead}")
@@ -101,7 +101,7 @@ def _planned(config: TransferConfig, rest: list[Said]) -> Decided:
             pairs = (word.split("=", 1) for word in choice.words)
             settings = [Derived(key, value, f"{choice.what}: {choice.why}") for key, value in pairs]
             settings = [each for each in settings if not given(each.key)]
-        planned = read_config(TransferConfig, "transfer", [*_ROOM, *_words(settings), *rest])
+        planned = read_config(TransferConfig, "transfer", [*ROOM, *_words(settings), *rest])
         settings += derived(planned, plan_facts_of(config, splits), given)
     path = Path(config.out) / PLAN
     return Decided(
@@ -118,7 +118,7 @@ def _followed(rest: list[Said], path: str) -> Decided:
     settings = [each for each in read_plan(Path(path)) if not given(each.key)]
     foreign = _foreign(settings, rest)
     kept = [each for each in settings if each.key not in foreign]
-    config = read_config(TransferConfig, "transfer", [*_ROOM, *_words(kept), *rest])
+    config = read_config(TransferConfig, "transfer", [*ROOM, *_words(kept), *rest])
     told = list(_told(config, kept, f"plan={path}", path))
     if foreign:
         told.append(f"  left out, as your own choices do not have them: {', '.join(foreign)}")
@@ -131,7 +131,7 @@ def _foreign(settings: Sequence[Derived], rest: list[Said]) -> list[str]:
     Any other fault is left to the next reading, which reports all.
     """
     try:
-        read_config(TransferConfig, "transfer", [*_ROOM, *_words(settings), *rest])
+        read_config(TransferConfig, "transfer", [*ROOM, *_words(settings), *rest])
     except SettingsError as error:
         unknown = {fault.key for fault in error.faults if fault.kind == "unknown"}
         own = set(keys_of(rest))
@@ -168,7 +168,7 @@ def _given(words: Sequence[Said]) -> Callable[[str], bool]:
     return given
 
 
-def _plan_in(words: Sequence[Said]) -> str:
+def plan_in(words: Sequence[Said]) -> str:
     """The plan that the words ask for, the last one if several do."""
     asked = [text_of(word) for word in words if key_of(word) == "plan"]
     return asked[-1] or OFF if asked else OFF

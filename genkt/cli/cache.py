@@ -7,6 +7,7 @@ import sys
 from genkt.cli.app import run_command
 from genkt.config.cache_settings import CacheConfig
 from genkt.execution.tasks import processes_of
+from genkt.types import counted
 
 
 def run(words: list[str]) -> None:
@@ -24,4 +25,4 @@ def _task(config: CacheConfig) -> None:
         print(f"genkt cache: {note}", file=sys.stderr)
     for store in fill_caches(config, pool):
         if speaks:
-            print(f"{store.path}: {len(store)} rows")
+            print(f"{store.path}: {counted(len(store), 'row')}")

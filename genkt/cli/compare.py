@@ -5,7 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
+from genkt.cli.auto import OFF, ROOM, decided, plan_in
+from genkt.comparison.arm_task import arm_folder
 from genkt.comparison.plan_arms import ArmSettings, Option
 from genkt.config.compare_settings import (
     Arm,
@@ -20,6 +23,7 @@ from genkt.config.transfer_settings import TransferConfig
 from genkt.io import did_you_mean
 from genkt.settings.assignments import Said, key_of, keys_of, read_word
 from genkt.settings.faults import Fault, SettingsError, faults_of, refuse
+from genkt.transfers.plan_rules import Derived
 from genkt.types import UserError
 
 _FLAGS = ("--config-dir", "-cd")
@@ -66,16 +70,20 @@ def read_comparison(words: Sequence[Said]) -> CheckedComparison:
     for arm in arms_of(config.study):
         told = merged(config.study.words, shared, arm.words)
         try:
-            settings, told = _read_arm(arm, told, shared, folder)
+            room = [] if plan_in(told) == OFF else list(ROOM)
+            settings, told = _read_arm(arm, told, shared, [*folder, *room])
             out = f"out={config.out}-{arm.name}"
+            heard |= set(map(str, told))
+            settings, told, plan = _planned(
+                settings, told, folder, arm_folder(config.out, arm.name)
+            )
             options = _candidates(arm, settings, told, folder, config.study.tuning, out)
             _refuse_said_twice(options, [*shared, *arm.words])
         except UserError as error:
             faults[arm] = faults_of(error)
             continue
-        heard |= set(map(str, told))
         chosen = options[0].config if options else settings
-        arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options))
+        arms.append(ArmSettings(arm, chosen, _command(folder, told, out), options, plan=plan))
     if faults:
         raise SettingsError(_told(faults, len(faults) + len(arms)))
     if any(each.config.smoke for each in arms):
@@ -86,6 +94,21 @@ def read_comparison(words: Sequence[Said]) -> CheckedComparison:
     refuse(Fault(str(word), why) for word in shared if str(word) not in heard)
     words_of_all = tuple(map(str, merged(config.study.words, shared)))
     return CheckedComparison(config, tuple(arms), words_of_all)
+
+
+def _planned(
+    settings: TransferConfig, told: list[Said], folder: list[str], out: Path
+) -> tuple[TransferConfig, list[Said], tuple[Derived, ...]]:
+    """An arm's settings, its words and what was derived, where it has ``plan=``.
+
+    Args:
+        out: the arm's folder, which may hold its plan already.
+    """
+    if plan_in(told) == OFF:
+        return settings, told, ()
+    found = decided([*folder, *told, "baseline=false", f"out={out}"])
+    words = found.words[: len(found.plan)] + told
+    return read_config(TransferConfig, "transfer", [*folder, *words]), words, found.plan
 
 
 def _candidates(

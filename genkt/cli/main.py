@@ -110,7 +110,7 @@ def _run(command: str, words: list[str]) -> int:
         print(f"genkt {command}: {fault}", file=sys.stderr)
         return 2
     try:
-        with until_stopped(), _stopped_first():
+        with until_stopped(), _stopped_first(), _dead_loaders_told_once():
             require_numbers()
             _tell_repeated(words)
             importlib.import_module(f"genkt.cli.{command}").run(words)
@@ -162,9 +162,27 @@ def _stopped_first() -> Iterator[None]:
         raise stop("") from None
 
 
-def _of_dead_loader(error: RuntimeError) -> bool:
+@contextlib.contextmanager
+def _dead_loaders_told_once() -> Iterator[None]:
+    """Torch raises that a loader process died wherever this one is, even in a ``__del__``.
+
+    There Python prints the traceback and goes on; the next batch raises the same.
+    """
+
+    def tell(args: sys.UnraisableHookArgs) -> None:
+        if not _of_dead_loader(args.exc_value):
+            before(args)
+
+    before, sys.unraisablehook = sys.unraisablehook, tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _of_dead_loader(error: BaseException | None) -> bool:
     """Whether torch raised it because a loader process had died, which it does anywhere."""
-    place = error.__traceback__
+    place = error.__traceback__ if isinstance(error, RuntimeError) else None
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     module = place.tb_frame.f_globals.get("__name__", "") if place is not None else ""

@@ -20,6 +20,7 @@ from genkt.runs.run_folder import CLAIM, RESULT, RunFolder, is_whole, read_claim
 from genkt.runs.scores import read_scores
 from genkt.runs.student_files import read_result, weights_digest
 from genkt.runs.student_places import student_folder
+from genkt.transfers.plan_rules import Derived
 from genkt.types import Cost, DamagedError, StudentResult, StudentScores, UserError
 
 ARMS, OUTCOMES, LOGS = "arms", "outcomes", "logs"
@@ -37,12 +38,14 @@ class ArmTask:
     Args:
         name: of the arm.  home: folder of the comparison.
         config: of the transfer.  command: that repeats it by hand.
+        plan: settings that were derived for it, and are in ``config``.
     """
 
     name: str
     home: str
     config: TransferConfig
     command: str
+    plan: tuple[Derived, ...] = ()
 
     @property
     def size(self) -> int:
@@ -161,7 +164,8 @@ class ArmTask:
             threads(1),
         ):
             try:
-                run_transfer(self.config, asdict(self.config), command=self.command)
+                settings = asdict(self.config)
+                run_transfer(self.config, settings, command=self.command, plan=self.plan)
             except UserError as error:
                 reason = "; ".join(str(error).splitlines())
             except Exception as error:  # the other arms continue; the traceback is in the log
@@ -194,9 +198,14 @@ def differences(task: ArmTask, generators: Mapping[str, str]) -> list[str]:
     ]
 
 
+def arm_folder(home: str | Path, name: str) -> Path:
+    """Where an arm, or a candidate, of a comparison runs."""
+    return Path(home) / ARMS / name
+
+
 def as_arm(config: TransferConfig, home: Path, name: str) -> TransferConfig:
     """The transfer of one arm: in its folder, with no baseline of its own."""
     return replace(
-        config, out=str(home / ARMS / name), baseline=False, overwrite=False, dry_run=False,
+        config, out=str(arm_folder(home, name)), baseline=False, overwrite=False, dry_run=False,
         executor=INLINE,
     )  # fmt: skip

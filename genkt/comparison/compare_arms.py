@@ -28,7 +28,7 @@ from genkt.report.transfer.summary import aligned
 from genkt.runs.missing_parts import how_to_get
 from genkt.runs.pool import load_splits
 from genkt.runs.versions import versions
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,9 @@ def planned(config: CompareConfig, settings: Sequence[ArmSettings]) -> str:
         there = 0 if task.name in changed else task.num_finished()
         rows.append([task.name, f"{there} of {first.num_students}", " ".join(arm.words)])
     seeds = f" x {first.seeds_per_draw} seeds" if first.seeds_per_draw > 1 else ""
-    lines = [f"dry run: {len(plan.tasks)} arms x {first.num_draws} draws{seeds} = {total} "
-             "students; nothing was written", "", *aligned(rows)]  # fmt: skip
+    arms, draws = counted(len(plan.tasks), "arm"), counted(first.num_draws, "draw")
+    whole = f"dry run: {arms} x {draws}{seeds} = {counted(total, 'student')}"
+    lines = [f"{whole}; nothing was written", "", *aligned(rows)]
     tried, tasks = _candidates(config, settings)
     changed_tasks(tasks, overwrite=config.overwrite)
     if tried:

@@ -10,6 +10,7 @@ from genkt.comparison.arm_task import ArmTask, as_arm
 from genkt.config.compare_settings import Arm, StudySettings
 from genkt.config.transfer_settings import TransferConfig
 from genkt.report.compare.compare_data import Sweep
+from genkt.transfers.plan_rules import Derived
 from genkt.types import UserError
 
 
@@ -35,6 +36,7 @@ class ArmSettings:
         candidates: options for the arm's settings, chosen by ``study.tuning``; until then the first
         counts.
         tuned: whether the choice was made; such an arm may end up equal to another one.
+        plan: settings that were derived for it, and are in ``config``.
     """
 
     arm: Arm
@@ -42,6 +44,7 @@ class ArmSettings:
     command: str
     candidates: tuple[Option, ...] = ()
     tuned: bool = False
+    plan: tuple[Derived, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def make_plan(study: StudySettings, settings: Sequence[ArmSettings], home: Path)
         if name != other and by_name[name].arm.point is None:
             raise UserError(f"study.arms: {other} and {name} have the same settings: drop one")
     tasks = tuple(
-        ArmTask(name, str(home), as_arm(each.config, home, name), each.command)
+        ArmTask(name, str(home), as_arm(each.config, home, name), each.command, each.plan)
         for name, each in chosen.items()
     )
     sweeps = tuple(

@@ -114,7 +114,8 @@ def choose(settings: Sequence[ArmSettings], tried: Sequence[Candidate]) -> list[
             continue
         best = each.candidates[_best(mine)]
         arm = replace(each.arm, words=(*each.arm.words, *best.words))
-        found.append(ArmSettings(arm, best.config, best.command, tuned=True))
+        found.append(replace(each, arm=arm, config=best.config, command=best.command,
+                             candidates=(), tuned=True))  # fmt: skip
     return found
 
 

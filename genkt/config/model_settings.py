@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from genkt.config.stage_settings import Adaptation
-from genkt.data.transform import refuse_overlay
+from genkt.data.transform import whole_overlay
+from genkt.settings.bounds import InputSize
 from genkt.settings.faults import Fault, SettingsError
 from genkt.settings.objects import GivenObject, places_in
 
 
+class SizedInput:
+    """What settings of a model have that say how it sees a picture.
+
+    Attributes:
+        transform: replaces parts of the transform that the model declares.
+        size: short for ``transform.input_size``, where it is kept.
+    """
+
+    transform: dict[str, Any]
+    size: InputSize | None
+
+    def _keep_size(self) -> None:
+        """Put the size into the transform.
+
+        Raises:
+            SettingsError: a transform that no picture can go through, or two sizes.
+        """
+        object.__setattr__(self, "transform", whole_overlay(self.transform, self.size))
+        object.__setattr__(self, "size", None)
+
+
 @dataclass(frozen=True)
-class StudentSettings:
+class StudentSettings(SizedInput):
     """``student``: what to train.
 
     Args:
@@ -26,14 +48,14 @@ class StudentSettings:
     args: dict[str, Any]
     transform: dict[str, Any]
     channels_last: bool
+    size: InputSize | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse a transform that no picture can go through. Raises: UserError."""
-        refuse_overlay(self.transform)
+        self._keep_size()
 
 
 @dataclass(frozen=True)
-class TeacherSettings:
+class TeacherSettings(SizedInput):
     """``teacher``: one model or several, and what is done with them.
 
     Args:
@@ -48,10 +70,11 @@ class TeacherSettings:
     channels_last: bool
     adapt: Adaptation
     outputs: Literal["cached", "online"]
+    size: InputSize | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse a transform that no picture can go through, and names beside modules."""
-        refuse_overlay(self.transform)
+        """Refuse names beside modules. Raises: UserError."""
+        self._keep_size()
         given = [isinstance(each, GivenObject) for each in self.models]
         if any(given) and not all(given):
             text = "expected a list of names or a list of modules, got both"

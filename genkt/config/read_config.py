@@ -14,6 +14,7 @@ from genkt.settings.compose import compose
 from genkt.settings.faults import Fault, SettingsError, refuse, renamed
 from genkt.settings.objects import missing_objects
 from genkt.settings.schema import parse
+from genkt.settings.shorthands import make_room
 from genkt.settings.words import Words, sort_words
 
 Config = TypeVar("Config")
@@ -67,6 +68,7 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
         SettingsError: all faults at once.
     """
     plain = asdict(config)  # type: ignore[call-overload]
+    make_room(plain, values.items())
     for key, value in values.items():
         *groups, last = key.split(".")
         group = plain

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from genkt.config.model_settings import SizedInput
 from genkt.data.crops import CropSpec
-from genkt.data.transform import refuse_overlay
-from genkt.settings.bounds import Count, NotNegative, NumProcesses, Pixels, Seed
+from genkt.settings.bounds import Count, InputSize, NotNegative, NumProcesses, Pixels, Seed
 from genkt.settings.faults import Fault, SettingsError, refuse
 from genkt.settings.objects import GivenObject
 from genkt.transfer_set.set_files import ImageFiles
@@ -23,14 +23,14 @@ GLYPHS = "glyphs"
 
 
 @dataclass(frozen=True)
-class EncoderSettings:
+class EncoderSettings(SizedInput):
     """``encoder``: what images are compared by.
 
     Args:
         model: ``pixels``, a timm name, ``genkt:NAME``, ``open_clip:NAME``, or a list of these; or
             a module.
         shares: of each in the mean of their cosine similarities; None: all the same.
-        pretrained, weights, args, transform, channels_last: as for a teacher.
+        pretrained, weights, args, transform, size, channels_last: as for a teacher.
         duplicates: mean similarity from which two images count as one.
         leaks: similarity, one for each encoder, from which an image may be one of the data.
     """
@@ -44,6 +44,7 @@ class EncoderSettings:
     channels_last: bool
     duplicates: Cosine | None
     leaks: Cosine | list[Cosine | None] | None
+    size: InputSize | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse lists that do not fit.
@@ -51,8 +52,11 @@ class EncoderSettings:
         Raises:
             UserError: one line per fault.
         """
-        refuse_overlay(self.transform)
+        self._keep_size()
         names, faults = self.names, []
+        if self.transform and all(n == PIXELS or n.startswith(OPEN_CLIP) for n in names):
+            text = f"expected none: {', '.join(names)} sees pictures in a way of its own"
+            faults.append(Fault("transform", text, "together", ("size",)))
         if not names or len(set(names)) < len(names):
             faults.append(Fault("model", f"expected names that differ, got {names}"))
         for key in ("shares", "weights", "leaks"):

@@ -12,7 +12,7 @@ from genkt.data.groups import linked
 from genkt.data.images import ImageSet, content_of
 from genkt.data.splits import Indices, shown_names
 from genkt.io import derive_seed
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 MOST_FOLDS = 5
 """Of ``auto``: more of them cost more trainings and change little."""
@@ -39,7 +39,7 @@ class Folds:
         if not self.single:
             return ""
         count = len(self.single)
-        many = "1 class has" if count == 1 else f"{count} classes have"
+        many = counted(count, "class", "has")
         return (
             f"{many} only one labelled picture or group ({shown_names(self.single)}): it is in the "
             "training part of every fold, and no fold asks for it."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genkt.data.images import ImageSet, content_of
 from genkt.io import derive_seed
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted, verb
 
 Indices = NDArray[np.int64]
 
@@ -124,9 +124,9 @@ def on_both_sides(parts: Mapping[str, ImageSet]) -> list[str]:
         if one in JUDGED and shared:
             images = sum(group in groups[one] for group in parts[other].groups or ())
             notes.append(
-                f"{_counted(len(shared), 'group')} of {one} {_verb(len(shared))} also in {other} "
-                f"(e.g. {shared[0]}; {_counted(images, 'image')} there): these parts were given "
-                "so, and stay so; figures say less about new groups."
+                f"{counted(len(shared), 'group')} of {one} {verb(len(shared), 'is')} also in "
+                f"{other} (e.g. {shared[0]}; {counted(images, 'image')} there): these parts were "
+                "given so, and stay so; figures say less about new groups."
             )
     return notes
 
@@ -146,19 +146,11 @@ def without_groups_of(images: ImageSet, name: str, held: Mapping[str, ImageSet])
         if any(out):
             shared = sorted(groups.intersection(images.groups or ()))
             notes.append(
-                f"{_counted(sum(out), 'image')} of {name} left out: of "
-                f"{_counted(len(shared), 'group')} (e.g. {shared[0]}) that {part} was made of."
+                f"{counted(sum(out), 'image')} of {name} left out: of "
+                f"{counted(len(shared), 'group')} (e.g. {shared[0]}) that {part} was made of."
             )
             images = images.select(~np.array(out))
     return images, notes
 
 
 _ORDER = (*JUDGED, "train", "unlabelled")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _verb(number: int) -> str:
-    return "is" if number == 1 else "are"

@@ -18,7 +18,7 @@ from genkt.data.pictures.decode import decode as decode
 from genkt.data.pictures.decode import reduced
 from genkt.data.pictures.formats import LostImage as LostImage
 from genkt.data.pictures.formats import UnreadableImage as UnreadableImage
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def left_out_text(skipped: Sequence[Skipped]) -> str:
     >>> left_out_text([Skipped("a.jpg", "empty file")])
     '1 file was left out: a.jpg (empty file)'
     """
-    files = "file was" if len(skipped) == 1 else "files were"
-    return f"{len(skipped):,} {files} left out: {reasons_text(skipped)}"
+    return f"{counted(len(skipped), 'file', 'was')} left out: {reasons_text(skipped)}"
 
 
 def content_hash(data: bytes) -> str:
@@ -139,7 +138,7 @@ class ImageSet:
     def __repr__(self) -> str:
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         return (
-            f"ImageSet({len(self)} images, {len(self.classes)} classes, "
+            f"ImageSet({counted(len(self), 'image')}, {counted(len(self.classes), 'class')}, "
             f"{self.num_labelled} labelled{skipped})"
         )
 

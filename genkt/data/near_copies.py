@@ -11,7 +11,7 @@ from PIL import Image
 from genkt.data.images import ImageSet, LostImage
 from genkt.data.looks import Looks, likeness, look_of, nearest_looks
 from genkt.data.splits import Splits
-from genkt.types import UNLABELLED
+from genkt.types import UNLABELLED, counted
 
 COMPARED = ("validation", "train", "unlabelled")
 """The parts that test pictures are compared with."""
@@ -62,9 +62,9 @@ class NearCopiesOfTest:
             f"{count:,} in {part}" for count, part in zip(counts, COMPARED, strict=True) if count
         ]
         number = len({pair.test for pair in self.pairs})
-        nearly = "test image has a near copy" if number == 1 else "test images have near copies"
+        nearly = counted(number, "test image", "has") + " near copies"
         text = (
-            f"{number:,} {nearly} ({', '.join(shown)}): the report shows them. They were not left "
+            f"{nearly} ({', '.join(shown)}): the report shows them. They were not left "
             "out; if they are the same pictures, accuracies say less about new images."
         )
         return [text, *told]

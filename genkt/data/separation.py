@@ -10,7 +10,7 @@ import numpy as np
 from genkt.data.groups import on_both_sides, without_groups_of
 from genkt.data.images import ImageSet
 from genkt.data.splits import Splits, carve_missing, group_keys, shown_names
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted
 
 HELD_OUT = ("test", "validation")
 """Parts whose pictures nothing may be trained on."""
@@ -207,14 +207,13 @@ class _Place:
 def _sentence(name: str, part: str, pairs: Sequence[tuple[_Place, _Place]], made: bool) -> str:
     mine, owner = pairs[0]
     count = len({there.index for _, there in pairs})
-    noun, verb = ("image", "is") if count == 1 else ("images", "are")
     where = f"also in {name}" if part != name else "there more than once"
     if made:
         where = f"what images of {name} were made from"
-    files = f"{len(pairs):,} file{'s' if len(pairs) > 1 else ''}"
+    files = counted(len(pairs), "file")
     text = (
-        f"{count:,} {part} {noun} {verb} {where}: {files} left out of {name} (e.g. {mine.path}, "
-        f"which {'was made from' if made else 'is'} {owner.path}"
+        f"{counted(count, f'{part} image', 'is')} {where}: {files} left out of "
+        f"{name} (e.g. {mine.path}, which {'was made from' if made else 'is'} {owner.path}"
     )
     other = [a for a, b in pairs if None not in (a.class_name, b.class_name) and _differ(a, b)]
     if other:
@@ -240,7 +239,7 @@ def _several_classes(images: ImageSet, name: str) -> list[str]:
             several.setdefault(keys[index], (one, place))
     if not several:
         return []
-    count = f"{len(several):,} picture{' is' if len(several) == 1 else 's are'}"
+    count = counted(len(several), "picture", "is")
     one, other = next(iter(several.values()))
     return [
         f"{name}: {count} in more than one class and kept there (e.g. {one.path}, "
@@ -258,7 +257,7 @@ def _lacking(splits: Splits) -> list[str]:
     notes = []
     for name, own in counts.items():
         if empty := [each for each, number in own.items() if not number]:
-            plural = "class has" if len(empty) == 1 else "classes have"
+            classes = counted(len(empty), "class", "has")
             which = "training" if name == "train" else name
-            notes.append(f"{len(empty):,} {plural} no {which} image: {shown_names(empty)}.")
+            notes.append(f"{classes} no {which} image: {shown_names(empty)}.")
     return notes

@@ -16,7 +16,7 @@ from pathlib import Path
 from genkt.data.class_names import CLASS_COLUMNS, class_of_text, plain_key
 from genkt.data.pictures.formats import looks_like_image
 from genkt.io import did_you_mean
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ def check_faults(faults: Sequence[str], place: str) -> None:
     if faults:
         shown = "; ".join(faults[:_MOST_FAULTS])
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        count = "a fault" if len(faults) == 1 else counted(len(faults), "fault")
         raise UserError(f"{place}, {count}: {shown}{more}")
 
 

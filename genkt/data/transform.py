@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from PIL import Image
@@ -28,6 +29,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 CROP_MODES = ("center", "squash")
+_SIDES = Range(1, 2**14)
 _MEANS = Range(-1000, 1000)
 _DEVIATIONS = Range(0, 1000, above=True)
 
@@ -37,8 +39,8 @@ class ImageTransform:
     """A model's own evaluation transform: resize, centre crop, normalise.
 
     Args:
-        input_size: (H, W) pixels.
-        mean: 3 channel means of pixels in 0..1.  std: 3 channel deviations.
+        input_size: (H, W) pixels; also one number for both sides, or (3, H, W) as timm has it.
+        mean: 3 channel means of pixels in 0..1, or one for all.  std: deviations, in the same way.
         interpolation: one of ``INTERPOLATIONS``.
         crop_pct: input size / resized size; above 1 the picture is padded with black.
         crop_mode: "center" keeps the aspect ratio and loses the longer side's ends, "squash"
@@ -58,18 +60,14 @@ class ImageTransform:
     crop_mode: str = "center"
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.input_size) != 2 or min(self.input_size) < 1:
-            raise _fault("input_size", f"expected (height, width), got {self.input_size}")
-        if len(self.mean) != 3 or len(self.std) != 3:
-            text = f"expected 3 channels, got {self.mean}, {self.std}"
-            raise SettingsError([Fault("mean", text, also=("std",))])
-        for name, values, bounds in (("mean", self.mean, _MEANS), ("std", self.std, _DEVIATIONS)):
+        object.__setattr__(self, "input_size", _sides(self.input_size))
+        for name, bounds in (("mean", _MEANS), ("std", _DEVIATIONS)):
+            values = _channels(name, getattr(self, name))
             if not all(map(bounds.holds, values)):
                 raise _fault(name, f"expected numbers {bounds}, got {list(values)}")
-        if not 0 < self.crop_pct <= 2:
-            raise _fault("crop_pct", f"expected a number in (0, 2], got {self.crop_pct}")
+            object.__setattr__(self, name, values)
+        if not _is_number(self.crop_pct) or not 0 < self.crop_pct <= 2:
+            raise _fault("crop_pct", f"expected a number in (0, 2], got {self.crop_pct!r}")
         _require_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _require_choice("crop_mode", self.crop_mode, CROP_MODES)
 
@@ -148,24 +146,78 @@ class ImageTransform:
         return self.input_size, self.interpolation, self.crop_pct, self.crop_mode
 
 
-def refuse_overlay(overlay: Mapping[str, Any], key: str = "transform") -> None:
-    """Refuse parts of a transform that are wrong whatever the model declares for the others.
+def whole_overlay(overlay: Mapping[str, Any], size: object = None) -> dict[str, Any]:
+    """Parts that replace those of a model's transform, each in the one form that is kept.
+
+    >>> whole_overlay({"mean": 0.5, "crop_pct": 1.0}, 64)
+    {'mean': [0.5, 0.5, 0.5], 'crop_pct': 1.0, 'input_size': [64, 64]}
+
+    Args:
+        size: another way to give ``input_size``; None: not given.
 
     Raises:
-        SettingsError: under ``key``.
+        SettingsError: what is wrong whatever the model declares for the other parts; of keys
+            ``transform.input_size`` and the like, or ``size``.
     """
-    whole = {"input_size": (1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)}
     names = [field.name for field in fields(ImageTransform)]
+    for name in overlay:
+        if name not in names:
+            hint = did_you_mean(str(name), names) or f" Known here: {', '.join(names)}."
+            raise SettingsError([Fault(f"transform.{name}", f"unknown setting.{hint}", "unknown")])
+    given = {"input_size": (1, 1), "mean": (0, 0, 0), "std": (1, 1, 1)} | dict(overlay)
     try:
-        ImageTransform(**whole | {name: overlay[name] for name in names if name in overlay})
+        plain = ImageTransform(**given).as_dict()
     except SettingsError as error:
-        raise SettingsError(fault.below(key) for fault in error.faults) from error
-    except (TypeError, ValueError) as error:
-        raise _fault(key, f"expected numbers and names, got {dict(overlay)}") from error
+        raise SettingsError(fault.below("transform") for fault in error.faults) from error
+    found = {name: plain[name] for name in overlay}
+    if size is not None:
+        if "input_size" in found:
+            text = f"expected one of the two, got {size} and {overlay['input_size']}"
+            raise SettingsError([Fault("size", text, "together", ("transform.input_size",))])
+        found["input_size"] = list(_sides(size, "size"))
+    return found
+
+
+def _sides(value: object, name: str = "input_size") -> tuple[int, int]:
+    """(H, W) from one number for both sides, from two, or from three as timm has them."""
+    several: list[Any] = list(value) if _is_list(value) else [value, value]
+    sides = several[1:] if len(several) == 3 and several[0] == 3 else several
+    if len(sides) != 2 or not all(
+        isinstance(side, Integral) and _is_number(side) for side in sides
+    ):
+        form = "pixels as 64, [64, 64] or [3, 64, 64]"
+        raise _fault(name, f"expected {form}, got {_shown(value)}")
+    height, width = map(int, sides)
+    if not (_SIDES.holds(height) and _SIDES.holds(width)):
+        raise _fault(name, f"expected sides of {_SIDES} pixels, got {_shown(value)}")
+    return height, width
+
+
+def _channels(name: str, value: object) -> tuple[float, float, float]:
+    """Three numbers, from three or from one for all channels."""
+    numbers: list[Any] = list(value) if _is_list(value) else [value]
+    if len(numbers) not in (1, 3) or not all(map(_is_number, numbers)):
+        text = f"expected a number, or one for each of 3 channels, got {_shown(value)}"
+        raise _fault(name, text)
+    red, green, blue = numbers if len(numbers) == 3 else numbers * 3
+    return red, green, blue
+
+
+def _is_list(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> object:
+    """As it would be typed."""
+    return list(value) if _is_list(value) else repr(value)
 
 
 def _require_choice(name: str, value: str, choices: Sequence[str] | Mapping[str, Any]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         known = ", ".join(choices)
         hint = did_you_mean(str(value), choices)
         raise _fault(name, f"expected one of {known}, got {value!r}.{hint}")

@@ -16,7 +16,7 @@ from genkt.metrics.intervals import ScoreInterval, paired_interval
 from genkt.metrics.scored_arms import DrawDesign, of_arm
 from genkt.metrics.verdicts import few_images, span
 from genkt.runs.pool import load_splits
-from genkt.types import DamagedError, Prediction, UserError
+from genkt.types import DamagedError, Prediction, UserError, counted
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Evaluation:
         """What the interval is over, where it is not single images."""
         if self.groups is None:
             return ""
-        return f", over {len(set(self.groups)):,} groups of images"
+        return f", over {counted(len(set(self.groups)), 'group of images')}"
 
     def text(self) -> str:
         """For the terminal."""

@@ -26,7 +26,7 @@ from genkt.runs.set_card import (
 from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.read_set import is_transfer_set, read_header
 from genkt.transfer_set.set_files import HEADER, read_records, shard_facts, shard_name
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 FACTS = "inspection.json"
 """The file that ``genkt inspect`` writes last into ``out``; it marks the folder as its own."""
@@ -115,7 +115,7 @@ def _described(
     faults = list(_image_faults(found, rows))
     order = sorted(range(len(found)), key=lambda row: derive_seed(0, row, "example"))
     shown = tuple(provenance_text(record) for record in found.read(sorted(order[:examples])))
-    title = repr(found) if found.stored else f"{location}: {len(found):,} images"
+    title = repr(found) if found.stored else f"{location}: {counted(len(found), 'image')}"
     if faults:
         return Inspection(title, facts, shown, tuple(faults))
     if len(found):

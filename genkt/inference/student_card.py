@@ -12,6 +12,7 @@ from genkt.report.transfer.kept_students import kept_texts
 from genkt.report.transfer.report_data import ReportData
 from genkt.runs.set_card import inline
 from genkt.runs.versions import versions
+from genkt.types import counted
 
 HERE = "path/to/this/folder"
 """Placeholder for the folder in the card, as the folder may be moved."""
@@ -32,7 +33,7 @@ def student_card(data: ReportData, student: Backbone, teachers: Sequence[Backbon
         *kept_texts(data),
         "The report of the run is next to this folder.",
     ]
-    made = [f"{part.name}: {part.num_samples:,} images" for part in data.splits]
+    made = [f"{part.name}: {counted(part.num_samples, 'image')}" for part in data.splits]
     card = _Card(data.title, summary, data.classes, made, data.versions)
     return card.text(student, teachers)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,19 @@ from genkt.methods.kd import uniform_linear
 from genkt.methods.shapes import Output, Shapes, TrainingRows
 from genkt.settings.bounds import Count, Positive, ShareAboveZero, ShareBelowOne, Width
 from genkt.types import UNLABELLED, ModelOutput, UserError
+
+
+def never_compiled(method: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.compiler.disable``, which loads the compiler (a second) only at the first call."""
+    eager: list[Callable[..., Any]] = []
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not eager:
+            eager.append(torch.compiler.disable(method))
+        return eager[0](*args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -286,7 +300,7 @@ class CRD(Objective):
         return list(self.parameters())
 
     # Never compiled: inductor drops the copy of a bank that the gradient needs after the update.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @never_compiled
     def forward(
         self,
         student: Output,

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from genkt.data.transform import ImageTransform
+from genkt.data.transform import ImageTransform, whole_overlay
 from genkt.io import derive_seed, did_you_mean, resource
 from genkt.models.backbone import Backbone, transform_of
 from genkt.models.packaged_networks import NETWORKS, PackagedNetwork
@@ -39,7 +39,7 @@ class ModelSpec:
             its head may have other classes. See ``load_weights`` for what is taken from it.
         args: keyword arguments for ``timm.create_model`` (e.g. layers, channels, img_size).
         transform: replaces parts of the input transform the model declares
-            (input_size as [H, W], mean, std, interpolation, crop_pct).
+            (input_size, mean, std, interpolation, crop_pct, crop_mode), as ``ImageTransform``.
         channels_last: lay images out channels last in memory: convolutions run a third faster so
             on a CPU, but torch 2.15 crashes there for some networks (fastvit_t8 for one).
     """
@@ -81,7 +81,7 @@ def load_model(
     timm_name, network = timm_name_of(spec.name), NETWORKS.get(spec.name)
     args = dict(spec.args)
     if spec.transform:
-        overlay = dict(spec.transform)
+        overlay = whole_overlay(spec.transform)
         if "input_size" in overlay:
             overlay["input_size"] = (3, *overlay["input_size"])
         args["pretrained_cfg_overlay"] = overlay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from genkt.io import home_path, nearby
 from genkt.models.places import FIRST
 from genkt.models.safe_pickle import printable, read_torch
 from genkt.models.wrong_files import cut_off, is_npz, is_safetensors, wrong_kind
-from genkt.types import UserError
+from genkt.types import UserError, counted, verb
 
 _EXPECTED = (
     "expected a .safetensors file or one that torch.save wrote (.ckpt, .pt, .pth), whatever its "
@@ -77,7 +78,14 @@ def reason(error: Exception) -> str:
     advised = any(word in str(error) for word in ("weights_only", "safe_globals", "allow_pickle"))
     if advised:
         return "it contains objects other than tensors, or it is damaged"
-    return printable(str(error) or type(error).__name__, most=400)
+    return printable(str(error) or _failing_line(error), most=400)
+
+
+def _failing_line(error: Exception) -> str:
+    """What an error without words did not hold, such as ``AssertionError: assert size > 0``."""
+    frames, name = traceback.extract_tb(error.__traceback__), type(error).__name__
+    line = frames[-1].line if frames else None
+    return f"{name}: {line}" if line else name
 
 
 def _read_file(path: Path) -> object:
@@ -143,14 +151,15 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             f"{index}: refused because it names a file in another folder: {printable(outside[0])}"
         )
     if absent := [name for name in files if not (index.parent / name).is_file()]:
-        raise UserError(
-            f"{index}: {len(absent)} of its {len(files)} files are missing: {_few(absent)}"
-        )
+        whole, there = counted(len(files), "file"), verb(len(absent), "is")
+        raise UserError(f"{index}: {len(absent)} of its {whole} {there} missing: {_few(absent)}")
     state: dict[str, Tensor] = {}
     for name in files:
         state |= _named_tensors(_read_file(index.parent / name), index.parent / name)
     if lost := [name for name in listed if name not in state]:
-        raise UserError(f"{index}: {len(lost)} tensors are not in its files: {_few(lost)}")
+        raise UserError(
+            f"{index}: {counted(len(lost), 'tensor', 'is')} not in its files: {_few(lost)}"
+        )
     return state
 
 

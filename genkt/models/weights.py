@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from genkt.models.fit import NO_WEIGHT, Fitted, Target, class_rows, head_names, 
 from genkt.models.places import Place, places
 from genkt.models.safe_pickle import printable
 from genkt.models.tensor_files import odd_tensor
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 logger = logging.getLogger("genkt")
 
@@ -147,24 +147,22 @@ def _told(place: Place, others: list[Place], fitted: Fitted) -> tuple[str, bool]
     if others:
         parts.append(f"also there: {', '.join(map(str, others[:3]))}")
     if fitted.renamed:
-        parts.append(f"{_count(range(fitted.renamed), 'name')} mapped as timm does")
+        parts.append(f"{counted(fitted.renamed, 'name')} mapped as timm does")
     if fitted.resized:
         parts.append(f"resized {_some(fitted.resized)}")
     if fitted.filled:
         parts.append(
-            f"{_count(fitted.filled, 'buffer')} filled by the model ({_some(fitted.filled)})"
+            f"{counted(len(fitted.filled), 'buffer')} filled by the model ({_some(fitted.filled)})"
         )
     if fitted.left_out:
-        parts.append(f"{_count(fitted.left_out, 'tensor')} left out ({_some(fitted.left_out)})")
+        parts.append(
+            f"{counted(len(fitted.left_out), 'tensor')} left out ({_some(fitted.left_out)})"
+        )
     if place.outside:
-        parts.append(f"{_count(range(place.outside), 'tensor')} without the prefix left out")
+        parts.append(f"{counted(place.outside, 'tensor')} without the prefix left out")
     weights = [name for name in fitted.left_out if not NO_WEIGHT.search(name)]
     matters = bool(others or fitted.resized or weights or place.outside)
     return printable("; ".join(parts), most=1000) if parts else "", matters
-
-
-def _count(things: Sized, kind: str) -> str:
-    return f"{len(things)} {kind}{'s' * (len(things) != 1)}"
 
 
 def _some(names: list[str]) -> str:

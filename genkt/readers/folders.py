@@ -25,7 +25,7 @@ from genkt.readers.listing import (
 from genkt.readers.scan import as_list, check_skipped
 from genkt.readers.system_files import SystemFiles
 from genkt.readers.unlabelled import UnlabelledPlaces
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -287,7 +287,9 @@ def _list_classes(root: Path, folder: Path, part: str, without: Path | None = No
                 "names differ only in how Unicode writes them."
             )
     if not any(counts):
-        raise UserError(f"{folder}: no images in its {len(folders)} class folders{_aside(listing)}")
+        raise UserError(
+            f"{folder}: no images in its {counted(len(folders), 'class folder')}{_aside(listing)}"
+        )
     if part == "train" and not all(counts):
         empty = [name for name, count in zip(listing.classes, counts, strict=True) if not count]
         raise UserError(

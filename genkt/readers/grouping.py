@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from genkt.data.groups import group_of, group_pattern
 from genkt.readers.listing import Listing
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 
 def group_by_path(listings: Sequence[Listing], pattern: str) -> list[str]:
@@ -43,5 +43,5 @@ def told(lost: Sequence[str], lacking: str) -> list[str]:
     """A sentence on images that have no group, if there are any: what they lack."""
     if not lost:
         return []
-    count = f"{len(lost):,} {'image' if len(lost) == 1 else 'images'}"
+    count = counted(len(lost), "image")
     return [f"data.group: {count} without {lacking}: each is a group of its own (e.g. {lost[0]})."]

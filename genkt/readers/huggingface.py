@@ -26,7 +26,7 @@ from genkt.readers.file_index import (
     write_columns,
 )
 from genkt.readers.scan import check_skipped, map_in_threads
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -212,8 +212,9 @@ def _named_labels(name: str, dataset: Any) -> tuple[tuple[str, ...], NDArray[np.
             faults.append(str(error))
     classes = sorted_classes(filter(None, names))
     logger.warning(
-        "hf:%s: labels are those of column %s, %d classes; %d rows have none%s",
-        name, column, len(classes), names.count(""), "".join(f" ({each})" for each in faults[:1]),
+        "hf:%s: labels are those of column %s, %s; %s none%s",
+        name, column, counted(len(classes), "class"), counted(names.count(""), "row", "has"),
+        "".join(f" ({each})" for each in faults[:1]),
     )  # fmt: skip
     numbers = {each: number for number, each in enumerate(classes)} | {"": UNLABELLED}
     return classes, np.array([numbers[each] for each in names], np.int64)

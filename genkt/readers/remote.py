@@ -24,7 +24,7 @@ from genkt.data.pictures.formats import looks_like_image
 from genkt.disk import cache_home, make_folder, require_free
 from genkt.io import atomic_path, did_you_mean, fingerprint, read_json, write_json
 from genkt.readers.scan import map_in_threads
-from genkt.types import DamagedError, UserError
+from genkt.types import DamagedError, UserError, counted
 
 logger = logging.getLogger("genkt")
 
@@ -127,7 +127,7 @@ def _opened(place: str) -> _Remote:
         if looks_like_image(path) or path.lower().endswith(".tar")
     }
     if not files:
-        raise UserError(f"{place}: no image or tar among its {len(listed)} files")
+        raise UserError(f"{place}: no image or tar among its {counted(len(listed), 'file')}")
     for path in files:
         if posixpath.isabs(path) or ".." in path.split("/"):
             raise UserError(f"{place}: a file's name leads out of the place: {path}")

@@ -32,7 +32,7 @@ from genkt.readers.listing import (
 )
 from genkt.readers.scan import check_skipped
 from genkt.readers.unlabelled import UnlabelledPlaces
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted
 
 logger = logging.getLogger("genkt")
 
@@ -144,7 +144,9 @@ def read_split_list(
     notes += [] if group is None else told(ungrouped(every), f"a value in column {group}")
     total = sum(len(each.paths) + len(each.skipped) for each in every)
     missing = _leave_out_missing(root, [each for each in every if each.root == root])
-    check_skipped(missing, total, max_skipped, f"{root}, {len(missing)} files are not there")
+    check_skipped(
+        missing, total, max_skipped, f"{root}, {counted(len(missing), 'file', 'is')} not there"
+    )
     parts = _scan_parts(listings, root.name, num_threads, progress, in_full)
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from genkt.data.images import Skipped
+from genkt.types import counted
 
 _FOLDERS = {
     "thumbnail": ("@eadir", ".@__thumb", ".thumbnails", ".xvpics", ".comments", "_vti_cnf"),
@@ -139,11 +140,10 @@ def _text(kind: str, is_folder: bool, tally: _Tally) -> str:
     names = list(dict.fromkeys(tally.names))
     more = ", ..." if len(names) > _MOST_NAMES else ""
     shown = ", ".join(names[:_MOST_NAMES]) + more
-    files = "image file" if tally.num_files == 1 else "image files"
-    number = f"{'at least ' * (tally.num_files >= MOST_COUNTED)}{tally.num_files:,}"
+    least = "at least " * (tally.num_files >= MOST_COUNTED)
     if not is_folder:
-        return f"{number} {kind} {files} ({shown})"
-    count = len(tally.folders)
-    where = f"in {count:,} {kind} folder{'s' if count > 1 else ''} ({shown})"
+        return f"{least}{counted(tally.num_files, f'{kind} image file')} ({shown})"
+    files = f"{least}{counted(tally.num_files, 'image file')}"
+    where = f"in {counted(len(tally.folders), f'{kind} folder')} ({shown})"
     advice = "rename it without the dot" if kind == "hidden" else "give it another name"
-    return f"{number} {files} {where}; if that is a folder of yours, {advice}"
+    return f"{files} {where}; if that is a folder of yours, {advice}"

@@ -22,7 +22,7 @@ from genkt.readers.file_index import examine_bytes, forget, index_of
 from genkt.readers.scan import as_list, check_skipped, map_in_threads
 from genkt.readers.system_files import SystemFiles
 from genkt.readers.tar_listing import BESIDE, TarListing, list_tar, write_listing
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted, verb
 
 logger = logging.getLogger(__name__)
 
@@ -181,13 +181,14 @@ def _tell_labels(place: str, tars: Sequence[tuple[str, TarListing]], images: Ima
         for member, reason in tar.remarks:
             remarks.setdefault(reason, []).append(f"{file}/{member}")
     for reason, members in remarks.items():
-        count = "1 member" if len(members) == 1 else f"{len(members)} members"
+        count = counted(len(members), "member")
         logger.warning("%s: %s: %s (first: %s)", place, count, reason, members[0])
     without = np.flatnonzero(images.labels == UNLABELLED)
     if images.classes and len(without):
         logger.warning(
-            "%s: %d of %d images have no class, they count as unlabelled (first: %s)",
-            place, len(without), len(images), images.ids[without[0]].rpartition("#")[0],
+            "%s: %d of %s %s no class: without a label (first: %s)",
+            place, len(without), counted(len(images), "image"), verb(len(without), "has"),
+            images.ids[without[0]].rpartition("#")[0],
         )  # fmt: skip
     several = sorted({*several_classes(images.classes), *with_bars(images.classes)})
     if several:

@@ -14,7 +14,7 @@ from genkt.config.retrieval_settings import EncoderSettings, LeakSettings
 from genkt.data.tables import Line, read_text, split_lines
 from genkt.io import fingerprint, home_path
 from genkt.retrieval.search.nearest import ArrayGallery, nearest
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 KEEP, DROP = "keep", "drop"
 COLUMNS = ("suspect", "decision", "id", "suspects")
@@ -143,7 +143,7 @@ def decided(
         return [settings.assume == "leak"] * len(suspects)
     if settings.decisions is None:
         raise UserError(
-            f"decontaminate: {len(suspects)} retrieved images may be images of the data; open "
+            f"decontaminate: {counted(len(suspects), 'retrieved image')} may be of your data; open "
             f"{review}, decide, and repeat the command with decontaminate.decisions=FILE (or "
             "decontaminate.assume=leak to leave all of them out, =keep to keep them)"
         )

@@ -40,6 +40,7 @@ from genkt.training.fabric import make_fabric, peak_memory
 from genkt.transfer_set.composition import TransferSet
 from genkt.transfer_set.open_images import open_images
 from genkt.transfer_set.set_files import HEADER
+from genkt.types import counted
 
 logger = logging.getLogger("genkt")
 
@@ -241,7 +242,7 @@ def estimate(config: RetrieveConfig) -> str:
     cut = f", {rows} crops" if crops is not None else ""
     return estimate_text([
         ("queries", f"{len(inputs.queries)}"),
-        ("gallery", f"{len(inputs.gallery)} images{cut}"),
+        ("gallery", f"{counted(len(inputs.gallery), 'image')}{cut}"),
         time_row(total, f"on {device} to embed what is not stored yet, {pace}"),
         memory_row(peak_memory(torch.device(device))),
         disk_row(config.out, size, "the embeddings"),

@@ -9,6 +9,7 @@ from genkt.data.images import ImageSet
 from genkt.report.kit.families import SheetPage, sheet_page
 from genkt.runs.set_card import families_of
 from genkt.transfer_set.composition import TransferSet
+from genkt.types import counted
 
 
 def sheet_text(
@@ -29,7 +30,7 @@ def sheet_text(
         SheetPage(
             kind="retrieved",
             headline=(
-                f"{len(found):,} images",
+                counted(len(found), "image"),
                 f" retrieved {what} from {header['gallery']['num_images']:,}",
             ),
             facts=_facts(header),

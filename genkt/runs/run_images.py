@@ -15,13 +15,27 @@ from genkt.data.transform import ImageTransform
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw, Pool, stored_views
-from genkt.training.batches import Batches, BatchPlan, loader_workers
+from genkt.training.batches import STEPS_AHEAD, Batches, BatchPlan, loader_workers
 from genkt.training.lightning import Fabric
 from genkt.training.lost_images import LostImages
 from genkt.training.predictions import predict
 from genkt.training.probe import OutputRows
 from genkt.training.train_settings import TrainSettings
 from genkt.types import Prediction
+
+
+def batch_plan(draw: Draw, settings: TrainSettings, *, labelled_only: bool) -> BatchPlan:
+    """The rows of every step on a draw: the labelled images alone, or with the transfer images."""
+    return BatchPlan(
+        labelled=draw.labelled,
+        transfer=np.empty(0, dtype=np.int64) if labelled_only else draw.transfer,
+        batch_size=settings.batch_size,
+        labelled_per_batch=settings.labelled_per_batch,
+        seed=draw.seed,
+        first_epoch=draw.first_epoch,
+        parts=() if labelled_only else draw.parts,
+        blocks=draw.images.blocks,
+    )
 
 
 @dataclass(frozen=True)
@@ -90,26 +104,17 @@ class RunImages:
             fresh_views: no teacher has seen the transfer images, so they have ``label_views`` too.
             shared: the processes of the run share every batch; else each loads all of it.
         """
-        transfer = np.empty(0, dtype=np.int64) if labelled_only else draw.transfer
-        plan = BatchPlan(
-            labelled=draw.labelled,
-            transfer=transfer,
-            batch_size=settings.batch_size,
-            labelled_per_batch=settings.labelled_per_batch,
-            seed=draw.seed,
-            first_epoch=draw.first_epoch,
-            parts=() if labelled_only else draw.parts,
-        )
         views = self.label_views if labelled_only or fresh_views else self.views
         return Batches(
             self._dataset(draw.images, views, transforms),
             draw.labels,
-            plan,
+            batch_plan(draw, settings, labelled_only=labelled_only),
             stores,
             rank=self.fabric.global_rank if shared else 0,
             world_size=self.fabric.world_size if shared else 1,
             num_workers=self.num_workers,
             lost=self.lost,
+            steps_ahead=min(STEPS_AHEAD, settings.eval_every or STEPS_AHEAD),
         )
 
     def predictions(self, model: Backbone, part: str, images: ImageSet | None = None) -> Prediction:

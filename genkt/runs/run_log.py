@@ -14,7 +14,7 @@ from filelock import FileLock
 from genkt.disk import naming_place
 from genkt.io import write_text
 from genkt.training.stage import Record
-from genkt.types import draw_text
+from genkt.types import counted, draw_text
 
 Key = tuple[int, int, str, str]
 """The owner of a line: draw, seed, arm, stage."""
@@ -62,8 +62,8 @@ class RunLog:
             lost = [line for own in known.values() for line in own if line not in there]
             if lost:
                 logger.warning(
-                    "%s: %d records were missing or altered; they are written again",
-                    self.path, len(lost),
+                    "%s: %s missing or altered; written again",
+                    self.path, counted(len(lost), "record", "was"),
                 )  # fmt: skip
             if lost or len(kept) < len(lines):
                 write_text(self.path, "".join(line + "\n" for line in [*kept, *lost]))

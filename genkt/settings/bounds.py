@@ -30,6 +30,9 @@ Width = Annotated[int, Range(1, 2**17)]
 Pixels = Annotated[int, Range(8, 2**14)]
 """The side of a picture."""
 
+InputSize = Annotated[int, Range(1, 2**14)] | list[Annotated[int, Range(1, 2**14)]]
+"""Pixels of a network's input: of both sides, or of height and width."""
+
 Seed = Annotated[int, Range(-(2**63), 2**63 - 1)]
 """What torch takes as one."""
 

@@ -14,6 +14,7 @@ from genkt.settings.assignments import Assignment
 from genkt.settings.faults import Fault, SettingsError, faults_of, renamed
 from genkt.settings.key_faults import choice_fault, choice_of, is_choice, key_fault
 from genkt.settings.kinds import kinds_of
+from genkt.settings.shorthands import make_room
 from genkt.settings.values import quote
 from genkt.settings.words import Words, with_models
 from genkt.settings.written import kept
@@ -45,6 +46,7 @@ def compose(command: str, words: Words, faults: list[Fault], kind: Any) -> dict[
         settings = [each for one in words.settings for each in with_models(one, words)]
         config, rest = _chosen(primary, words, settings, faults)
         groups = list(config.pop("hydra").runtime.choices)
+        make_room(config, [(each.key, _value(each, kind, [])) for each in rest])
         for each in rest:
             if fault := key_fault(each, config, groups, kind):
                 faults.append(fault)
@@ -140,9 +142,14 @@ def _put(config: Any, each: Assignment, kind: Any, objects: list[Any]) -> None:
     if each.removes:
         (OmegaConf.select(config, parent) if parent else config).pop(last, None)
         return
-    value = each.value(kinds_of(kind, each.key), objects)
+    value = _value(each, kind, objects)
     merges = isinstance(value, dict) and OmegaConf.is_dict(OmegaConf.select(config, each.key))
     OmegaConf.update(config, each.key, value, merge=merges)
+
+
+def _value(each: Assignment, kind: Any, objects: list[Any]) -> Any:
+    """What a key is set to, as OmegaConf takes it; None where it is taken away."""
+    return None if each.removes else each.value(kinds_of(kind, each.key), objects)
 
 
 def _resolved(config: Any, faults: list[Fault]) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import types
-import typing
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from genkt.settings.objects import GivenObject
-from genkt.settings.schema import OneOf
+from genkt.settings.schema import OneOf, hints_of
 
 
 def kinds_of(kind: Any, key: str) -> tuple[Any, ...]:
@@ -33,7 +32,7 @@ def kinds_of(kind: Any, key: str) -> tuple[Any, ...]:
         return (kind,)
     name, _, rest = key.partition(".")
     if dataclasses.is_dataclass(kind):
-        hint = typing.get_type_hints(kind, include_extras=True).get(name)
+        hint = hints_of(kind).get(name)
         return () if hint is None else kinds_of(hint, rest)
     return kinds_of(get_args(kind)[1], rest) if origin is dict else ()
 

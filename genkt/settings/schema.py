@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -59,6 +60,12 @@ class Checked(Protocol):
         """Every value that is wrong, its key as seen from these settings."""
 
 
+@functools.cache  # reading them again was a sixth of the time that settings took
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """The type of each field of a dataclass, with its ``Annotated``; only to be read."""
+    return typing.get_type_hints(kind, include_extras=True)
+
+
 def parse(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
     """``value`` as ``kind`` (a dataclass, scalar, Literal, union, list, tuple or dict).
 
@@ -79,7 +86,7 @@ def parse(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
 
 def field_faults(settings: Any) -> list[Fault]:
     """What is wrong with the values of a dataclass that Python code has made, field by field."""
-    hints = typing.get_type_hints(type(settings), include_extras=True)
+    hints = hints_of(type(settings))
     faults: list[Fault] = []
     for field in dataclasses.fields(settings):
         parse(hints[field.name], getattr(settings, field.name), field.name, faults)
@@ -90,7 +97,7 @@ def _parse_dataclass(kind: Any, value: Any, path: str, faults: list[Fault]) -> A
     if not isinstance(value, dict):
         faults.append(Fault(path, f"expected a group of settings, got {_shown(value)}"))
         return None
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = hints_of(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
     old = {key: new for key in value if key not in known and (new := new_key(joined(path, key)))}
@@ -239,7 +246,7 @@ def _parse_named(groups: list[Any], value: Any, path: str, faults: list[Fault]) 
     """
     if len(groups) == 1:
         return parse(groups[0], value, path, faults)  # a group of settings, or null
-    hints = {group: typing.get_type_hints(group, include_extras=True) for group in groups}
+    hints = {group: hints_of(group) for group in groups}
     key = "do" if all("do" in kinds for kinds in hints.values()) else "name"
     by_name = {name: group for group, kinds in hints.items() for name in get_args(kinds[key])}
     open_ = next((group for group, kinds in hints.items() if kinds[key] is str), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
@@ -41,15 +42,22 @@ def as_text(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
+@functools.lru_cache(maxsize=4096)  # a run reads a word some times, a comparison for every run
 def parse_override(word: str) -> Any:
-    """Hydra's reading of one word, or None where its grammar refuses it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    """Hydra's reading of one word, only to be read, or None where its grammar refuses it."""
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create().parse_override(word)
+        return _parser().parse_override(word)
     except HydraException:
         return None
+
+
+@functools.cache
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
 
 
 def carried(value: str, *, sweep: bool = False, kinds: tuple[Any, ...] = ()) -> str:

@@ -22,7 +22,7 @@ from genkt.data.splits import Splits
 from genkt.metrics.choices import chosen
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_images import RunImages
-from genkt.types import UNLABELLED, Cost, UserError
+from genkt.types import UNLABELLED, Cost, UserError, counted
 
 FOLD = "fold"
 """Start of the names of folds."""
@@ -128,7 +128,7 @@ def choice_notes(config: TransferConfig, pool: Pool) -> list[str]:
         carved = config.data.splits_off_validation
         hint = "; data.validation_fraction=0 splits none off" if carved else ""
         notes.append(
-            f"The {len(splits.validation)} validation images are not read: "
+            f"The {counted(len(splits.validation), 'validation image', 'is')} not read: "
             f"validation={config.validation}{hint}."
         )
     asked = any(config.chooses.values())

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genkt.methods.base import MethodOptions, Objective
@@ -19,6 +20,8 @@ from genkt.methods.build import METHODS, beta_candidates, build_objective, with_
 from genkt.methods.shapes import TrainingRows
 from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw
+from genkt.runs.run_images import batch_plan
+from genkt.stages.asked_views import AskedViews
 from genkt.stages.beta_search import cost_name, searched
 from genkt.stages.recipe_stage import RecipeStage
 from genkt.stages.student_training import SEARCH, StudentTraining
@@ -78,6 +81,13 @@ class Distillation(RecipeStage):
     def lengths(self, draw: Draw) -> dict[str, int]:
         return {self.name: self.num_steps(draw)}
 
+    def epochs(self, draw: Draw, num_samples: int) -> NDArray[np.int64]:
+        if not METHODS[self.options.name].needs:
+            return super().epochs(draw, num_samples)
+        # Without blocks: they change which samples are seen, hardly how many.
+        plan = replace(batch_plan(self.rows(draw), self.settings, labelled_only=False), blocks=None)
+        return plan.epochs(self.num_steps(draw), num_samples)
+
     @property
     def num_students(self) -> int:
         """The number of distillations."""
@@ -98,6 +108,7 @@ class Distillation(RecipeStage):
         for more steps; its cost is that of all of them. Beta is the middle of its grid.
         """
         student, options = training.fresh(), self.options
+        training = replace(training, asked=AskedViews())
         if values := beta_candidates(options):
             options = with_beta(options, values[(len(values) - 1) // 2])
         settings = replace(
@@ -223,30 +234,55 @@ def distil(
         student_map_width=student.map_width,
         seed=draw.seed_for("objective"),
     )
-    _look_first(training, draw, student, objective, teachers)
     transforms = [student.transform]
     if teachers.online:
         transforms += [model.transform for model in teachers.models]
     batches = images.batches(draw, settings, transforms, teachers.stores, labelled_only=False)
+    _look_first(training, draw, student, objective, teachers, batches)
     cost, curve = train_stage(
         images, draw, name, student, objective, batches, settings, directory, training.log,
         online=teachers.models if teachers.online else (), momentum=options.weight_rule,
         steady=steady,
     )  # fmt: skip
-    if teachers.online:
-        cost = replace(cost, teacher_images=cost.samples * len(teachers.models))
+    asked = cost.samples * len(teachers.models)
+    if not teachers.online:
+        asked = _num_asked(
+            training, draw, teachers, batches.plan.epochs(cost.steps, len(draw.images))
+        )
+    cost = replace(cost, teacher_images=asked)
     return cost, curve, {name: value.cpu() for name, value in objective.artifacts().items()}
+
+
+def _num_asked(
+    training: StudentTraining, draw: Draw, teachers: TeacherSet, epochs: NDArray[np.int64]
+) -> int:
+    """Views that a training asks its teachers about, beyond those that its student asked before.
+
+    A linear probe was fitted to all views of the labelled images: these are in its cost.
+    """
+    num_views, beside = max(1, training.images.views.num_views), epochs.copy()
+    beside[draw.labelled] = 0
+    return sum(
+        training.asked.add(
+            model.fingerprint(), beside if how == "linear_probe" else epochs, num_views
+        )
+        for model, how in zip(teachers.models, teachers.adapted, strict=True)
+    )
 
 
 def _look_first(
     training: StudentTraining, draw: Draw, student: Backbone, objective: Objective,
-    teachers: TeacherSet,
+    teachers: TeacherSet, batches: Batches,
 ) -> None:  # fmt: skip
     """All checks before the first step, and the objective's ``prepare``."""
     objective.check_labels(torch.from_numpy(draw.labels))
     num_views = max(1, training.images.views.num_views)
     if not teachers.online:
-        row = draw.labelled[:1] * num_views
+        first = batches.stored_rows(0)
+        for store in teachers.stores:
+            store.fill(first)
+        lost = [row for store in teachers.stores for row in store.lost]
+        row = first[~np.isin(first, lost)][:1]
         objective.check_teachers([store.rows(row) for store in teachers.stores])
     if not objective.prepares:
         return
@@ -258,8 +294,10 @@ def _look_first(
     if "teachers" in wanted and teachers.online:
         stores = [(fixed(draw, model, rows, survives=True), 1) for model in teachers.models]
     own = fixed(draw, student, rows, survives=True) if "student" in wanted else None
-    lost = {row // views for store, views in stores for row in store.lost}
-    rows = rows[~np.isin(rows, [*lost, *(own.lost if own is not None else ())])]
+    for each, views in stores:
+        each.fill(rows * views)
+    unseen = {row // views for each, views in stores for row in each.lost}
+    rows = rows[~np.isin(rows, [*unseen, *(own.lost if own is not None else ())])]
     objective.prepare(
         TrainingRows(
             labels=torch.from_numpy(draw.labels[rows]),

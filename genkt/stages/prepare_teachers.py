@@ -29,7 +29,6 @@ from genkt.stages.teacher_cache import TeacherCache
 from genkt.stages.teacher_scores import knows_classes, own_head_scores, scores_of
 from genkt.stages.teacher_set import TeacherSet, shape_of
 from genkt.stages.train_stage import train_supervised
-from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
 from genkt.types import Cost, TeacherScores, require_finite
@@ -42,7 +41,7 @@ class PreparedTeacher:
     Args:
         store: its cached outputs; None if it runs online.
         scores: on the test images.
-        cost: of its training, and its kept answers; what was counted before is not in it.
+        cost: of its training, or of its linear probe; what was counted before is not in it.
     """
 
     model: Backbone
@@ -215,7 +214,7 @@ class Teachers:
             taught = scores_of(self._logits(index, model), test.labels)
         elif knows_classes(model, test):
             taught = own_head_scores(model, self._logits(index, model), test)
-        return PreparedTeacher(model, store, "none", TeacherScores(taught), self._answers(draw))
+        return PreparedTeacher(model, store, "none", TeacherScores(taught))
 
     def probed(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """Fit a head on the labelled images' cached features."""
@@ -308,21 +307,16 @@ class Teachers:
         store = None if self.settings.online else self._draw_store(draw, model)
         how = "irf" if self.settings.how == "irf" else "fine_tune"
         scores = replace(scores or TeacherScores(), taught=taught)
-        answers = self._answers(draw, self._home(draw, teacher_folder(index)))
-        return PreparedTeacher(model, store, how, scores, cost + answers)
+        return PreparedTeacher(model, store, how, scores, cost)
 
-    def _answers(self, draw: Draw, own: Path | None = None) -> Cost:
-        """The answers of a teacher that the students of a draw, or of its fold, read from disk.
+    def _answers(self, draw: Draw) -> Cost:
+        """The answers that a linear probe is fitted to; those on a fold are those on its draw.
 
-        Args:
-            own: the folder of a teacher of this draw or fold alone; None: the one of all draws,
-                whose answers on a fold are those on its draw.
+        What students ask for later counts where they do (``genkt.stages.asked_views``).
         """
-        if self.settings.online or (own is None and self.exam is not None):
+        if self.settings.online or self.exam is not None:
             return Cost()
-        rows = np.union1d(draw.labelled, draw.transfer)
-        cost = Cost(teacher_images=len(rows) * max(1, self.images.views.num_views))
-        return cost if own is None else self._once(own / OUTPUTS, cost)
+        return Cost(teacher_images=len(draw.labelled) * max(1, self.images.views.num_views))
 
     def _once(self, place: Path, cost: Cost) -> Cost:
         """A cost where it is met first: the folds of all choices of a draw share their teachers."""
@@ -364,7 +358,7 @@ class Teachers:
         require_finite(found, images.ids, f"{which} {base.name}")
         return found
 
-    def _pool_store(self, index: int, model: Backbone) -> OutputStore:
+    def _pool_store(self, index: int, model: Backbone) -> OutputRows:
         return self.cache.shared(
             f"pool{index}", model, self.pool.images, self.images.views, trained_on=True
         )
@@ -374,7 +368,7 @@ class Teachers:
         views, pool = self.images.views, self.pool.images
         rows = np.union1d(draw.labelled, draw.transfer)
         images = pool.select(rows)
-        store = self.cache.outputs(model, images, views, self._home(draw), trained_on=True)
+        store = self.cache.asked(model, images, views, self._home(draw))
         return PartStore(store, rows, len(pool), max(1, views.num_views))
 
     def _home(self, draw: Draw, name: str = OUTPUTS) -> Path:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from genkt.config.irf_settings import BASELINE, IRF_SETTINGS
 from genkt.config.recipe_settings import IrfRecipe, StagedRecipe
 from genkt.config.transfer_settings import TransferConfig
@@ -16,6 +19,7 @@ from genkt.stages.arms import IrfSettingArm, PlainArm, StagedArm, StudentArm
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.distil import Distillation, distil_steps
 from genkt.stages.keep import Keeper, judged_on
+from genkt.types import counted
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class RecipePlan(ABC):
     @abstractmethod
     def lengths(self, draw: Draw) -> dict[str, int]:
         """Steps of every training whose weights may be averaged, by the name for messages."""
+
+    def epochs(self, draw: Draw, num_samples: int) -> NDArray[np.int64]:
+        """[num_samples] in how many epochs a student of the method shows each one to teachers."""
+        return np.zeros(num_samples, dtype=np.int64)
 
     @abstractmethod
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
@@ -124,6 +132,12 @@ class StagedPlan(RecipePlan):
             found["plain fine-tuning"] = self.num_steps(draw)
         return {name: steps for name, steps in found.items() if steps}
 
+    def epochs(self, draw: Draw, num_samples: int) -> NDArray[np.int64]:
+        found = super().epochs(draw, num_samples)
+        for stage in () if self.config.is_plain else self.staged.stages:
+            found = np.maximum(found, stage.epochs(draw, num_samples))
+        return found
+
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
         """Text on the images per step of each distillation and of the baseline."""
         config, notes = self.config, []
@@ -132,14 +146,15 @@ class StagedPlan(RecipePlan):
             if stage.images == "all" and len(draw.transfer):
                 count = settings.labelled_per_batch
                 notes.append(
-                    f"A step of {name} sees {count} labelled and {settings.batch_size - count} "
-                    "transfer images."
+                    f"A step of {name} sees {count} labelled and "
+                    f"{counted(settings.batch_size - count, 'transfer image')}."
                 )
         if config.baseline and not config.is_plain:
             passes = " The teachers' own passes are extra (see Cost)." if has_teachers else ""
+            images = counted(config.train.batch_size, "labelled image")
             notes.append(
-                f"The baseline takes steps of {config.train.batch_size} labelled images, with "
-                "fresh random views, until it has seen as many as all stages "
+                f"The baseline takes steps of {images}, "
+                "with fresh random views, until it has seen as many as all stages "
                 f"together.{passes}"
             )
         return notes
@@ -174,7 +189,8 @@ class IrfPlan(RecipePlan):
 
     def notes(self, draw: Draw, *, has_teachers: bool, compared: bool) -> list[str]:
         notes = [
-            f"Every arm takes {self.recipe.steps} steps of {self.recipe.batch_size} images; "
+            f"Every arm takes {counted(self.recipe.steps, 'step')} of "
+            f"{counted(self.recipe.batch_size, 'image')}; "
             "two stages share them: the head alone (LP), then everything (FT). Letters are the "
             "rows of Table 4 in One to Transfer All; rec: trained on re-represented images."
         ]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from genkt.runs.pool import Draw
 from genkt.stages.student_training import StudentTraining
 
@@ -44,3 +47,7 @@ class RecipeStage(ABC):
     def lengths(self, draw: Draw) -> dict[str, int]:
         """Steps of trainings whose method may average weights, by name; {} if there are none."""
         return {}
+
+    def epochs(self, draw: Draw, num_samples: int) -> NDArray[np.int64]:
+        """[num_samples] in how many epochs it shows each one to teachers; none: it has none."""
+        return np.zeros(num_samples, dtype=np.int64)

@@ -22,7 +22,7 @@ from genkt.stages.student_training import StudentTraining
 from genkt.training.batches import Batches, TransferPart
 from genkt.training.train_settings import TrainSettings
 from genkt.training.view_pairs import PairPlan
-from genkt.types import UNLABELLED, UserError
+from genkt.types import UNLABELLED, UserError, counted
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class SelfSupervision(RecipeStage):
         if num_images < num_pairs:
             warn(
                 training.log, self.name,
-                f"a step shows {num_pairs} pairs of views of {num_images} images: "
+                f"a step shows {counted(num_pairs, 'pair')} of views of "
+                f"{counted(num_images, 'image')}: "
                 "a repeated image counts as different from itself; a smaller batch_size "
                 "avoids that",
             )  # fmt: skip

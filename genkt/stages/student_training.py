@@ -14,6 +14,7 @@ from genkt.runs.pool import Draw, Pool
 from genkt.runs.represented import Represented
 from genkt.runs.run_images import RunImages
 from genkt.runs.run_log import StageLog
+from genkt.stages.asked_views import AskedViews
 from genkt.stages.cross_validation import Exam
 from genkt.stages.prepare_teachers import Teachers
 from genkt.stages.teacher_set import TeacherSet
@@ -51,6 +52,7 @@ class StudentTraining:
         past: the stages that it has gone through.
         costs: so far, by stage.
         trained: cost of all trainings of the student.
+        asked: what its teachers were asked so far.
         curve: records of all stages, with consecutive steps.
         extras: small facts for the report.
         artifacts: what methods learned besides the student.
@@ -74,6 +76,7 @@ class StudentTraining:
     extras: Facts = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
     trained: Cost = field(default_factory=Cost)
+    asked: AskedViews = field(default_factory=AskedViews)
     _teachers: TeacherSet | None = None
 
     def add(self, name: str, cost: Cost, records: Sequence[Record]) -> None:
@@ -125,6 +128,7 @@ class StudentTraining:
             first=self.first,
             exam=exam,
             settled=self.extras,
+            asked=self.asked,
         )
         for stage in self.past if replayed else ():
             stage(own)

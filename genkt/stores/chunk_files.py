@@ -7,7 +7,7 @@ import logging
 import math
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from genkt.data.images import LostImage
 from genkt.files import read_signed
 from genkt.io import fingerprint
-from genkt.types import DamagedError, UserError
+from genkt.types import DamagedError, ModelOutput, UserError
 
 logger = logging.getLogger("genkt")
 
@@ -149,6 +149,13 @@ def lost_rows(facts: Mapping[str, Any]) -> dict[int, LostImage]:
     return {int(row): LostImage(*error) for row, error in facts.get("lost", {}).items()}
 
 
+def refuse_lost(lost: Mapping[int, LostImage], wanted: np.ndarray) -> None:
+    """Raise the error of the first wanted row that has no outputs."""
+    for row in wanted.tolist() if lost else ():
+        if row in lost:
+            raise lost[row]
+
+
 def decoding_key(decoding: int) -> dict[str, int]:
     """The entry for ``ImageSet.decoding`` in a store's identity; empty for the first value."""
     return {} if decoding == 1 else {"decoding": decoding}
@@ -222,10 +229,76 @@ class MappedArray:
     def take(self, wanted: np.ndarray, order: np.ndarray) -> Tensor:
         """[B, width] float32 rows; ``order`` sorts ``wanted``, so that the file is read forward."""
         gathered = np.empty((len(wanted), self._values.shape[1]), dtype=np.float32)
-        gathered[order] = self._values[wanted[order]]
+        gathered[order] = self.stored(wanted[order])
+        return torch.from_numpy(gathered)
+
+    def stored(self, rows: np.ndarray) -> np.ndarray:
+        """[B, width] rows as they are stored, copied."""
+        copied: np.ndarray = self._values[rows]
         if self._drops:
             self._map.madvise(mmap.MADV_DONTNEED)
-        return torch.from_numpy(gathered)
+        return copied
+
+
+def read_outputs(
+    arrays: Mapping[str, MappedArray], layout: StoreLayout, wanted: np.ndarray, *, maps: bool
+) -> ModelOutput:
+    """The outputs of rows, float32 on CPU, in the order asked; see ``OutputStore.rows``."""
+    order = np.argsort(wanted)
+    taken = {
+        name: array.take(wanted, order)
+        for name, array in arrays.items()
+        if maps or name != "feature_map"
+    }
+    features = taken.get("features", torch.empty(len(wanted), 0))
+    feature_map = taken.get("feature_map")
+    if feature_map is not None and layout.map_shape is not None:
+        feature_map = feature_map.reshape(-1, *layout.map_shape)
+    return ModelOutput(features, taken.get("logits"), feature_map)
+
+
+def checked_rows(indices: Sequence[int] | np.ndarray | Tensor, layout: StoreLayout) -> np.ndarray:
+    """[B] row numbers. Raises: IndexError: a row that the store does not have."""
+    wanted = np.asarray(indices, dtype=np.int64)
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < layout.num_rows:
+        raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {layout.num_rows}")
+    return wanted
+
+
+def as_stored(
+    outputs: Mapping[str, Tensor], layout: StoreLayout, rows: Sequence[int] | np.ndarray,
+    lost: Container[int] = (),
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Outputs of rows in the store's dtype.
+
+    Args:
+        outputs: [B, width] floats of every output of the layout.  rows: their B numbers.
+        lost: rows without outputs, which become NaN.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
+    """
+    gone = [place for place, row in enumerate(rows) if int(row) in lost]
+    return {name: _as_stored(name, outputs[name], layout, rows, gone) for name in layout.widths}
+
+
+def _as_stored(
+    name: str, values: Tensor, layout: StoreLayout, rows: Sequence[int] | np.ndarray,
+    gone: Sequence[int],
+) -> np.ndarray:  # fmt: skip
+    assert values.shape[1:] == (layout.widths[name],), (name, tuple(values.shape))
+    values = values.detach().cpu()
+    stored = values.to(getattr(torch, layout.dtype)).contiguous()
+    finite = torch.isfinite(stored).all(dim=1)
+    blank = torch.tensor(gone, dtype=torch.int64)
+    finite[blank] = True
+    if not finite.all():
+        at_fault = (~finite).nonzero().flatten()
+        overflow = bool(torch.isfinite(values[at_fault]).all())
+        bad = np.asarray(rows)[at_fault.numpy()].tolist()
+        raise NonFiniteError(bad, name, overflow, layout.dtype)
+    array: np.ndarray = stored.index_fill(0, blank, torch.nan).numpy()
+    return array
 
 
 def read_rows(path: Path, name: str, layout: StoreLayout, start: int, stop: int) -> bytes:

@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from genkt.data.images import LostImage
@@ -47,13 +46,17 @@ from genkt.stores.chunk_files import (
     NonFiniteError,
     StoreError,
     StoreLayout,
+    as_stored,
     check_chunks,
     check_file,
+    checked_rows,
     decoding_key,
     layout_of,
     lost_rows,
     read_facts,
+    read_outputs,
     read_rows,
+    refuse_lost,
     require,
     sync_folder,
     write_all,
@@ -115,6 +118,16 @@ def store_lock(home: Path, identity: Mapping[str, Any]) -> AbstractContextManage
     """Hold the store's lock; a second process waits here. Released when its holder dies."""
     path = store_path(home, identity).with_suffix(".lock")
     return held(path, f"another process is computing {path.stem}; waiting for it")
+
+
+def require_same(
+    path: Path, identity: Mapping[str, Any], ids: Sequence[str], views: ViewSpec
+) -> None:
+    """Refuse samples or views that are not those of a store. Raises: StoreError."""
+    same_ids = identity.get("ids") == fingerprint_ids(ids)
+    require(same_ids, path, "it has other samples, or another order of them")
+    same_views = identity.get("views") == views.as_dict()
+    require(same_views, path, "the teacher saw other views than the student would")
 
 
 class OutputStore:
@@ -190,27 +203,21 @@ class OutputStore:
             IndexError: a row that the store does not have.
             LostImage: a row of an image that could not be read.
         """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows {wanted.min()}..{wanted.max()} of a store of {len(self)}")
-        for row in wanted.tolist() if self.lost else ():
-            if row in self.lost:
-                raise self.lost[row]
+        wanted = checked_rows(indices, self.layout)
+        refuse_lost(self.lost, wanted)
         return self.stored_rows(wanted, maps=maps)
 
     def stored_rows(self, wanted: np.ndarray, *, maps: bool = True) -> ModelOutput:
         """As ``rows``, but rows without outputs are NaN."""
-        order = np.argsort(wanted)
-        taken = {
-            name: array.take(wanted, order)
-            for name, array in self._arrays.items()
-            if maps or name != "feature_map"
-        }
-        features = taken.get("features", torch.empty(len(wanted), 0))
-        feature_map = taken.get("feature_map")
-        if feature_map is not None and self.layout.map_shape is not None:
-            feature_map = feature_map.reshape(-1, *self.layout.map_shape)
-        return ModelOutput(features, taken.get("logits"), feature_map)
+        return read_outputs(self._arrays, self.layout, wanted, maps=maps)
+
+    @property
+    def is_whole(self) -> bool:
+        """Every row is there."""
+        return True
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Nothing: all rows are there."""
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """Refuse a loader whose samples or views are not those the teacher saw.
@@ -218,10 +225,7 @@ class OutputStore:
         Raises:
             StoreError: other ids, another order, or another view spec.
         """
-        same_ids = self.identity.get("ids") == fingerprint_ids(ids)
-        require(same_ids, self.path, "it has other samples, or another order of them")
-        same_views = self.identity.get("views") == views.as_dict()
-        require(same_views, self.path, "the teacher saw other views than the student would")
+        require_same(self.path, self.identity, ids, views)
 
     def verify(self) -> None:
         """Read every byte and compare every chunk's digest.
@@ -235,7 +239,7 @@ class OutputStore:
 
 
 class StoreWriter:
-    """Writes a store in row order, after the last commit of one that was interrupted.
+    """Writes a store in row order, from the last commit of an interrupted one if there is any.
 
     Call it under ``store_lock``.
 
@@ -287,8 +291,9 @@ class StoreWriter:
             NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
         """
         assert start_row == self.num_done, (start_row, self.num_done)
-        lost = [row for row in self.lost if row >= start_row]
-        arrays = {name: self._converted(name, outputs[name], lost) for name in self.layout.widths}
+        first = next(iter(outputs.values()))
+        rows = range(start_row, start_row + len(first))
+        arrays = as_stored(outputs, self.layout, rows, self.lost)
         num_rows = {len(array) for array in arrays.values()}
         assert len(num_rows) == 1, num_rows
         for name, array in arrays.items():
@@ -379,20 +384,3 @@ class StoreWriter:
             intact = resumed[name].tail == progress["tails"][name]
             require(intact, self.partial, f"{name} rows {start}..{num_done} are damaged")
         self.num_done, self._digests, self.lost = num_done, resumed, lost_rows(progress)
-
-    def _converted(self, name: str, values: Tensor, lost: Sequence[int]) -> np.ndarray:
-        """[B, width] values in the store's dtype, all finite but those of lost rows: NaN."""
-        assert values.shape[1:] == (self.layout.widths[name],), (name, tuple(values.shape))
-        values = values.detach().cpu()
-        stored = values.to(getattr(torch, self.layout.dtype)).contiguous()
-        finite = torch.isfinite(stored).all(dim=1)
-        blank = torch.tensor([row - self.num_done for row in lost], dtype=torch.int64)
-        blank = blank[blank < len(values)]
-        finite[blank] = True
-        if not finite.all():
-            at_fault = (~finite).nonzero().flatten()
-            overflow = bool(torch.isfinite(values[at_fault]).all())
-            rows = (at_fault + self.num_done).tolist()
-            raise NonFiniteError(rows, name, overflow, self.layout.dtype)
-        array: np.ndarray = stored.index_fill(0, blank, torch.nan).numpy()
-        return array

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from genkt.data.images import ImageSet
@@ -21,11 +20,16 @@ from genkt.io import derive_seed
 from genkt.training.loading import loaded
 from genkt.training.lost_images import LostImages
 from genkt.training.probe import OutputRows
-from genkt.training.spares import Spares
+from genkt.training.spares import Spares, lost_samples
 from genkt.training.walk import Stream
-from genkt.types import Batch, ModelOutput, UserError
+from genkt.types import Batch, UserError
 
 _BATCHES_AHEAD = 4
+_ROWS_AT_ONCE = 1024
+"""Of a teacher's outputs: a signal is looked for between them."""
+
+STEPS_AHEAD = 100
+"""Teacher outputs are computed for so many steps at once, where they are not kept already."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,28 @@ class BatchPlan:
             ]
         )
 
+    def epochs(self, num_steps: int, num_samples: int) -> np.ndarray:
+        """[num_samples] in how many epochs so many steps see each sample of the set."""
+        found = np.zeros(num_samples, dtype=np.int64)
+        for name, rows, count in self._walks(num_steps):
+            whole, rest = divmod(count, len(rows))
+            found[rows] = np.maximum(found[rows], whole)
+            also = self._rows(name, rows, whole * len(rows), rest)[:, 0]
+            found[also] = np.maximum(found[also], whole + 1)
+        return found
+
+    def _walks(self, num_steps: int) -> Iterator[tuple[str, np.ndarray, int]]:
+        """Every stream, the rows that it walks over, and how many of them in so many steps."""
+        num_labelled, num_transfer = (num_steps * count for count in self.counts)
+        if num_labelled:
+            yield "labelled", self.labelled, num_labelled
+        if num_transfer and not self.parts:
+            yield "transfer", self.transfer, num_transfer
+        elif num_transfer:
+            counts = shared_counts(num_transfer, [part.share for part in self.parts])
+            for number, (part, count) in enumerate(zip(self.parts, counts, strict=True)):
+                yield f"transfer {number}", part.rows, count
+
     def _rows(self, name: str, indices: np.ndarray, start: int, count: int) -> np.ndarray:
         return self._stream(indices, name).take(start, count)
 
@@ -167,6 +193,7 @@ class Batches:
 
     Attributes:
         samples: rows of the data set that the plan reads, ascending; ``Batch.samples`` counts them.
+        fill_seconds: of ``iterate`` so far, for teacher outputs that were missing.
 
     Args:
         dataset: renders views for the student first, then for each online teacher.
@@ -175,6 +202,7 @@ class Batches:
         stores: one cache per cached teacher, over the same samples and views.
         rank, world_size: this process reads its contiguous share of every batch.
         num_workers: loader processes; with 0 the pictures are rendered between the steps.
+        steps_ahead: as ``STEPS_AHEAD``.
         lost: counts transfer images that can no longer be read; others take their places (see
             ``Spares``). None: they are an error, as labelled ones are.
         labelled: more samples that nothing can replace than those of the plan.
@@ -193,6 +221,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
+        steps_ahead: int = STEPS_AHEAD,
         lost: LostImages | None = None,
         labelled: np.ndarray | None = None,
     ) -> None:
@@ -207,30 +236,50 @@ class Batches:
         self.dataset, self.labels, self.plan, self.stores = dataset, labels, plan, tuple(stores)
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
         self.samples = np.union1d(plan.labelled, plan.transfer)
+        self.steps_ahead, self.fill_seconds = steps_ahead, 0.0
         self.lost = lost
         fixed = plan.labelled if labelled is None else np.union1d(plan.labelled, labelled)
-        self.spares = None if lost is None else self._spares(fixed)
-
-    def _spares(self, labelled: np.ndarray) -> Spares:
-        plan, num_views = self.plan, max(1, self.dataset.spec.num_views)
-        unseen = {
-            row // num_views: error for store in self.stores for row, error in store.lost.items()
-        }
         groups = tuple(part.rows for part in plan.parts) or (plan.transfer,)
-        return Spares(self.dataset, labelled, groups, plan.seed, unseen)
+        spares = Spares(dataset, fixed, groups, plan.seed, lost_samples(self.stores, dataset.spec))
+        self.spares = spares if lost is not None else None
 
-    def iterate(self, start: int, stop: int, *, pin_memory: bool = False) -> Iterator[Batch]:
-        """Batches of steps start .. stop, in order; pinned pictures reach a GPU sooner."""
+    def iterate(
+        self, start: int, stop: int, *, pin_memory: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Batches of steps start .. stop, in order; pinned pictures reach a GPU sooner.
+
+        Args:
+            between: called from time to time while missing teacher outputs are computed.
+        """
         steps = range(start, stop)
         if not self.num_workers or not steps:
-            for rows, *pictures in self._one_ahead(steps):
+            for step, (rows, *pictures) in zip(steps, self._one_ahead(steps), strict=True):
+                self._fill(step, steps, between)
                 yield self._batch(rows, [p.pin_memory() if pin_memory else p for p in pictures])
             return
         read = loaded(
             _StepRows(self), steps, self.num_workers, ahead=_BATCHES_AHEAD, pin_memory=pin_memory
         )
-        for rows, *pictures in read:
+        for step, (rows, *pictures) in zip(steps, read, strict=True):
+            self._fill(step, steps, between)
             yield self._batch(rows, pictures)
+
+    def _fill(self, step: int, steps: range, between: Callable[[], None]) -> None:
+        """Have the teachers' outputs of the next steps computed, as far as they are missing.
+
+        Each process asks for the rows of all; those that come second find them there.
+        """
+        ahead = self.steps_ahead
+        if (step != steps.start and step % ahead) or all(store.is_whole for store in self.stores):
+            return
+        started, stop = time.perf_counter(), min(steps.stop, step - step % ahead + ahead)
+        rows = np.unique([self.stored_rows(each) for each in range(step, stop)])
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            for store in self.stores:
+                store.fill(rows[first : first + _ROWS_AT_ONCE])
+            between()
+        self.fill_seconds += time.perf_counter() - started
 
     def _one_ahead(self, steps: range) -> Iterator[tuple[torch.Tensor, ...]]:
         """Load the next step in a thread while this one trains: pictures need no Python lock."""
@@ -260,7 +309,16 @@ class Batches:
         """[B, 2] (sample index, view index) of this process at a step."""
         rows = self.plan.rows(step)
         share = len(rows) // self.world_size
-        rows = rows[self.rank * share : (self.rank + 1) * share]
+        return self._viewed(rows[self.rank * share : (self.rank + 1) * share])
+
+    def stored_rows(self, step: int) -> np.ndarray:
+        """Rows of a store, sample index * K + view index, that a step of all processes reads."""
+        samples, views = self._viewed(self.plan.rows(step)).T
+        stored: np.ndarray = samples * self.dataset.spec.num_views + views
+        return stored
+
+    def _viewed(self, rows: np.ndarray) -> np.ndarray:
+        """The same rows with view indices in place of epochs."""
         spec, ids = self.dataset.spec, self.dataset.images.ids
         if spec.num_views == 1:
             rows[:, 1] = 0
@@ -272,12 +330,28 @@ class Batches:
         """Sample ids of a step, those of all processes."""
         return [self.dataset.images.ids[index] for index in self.plan.rows(step)[:, 0].tolist()]
 
+    def _seen(
+        self, samples: np.ndarray, views: np.ndarray, asked: np.ndarray,
+        pictures: Sequence[torch.Tensor],
+    ) -> tuple[np.ndarray, Sequence[torch.Tensor]]:  # fmt: skip
+        """Samples that all teachers could see too, and their pictures; what is lost is counted."""
+        assert self.spares is not None and self.lost is not None
+        for store in self.stores:
+            store.fill(samples * self.dataset.spec.num_views + views)
+        unseen = lost_samples(self.stores, self.dataset.spec)
+        if not unseen.keys().isdisjoint(samples.tolist()):
+            self.spares = replace(self.spares, lost=unseen)
+            keys, pictures = self.spares.batch(np.stack([asked, views], axis=1))
+            return self._seen(keys[:, 0], views, asked, pictures)
+        for sample in np.unique(asked[asked != samples]).tolist():
+            if (sample_id := self.dataset.images.ids[sample]) not in self.lost:
+                self.lost.add(sample_id, self.spares.error(sample), len(self.plan.transfer))
+        return samples, pictures
+
     def _batch(self, rows: torch.Tensor, pictures: Sequence[torch.Tensor]) -> Batch:
         samples, views, asked = rows.numpy().T
-        if self.spares is not None and self.lost is not None:
-            for sample in np.unique(asked[asked != samples]).tolist():
-                if (sample_id := self.dataset.images.ids[sample]) not in self.lost:
-                    self.lost.add(sample_id, self.spares.error(sample), len(self.plan.transfer))
+        if self.spares is not None:
+            samples, pictures = self._seen(samples, views, asked, pictures)
         stored = samples * self.dataset.spec.num_views + views
         return Batch(
             images=pictures[0],
@@ -312,49 +386,3 @@ def loader_workers(setting: int | Literal["auto"], images: ImageSet, in_memory: 
     if setting != "auto":
         return setting
     return 0 if in_memory else min(8, (os.cpu_count() or 1) - 1)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The same batch on a device, without waiting for the copies."""
-
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    return Batch(
-        images=move(batch.images),
-        labels=move(batch.labels),
-        ids=batch.ids,
-        samples=move(batch.samples),
-        teachers=tuple(map_output(teacher, move) for teacher in batch.teachers),
-        teacher_images=tuple(move(images) for images in batch.teacher_images),
-    )
-
-
-def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Micro-batches of almost equal size, in order."""
-    if parts == 1:
-        return [batch]
-    bounds = [round(i * len(batch.labels) / parts) for i in range(parts + 1)]
-    return [_rows_of(batch, slice(low, high)) for low, high in itertools.pairwise(bounds)]
-
-
-def _rows_of(batch: Batch, rows: slice) -> Batch:
-    def cut(tensor: Tensor) -> Tensor:
-        return tensor[rows]
-
-    return Batch(
-        images=cut(batch.images),
-        labels=cut(batch.labels),
-        ids=batch.ids[rows],
-        samples=cut(batch.samples),
-        teachers=tuple(map_output(teacher, cut) for teacher in batch.teachers),
-        teacher_images=tuple(map(cut, batch.teacher_images)),
-    )
-
-
-def map_output(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
-    """Every tensor of an output changed in the same way."""
-    logits, feature_map = [
-        None if tensor is None else change(tensor) for tensor in (output.logits, output.feature_map)
-    ]
-    return ModelOutput(change(output.features), logits, feature_map)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,13 @@ def _num_bytes(value: Any) -> int:
     return sum(map(_num_bytes, inside)) if isinstance(value, (dict, list, tuple)) else 0
 
 
-def load_state(path: Path, identity: str) -> dict[str, Any] | None:
+def load_state(
+    path: Path, identity: str, earlier: Callable[[], str] | None = None
+) -> dict[str, Any] | None:
     """Read a state written for the same stage, or None where there is none.
+
+    Args:
+        earlier: the identity that an older genkt gave it.
 
     Raises:
         UserError: the file is damaged, or belongs to another configuration.
@@ -59,7 +65,8 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
             f"{path}: not a readable training state ({type(error).__name__}); delete it to start "
             "this stage again"
         ) from error
-    if not isinstance(state, dict) or state.get("identity") != identity:
+    found = state.get("identity") if isinstance(state, dict) else None
+    if found != identity and (found is None or earlier is None or found != earlier()):
         raise UserError(
             f"{path}: belongs to a run with other settings, data or versions; give another out= "
             "or overwrite=true"
@@ -67,12 +74,12 @@ def load_state(path: Path, identity: str) -> dict[str, Any] | None:
     return state
 
 
-def load_stage(path: Path, identity: str) -> dict[str, Any] | None:
+def load_stage(path: Path, identity: str, earlier: Callable[[], str]) -> dict[str, Any] | None:
     """As ``load_state``, of a stage whose best weights so far lie beside it.
 
     Without these the state is not enough: the stage is trained again, with a warning.
     """
-    state = load_state(path, identity)
+    state = load_state(path, identity, earlier)
     if state is None or state["progress"]["best"] < 0:
         return state
     try:

@@ -21,7 +21,27 @@ _NUM_SAMPLED = 64
 
 
 def stage_identity(stage: Stage, num_steps: int) -> str:
-    """Hash of weights at the start, rows, views, teachers, objective, settings and versions."""
+    """Hash of weights at the start, rows, views, teachers, objective, settings and versions.
+
+    Teachers are known by their outputs on rows of the first step, which are computed anyway.
+    """
+    batches = stage.batches
+    first = np.unique(batches.stored_rows(0))[:_NUM_SAMPLED] if batches.stores else np.empty(0)
+    for store in batches.stores:
+        store.fill(first)
+    if batches.lost is not None:  # also those that an earlier start of the run had lost
+        ids, views = batches.dataset.images.ids, max(1, batches.dataset.spec.num_views)
+        known = [ids[row // views] not in batches.lost for row in first.astype(int).tolist()]
+        first = first[np.array(known, dtype=bool)]
+    return _identity(stage, num_steps, first)
+
+
+def earlier_identity(stage: Stage, num_steps: int) -> str:
+    """The same as before teacher outputs were computed on demand: by rows of the whole stage."""
+    return _identity(stage, num_steps, _rows(stage))
+
+
+def _identity(stage: Stage, num_steps: int, sampled: np.ndarray) -> str:
     batches, plan = stage.batches, stage.batches.plan
     dataset = batches.dataset
     settings = without_added(asdict(stage.settings), "train")
@@ -34,7 +54,7 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
             "settings": {k: v for k, v in settings.items() if k not in _FREE},
             "student": stage.student.fingerprint(),
             "objective": _objective_identity(stage.objective),
-            "teachers": [_sampled(store, _rows(stage)) for store in batches.stores]
+            "teachers": [_sampled(store, sampled) for store in batches.stores]
             + [teacher.fingerprint() for teacher in stage.online],
             "images": fingerprint_ids(dataset.images.ids),
             **decoding_key(dataset.images.decoding),
@@ -56,7 +76,7 @@ def _averages(stage: Stage) -> dict[str, list[object]]:
 
 
 def _rows(stage: Stage) -> np.ndarray:
-    """Some rows of those that the stage reads; a store may hold no others."""
+    """Some rows of those that the stage may read; a store may hold no others."""
     plan, num_views = stage.batches.plan, max(1, stage.batches.dataset.spec.num_views)
     samples = np.union1d(plan.labelled, plan.transfer)
     places = np.linspace(0, len(samples) * num_views - 1, _NUM_SAMPLED, dtype=np.int64)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,9 +13,9 @@ from genkt.files import read_tensors
 from genkt.io import derive_seed
 from genkt.models.backbone import Backbone
 from genkt.progress import Reporter, say
-from genkt.stopping import deferring, stop, stop_asked
+from genkt.stopping import Stopped, deferring, stop, stop_asked
 from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
-from genkt.training.batches import split_batch, to_device
+from genkt.training.batch_parts import split_batch, to_device
 from genkt.training.checkpoint import (
     BEST,
     STATE,
@@ -25,33 +26,16 @@ from genkt.training.checkpoint import (
 )
 from genkt.training.distiller import Distiller, teacher_outputs, trainable
 from genkt.training.fabric import peak_memory
-from genkt.training.identity import stage_identity
+from genkt.training.identity import earlier_identity, stage_identity
 from genkt.training.lightning import Fabric
 from genkt.training.optim import build_optimizer, lr_factor, set_lr_factor
 from genkt.training.rows import rows_fault, rows_for_batch_norm
-from genkt.training.stage import Record, Stage
+from genkt.training.stage import Progress, Record, Stage
 from genkt.types import Batch, Cost, UserError
 
 _MOST_UNCHECKED = 100
 _STEPS_BETWEEN_AGREEMENTS = 10
 """Each is a sync point of all processes of a launch."""
-
-
-@dataclass
-class Progress:
-    """Where a stage stands; everything here is saved and restored.
-
-    ``sums`` and ``num_summed`` are of the losses since the last record.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    wait_seconds: float = 0.0
-    accumulate: int = 1
-    best: float = -1.0
-    sums: dict[str, float] = field(default_factory=dict)
-    num_summed: int = 0
-    curve: list[Record] = field(default_factory=list)
 
 
 def train(fabric: Fabric, stage: Stage) -> tuple[Cost, list[Record]]:
@@ -109,13 +93,18 @@ class _Run:
         started = saved = time.perf_counter()
         before = progress.seconds
         pin_memory = self.fabric.device.type == "cuda"
-        batches = self.stage.batches.iterate(progress.step, self.num_steps, pin_memory=pin_memory)
+        loader = self.stage.batches
+        batches = loader.iterate(
+            progress.step, self.num_steps, pin_memory=pin_memory, between=self._look_for_a_stop
+        )
         self.module.train()
         with self._reporter() as reporter, deferring():
             while progress.step < self.num_steps:
-                asked = time.perf_counter()
+                asked, filled = time.perf_counter(), loader.fill_seconds
                 batch = next(batches)
-                progress.wait_seconds += time.perf_counter() - asked
+                filled = loader.fill_seconds - filled
+                progress.fill_seconds += filled
+                progress.wait_seconds += time.perf_counter() - asked - filled
                 self._step(batch)
                 progress.step += 1
                 progress.seconds = before + time.perf_counter() - started
@@ -134,9 +123,21 @@ class _Run:
                     self._save()
                     saved = time.perf_counter()
                 if stops and not last:
-                    raise stop(f"at step {progress.step} of {self.stage.name}, state saved")
+                    raise self._stopped()
         self._finish()
         return self._cost(), progress.curve
+
+    def _look_for_a_stop(self) -> None:
+        """While teachers answer, which may take minutes; the processes of a launch stay together.
+
+        What was answered so far is kept.
+        """
+        if self.fabric.world_size == 1 and stop_asked():
+            self._save()
+            raise self._stopped()
+
+    def _stopped(self) -> Stopped:
+        return stop(f"at step {self.progress.step} of {self.stage.name}, state saved")
 
     def _stops(self) -> bool:
         """Whether a signal asks to stop here; the processes of a launch agree from time to time."""
@@ -282,8 +283,7 @@ class _Run:
         progress.sums, progress.num_summed = {}, 0
         lr = self.optimizers[0].param_groups[0]["lr"]
         self._record({"step": progress.step, "stage": self.stage.name, "lr": lr, **means})
-        waited = progress.wait_seconds / max(progress.seconds, 1e-9)
-        reporter.show(loss=f"{means['total']:.3f}", waited=f"{waited:.0%}")
+        reporter.show(loss=f"{means['total']:.3f}", **progress.shares())
 
     def _evaluate(self) -> None:
         assert self.stage.evaluate is not None
@@ -327,7 +327,8 @@ class _Run:
         save_state(self.state_path, state)
 
     def _restore(self) -> None:
-        state = load_stage(self.state_path, self.identity)
+        earlier = partial(earlier_identity, self.stage, self.num_steps)
+        state = load_stage(self.state_path, self.identity, earlier)
         if state is None:
             return
         self.progress = Progress(**state["progress"])
@@ -365,6 +366,7 @@ class _Run:
             seconds=self.progress.seconds,
             samples=self.num_steps * self.settings.batch_size,
             steps=self.num_steps,
+            fill_seconds=self.progress.fill_seconds,
             peak_memory_bytes=peak_memory(self.fabric.device),
         )
 

@@ -35,6 +35,9 @@ class LostImages:
     instead: str = "another transfer image takes its place"
     _known: dict[str, Skipped] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._read()
+
     def __contains__(self, sample_id: str) -> bool:
         return sample_id in self._known
 

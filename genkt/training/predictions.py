@@ -102,10 +102,9 @@ def _forward(
     """
     was_training = model.training
     model.eval()
-    starts = range(0, len(dataset.images), batch_size)
-    batches = RowPictures(dataset, batch_size, 1, survives=blank is not None)
+    batches = RowPictures(dataset, range(len(dataset)), batch_size, survives=blank is not None)
     try:
-        for pictures, lost in loaded(batches, starts, num_workers):
+        for pictures, lost in loaded(batches, batches.starts(), num_workers):
             if blank is not None:
                 blank |= lost
             output: ModelOutput = model(model.normalize(pictures.to(device, non_blocking=True)))

@@ -23,6 +23,13 @@ class OutputRows(Protocol):
     def lost(self) -> Mapping[int, LostImage]:
         """Rows without outputs, with the errors of their images; ``rows`` raises them."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is there; else ``rows`` may have to compute some."""
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Have the rows computed that are missing, before they are read."""
+
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
         """Features, logits and, unless unwanted, feature maps of the rows, in the order asked."""
 
@@ -40,6 +47,15 @@ class ProbedStore:
     def lost(self) -> Mapping[int, LostImage]:
         """As of the cache below it."""
         return self.store.lost
+
+    @property
+    def is_whole(self) -> bool:
+        """As the cache below it."""
+        return self.store.is_whole
+
+    def fill(self, rows: np.ndarray) -> None:
+        """As the cache below it."""
+        self.store.fill(rows)
 
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
         """Cached features [B, D] and feature maps, and the head's logits [B, C]."""
@@ -75,12 +91,24 @@ class PartStore:
             int(self.samples[place]) * self.num_views + view: error for place, view, error in found
         }
 
+    @property
+    def is_whole(self) -> bool:
+        """As the cache below it."""
+        return self.store.is_whole
+
+    def fill(self, rows: np.ndarray) -> None:
+        """As the cache below it, for rows of the whole set."""
+        self.store.fill(self._inside(rows))
+
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
         """The rows of the whole set; the cache must hold their samples."""
-        samples, views = np.divmod(indices, self.num_views)
+        return self.store.rows(self._inside(indices), maps=maps)
+
+    def _inside(self, rows: np.ndarray) -> np.ndarray:
+        samples, views = np.divmod(rows, self.num_views)
         places = self.places[samples]
         assert (places >= 0).all(), "a row of a sample that is not cached"
-        return self.store.rows(places * self.num_views + views, maps=maps)
+        return places * self.num_views + views
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """As the cache below it, for the samples that it holds."""

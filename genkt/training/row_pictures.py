@@ -1,4 +1,4 @@
-"""Pictures in row order, rendered ahead while a model runs."""
+"""A teacher's pictures in row order, rendered ahead while the teacher runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -33,33 +35,37 @@ class RowBatch(NamedTuple):
 
 
 class RowPictures(Dataset[RowBatch]):
-    """Batches of pictures, addressed by their first row: sample index * K + view index.
+    """Batches of pictures, addressed by the first one's place.
 
     Args:
-        num_views: rows of each sample.
+        rows: sample index * K + view index of each picture.
         survives: pictures that can no longer be read are blank; else they are an error.
     """
 
     def __init__(
-        self, dataset: ViewDataset, batch_size: int, num_views: int, *, survives: bool = False
-    ) -> None:
-        self.dataset, self.batch_size, self.survives = dataset, batch_size, survives
-        self.num_views = num_views
-        self.num_rows = len(dataset) * self.num_views
+        self, dataset: ViewDataset, rows: range | NDArray[np.int64], batch_size: int,
+        *, survives: bool = False,
+    ) -> None:  # fmt: skip
+        self.dataset, self.rows, self.batch_size = dataset, rows, batch_size
+        self.num_views, self.survives = max(1, dataset.spec.num_views), survives
 
     def __getitem__(self, start: int) -> RowBatch:
-        stop = min(start + self.batch_size, self.num_rows)
-        keys = [divmod(row, self.num_views) for row in range(start, stop)]
+        rows = [int(row) for row in self.rows[start : start + self.batch_size]]
+        keys = [divmod(row, self.num_views) for row in rows]
         if not self.survives:
             return RowBatch(self.dataset.batch(keys)[0], {})
-        (pictures,), lost = blanked(self.dataset, keys)
-        return RowBatch(pictures, {start + place: error for place, error in lost.items()})
+        pictures, lost = blanked(self.dataset, keys)
+        return RowBatch(pictures[0], {rows[place]: error for place, error in lost.items()})
+
+    def starts(self, done: int = 0) -> range:
+        """Where the batches begin, behind some pictures."""
+        return range(done, len(self.rows), self.batch_size)
 
 
 def row_pictures(
     rows: RowPictures, starts: range, num_workers: int, device: torch.device
 ) -> Iterator[RowBatch]:
-    """Batches in row order, rendered ahead while the model runs."""
+    """Batches in order, rendered ahead while the model runs."""
     if num_workers:
         yield from loaded(rows, starts, num_workers, pin_memory=device.type == "cuda")
         return

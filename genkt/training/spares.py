@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from genkt.data.images import LostImage
-from genkt.data.views import ViewDataset, stacked
+from genkt.data.views import ViewDataset, ViewSpec, stacked
 from genkt.io import derive_seed
+from genkt.training.probe import OutputRows
 from genkt.types import UserError
 
 _MOST_TRIED = 64
@@ -42,6 +43,12 @@ def blanked(
             rows.append(blank)
             lost[place] = error
     return tuple(map(stacked, zip(*rows, strict=True))), lost
+
+
+def lost_samples(stores: Sequence[OutputRows], views: ViewSpec) -> dict[int, LostImage]:
+    """The samples that some teacher could not see, with the errors of their images."""
+    num_views = max(1, views.num_views)
+    return {row // num_views: error for store in stores for row, error in store.lost.items()}
 
 
 @dataclass(frozen=True)

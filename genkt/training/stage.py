@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,33 @@ class Log(Protocol):
 
     def record(self, record: Record) -> None:
         """One record: step, stage, and what was measured."""
+
+
+@dataclass
+class Progress:
+    """Where a stage stands; everything here is saved and restored.
+
+    ``sums`` and ``num_summed`` are of the losses since the last record; ``fill_seconds`` are those
+    of ``seconds`` in which teachers answered.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    fill_seconds: float = 0.0
+    accumulate: int = 1
+    best: float = -1.0
+    sums: dict[str, float] = field(default_factory=dict)
+    num_summed: int = 0
+    curve: list[Record] = field(default_factory=list)
+
+    def shares(self) -> dict[str, str]:
+        """The parts of the time that were not training, for a reader."""
+        parts = {"waited": self.wait_seconds, "teachers": self.fill_seconds}
+        whole = max(self.seconds, 1e-9)
+        return {
+            name: f"{part / whole:.0%}" for name, part in parts.items() if part or name == "waited"
+        }
 
 
 @dataclass

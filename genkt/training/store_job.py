@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,9 @@ from genkt.stores.teacher_outputs import (
 from genkt.training.lost_images import LostImages
 from genkt.training.row_pictures import RowBatch, RowPictures, row_pictures
 from genkt.types import ModelOutput, UserError
+
+TEACHER_BATCH = 64
+"""Rows of a teacher's forward pass."""
 
 Precision = Literal["float32", "bfloat16", "float16"]
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -168,34 +171,72 @@ class StoreJob:
         self, writer: StoreWriter, device: torch.device, shown: bool, progress: Progress,
         lost: LostImages | None,
     ) -> OutputStore:  # fmt: skip
-        views, caching = self.views, self.caching
-        starts = range(writer.num_done, writer.layout.num_rows, caching.batch_size)
-        dataset = ViewDataset(self.images, views, [self.teacher.transform], 0)
-        rows = RowPictures(dataset, caching.batch_size, views.num_views, survives=lost is not None)
-
-        def lose(found: Mapping[int, LostImage]) -> None:
-            self.count(found, lost)
-            writer.lost |= found
-
+        rows = RowPictures(
+            self.dataset(), range(writer.layout.num_rows), self.caching.batch_size,
+            survives=lost is not None,
+        )  # fmt: skip
         try:
             with Reporter(
                 writer.layout.num_rows, f"teacher {self.teacher.name}", done=writer.num_done,
                 announced=True, shown=shown,
             ) as reporter:  # fmt: skip
-
-                def tell(count: int) -> None:
-                    reporter.advance(count)
-                    progress(count)
-
-                read = row_pictures(rows, starts, caching.num_workers, device)
-                pictures = _pictures(_timed(read, reporter), lose)
-                _compute(self.teacher, pictures, writer, device, caching.precision, tell)
+                starts = rows.starts(writer.num_done)
+                read = row_pictures(rows, starts, self.caching.num_workers, device)
+                pictures = self.readable(_timed(read, reporter), writer.lost, lost)
+                for outputs in self.outputs(pictures, device):
+                    before = writer.num_done
+                    writer.write(before, outputs)
+                    reporter.advance(writer.num_done - before)
+                    progress(writer.num_done - before)
             return writer.finish()
         except NonFiniteError as error:
-            ids = dict.fromkeys(self.images.ids[row // views.num_views] for row in error.rows)
+            ids = dict.fromkeys(map(self.name_of, error.rows))
             raise UserError(error.describe(list(ids))) from error
         finally:
             writer.close()
+
+    def readable(
+        self, batches: Iterator[RowBatch], gone: dict[int, LostImage], lost: LostImages | None
+    ) -> Iterator[Tensor]:
+        """The pictures; rows that are blank are counted, and put into ``gone`` before."""
+        for batch in batches:
+            if batch.lost:
+                self.count(batch.lost, lost)
+                gone |= batch.lost
+            yield batch.pictures
+
+    def dataset(self) -> ViewDataset:
+        """The pictures that the teacher sees."""
+        return ViewDataset(self.images, self.views, [self.teacher.transform], 0)
+
+    def name_of(self, row: int) -> str:
+        """The id of the image in a row of the store."""
+        return self.images.ids[row // self.views.num_views]
+
+    @torch.inference_mode()
+    def outputs(
+        self, pictures: Iterator[Tensor], device: torch.device
+    ) -> Iterator[dict[str, Tensor]]:
+        """[B, columns] of every output, batch after batch; fetched while the next batch runs.
+
+        A batch that is not full is filled up: then the outputs of a picture do not depend on how
+        many others there are.
+        """
+        autocast_dtype, size = AUTOCAST[self.caching.precision], self.caching.batch_size
+        teacher, waiting = self.teacher.to(device), None
+        with _evaluating(teacher):
+            for batch in pictures:
+                batch, count = batch.to(device, non_blocking=True), len(batch)
+                if count < size:
+                    batch = torch.cat([batch, batch[-1:].expand(size - count, -1, -1, -1)])
+                with autocast(device, autocast_dtype):
+                    output = teacher(teacher.normalize(batch))
+                if waiting is not None:
+                    yield waiting.arrived()
+                columns = {name: _columns(teacher, output, name) for name in self.caching.outputs}
+                waiting = _OnItsWay({name: each[:count] for name, each in columns.items()})
+            if waiting is not None:
+                yield waiting.arrived()
 
 
 def shards_of(store: Path) -> Path:
@@ -218,31 +259,9 @@ def found_store(home: Path, identity: dict[str, Any]) -> OutputStore | None:
         return None
 
 
-@torch.inference_mode()
-def _compute(
-    teacher: Backbone,
-    pictures: Iterator[Tensor],
-    writer: StoreWriter,
-    device: torch.device,
-    precision: Precision,
-    tell: Progress,
-) -> None:
-    """Forward every batch; a batch's outputs are fetched while the next one runs."""
-    autocast_dtype = AUTOCAST[precision]
-    teacher.to(device)
-    waiting: _OnItsWay | None = None
-    with _evaluating(teacher):
-        for batch in pictures:
-            batch = batch.to(device, non_blocking=True)
-            with torch.autocast(device.type, autocast_dtype) if autocast_dtype else nullcontext():
-                output = teacher(teacher.normalize(batch))
-            if waiting is not None:
-                _write(writer, waiting, tell)
-            waiting = _OnItsWay(
-                {name: _columns(teacher, output, name) for name in writer.layout.widths}
-            )
-        if waiting is not None:
-            _write(writer, waiting, tell)
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Autocast to a dtype; None: compute as the weights are."""
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def _columns(teacher: Backbone, output: ModelOutput, name: str) -> Tensor:
@@ -273,12 +292,6 @@ class _OnItsWay:
         return self._host
 
 
-def _write(writer: StoreWriter, outputs: _OnItsWay, tell: Progress) -> None:
-    num_before = writer.num_done
-    writer.write(num_before, outputs.arrived())
-    tell(writer.num_done - num_before)
-
-
 @contextmanager
 def _evaluating(teacher: Backbone) -> Iterator[None]:
     """Evaluation mode for a while: batch-norm statistics and dropout must not move the outputs."""
@@ -288,16 +301,6 @@ def _evaluating(teacher: Backbone) -> Iterator[None]:
         yield
     finally:
         teacher.train(was_training)
-
-
-def _pictures(
-    batches: Iterator[RowBatch], lose: Callable[[Mapping[int, LostImage]], None]
-) -> Iterator[Tensor]:
-    """The pictures; ``lose`` gets the rows that are blank, before these are written."""
-    for batch in batches:
-        if batch.lost:
-            lose(batch.lost)
-        yield batch.pictures
 
 
 def _timed(pictures: Iterator[RowBatch], reporter: Reporter) -> Iterator[RowBatch]:

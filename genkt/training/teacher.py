@@ -17,7 +17,7 @@ from genkt.models.foreign import as_backbone
 from genkt.stores.chunk_files import OUTPUTS
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.lost_images import LostImages
-from genkt.training.store_job import AUTOCAST, Caching, Precision, StoreJob
+from genkt.training.store_job import AUTOCAST, TEACHER_BATCH, Caching, Precision, StoreJob
 from genkt.types import UserError
 
 OutputName = Literal["features", "logits", "feature_map"]
@@ -41,7 +41,7 @@ def cache_outputs(
     *,
     outputs: Sequence[OutputName] | None = None,
     dtype: Literal["float16", "float32"] = "float16",
-    batch_size: int = 64,
+    batch_size: int = TEACHER_BATCH,
     device: str | torch.device = "cpu",
     num_workers: int = 0,
     precision: Precision = "float32",

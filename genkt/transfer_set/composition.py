@@ -30,7 +30,7 @@ from genkt.transfer_set.read_set import is_transfer_set, read_rows
 from genkt.transfer_set.save_set import save_set
 from genkt.transfer_set.set_files import ImageFiles, Record, Source, read_tokens
 from genkt.transfer_set.set_rows import SetRows, Stored
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,12 @@ class TransferSet(SetRows):
     def __repr__(self) -> str:
         counts = self.counts()
         sources = ", ".join(f"{n} {name}" for name, n in counts.items())
-        text = f"{sources} images" if len(counts) == 1 else f"{len(self)} images: {sources}"
+        images = counted(len(self), "image")
+        text = (
+            counted(len(self), f"{next(iter(counts))} image")
+            if len(counts) == 1
+            else f"{images}: {sources}"
+        )
         text += f" in {self.stored.directory}" if self.stored else ""
         text += f"; {shares_text(self.parts, self.part_counts())}" if self.parts else ""
         return f"TransferSet({text if counts else 'no images'})"

@@ -133,7 +133,7 @@ def _glob(name: str) -> list[str]:
     kept = [path for path in found if not _is_system(path, set(Path(name).parts))]
     if out := len(found) - len(kept):
         first = next(path for path in found if path not in kept)
-        logger.warning("%s: left out %d system files and folders (e.g. %s)", name, out, first)
+        logger.warning("%s: left out system files and folders: %d (e.g. %s)", name, out, first)
     return kept
 
 

@@ -23,7 +23,9 @@ from genkt.settings.objects import has_objects
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.cross_validation import num_exams, spared_folds
 from genkt.stages.recipe_plan import RecipePlan, plan_of
+from genkt.training.store_job import TEACHER_BATCH
 from genkt.transfers.average_notes import average_notes
+from genkt.transfers.count_views import num_asked
 from genkt.transfers.decide_run import longest, shortest
 from genkt.transfers.make_sets import with_sets
 from genkt.transfers.open_run import open_run
@@ -31,6 +33,8 @@ from genkt.transfers.phases import OpenedRun
 from genkt.transfers.pilot_rules import most_pilot_steps
 from genkt.transfers.set_maker import HOME
 from genkt.transfers.side_by_side import num_worth, threads_each
+from genkt.transfers.size_notes import size_notes
+from genkt.types import counted
 
 _STEPS = 4
 _CACHED_IMAGES = 8
@@ -38,14 +42,14 @@ _CACHED_IMAGES = 8
 
 @dataclass(frozen=True)
 class _Measured:
-    """Seconds of one unit of work, and the bytes a full cache and all sets would take."""
+    """Seconds of one unit of work, and the bytes that a view's answers and all sets would take."""
 
     per_step: float
     per_adapt_step: float
     per_view: float
     per_made: float
     per_represented: float
-    cache_bytes: int
+    row_bytes: int
     made_bytes: int
     student_bytes: int
     peak_bytes: int
@@ -74,18 +78,17 @@ def estimate(config: TransferConfig, plain: dict[str, Any], splits: Splits | Non
 def _measure(opened: OpenedRun) -> _Measured:
     run = with_sets(_few_images(opened))
     config, draw, arm = run.config, run.pool.draws[0], run.config.main_arm
-    started = time.perf_counter()
     teachers, adapt = run.teachers.prepare(draw, opened.log.stage(0, "dry_run"))
-    cached = max(0.0, time.perf_counter() - started - adapt.seconds)
+    num_views = max(1, opened.views.num_views)
+    started, every = time.perf_counter(), np.arange(len(run.pool.images) * num_views)
+    for store in teachers.stores:
+        store.fill(every)
+    filled = time.perf_counter() - started
     student = opened.fresh_student()
     for attempt in ("warm-up", "timed"):  # the first attempt is slower
         training = run.training(draw, arm, run.folder.path / attempt, student)
         run.arm(arm).train(training)
         student, cost = training.student, training.trained
-    num_views = max(1, opened.views.num_views)
-    num_cached = len(run.pool.images) * num_views
-    if any(scores.taught is not None for scores in teachers.scores):
-        num_cached += len(run.pool.splits.parts["test"])
     bytes_each = 2 if config.cache_dtype == "float16" else 4
     columns = sum(shape.width + (shape.num_classes or 0) for shape in teachers.shapes)
     if "feature_map" in config.needs:
@@ -96,10 +99,10 @@ def _measure(opened: OpenedRun) -> _Measured:
     return _Measured(
         per_step=cost.seconds / max(1, cost.steps),
         per_adapt_step=adapt.seconds / adapt.steps if adapt.steps else 0.0,
-        per_view=cached / num_cached if teachers.stores else 0.0,
+        per_view=filled / (math.ceil(len(every) / TEACHER_BATCH) * TEACHER_BATCH),
         per_made=sum(own.seconds for own in run.sets) / max(1, few_made) if tells else 0.0,
         per_represented=represented.seconds / len(represented.rows) if represented else 0.0,
-        cache_bytes=round(row_bytes * _num_images(opened) * num_views),
+        row_bytes=row_bytes,
         made_bytes=_size(run.folder.path / HOME) // _CACHED_IMAGES * opened.num_made,
         student_bytes=4 * student.num_parameters,
         peak_bytes=cost.peak_memory_bytes,
@@ -169,17 +172,12 @@ def _few_steps(config: TransferConfig) -> TransferConfig:
     )
 
 
-def _num_images(opened: OpenedRun) -> int:
-    """The number of images in the pool after every draw has made its own."""
-    return len(opened.pool.images) + opened.config.num_draws * opened.num_made
-
-
 @dataclass(frozen=True)
 class _Work:
     """What a run takes: steps of a student, of its searches, of the baseline's, and on folds.
 
     Args:
-        views: that each teacher answers.  adapted: anew for every draw.
+        views: that each teacher answers, over all draws.  adapted: anew for every draw.
     """
 
     steps: int
@@ -202,7 +200,7 @@ class _Work:
             also=exams * plan.baseline_searched_steps(draw),
             judged=exams * steps if config.cross_validate else 0,
             kept=exams * steps * len(config.arms) if on_folds else 0,
-            views=_num_images(opened) * max(1, opened.views.num_views),
+            views=num_asked(opened, plan),
             adapted=config.adapts_by_training and bool(opened.teachers),
         )
 
@@ -211,7 +209,6 @@ def _seconds(opened: OpenedRun, measured: _Measured, *, shared: bool) -> tuple[f
     """An estimate of the run, and the number of processes that share it."""
     config, made, work = opened.config, opened.num_made, _Work.of(opened)
     exams, arms, seeds = _num_exams(opened), len(config.arms), config.seeds_per_draw
-    num_caches = config.num_draws if work.adapted else 1
     steps = arms * seeds * work.steps + work.searched + work.also + work.kept + seeds * work.judged
     a_draw = steps * measured.per_step
     processes = num_worth(config, config.num_draws * arms, a_draw / arms) if shared else 1
@@ -220,7 +217,7 @@ def _seconds(opened: OpenedRun, measured: _Measured, *, shared: bool) -> tuple[f
     on_folds = config.adaptation == "better" and config.validation == "cross"
     adaptations = 1 + exams if on_folds else 1
     seconds += rounds * adaptations * config.adapt.steps * measured.per_adapt_step
-    seconds += num_caches * work.views * measured.per_view
+    seconds += work.views * measured.per_view
     seconds += rounds * made * measured.per_made
     num_labelled = config.num_draws * len(opened.planned_draw.labelled)
     return seconds + num_labelled * measured.per_represented, processes
@@ -238,13 +235,15 @@ def _text(
     arms, seeds = len(config.arms), config.seeds_per_draw
     num_students = config.num_students * arms
     seconds, processes = _seconds(opened, measured, shared=shared)
-    disk = measured.cache_bytes + num_students * 4 * measured.student_bytes
+    disk = work.views * measured.row_bytes + num_students * 4 * measured.student_bytes
     disk += config.num_draws * measured.made_bytes
-    draws = _count(config.num_draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
+    draws = counted(config.num_draws, "draw") + (f" x {seeds} seeds" if seeds > 1 else "")
+    students = f"{draws} x {counted(arms, 'arm')}"
     how = f", {made} of them {opened.maker.how}" if opened.maker and made else ""
     teachers = "online" if opened.teachers else "none"
     if opened.teachers and config.teacher.outputs == "cached":
-        teachers = f"{work.views} views to cache" + (", every draw" if work.adapted else "")
+        each_draw = ", anew for every draw" if work.adapted else ""
+        teachers = f"{counted(work.views, 'view')} to answer, each once{each_draw}"
     search = f", and {work.searched} steps per draw to search beta" if work.searched else ""
     search += f", {work.also} for the baseline's learning rate" if work.also else ""
     search += f", and {work.kept} on folds to judge the last stage" if work.kept else ""
@@ -252,7 +251,7 @@ def _text(
     each = f" in each of {processes} processes" if processes > 1 else ""
     images = f"{len(draw.labelled)} labelled, {len(draw.transfer)} transfer per draw{how}"
     rows = [
-        ("students", f"{draws} x {_count(arms, 'arm')}, {work.steps} steps each{search}"),
+        ("students", f"{students}, {counted(work.steps, 'step')} each{search}"),
         ("images", images),
         ("teachers", teachers),
         time_row(seconds, f"on {opened.fabric.device}"),
@@ -261,20 +260,22 @@ def _text(
     ]
     if least is not None:
         few = replace(opened, config=least, plan=_plan(opened, least))
-        rows.append(("pilot", _pilot_text(few, _seconds(few, measured, shared=shared)[0])))
-    notes = average_notes(config, opened.plan.lengths(draw))
+        seconds, _ = _seconds(few, measured, shared=shared)
+        rows.append(("pilot", _pilot_text(few, seconds, _Work.of(few).views)))
+    notes = [*average_notes(config, opened.plan.lengths(draw)), *size_notes(opened)]
     return estimate_text([*rows, *(("note", note) for note in notes)])
 
 
-def _pilot_text(shortest: OpenedRun, seconds: float) -> str:
+def _pilot_text(shortest: OpenedRun, seconds: float, views: int) -> str:
     """What a pilot may choose in place of the longest run, and how long it is itself."""
     config = shortest.config
     steps = most_pilot_steps(config.pilot.least_steps, config.pilot.most_steps,
                              len(config.pilot.rates))  # fmt: skip
     return (
         f"decides what is auto in up to {steps} steps; this is the longest run; the shortest, "
-        f"{_count(config.num_draws, 'draw')} of "
-        f"{shortest.plan.num_steps(shortest.planned_draw)} steps, takes about {duration(seconds)}"
+        f"{counted(config.num_draws, 'draw')} of "
+        f"{shortest.plan.num_steps(shortest.planned_draw)} steps, takes about {duration(seconds)} "
+        f"and {counted(views, 'view')}"
     )
 
 
@@ -287,7 +288,3 @@ def _num_exams(opened: OpenedRun) -> int:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"

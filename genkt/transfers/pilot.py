@@ -29,6 +29,7 @@ from genkt.stages.distil import Distillation
 from genkt.stages.held_out import asked_by_teachers, held_exam
 from genkt.stages.recipe_plan import plan_of
 from genkt.stages.student_training import TEACHERS, StudentTraining
+from genkt.transfers.count_views import num_asked
 from genkt.transfers.phases import RunWithSets
 from genkt.transfers.pilot_file import HOME, Measured, Measurement, Pilot, Values, with_values
 from genkt.transfers.pilot_rules import (
@@ -96,7 +97,7 @@ class PilotRun:
         self.measured = Measured(self.run.folder.path, enabled=opened.is_first)
         self.measured.known = opened.fabric.broadcast(self.measured.known)
         self.before = sum(one.cost.seconds for one in self.measured.known.values())
-        self.per_step = self.teacher_seconds = 0.0
+        self.per_step = self.per_view = self.teacher_seconds = 0.0
         self.values: Values = {}
         self.pilot = Pilot({})
         self.reasons: list[str] = []
@@ -176,7 +177,9 @@ class PilotRun:
 
     def _choose_rate(self, trials: Trials, rates: Sequence[float], length: int) -> float:
         found = [trials.at(rates[0], length)]
-        self.per_step = found[0].cost.seconds / max(1, length)
+        cost = found[0].cost
+        self.per_step = (cost.seconds - cost.fill_seconds) / max(1, length)
+        self.per_view = cost.fill_seconds / max(1, cost.teacher_images)
         self._clock().most_steps(self._least(), self._least())  # refuses minutes that are too few
         for lr in rates[1:]:
             if self._has_time(length):
@@ -328,7 +331,7 @@ class PilotRun:
         return self._clock(more_steps).fitting(self._steps, self._steps) > 0
 
     def _run_seconds(self, steps: int, draws: int) -> float:
-        """An estimate of a run from the seconds of a step, of the teachers and of the sets."""
+        """An estimate of a run from the seconds of a step, of a view and of the sets."""
         run, opened = self.run, self.run.opened
         values: Values = {"train.steps": steps} if "train.steps" in self.config.undecided else {}
         config = with_values(run.config, {**values, "draws": draws})
@@ -340,6 +343,7 @@ class PilotRun:
         a_draw = (arms * each + searched) * self.per_step
         rounds = -(-draws * arms // num_processes(config)) / arms
         seconds = rounds * a_draw + (draws - 1) * sum(own.seconds for own in run.sets)
+        seconds += len(opened.teachers) * num_asked(opened, plan) * self.per_view
         if config.adapts_by_training:
             seconds += draws * self.teacher_seconds
         return _ALLOWANCE * seconds

@@ -40,7 +40,7 @@ from genkt.transfers.report_images import (
 )
 from genkt.transfers.report_teachers import teacher_arms, untested
 from genkt.transfers.upstream_distance import upstream_distance, upstream_of
-from genkt.types import EARLIER, KEPT, Cost
+from genkt.types import EARLIER, KEPT, Cost, counted
 
 
 def report_data(trained: TrainedRun, command: str) -> ReportData:
@@ -105,9 +105,8 @@ def _skipped(run: RunWithSets) -> list[tuple[str, str]]:
 def _title(config: TransferConfig, draw: Draw) -> str:
     data = config.data
     if data.labels_per_class is not None:
-        plural = "label" if data.labels_per_class == 1 else "labels"
-        return f"{data.title}, {data.labels_per_class} {plural} per class"
-    return f"{data.title}, {len(draw.labelled)} labelled images"
+        return f"{data.title}, {counted(data.labels_per_class, 'label')} per class"
+    return f"{data.title}, {counted(len(draw.labelled), 'labelled image')}"
 
 
 def _scores(students: Sequence[TrainedStudent]) -> Scored:

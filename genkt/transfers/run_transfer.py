@@ -37,6 +37,7 @@ from genkt.transfers.plan_file import write_plan
 from genkt.transfers.plan_rules import Derived
 from genkt.transfers.report_run import report_data
 from genkt.transfers.side_by_side import num_finished, sets_are_tasks, threads_each, work_ahead
+from genkt.transfers.size_notes import size_notes
 from genkt.transfers.train_student import heal, train_student
 from genkt.transfers.upstream_distance import upstream_distance
 from genkt.types import draw_text
@@ -94,6 +95,9 @@ def run_transfer(
             write_plan(folder.path, plan)
     opened.fabric.barrier()
     with folder.at_work(), _log_of(opened):
+        if opened.is_first and not folder.finished:
+            for note in size_notes(opened):  # before a pilot, which it would make cheaper too
+                announce(opened.fabric, note)
         opened = decided(config, opened, started)
         finished = _whole(opened)
         trained = _trained(opened, plain, is_new=not finished, shared=_shared(opened.config))

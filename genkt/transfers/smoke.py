@@ -34,7 +34,11 @@ _HERE = (SHIPPED_PREFIX, "local-dir:")
 _GENERATOR = "genkt:digits_generator"
 _LARGE = 100_000_000
 """A model with more parameters is too slow on a CPU."""
-_DEPTH = 1
+_SHORT: tuple[dict[str, Any], ...] = (
+    {"depth": 1}, {"layers": [1, 1, 1, 1]}, {"depths": [1, 1, 1, 1]}, {"depth": [1, 1, 1]},
+    {"num_blocks": 1},
+)  # fmt: skip
+"""How one or another of timm's families is told to have one block, or one of each stage."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +195,13 @@ def _small_args(
     count = _num_parameters(name, small)
     if count is not None and count > _LARGE:
         whole = f"{count / 1e6:.0f} M parameters"
-        cut = {**small, "depth": _DEPTH}
-        if _num_parameters(name, cut) is None:
+        short = next((each for each in _SHORT if _num_parameters(name, small | each)), None)
+        if short is None:
             changes.append(f"all {whole}, which is slow here: timm cannot shorten it")
         else:
-            small = cut
-            changes.append(f"depth={_DEPTH}, as all of it ({whole}) is too large for a CPU")
+            small |= short
+            (change,) = (f"{key}={value}" for key, value in short.items())
+            changes.append(f"{change}, as all of it ({whole}) is too large for a CPU")
     told.append(f"  {role} {name}: {', '.join(changes)}")
     return small
 

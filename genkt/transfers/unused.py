@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 from genkt.config.irf_settings import BASELINE
 from genkt.config.transfer_settings import TransferConfig
+from genkt.settings.objects import object_in
+
+_OF_NAMES = ("pretrained", "weights", "args", "transform", "size", "channels_last")
+"""Settings of a model that is built by its name."""
 
 
 def unused(config: TransferConfig, keys: Iterable[str]) -> list[str]:
@@ -42,6 +46,10 @@ def _reasons(config: TransferConfig) -> dict[str, str]:
         found["pilot"] = "no setting is auto, and minutes is null"
     if not config.ends_on_labels and config.finetune.keep != "always":
         found["finetune.keep"] = "no stage on labels comes last, after one that taught to answer"
+    for name, models in (("student", [config.student.model]), ("teacher", config.teacher.models)):
+        if any(object_in(model) is not None for model in models):
+            for key in _OF_NAMES:
+                found[f"{name}.{key}"] = "a module is used as it is"
     if BASELINE not in config.arms:
         found["plain"] = "the run has no baseline"
     return found

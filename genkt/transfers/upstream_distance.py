@@ -16,6 +16,7 @@ from genkt.files import number, read_or_forget, read_signed, write_signed
 from genkt.generative.generator import SHIPPED
 from genkt.io import derive_seed, reading
 from genkt.metrics.frechet import frechet_distance
+from genkt.metrics.rounding import without_noise
 from genkt.models.backbone import Backbone
 from genkt.report.transfer.report_data import DistanceSummary
 from genkt.transfers.phases import OpenedRun
@@ -53,8 +54,8 @@ def upstream_distance(opened: OpenedRun) -> DistanceSummary | None:
         for pictures in (theirs, ours, generator.reconstruct(ours))
     ]
     found = DistanceSummary(
-        before=float(frechet_distance(features[0], features[1])),
-        after=float(frechet_distance(features[0], features[2])),
+        before=without_noise(frechet_distance(features[0], features[1])),
+        after=without_noise(frechet_distance(features[0], features[2])),
         num_images=len(rows),
         upstream="drawn glyphs" if upstream == GLYPHS else upstream,
         model=model.name,

@@ -135,7 +135,8 @@ def test_what_is_filled_where_no_settings_of_now_are_given(monkeypatch: pytest.M
     monkeypatch.setitem(earlier.ADDED, "teacher.dense", False)
     monkeypatch.setitem(earlier.ADDED, "budget", None)
     recorded = {"teacher": {"model": "a"}, "seed": 0}
-    assert as_now(recorded) == {"teacher": {"model": "a", "dense": False}, "seed": 0}
+    filled = {"model": "a", "size": None, "dense": False}
+    assert as_now(recorded) == {"teacher": filled, "seed": 0}
     assert recorded == {"teacher": {"model": "a"}, "seed": 0}  # left as it was
     assert as_now({"seed": 0}) == {"seed": 0}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Command, until
 from refusals import refused
 from tiny import run, transfer_words
 from torch.utils.data import DataLoader, Dataset
@@ -163,16 +164,10 @@ def test_a_second_signal_ends_at_once() -> None:
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_command_saves_and_says_so(tmp_path: Path, name: str, code: int) -> None:
     words = transfer_words(tmp_path, "train.steps=100000", "train.save_seconds=1000")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "genkt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=environment(),
-    )  # fmt: skip
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while not metrics.is_file():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    process = Command(words)
+    until((tmp_path / "run" / "metrics.jsonl").is_file, process)
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate()
     assert process.returncode == code, err
     (told,) = [line for line in err.splitlines() if line.startswith("genkt ")]
     found = re.search(rf"stopped by {name} at step (\d+) of distil of draw 0, logit_kd", told)

@@ -17,7 +17,7 @@ from tiny import model_words, picture, run, transfer_words, tree, write_images
 from tqdm import tqdm
 
 from genkt import __version__
-from genkt.cli.main import COMMANDS
+from genkt.cli.main import COMMANDS, _dead_loaders_told_once
 from genkt.cli.terminal import printing
 from genkt.config.read_config import read_config
 from genkt.config.transfer_settings import TransferConfig
@@ -53,7 +53,8 @@ _RUN = """
 import sys
 import genkt.transfers.run_transfer
 import lightning_fabric.utilities.imports as found
-unused = ("torchmetrics", "transformers", "torchvision", "matplotlib", "scipy.stats", "diffusers")
+unused = ["torchmetrics", "transformers", "torchvision", "matplotlib", "scipy.stats", "diffusers"]
+unused += ["torch._dynamo", "sympy"]
 print([name for name in unused if name in sys.modules], found._TORCHMETRICS_GREATER_EQUAL_1_0_0)
 import torchmetrics
 """
@@ -325,3 +326,26 @@ def test_places_that_are_not_there(
     (tmp_path / "pictures").mkdir()
     ran = run(*[word.replace("PLACE", str(tmp_path / "pictuers")) for word in words])
     assert ran.code == 2 and expected in ran.err and str(tmp_path / "pictures") in ran.err, ran.err
+
+
+class _Dying:
+    """Raises while it is deleted."""
+
+    def __init__(self, module: str) -> None:
+        self.names = {"__name__": module}
+        exec("def fail(): raise RuntimeError('a worker died')", self.names)
+
+    def __del__(self) -> None:
+        self.names["fail"]()  # type: ignore[operator]
+
+
+def test_a_loader_that_dies_while_something_is_deleted_prints_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(str(args.exc_value)))
+    with _dead_loaders_told_once():
+        for module in ("torch.utils.data._utils.signal_handling", "somewhere.else"):
+            [_Dying(module)].clear()
+    assert told == ["a worker died"]  # the other module's
+    assert sys.unraisablehook.__name__ == "<lambda>"

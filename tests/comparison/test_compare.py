@@ -6,9 +6,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 from compare_cases import STUDY, arm, compare_words
 from filelock import FileLock
+from forked import Command, until
 from test_cli import save_teacher
 from tiny import run, tree
 
@@ -184,14 +182,9 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(home: Path, tmp_path: P
     (there / "images").symlink_to(home / "images")
     (there / "teacher.pth").symlink_to(home / "teacher.pth")
     words = words_of(there)
-    command = [sys.executable, "-m", "genkt", *words]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = Command(words)
     arms = there / "comparison" / "arms"
-    while not list(arms.glob("*/draws/*/*/result.json")):
-        assert process.poll() is None
-        time.sleep(0.02)
+    until(lambda: list(arms.glob("*/draws/*/*/result.json")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (there / "comparison" / "compare.json").exists()

@@ -285,8 +285,8 @@ def test_transform_refuses_values_out_of_range() -> None:
         ImageTransform((4, 4), HALF, HALF, "bicubik")
     with refused("0.0", key="crop_pct"):
         ImageTransform((4, 4), HALF, HALF, crop_pct=0.0)
-    with refused("std", "3 channels", key="mean"):
-        ImageTransform((4, 4), (0.5,), HALF)  # type: ignore[arg-type]
+    with refused("3 channels", key="mean"):
+        ImageTransform((4, 4), (0.5, 0.5), HALF)  # type: ignore[arg-type]
     with refused("view 4", "a", "4 views"):
         render_view(picture(), ALL, "a", 4)
 

@@ -121,7 +121,7 @@ def test_walks_of_bare_folders(how: str, tmp_path: Path, caplog: pytest.LogCaptu
         (root.parent / "._1.png").unlink()
         if how == "pattern":
             assert len(read()) == 3
-            assert "left out 7 system files and folders" in caplog.text
+            assert "left out system files and folders: 7" in caplog.text
 
 
 @pytest.mark.parametrize("layout", ["class", "split"])

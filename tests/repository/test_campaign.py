@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import random
 from pathlib import Path
 
+import campaign as tool
 import pytest
+from forked import Command
+from trials.bench import Bench
+from trials.damages import DAMAGES, Damages
 
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT / "tools" / "campaign.py"
 OTHER_EVERY_TIME = """
 import os, genkt.cli.predict
 genkt.cli.predict._FORMATS["json"] = lambda rows: str(os.getpid())
@@ -18,37 +19,36 @@ NO_TRACE_OF_CARE = """
 import genkt.cli.predict
 genkt.cli.predict.run = lambda words: 1 / 0
 """
-FLIPPED = """
-import random, sys
-from pathlib import Path
-sys.path.insert(0, "tools")
-from trials.bench import Bench
-from trials.damages import DAMAGES, Damages
-work = Path(sys.argv[1])
-bench = Bench(work, False)
 UNCHECKED = "import genkt.stores.teacher_outputs as cache; cache.check_chunks = lambda *_: None"
-for bench.defect in ("", UNCHECKED):
-    bench.restore(bench.reference("cache").after)
-    (path,) = bench.home.glob("cache/*/features.npy")
-    DAMAGES["flip"](path, random.Random(0))
-    damaged = path.relative_to(bench.home).as_posix()
-    print(Damages(bench, 0)._command("cache", damaged, fresh=False))
-"""
 
 
-def campaign(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(TOOL), *words], capture_output=True, text=True, check=False
-    )
+def flipped(words: list[str]) -> int:
+    """A flipped byte of a cache, read with the check and without: what a trial says of both."""
+    bench = Bench(Path(words[0]), isolated=False)
+    for bench.defect in ("", UNCHECKED):
+        bench.restore(bench.reference("cache").after)
+        (path,) = bench.home.glob("cache/*/features.npy")
+        DAMAGES["flip"](path, random.Random(0))
+        damaged = path.relative_to(bench.home).as_posix()
+        print(Damages(bench, 0)._command("cache", damaged, fresh=False))
+    return 0
+
+
+def campaign(*words: str) -> tuple[int, str]:
+    """Its exit code, and what it printed."""
+    ran = Command(words, main=tool.main)
+    out, err = ran.communicate()
+    assert ran.returncode is not None
+    return ran.returncode, out + err
 
 
 def test_a_cut_of_the_campaign_finds_no_fault(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    ran = campaign(
+    code, said = campaign(
         "--only", "kills,damages,words,disks,environments", "--count", "12,4,1,1,1",
         "--commands", "transfer,cache,predict", "--write", str(page),
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert code == 0, said
     lines = page.read_text(encoding="utf-8").splitlines()
     rows = [line.split("|")[1:5] for line in lines if line.startswith("| ")][2:]
     assert [tuple(cell.strip() for cell in row) for row in rows] == [
@@ -70,30 +70,24 @@ def test_a_cut_of_the_campaign_finds_no_fault(tmp_path: Path) -> None:
 def test_it_finds_other_results_and_tracebacks(defect: str, fault: str, tmp_path: Path) -> None:
     keep = tmp_path / "kept"
     words = ("--only", "kills", "--commands", "predict", "--count", "1", "--keep", str(keep))
-    ran = campaign(*words, "--defect", defect)
-    assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert "--seed 0 --only kills --trial 0: predict, point" in ran.stdout
-    assert f"- 1: {fault}" in ran.stdout
+    code, said = campaign(*words, "--defect", defect)
+    assert code == 1, said
+    assert "--seed 0 --only kills --trial 0: predict, point" in said
+    assert f"- 1: {fault}" in said
     assert fault in (keep / "kills-0" / "faults.txt").read_text(encoding="utf-8")
     assert (keep / "kills-0" / "home" / "run" / "report.json").is_file()
 
 
 def test_it_finds_a_reader_that_lets_a_flipped_byte_pass(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", FLIPPED, str(tmp_path)]
-    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    mended, missed = ran.stdout.splitlines()
+    ran = Command([str(tmp_path)], main=flipped)
+    out, err = ran.communicate()
+    assert ran.returncode == 0, err
+    mended, missed = out.splitlines()
     assert mended == "[]"
     assert "silent difference: cache/" in missed and "features.npy: differs" in missed
 
 
-def test_what_is_told_is_no_silent_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from trials.bench import Bench
-    from trials.damages import Damages
-
+def test_what_is_told_is_no_silent_difference(tmp_path: Path) -> None:
     damages, name = Damages(Bench(tmp_path, isolated=False), 0), "run/report.json"
     expected = {"accuracy.json": {"accuracy": 0.5, "notes": []}, name: {}}
 

@@ -23,9 +23,12 @@ from genkt.io import resource
 from genkt.readers.folders import read_folder
 from genkt.settings.words import Words
 from genkt.training.train_settings import TrainSettings
+from genkt.transfers import smoke
 from genkt.transfers.smoke import BATCH, SIZE, smoke_of
 from genkt.types import UserError
 
+LARGE = 4_000_000
+"""Parameters of a model that keeps all its blocks here: hundreds of megabytes take long."""
 NAMES = Words().choices("experiment")
 PAPERS = [name for name in NAMES if name != "quick"]
 KEYS = ("paper", "expected", "settings", "command", "others", "cost", "bring", "differs")
@@ -138,6 +141,7 @@ def test_what_the_papers_state() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_smoke_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(smoke, "_LARGE", LARGE)
     ran = run("transfer", f"experiment={name}", "smoke=true", f"out={tmp_path / 'run'}")
     assert ran.code == 0, ran.err
     assert not (tmp_path / "run").exists()
@@ -152,8 +156,8 @@ def test_every_smoke_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_smoke_changes_sizes_alone(tmp_path: Path) -> None:
     config = composed("task_oriented_ham10k", f"out={tmp_path}/x/")
-    with smoke_of(config) as smoke:
-        small = smoke.config
+    with smoke_of(config) as made:
+        small = made.config
         assert isinstance(small.data, FolderData)
         splits = read_folder(small.data.root)
         assert len(splits.classes) == 3 and splits.train.load(0).size == (SIZE, SIZE)
@@ -169,8 +173,8 @@ def test_a_smoke_changes_sizes_alone(tmp_path: Path) -> None:
 
 
 def test_a_smoke_has_no_step_where_the_run_has_none() -> None:
-    with smoke_of(composed("general_kt_imagenet")) as smoke:
-        recipe = smoke.config.recipe
+    with smoke_of(composed("general_kt_imagenet")) as made:
+        recipe = made.config.recipe
         assert isinstance(recipe, StagedRecipe)
         assert [stage.steps for stage in recipe.trained.values()] == [0, None]
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import Command, until
 from refusals import refused
 from retrieval_cases import OF_TIME, make_home, words, write_gallery
 from tiny import picture, run, transfer_words, tree
@@ -39,7 +36,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": root}
 
 
-def test_torchrun_and_a_killed_run_give_the_bytes_of_one_process(
+def test_two_processes_and_a_killed_run_give_the_bytes_of_one_process(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     homes = {}
@@ -50,25 +47,18 @@ def test_torchrun_and_a_killed_run_give_the_bytes_of_one_process(
             (homes[name] / part).symlink_to(home / part)
     crops = ["crops.per_image=8", "crops.size=20", "shard_size=2", "files.container=tar"]
     command = [word.replace(f"{home}/", "") for word in words(home, *crops)]
-    start = [sys.executable, "-m"]
-    torchrun = [*start, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    launches = {
-        name: subprocess.Popen(
-            [*(torchrun if name == "ranks" else start), "genkt", *command], cwd=homes[name],
-            env=_environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        )
-        for name in ("killed", "ranks")
-    }  # fmt: skip
-    deadline = time.monotonic() + 600
-    while len(list((homes["killed"] / "store").glob("*/shards/*.json"))) < 8:
-        assert time.monotonic() < deadline and launches["killed"].poll() is None
-        time.sleep(0.001)
-    os.kill(launches["killed"].pid, signal.SIGKILL)
-    launches["killed"].wait()
+    killed = Command(command, cwd=homes["killed"])
+    shards = homes["killed"] / "store"
+    until(lambda: len(list(shards.glob("*/shards/*.json"))) >= 8, killed, pause=0.001)
+    killed.kill()
     assert not (homes["killed"] / "set" / "transfer_set.json").exists()
-    out, err = launches["ranks"].communicate(timeout=600)
-    assert launches["ranks"].returncode == 0, err.decode()[-2000:]
-    assert out.decode().count("20 images asked") == 1  # one process speaks
+    ranks = [
+        Command(command, cwd=homes["ranks"], env={"RANK": str(rank), "WORLD_SIZE": "2"})
+        for rank in (0, 1)
+    ]
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert [out.count("20 images asked") for out, _ in said] == [1, 0]  # one process speaks
     for name in ("alone", "killed"):
         monkeypatch.chdir(homes[name])
         ran = run(*command)

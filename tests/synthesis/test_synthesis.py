@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import CONTEXT
 from refusals import refused
 from synthesis_cases import DIGG, INVERSION, IRF, OF_SPEED, content, settings, sources
 from tiny_generator import tiny_generator, tiny_vqgan
@@ -35,9 +35,6 @@ from genkt.synthesis.tokens import redecode
 from genkt.transfer_set.composition import TransferSet, read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.types import UserError
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "diffusers", "lightning_fabric"])
 
 
 def run(home: Path, name: str = "set", **changes: Any) -> TransferSet:

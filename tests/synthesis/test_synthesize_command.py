@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Command, until
 from refusals import refused
 from synthesis_cases import OF_SPEED
 from tiny import model_words, run, tree, write_images
@@ -137,38 +138,32 @@ def _command(home: Path) -> list[str]:
     return [*relative, "batch_size=4", "files.container=tar"]
 
 
-def test_torchrun_and_a_killed_run_give_the_bytes_of_one_process(home: Path) -> None:
+def test_torchrun_and_a_killed_run_give_the_bytes_of_one_process(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     homes = {}
     for name in ("alone", "killed", "ranks"):
         homes[name] = home / name
         homes[name].mkdir()
         for part in ("images", "generator"):
             (homes[name] / part).symlink_to(home / part)
-    start = [sys.executable, "-m"]
-    torchrun = [*start, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    launches = {
-        name: subprocess.Popen(
-            [*(torchrun if name == "ranks" else start), "genkt", *_command(home)],
-            cwd=folder, env=_environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        )
-        for name, folder in homes.items()
-    }  # fmt: skip
-    shards, deadline = homes["killed"] / "set" / "shards", time.monotonic() + 600
-    while not shards.is_dir() or len(list(shards.glob("*.json"))) < 2:
-        assert time.monotonic() < deadline and launches["killed"].poll() is None
-        time.sleep(0.001)
-    os.kill(launches["killed"].pid, signal.SIGKILL)
-    launches["killed"].wait()
-    assert not (homes["killed"] / "set" / "transfer_set.json").exists()
-    for name in ("alone", "ranks"):
-        out, err = launches[name].communicate(timeout=600)
-        assert launches[name].returncode == 0, err.decode()[-2000:]
-        assert out.decode().count("100 images asked") == 1  # one process speaks
-    again = subprocess.run(
-        [*start, "genkt", *_command(home)], cwd=homes["killed"], env=_environment(),
-        capture_output=True, timeout=600,
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    ranks = subprocess.Popen(
+        [*torchrun, "--nproc-per-node", "2", "-m", "genkt", *_command(home)], cwd=homes["ranks"],
+        env=_environment(), text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
-    assert again.returncode == 0, again.stderr.decode()[-2000:]
+    killed = Command(_command(home), cwd=homes["killed"])
+    shards = homes["killed"] / "set" / "shards"
+    until(lambda: len(list(shards.glob("*.json"))) >= 2, killed, pause=0.001)
+    killed.kill()
+    assert not (homes["killed"] / "set" / "transfer_set.json").exists()
+    for name in ("alone", "killed"):
+        monkeypatch.chdir(homes[name])
+        ran = run(*_command(home))
+        assert ran.code == 0, ran.err
+    out, err = ranks.communicate(timeout=600)
+    assert ranks.returncode == 0, err[-2000:]
+    assert out.count("100 images asked") == 1  # one process speaks
     trees = {
         name: {k: v for k, v in tree(folder / "set").items() if k not in OF_TIME}
         for name, folder in homes.items()
@@ -190,13 +185,10 @@ def _executed(home: Path, name: str, *more: str) -> dict[str, bytes]:
     return _made(home / name)
 
 
-def _beside(home: Path, name: str, **environment: str) -> subprocess.Popen[str]:
+def _beside(home: Path, name: str, **environment: str) -> Command:
     """The same in a process of its own."""
     command = words(home, "num_images=60", "batch_size=4", f"out={home / name}")
-    return subprocess.Popen(
-        [sys.executable, "-m", "genkt", *command], env=_environment() | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    return Command(command, env=environment)
 
 
 def _kill_a_worker(images: Path) -> None:
@@ -243,10 +235,8 @@ def test_processes_of_srun_meet_in_files(home: Path, monkeypatch: pytest.MonkeyP
 
 def test_two_commands_at_once_lose_nothing(home: Path) -> None:
     one = _executed(home, "one")
-    other, deadline = _beside(home, "two"), time.monotonic() + 600
-    while not (home / "two" / "images").is_dir():
-        assert time.monotonic() < deadline and other.poll() is None
-        time.sleep(0.001)
+    other = _beside(home, "two")
+    until((home / "two" / "images").is_dir, other, pause=0.001)
     mine = _executed(home, "two")
     _, err = other.communicate(timeout=600)
     assert other.returncode == 0, err

@@ -20,6 +20,7 @@ from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec
 from genkt.readers.folders import read_unlabelled
 from genkt.readers.tars import read_tars
 from genkt.stores.teacher_outputs import OutputStore
+from genkt.training.asked_outputs import outputs_on_demand
 from genkt.training.batches import Batches, BatchPlan, TransferPart
 from genkt.training.lost_images import LostImages, readable_rows
 from genkt.training.predictions import predict
@@ -235,6 +236,35 @@ def test_a_student_never_sees_a_picture_with_the_outputs_of_another(
         with torch.no_grad():
             expected = teacher(teacher.normalize(batch.images)).features
         torch.testing.assert_close(batch.teachers[0].features, expected)
+
+
+def test_outputs_on_demand_are_those_of_the_picture_that_is_shown(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    (tmp_path / "pictures" / "9.png").rename(away)
+    counted = quiet()
+    teacher = tiny_teacher().eval()
+    store = outputs_on_demand(
+        teacher, images, VIEWS, tmp_path / "cache", dtype="float32", lost=counted
+    )
+    store.fill(np.arange(16, 20))
+    assert set(store.lost) == {18, 19} and images.ids[9] in counted
+    with refused("9.png", kind=LostImage):
+        store.rows([18])
+    away.rename(tmp_path / "pictures" / "9.png")  # a student could see it now
+    (tmp_path / "pictures" / "17.png").unlink()  # no teacher has asked for it yet
+    shown = set()
+    for batch in batches(images, stores=(store,), lost=counted).iterate(0, 8):
+        shown |= set(map(path_of, batch.ids))
+        with torch.no_grad():
+            expected = teacher(teacher.normalize(batch.images)).features
+        torch.testing.assert_close(batch.teachers[0].features, expected)
+    assert not shown & {"9.png", "17.png"} and len(counted.entries()) == 2
+    later = outputs_on_demand(
+        teacher, images, VIEWS, tmp_path / "cache", dtype="float32", lost=quiet()
+    )
+    assert later.rows([18, 19]).features.isfinite().all() and not later.lost
 
 
 def test_a_mended_picture_is_seen_by_later_runs(images: ImageSet, tmp_path: Path) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
+from forked import Command, until
 from refusals import refused
 from source_cases import picture_folder
 
@@ -25,7 +26,8 @@ from genkt.data.images import ImageSet, from_arrays
 from genkt.data.views import FIXED_VIEW, ImageTransform, ViewSpec, render_view
 from genkt.models.backbone import Backbone
 from genkt.readers.folders import read_unlabelled
-from genkt.stores.teacher_outputs import OutputStore
+from genkt.stores.teacher_outputs import OutputStore, StoreWriter
+from genkt.training import store_job
 from genkt.training.teacher import cache_outputs
 from genkt.types import UserError
 
@@ -278,66 +280,66 @@ def test_a_picture_that_cannot_be_read_stops_the_run_and_the_next_one_resumes(
     assert contents(resumed) == contents(whole)
 
 
-SCRIPT = """
-import functools, os, sys, time
-sys.path[:0] = sys.argv[1].split(os.pathsep)
-from pathlib import Path
-from test_teacher import VIEWS, image_set, teacher
-from genkt.stores.teacher_outputs import StoreWriter
-import genkt.training.store_job as module
-from genkt.training.teacher import cache_outputs
-home, counter, pause = Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
-module.StoreWriter = functools.partial(StoreWriter, commit_seconds=0.0)
-model = teacher()
-def count(*_):
-    with open(counter, "ab", buffering=0) as stream:
-        stream.write(b".")
-    time.sleep(pause)
-model.register_forward_hook(count)
-gate = counter.parent / "ready"
-gate.mkdir(exist_ok=True)
-(gate / str(os.getpid())).touch()
-while len(list(gate.iterdir())) < int(sys.argv[5]):
-    time.sleep(0.01)
-store = cache_outputs(model, image_set(), VIEWS, home, batch_size=2)
-print(store.path)
-"""
+class Counting:
+    """A forward hook: a byte to a file for each pass, then a pause."""
+
+    def __init__(self, counter: Path, pause: float) -> None:
+        self.counter, self.pause = counter, pause
+
+    def __call__(self, *_: Any) -> None:
+        with open(self.counter, "ab", buffering=0) as stream:
+            stream.write(b".")
+        time.sleep(self.pause)
 
 
-def start(home: Path, counter: Path, pause: float, together: int = 1) -> subprocess.Popen[str]:
+def caching(words: list[str], pause: float, together: int) -> int:
+    """Cache in the first word, count in the second, once ``together`` processes are ready."""
+    home, counter = map(Path, words)
+    store_job.StoreWriter = functools.partial(  # type: ignore[misc,assignment]
+        StoreWriter, commit_seconds=0.0
+    )
+    model = teacher()
+    model.register_forward_hook(Counting(counter, pause))
+    gate = counter.parent / "ready"
+    gate.mkdir(exist_ok=True)
+    (gate / str(os.getpid())).touch()
+    while len(list(gate.iterdir())) < together:
+        time.sleep(0.01)
+    print(cache_outputs(model, image_set(), VIEWS, home, batch_size=2).path)
+    return 0
+
+
+def start(home: Path, counter: Path, pause: float, together: int = 1) -> Command:
     """A process that caches as soon as ``together`` of them are ready."""
-    here = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[1]}"
-    options = (here, home, counter, pause, together)
-    command = [sys.executable, "-c", SCRIPT, *map(str, options)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    main = functools.partial(caching, pause=pause, together=together)
+    return Command([str(home), str(counter)], main=main)
 
 
 def test_killed_caching_resumes_with_identical_bytes(tmp_path: Path) -> None:
     whole = cache_outputs(teacher(), image_set(), VIEWS, tmp_path / "whole", batch_size=2)
     home, counter = tmp_path / "killed", tmp_path / "counter"
-    process = start(home, counter, pause=0.3)
-    deadline = time.monotonic() + 600
-    committed = 0
-    while time.monotonic() < deadline and process.poll() is None:
+    process = start(home, counter, pause=0.1)
+    committed = [0]
+
+    def far_enough() -> bool:
         for progress in home.glob("*.partial/progress.json"):
-            committed = json.loads(progress.read_text())["num_done"]
-        if committed and counter.stat().st_size >= 5:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and 0 < committed < 30
+            committed[0] = json.loads(progress.read_text())["num_done"]
+        return bool(committed[0]) and counter.stat().st_size >= 5
+
+    until(far_enough, process)
+    process.kill()
+    assert process.returncode == -signal.SIGKILL and 0 < committed[0] < 30
     model = teacher()
     passes = Passes(model)
     resumed = cache_outputs(model, image_set(), VIEWS, home, batch_size=2)
-    assert 0 < passes.count <= 15 - committed // 2
+    assert 0 < passes.count <= 15 - committed[0] // 2
     assert contents(resumed) == contents(whole)
 
 
 def test_two_processes_compute_one_cache(tmp_path: Path) -> None:
     home, counter = tmp_path / "home", tmp_path / "counter"
     both = [start(home, counter, pause=0.1, together=2) for _ in range(2)]
-    results = [process.communicate(timeout=600) for process in both]
+    results = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], results
     assert results[0][0] == results[1][0] != ""
     assert sum("another process is computing" in errors for _, errors in results) == 1

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Command
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
 from test_teacher import contents
 from tiny import model_words, run, write_images
 
-import genkt
 from genkt.data.images import ImageSet, from_arrays
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
@@ -212,19 +209,14 @@ def test_two_processes_of_a_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]  # fmt: skip
     ran = run(*options, f"cache={tmp_path / 'one'}")
     assert ran.code == 0, ran.err
-    root = str(Path(genkt.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    other = subprocess.Popen(
-        [sys.executable, "-m", "genkt", *options, f"cache={tmp_path / 'two'}"],
-        env=environment | {"RANK": "1", "WORLD_SIZE": "2"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    here = {"RANK": "1", "WORLD_SIZE": "2"}
+    other = Command([*options, f"cache={tmp_path / 'two'}"], env=here)
     monkeypatch.setattr(teacher_shards, "_LEAST_ROWS", 1024)  # as in the other process
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     ran = run(*options, f"cache={tmp_path / 'two'}")
     assert ran.code == 0, ran.err
-    out, err = other.communicate(timeout=600)
+    out, err = other.communicate()
     assert other.returncode == 0 and not out, err  # one process speaks
     one, two = (next((tmp_path / name).glob("*/meta.json")).parent for name in ("one", "two"))
     assert ran.out.startswith(f"{two}: ") and int(ran.out.split()[1]) > 1024

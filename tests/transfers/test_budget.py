@@ -63,7 +63,7 @@ def test_steps_and_images_of_searches_and_teachers_count(searched: dict[str, Any
     assert found.steps == 2 * a_student + 3 * 4 + 2  # of two students, three trials, a teacher
     assert found.samples == (2 * a_student + 3 * 4) * BATCH
     stored = (part(searched, "labelled") + part(searched, "transfer")) * VIEWS
-    assert found.teacher_images == 2 * 8 + stored
+    assert found.teacher_images == 2 * 8 + 2 * stored  # what each student looks at
     assert 0 < found.search_seconds < found.seconds and found.making_seconds == 0
 
 

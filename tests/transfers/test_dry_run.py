@@ -12,11 +12,11 @@ from tiny import run, transfer_words, tree, write_images
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], ["1 draw x 2 arms, 6 steps each", "6 labelled, 15 transfer", "42 views to cache"]),
+        ([], ["1 draw x 2 arms, 6 steps each", "6 labelled, 15 transfer", "42 views to answer"]),
         (["method=aft", "method.beta=search", "draws=3"],
          ["3 draws x 2 arms", "and 12 steps per draw to search beta"]),
         (["method=stl", "baseline=false"], ["1 draw x 1 arm,", "teachers   none"]),
-        (["teacher.adapt=fine_tune"], ["views to cache, every draw"]),
+        (["teacher.adapt=fine_tune"], ["each once, anew for every draw"]),
         (["teacher.outputs=online", "data.views.num_views=0"], ["teachers   online"]),
         (["train.steps=0", "finetune.steps=0"], ["0 steps each"]),
         (["executor=pool", "executor.num_workers=2", "draws=3"], ["in each of 2 processes"]),

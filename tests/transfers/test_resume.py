@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import CONTEXT
 from refusals import refused
 from training_cases import KD, METHODS, Case, assert_same, tiny_net, tiny_resnet, weights
 
@@ -23,9 +24,6 @@ from genkt.data.views import ViewSpec
 from genkt.methods.base import WeightRule
 from genkt.training.checkpoint import load_state, save_state
 from genkt.training.identity import stage_identity
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "timm", "lightning_fabric"])
 
 
 class Tell:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from forked import Command, until
 from refusals import refused
 from test_generated import NUM_MADE, digg_words
 from tiny import run, transfer_words, tree
@@ -117,18 +114,14 @@ def test_killed_with_its_processes_at_work_it_ends_with_the_same_bits(
     alone: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "genkt", *pool_words(alone, out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600
-    while not list(out.glob("transfer_sets/*/run.json")):  # a set has begun
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    words = pool_words(alone, out)
+    process = Command(words, env={"OMP_NUM_THREADS": "1"})
+    until(lambda: list(out.glob("transfer_sets/*/run.json")), process)  # a set has begun
+    process.kill()
     assert not (out / "report.json").exists()
-    again = subprocess.run(command, env=environment, capture_output=True, timeout=600, check=False)
-    assert again.returncode == 0, again.stderr
+    with precision.threads(1):  # alone: this process sees what the others have left
+        again = run(*words, "executor=inline")
+    assert again.code == 0, again.err
     assert_same_students(alone / "run", out, 4)
     assert_same_sets(alone / "run", out)
 

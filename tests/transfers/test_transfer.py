@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import HOSTILE
+from forked import Command, until
 from tiny import picture, run, transfer_words, tree
 
 from genkt.runs.run_log import StageLog
+from genkt.training.stage import Record
 
 
 def report_of(home: Path) -> dict[str, Any]:
@@ -178,52 +177,34 @@ LONG = ["train.steps=40", "finetune.steps=20", "train.save_seconds=0", "method=a
 LONG += ["method.beta=search", "method.beta_grid=[1,5]", "train.eval_every=7"]
 
 
-LIMITED = """
-import sys, time
-from genkt.cli.main import main
-from genkt.runs.run_log import StageLog
-mark, left, record = sys.argv[1], int(sys.argv[2]), StageLog.record
-def told(log, values):
-    global left
-    record(log, values)
-    left -= mark in (log.arm, values["stage"])
-    while mark and left < 0:  # far enough: here it is killed
-        time.sleep(600)
-StageLog.record = told
-sys.exit(main(sys.argv[3:]))
-"""
+def stopping_at(mark: str, most: int) -> None:
+    """Let the process write ``most`` records of an arm or a stage: there it waits to be killed."""
+    record, left = StageLog.record, [most]
 
+    def told(log: StageLog, values: Record) -> None:
+        record(log, values)
+        left[0] -= mark in (log.arm, values["stage"])
+        while left[0] < 0:
+            time.sleep(600)
 
-def start(words: list[str], mark: str = "", most: int = 0) -> subprocess.Popen[str]:
-    """The command in a process of its own, one thread.
-
-    Args:
-        mark: an arm or a stage of which it writes ``most`` records and no more; "": it ends.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return subprocess.Popen(
-        [sys.executable, "-c", LIMITED, mark, str(most), *words], env=environment, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    StageLog.record = told  # type: ignore[method-assign]
 
 
 def kill_at(words: list[str], log: Path, mark: str, count: int) -> None:
     """Start the command, SIGKILL it soon after the log holds ``count`` lines with ``mark``."""
-    process = start(words, mark, count + 5)
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[1]
+
+    def written() -> bool:
         lines = log.read_text().splitlines() if log.is_file() else []
-        if sum(f'"{mark}"' in line for line in lines) >= count:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-            return
-        time.sleep(0.005)
-    raise AssertionError("the run never came so far")
+        return sum(f'"{mark}"' in line for line in lines) >= count
+
+    process = Command(words, before=functools.partial(stopping_at, mark, count + 5))
+    until(written, process)
+    process.kill()
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    through = start(transfer_words(tmp_path, *LONG, f"out={tmp_path / 'through'}"))
+    ran = run(*transfer_words(tmp_path, *LONG, f"out={tmp_path / 'through'}"))
+    assert ran.code == 0, ran.err
     words = transfer_words(tmp_path, *LONG, f"out={tmp_path / 'killed'}", f"cache={tmp_path / 'c'}")
     log = tmp_path / "killed" / "metrics.jsonl"
     kill_at(words, log, "distil", 15)
@@ -233,9 +214,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path: Path) -> 
     kill_at(words, log, "stl", 20)
     usable = run("predict", str(tmp_path / "killed"), str(tmp_path / "images"))
     assert usable.code == 0
-    last = start(words)
-    assert last.wait(600) == 0, last.communicate()[1]
-    assert through.wait(600) == 0, through.communicate()[1]
+    last = run(*words)
+    assert last.code == 0, last.err
     one, other = tree(tmp_path / "through"), tree(tmp_path / "killed")
     for path in ("student/model.safetensors", "checkpoints/last.safetensors"):
         assert one[path] == other[path]

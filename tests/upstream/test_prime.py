@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Command, until
 from prime_cases import prime_config, prime_words
 from refusals import refused
 from tiny import run, write_images
@@ -79,16 +75,10 @@ def test_a_killed_run_ends_with_the_same_bits(primed: Path, tmp_path: Path) -> N
     """SIGKILL in the middle of each training; then the same command to the end."""
     out = tmp_path / "run"
     words = [word for word in prime_words(primed) if not word.startswith("out=")]
-    command = [sys.executable, "-m", "genkt", "prime", *words, f"out={out}"]
     for stage in ("vqgan", "transformer"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        state = out / stage / "state.pt"
-        deadline = time.monotonic() + 600
-        while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert state.is_file()
+        process = Command(["prime", *words, f"out={out}"])
+        until((out / stage / "state.pt").is_file, process)
+        process.kill()
     config = replace(prime_config(primed), out=str(out))
     prime(config, "again")
     ours, theirs = (load_generator(folder / "generator") for folder in (out, primed))

@@ -8,6 +8,7 @@ from genkt.report.compare.compare_data import AFTER, ComparedArm, CompareData
 from genkt.report.compare.contrasts import Difference
 from genkt.report.kit import design_text
 from genkt.report.transfer.summary import signed
+from genkt.types import counted
 
 NONE = "–"
 """Where there is no figure."""
@@ -58,7 +59,7 @@ def what_varied(data: CompareData) -> str:
     """ "5 label draws, 797 test images; 20 training labels a draw, 100 validation labels"."""
     design = design_of(data)
     if design is None:
-        varied = design_text.counted(data.num_draws, "label draw")
+        varied = counted(data.num_draws, "label draw")
     else:
         varied = design_text.what_varied(design)
     budgets = [arm.budget for arm in data.arms if arm.budget is not None]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from genkt.metrics.intervals import Design
 from genkt.metrics.verdicts import MIN_DRAWS
+from genkt.types import counted, plural
 
 SIZEABLE = 0.1
 """The share of the pool in a draw from which overlapping draws are spoken of."""
@@ -77,14 +78,4 @@ def unit_of(design: Design) -> str:
 
 def plural_of(design: Design) -> str:
     """ "test images"."""
-    return _several(unit_of(design))
-
-
-def counted(number: int, thing: str) -> str:
-    """ "1 label draw", "2,310 groups of test images"."""
-    return f"{number:,} {thing if number == 1 else _several(thing)}"
-
-
-def _several(thing: str) -> str:
-    first, joint, rest = thing.partition(" of ")
-    return f"{first}s{joint}{rest}"
+    return plural(unit_of(design))

@@ -20,6 +20,7 @@ from jinja2.ext import Extension
 from markupsafe import Markup
 
 from genkt.progress import duration
+from genkt.types import counted
 
 HOME = Path(__file__).resolve().parents[1] / "templates"
 
@@ -139,7 +140,7 @@ def _environment() -> Environment:
         trim_blocks=True, extensions=[_Flat],
     )  # fmt: skip
     environment.filters.update(
-        duration=duration, thousands=lambda number: f"{number:,}", tied=_tied
+        duration=duration, thousands=lambda number: f"{number:,}", tied=_tied, counted=counted
     )  # fmt: skip
     environment.globals.update(css=_style, script=lambda name: Markup(_read(name)))
     return environment

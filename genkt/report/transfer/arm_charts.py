@@ -10,11 +10,10 @@ from markupsafe import Markup
 from genkt.report.kit import axes, svg
 from genkt.report.kit.axes import Scale
 from genkt.report.kit.charts import ACCENT, BASE, PALETTE, WIDTH
-from genkt.report.kit.design_text import counted
 from genkt.report.kit.templates import shorten
 from genkt.report.transfer.headline import mean_text, span_text
 from genkt.report.transfer.summary import ArmSummary
-from genkt.types import draw_text
+from genkt.types import counted, draw_text
 
 
 def arm_colors(arms: Sequence[str], baseline: str, method: str) -> dict[str, str]:

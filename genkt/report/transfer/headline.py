@@ -19,7 +19,6 @@ from genkt.metrics.verdicts import (
     few_images,
 )
 from genkt.report.kit.design_text import (
-    counted,
     covered,
     labels_used,
     overlap,
@@ -40,6 +39,7 @@ from genkt.report.transfer.summary import (
     signed,
     summarise,
 )
+from genkt.types import counted
 
 _POINTS = f"{100 * MARGIN:g} points"
 

@@ -26,7 +26,7 @@ from genkt.report.transfer.summary import (
     against_teachers,
 )
 from genkt.report.transfer.text_table import NONE, teacher_cells
-from genkt.types import Cost
+from genkt.types import Cost, counted
 
 MOST_SKIPPED = 100
 _FEW_SKIPPED, _FEW_CLASSES = 10, 30
@@ -41,7 +41,9 @@ def facts(data: ReportData) -> list[tuple[str, str]]:
     tiles = []
     prediction = data.predictions.get(data.method)
     if prediction is not None:
-        words = f"exported student ({data.exported}) on {len(prediction.ids):,} test images"
+        words = (
+            f"exported student ({data.exported}) on {counted(len(prediction.ids), 'test image')}"
+        )
         alone = exported_interval(data)
         words += f", 95 % interval {span(alone)}" if alone is not None else ""
         tiles.append((f"{100 * prediction.accuracy:.1f} %", words))
