@@ -151,11 +151,9 @@ def read_split_list(
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
+    whole = Splits(**parts, notes=tuple(notes))
     return finished(
-        Splits(**parts, notes=tuple(notes)),
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
+        whole, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed
     )
 
 
