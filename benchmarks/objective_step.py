@@ -34,7 +34,8 @@ from genkt.methods.build import METHODS, beta_candidates, build_objective, parse
 from genkt.methods.shapes import TeacherShape, TrainingRows
 from genkt.models.backbone import Backbone, transform_of
 from genkt.stores.teacher_outputs import OutputStore, StoreLayout, StoreWriter, store_identity
-from genkt.training.batches import Batches, BatchPlan, to_device
+from genkt.training.batch_parts import to_device
+from genkt.training.batches import Batches, BatchPlan
 from genkt.training.distiller import Distiller
 from genkt.types import Batch
 

@@ -4,8 +4,9 @@
 
 Half JPEG, half PNG, 64 pixels, in ten class folders; one index a pair, which the first opening
 writes and the second reads. Ratios of processor time, which other programs disturb less. Opening
-also lists the folders, draws a test part, and keeps what it learnt. ``decoded`` is the first
-opening that decodes each picture and notes its look, as runs do once.
+also lists the folders, draws a test part, and keeps what it learnt. ``run`` is what a run opens:
+five labelled pictures a class, which are decoded, and all the files unlabelled. ``decoded`` decodes
+each picture and notes its look.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ from genkt.readers.folders import read_folder, read_unlabelled
 PAIRS = 5
 
 
-def write_pictures(root: Path, count: int) -> list[str]:
+LABELLED = 50
+
+
+def write_pictures(root: Path, count: int, seed: int = 0) -> list[str]:
     """The files: enlarged noise, which compresses about as photographs of this size do."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     files = []
     for number in range(count):
         small = Image.fromarray(generator.integers(0, 256, (12, 12, 3), dtype=np.uint8))
@@ -68,18 +72,23 @@ def main() -> None:
     count = parser.parse_args().files
     with tempfile.TemporaryDirectory() as folder:
         root, cache = Path(folder, "pictures"), Path(folder, "cache")
+        labelled = Path(folder, "labelled")
         os.environ["GENKT_CACHE"] = str(cache)
         files = write_pictures(root, count)
+        both = [*files, *write_pictures(labelled, LABELLED, seed=1)]
         plain(files)
         results: dict[str, Any] = {"files": count}
         results["plain_microseconds_a_file"] = cpu_seconds(partial(plain, files)) / count * 1e6
-        for name, read in (
-            ("unlabelled", partial(read_unlabelled, root, progress=False)),
-            ("classes", partial(read_folder, root, progress=False)),
-            ("decoded", partial(read_folder, root, progress=False, in_full=True)),
+        reader = partial(read_folder, progress=False)
+        for name, read, paths in (
+            ("unlabelled", partial(read_unlabelled, root, progress=False), files),
+            ("run", partial(reader, labelled, unlabelled=[root], in_full="labelled"), both),
+            ("classes", partial(reader, root), files),
+            ("decoded", partial(reader, root, in_full=True), files),
         ):
-            results[name] = measured(files, read, cache)
-    report("opening", results, {"unlabelled.first, classes.first": "<= 2", "*.second": "< 2"})
+            results[name] = measured(paths, read, cache)
+    goals = {"unlabelled.first, run.first, classes.first": "<= 2", "*.second": "< 2"}
+    report("opening", results, goals)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ ONCE = {
     Wait("training/checkpoint.py:save_weights", TO_CPU): "what is written",
     Wait("training/loop.py:_Run.__init__", TO_DEVICE): "the networks themselves",
     Wait("training/loop.py:_Run._finish", TO_DEVICE): "the best weights, from their file",
-    Wait("training/teacher.py:_compute", TO_DEVICE): "the network itself",
+    Wait("training/store_job.py:StoreJob.outputs", TO_DEVICE): "the network itself",
 }
 """Where a job begins or ends."""
 
@@ -76,7 +76,7 @@ A_CALL = {
     Wait("training/loop.py:_Run._check_weights", "item"): "before weights are judged or written",
     Wait("training/predictions.py:outputs", TO_CPU): "the answers on a batch",
     Wait("training/predictions.py:predict", TO_CPU): "the answers on a batch",
-    Wait("training/teacher.py:_OnItsWay.arrived", "event"): "while the next batch is computed",
+    Wait("training/store_job.py:_OnItsWay.arrived", "event"): "while the next batch is computed",
 }
 """Once for each call, whose result Python needs, or for each batch of pictures."""
 

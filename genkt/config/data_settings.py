@@ -269,7 +269,7 @@ class FolderData(CarvedData):
         from genkt.readers.folders import read_folder
 
         return read_folder(
-            self.place, unlabelled=self.unlabelled, group=self.group, in_full=True,
+            self.place, unlabelled=self.unlabelled, group=self.group, in_full="labelled",
             **self.carving(seed),
         )  # fmt: skip
 
@@ -317,7 +317,7 @@ class SplitListData(CarvedData):
             test=self.test,
             unlabelled=self.unlabelled,
             group=self.group,
-            in_full=True,
+            in_full="labelled",
             **self.carving(seed),
         )
 

@@ -16,6 +16,7 @@ from genkt.data.names import canonical
 from genkt.data.openers import ChainedOpener, Opener, StorageOpener, blocks_of, decoding_of
 from genkt.data.pictures.decode import decode as decode
 from genkt.data.pictures.decode import reduced
+from genkt.data.pictures.formats import LostImage as LostImage
 from genkt.data.pictures.formats import UnreadableImage as UnreadableImage
 from genkt.types import UNLABELLED, UserError, counted
 
@@ -169,15 +170,16 @@ class ImageSet:
             least_side: a JPEG may be decoded to 1/2, 1/4 or 1/8 if both sides keep so many pixels.
 
         Raises:
-            UserError: the file is gone or was changed.
-            UnreadableImage: it cannot be decoded; the message starts with its path.
+            LostImage: it is gone, was changed or cannot be decoded; the message starts with its
+                path.
         """
         try:
             with reduced(least_side):
                 return decode(self.open_item(self.ids[index], int(self.items[index])))
+        except LostImage:
+            raise
         except UnreadableImage as error:
-            path = self.ids[index].rpartition("#")[0]
-            raise UnreadableImage(f"{path}: cannot be decoded: {error}") from error
+            raise LostImage(path_of(self.ids[index]), f"cannot be decoded: {error}") from error
 
     def read_ahead(self, indices: Sequence[int]) -> None:
         """Ask the system to prefetch what ``load`` will read for these samples, if that helps.
@@ -316,3 +318,8 @@ def from_arrays(
 def content_of(sample_id: str) -> str:
     """The content hash in a sample id."""
     return sample_id.rpartition("#")[2]
+
+
+def path_of(sample_id: str) -> str:
+    """The path in a sample id; all of it where it has no content hash."""
+    return sample_id.rpartition("#")[0] or sample_id

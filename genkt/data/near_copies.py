@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from genkt.data.images import ImageSet
+from genkt.data.images import ImageSet, LostImage
 from genkt.data.looks import Looks, likeness, look_of, nearest_looks
 from genkt.data.splits import Splits
-from genkt.types import counted
+from genkt.types import UNLABELLED, counted
 
 COMPARED = ("validation", "train", "unlabelled")
 """The parts that test pictures are compared with."""
@@ -75,18 +75,28 @@ def find_near_copies(splits: Splits) -> NearCopiesOfTest:
     """Test pictures that are nearly a picture of validation, train or unlabelled.
 
     Pictures are compared by their looks, then once more by their pixels. A cropped or mirrored copy
-    is not found.
+    is not found. Parts that are too large, and pictures that cannot be decoded, are left out.
     """
-    parts = [part for part in COMPARED if part in splits.parts]
-    test, others = splits.test, [splits.parts[part] for part in parts]
+    test = splits.test
     if test is None or not len(test):
         return NearCopiesOfTest()
-    if fault := _too_many([test, *others]):
-        return NearCopiesOfTest(None, fault)
+    parts = {part: splits.parts[part] for part in COMPARED if part in splits.parts}
+    too_many = _too_many([test, *parts.values()])
+    told = [f"Near copies of test images were not looked for: {too_many}."] if too_many else []
+    labelled = {part: images for part, images in parts.items() if part != "unlabelled"}
+    if too_many and (labelled == parts or _too_many([test, *labelled.values()])):
+        return NearCopiesOfTest(None, told[0])
+    if too_many:
+        parts = labelled
+        told = [
+            f"Near copies of test images among unlabelled ones were not looked for: {too_many}."
+        ]
     own = _looks(test)
     found = []
-    for part, images in zip(parts, others, strict=True):
+    num_lost = 0
+    for part, images in parts.items():
         looks = _looks(images)
+        num_lost += int((looks == 0).sum())
         rows, partners = nearest_looks(own, looks)
         bits = np.bitwise_xor(own[rows], looks[partners]).tolist()
         found += [
@@ -94,7 +104,19 @@ def find_near_copies(splits: Splits) -> NearCopiesOfTest:
             for value, row, partner in zip(bits, rows.tolist(), partners.tolist(), strict=True)
         ]
     found.sort(key=lambda each: each[0])
-    return NearCopiesOfTest(_alike(splits, found[:MOST_PAIRS]), _more(len(found)))
+    pairs, num_gone = _alike(splits, found[:MOST_PAIRS])
+    if lost := num_lost + num_gone:
+        what = (
+            "image could not be read and was" if lost == 1 else "images could not be read and were"
+        )
+        told.append(f"Near copies of test images: {lost:,} {what} not compared.")
+    told += _more(len(found))
+    return NearCopiesOfTest(pairs, " ".join(told))
+
+
+def fits(splits: Splits) -> bool:
+    """Whether the data have few enough pictures to be compared."""
+    return sum(map(len, splits.parts.values())) <= MOST
 
 
 def _too_many(sets: Sequence[ImageSet]) -> str:
@@ -105,36 +127,52 @@ def _too_many(sets: Sequence[ImageSet]) -> str:
     why = f"the data have {number:,} images, and at most {MOST:,} are compared"
     if number <= MOST:
         why = f"{unseen:,} images would be decoded once more, and at most {MOST_LOADED:,} are"
-    return f"Near copies of test images were not looked for: {why}."
+    return why
 
 
-def _more(number: int) -> str:
+def _more(number: int) -> list[str]:
     if number <= MOST_PAIRS:
-        return ""
-    return (
+        return []
+    return [
         f"Near copies of test images: {number:,} pairs look alike at first sight; only the "
         f"{MOST_PAIRS} nearest were compared by their pixels."
-    )
+    ]
 
 
 def _looks(images: ImageSet) -> Looks:
+    """[N] looks; 0 for an unlabelled picture that can no longer be read."""
     if images.looks is not None:
         return images.looks
-    return np.array([look_of(images.load(row)) for row in range(len(images))], np.uint64)
+    pictures = (_loaded(images, row) for row in range(len(images)))
+    return np.array([0 if each is None else look_of(each) for each in pictures], np.uint64)
 
 
-def _alike(splits: Splits, found: Sequence[tuple[int, str, int, int]]) -> tuple[NearPair, ...]:
-    """The pairs whose small grey pictures are alike."""
-    known: dict[tuple[str, int], Image.Image] = {}
+def _loaded(images: ImageSet, row: int) -> Image.Image | None:
+    """A picture; None for an unlabelled one that can no longer be read."""
+    try:
+        return images.load(row)
+    except LostImage:
+        if images.labels[row] == UNLABELLED:
+            return None
+        raise
 
-    def small(part: str, row: int) -> Image.Image:
+
+def _alike(
+    splits: Splits, found: Sequence[tuple[int, str, int, int]]
+) -> tuple[tuple[NearPair, ...], int]:
+    """The pairs whose small grey pictures are alike, and how many pictures are gone."""
+    known: dict[tuple[str, int], Image.Image | None] = {}
+
+    def small(part: str, row: int) -> Image.Image | None:
         if (part, row) not in known:
-            known[part, row] = splits.parts[part].load(row).resize((64, 64))
+            picture = _loaded(splits.parts[part], row)
+            known[part, row] = None if picture is None else picture.resize((64, 64))
         return known[part, row]
 
-    pairs = (
-        NearPair(row, part, other, likeness(small("test", row), small(part, other)))
-        for _, part, row, other in found
-    )
-    kept = [pair for pair in pairs if pair.likeness >= ALIKE]
-    return tuple(sorted(kept, key=lambda pair: -pair.likeness))
+    kept = []
+    for _, part, row, other in found:
+        one, two = small("test", row), small(part, other)
+        if one is not None and two is not None and (alike := likeness(one, two)) >= ALIKE:
+            kept.append(NearPair(row, part, other, alike))
+    num_gone = sum(each is None for each in known.values())
+    return tuple(sorted(kept, key=lambda pair: -pair.likeness)), num_gone

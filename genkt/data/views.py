@@ -290,11 +290,11 @@ def _border_color(image: Image.Image) -> tuple[int, ...]:
     return tuple((a + b) // 2 for a, b in zip(below, above, strict=True))
 
 
-def _stacked(pictures: Sequence[Tensor]) -> Tensor:
+def stacked(pictures: Sequence[Tensor]) -> Tensor:
     """[B, 3, H, W] from B pictures."""
     if get_worker_info() is not None:
-        stacked: Tensor = default_collate(list(pictures))  # straight into memory that is shared
-        return stacked
+        collated: Tensor = default_collate(list(pictures))  # straight into memory that is shared
+        return collated
     # In numpy: torch would start its own threads here, beside those of the model.
     return torch.from_numpy(np.stack([picture.numpy() for picture in pictures]))
 
@@ -353,7 +353,7 @@ class ViewDataset(Dataset[tuple[Tensor, ...]]):
                     sample, image = key[0], self._load(key[0])
                 row = self._render(key, image)
             rows.append(row)
-        return tuple(map(_stacked, zip(*rows, strict=True)))
+        return tuple(map(stacked, zip(*rows, strict=True)))
 
     def _load(self, sample: int) -> Image.Image:
         image = self._decoded.get(sample)

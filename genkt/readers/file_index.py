@@ -213,42 +213,44 @@ def _remember(
     root: Path, paths: Sequence[str], facts: NDArray[np.int64], fresh: Mapping[int, Examined]
 ) -> None:
     """Add rows to the current index, where another process may have added its own."""
-    now = file_facts(_below(root, [paths[row] for row in fresh]))
-    same = (now == facts[list(fresh)]).all(axis=1)  # else it was changed while it was read
-    if same.sum() < WORTH:
+    rows = np.array(list(fresh), np.int64)
+    now = file_facts(_below(root, [paths[row] for row in rows.tolist()]))
+    rows = rows[(now == facts[rows]).all(axis=1)]  # else it was changed while it was read
+    if len(rows) < WORTH:
         return
-    added = {
-        paths[row]: (fact, each)
-        for (row, each), fact, ok in zip(fresh.items(), now, same, strict=True)
-        if ok
+    names, added = [paths[row] for row in rows.tolist()], [fresh[row] for row in rows.tolist()]
+    columns: dict[str, NDArray[Any]] = {
+        "facts": facts[rows],
+        "hashes": pack_hashes([each.digest for each in added]),
+        "looks": np.array([each.look for each in added], np.uint64),
     }
     path = index_of("folder", root)
     with _lock(path):
-        entries = _kept_entries(root, path, added) | added
-        columns = {
-            "names": pack(list(entries)),
-            "facts": np.stack([fact for fact, _ in entries.values()]),
-            "hashes": pack_hashes([each.digest for _, each in entries.values()]),
-            "looks": np.array([each.look for _, each in entries.values()], np.uint64),
-        }
-        write_columns(path, columns)
+        if (known := read_columns(path)) is not None:
+            others = _others(root, known, names, paths)
+            before = {**known, "looks": np.array(_looks(known), np.uint64)}
+            kept = list(others.values())
+            columns = {
+                name: np.concatenate([before[name][kept], column])
+                for name, column in columns.items()
+            }
+            names = [*others, *names]
+        write_columns(path, {"names": pack(names), **columns})
 
 
-def _kept_entries(
-    root: Path, path: Path, added: Mapping[str, Any]
-) -> dict[str, tuple[NDArray[np.int64], Examined]]:
-    """The entries of the index whose files still exist."""
-    columns = read_columns(path)
-    if columns is None:
-        return {}
-    entries = zip(
-        unpack(columns["names"]), columns["facts"], unpack_hashes(columns["hashes"]),
-        _looks(columns), strict=True,
-    )  # fmt: skip
+def _others(
+    root: Path, known: Mapping[str, NDArray[Any]], added: Sequence[str], listed: Sequence[str]
+) -> dict[str, int]:
+    """The files of an index, with their rows, that are not added anew and still exist.
+
+    Args:
+        listed: files that were there a moment ago: they are not looked for again.
+    """
+    anew, there = set(added), set(listed)
     return {
-        name: (fact, Examined(digest, "", look))
-        for name, fact, digest, look in entries
-        if name not in added and os.path.lexists(os.path.join(root, name))
+        name: row
+        for row, name in enumerate(unpack(known["names"]))
+        if name not in anew and (name in there or os.path.lexists(os.path.join(root, name)))
     }
 
 

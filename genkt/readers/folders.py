@@ -13,8 +13,10 @@ from genkt.data.separation import finished
 from genkt.data.splits import Splits, check_classes
 from genkt.readers.grouping import group_by_path
 from genkt.readers.listing import (
+    InFull,
     Listing,
     check_usable,
+    decodes,
     entries_of,
     existing_folder,
     holds_images,
@@ -47,7 +49,7 @@ def read_folder(
     validation_fraction: float = 0.0,
     seed: int = 0,
     max_skipped: int | float = 0.05,
-    in_full: bool = False,
+    in_full: InFull = False,
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> Splits:
@@ -85,7 +87,8 @@ def read_folder(
         seed: of that split.
         max_skipped: limit of unusable images: a number, or a share (float, rounded up).
         in_full: decode every image that no earlier reading decoded, so that one that is damaged
-            inside is left out too, as runs do it. Else ``load`` refuses it by its name.
+            inside is left out too; "labelled": all but the unlabelled ones, as runs do it. Else
+            ``load`` refuses it by its name.
         num_threads: reading threads, by default up to 8.
         progress: False shows no progress.
 
@@ -100,14 +103,17 @@ def read_folder(
     ungrouped = [] if group is None else group_by_path(every, group)
     total = sum(len(listing.paths) + len(listing.skipped) for listing in listings.values())
     parts = {
-        name: scan(listing, f"{root.name} {name}", num_threads, progress, in_full=in_full)
+        name: scan(
+            listing, f"{root.name} {name}", num_threads, progress, in_full=decodes(in_full, name)
+        )
         for name, listing in listings.items()
     }
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
     if places.listings:
-        more = _scan_unlabelled(places.listings, max_skipped, num_threads, progress, in_full)
+        whole = decodes(in_full, "unlabelled")
+        more = _scan_unlabelled(places.listings, max_skipped, num_threads, progress, whole)
         pool = parts.get("unlabelled")
         if pool is not None or len(more):
             parts["unlabelled"] = more if pool is None else concat(pool, more)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from genkt.data.class_names import CLASS_COLUMNS, class_name, plain_key, sorted_classes
-from genkt.data.images import ImageSet, Skipped, content_hash, decode
+from genkt.data.images import ImageSet, LostImage, Skipped, content_hash, decode
 from genkt.io import did_you_mean, home_path
 from genkt.readers.file_index import (
     WORTH,
@@ -94,7 +94,7 @@ class _Opener:
         data = self.read(item)
         if content_hash(data) != sample_id.rpartition("#")[2]:
             forget(index_path("hf", self.key))
-            raise UserError(f"{sample_id}: the data set changed since it was read; start again")
+            raise LostImage(sample_id, "the data set changed since it was read", "; start again")
         return decode(data)
 
     def read(self, row: int) -> bytes:
@@ -107,7 +107,7 @@ class _Opener:
         try:
             return Path(value["path"]).read_bytes()
         except OSError as error:
-            raise UserError(f"{value['path']}: {error.strerror}") from error
+            raise LostImage(value["path"], str(error.strerror)) from error
 
 
 def _examine(opener: _Opener, row: int) -> tuple[str, str]:

@@ -8,11 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from genkt.data.images import ImageSet, Skipped, content_hash, decode, left_out_text
+from genkt.data.images import (
+    ImageSet,
+    LostImage,
+    Skipped,
+    UnreadableImage,
+    content_hash,
+    decode,
+    left_out_text,
+)
 from genkt.data.pictures.formats import (
     DEVELOPED_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -72,11 +81,17 @@ class FileOpener:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}, but it existed at the start") from error
+            reason = f"{error.strerror}, but it existed at the start"
+            raise LostImage(str(path), reason) from error
         if content_hash(data) != digest:
             forget(index_of("folder", self.root))
-            raise UserError(f"{path}: the file changed since the folder was read; start again")
-        return decode(data)
+            raise LostImage(
+                str(path), "the file changed since the folder was read", "; start again"
+            )
+        try:
+            return decode(data)
+        except UnreadableImage as error:
+            raise LostImage(str(path), f"cannot be decoded: {error}") from error
 
 
 def existing_folder(folder: str | Path) -> Path:
@@ -184,6 +199,15 @@ def walk(
 def holds_images(folder: Path) -> bool:
     """Whether there is an image in the folder or below it."""
     return any(not reason for _, reason in walk(folder))
+
+
+InFull = bool | Literal["labelled"]
+"""Which pictures are decoded when they are opened: all, none, or those of the labelled parts."""
+
+
+def decodes(in_full: InFull, part: str) -> bool:
+    """Whether the pictures of a part are decoded when they are opened."""
+    return in_full is True or (in_full == "labelled" and part != "unlabelled")
 
 
 def scan(

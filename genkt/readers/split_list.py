@@ -20,7 +20,16 @@ from genkt.data.splits import Splits, check_classes
 from genkt.data.tables import Row, check_faults, read_rows
 from genkt.io import home_path
 from genkt.readers.grouping import told, ungrouped
-from genkt.readers.listing import Listing, check_usable, entries_of, existing_folder, scan, walk
+from genkt.readers.listing import (
+    InFull,
+    Listing,
+    check_usable,
+    decodes,
+    entries_of,
+    existing_folder,
+    scan,
+    walk,
+)
 from genkt.readers.scan import check_skipped
 from genkt.readers.unlabelled import UnlabelledPlaces
 from genkt.types import UNLABELLED, UserError, counted
@@ -73,7 +82,7 @@ def read_split_list(
     validation_fraction: float = 0.0,
     seed: int = 0,
     max_skipped: int | float = 0.05,
-    in_full: bool = False,
+    in_full: InFull = False,
     num_threads: int | None = None,
     progress: bool | None = None,
 ) -> Splits:
@@ -140,11 +149,9 @@ def read_split_list(
     skipped = [entry for part in parts.values() for entry in part.skipped]
     check_skipped(skipped, total, max_skipped, str(root))
     check_usable(parts, str(root))
+    whole = Splits(**parts, notes=tuple(notes))
     return finished(
-        Splits(**parts, notes=tuple(notes)),
-        test_fraction=test_fraction,
-        validation_fraction=validation_fraction,
-        seed=seed,
+        whole, test_fraction=test_fraction, validation_fraction=validation_fraction, seed=seed
     )
 
 
@@ -153,10 +160,11 @@ def _scan_parts(
     title: str,
     num_threads: int | None,
     progress: bool | None,
-    in_full: bool,
+    in_full: InFull,
 ) -> dict[str, ImageSet]:
     def read(each: Listing, name: str) -> ImageSet:
-        return scan(each, f"{title} {name}", num_threads, progress, in_full=in_full)
+        whole = decodes(in_full, name)
+        return scan(each, f"{title} {name}", num_threads, progress, in_full=whole)
 
     return {name: concat(*[read(each, name) for each in many]) for name, many in listings.items()}
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from genkt.data.class_names import several_classes, sorted_classes, with_bars
-from genkt.data.images import ImageSet, Skipped, content_hash, decode
+from genkt.data.images import ImageSet, LostImage, Skipped, content_hash, decode
 from genkt.data.openers import BLOCK_ROWS
 from genkt.readers.file_index import examine_bytes, forget, index_of
 from genkt.readers.scan import as_list, check_skipped, map_in_threads
@@ -217,10 +217,11 @@ class _TarOpener:
         try:
             data = _read(file, int(self.offsets[item]), int(self.sizes[item]))
         except OSError as error:
-            raise UserError(f"{file}: {error.strerror}, but it existed at the start") from error
+            reason = f"{error.strerror}, but it existed at the start"
+            raise LostImage(file, reason) from error
         if content_hash(data) != sample_id.rpartition("#")[2]:
             forget(index_of("tar", file))
-            raise UserError(f"{file}: the tar changed since it was read; start again")
+            raise LostImage(file, "the tar changed since it was read", "; start again")
         return decode(data)
 
     def blocks(self, items: NDArray[np.int64]) -> NDArray[np.int64]:

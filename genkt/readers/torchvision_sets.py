@@ -48,8 +48,11 @@ class _DatasetOpener:
     decoding: ClassVar[int] = 1  # the id is of the pixels
 
     def __call__(self, sample_id: str, item: int) -> Image.Image:
-        picture: Image.Image = self.dataset[item][0]
-        return picture
+        try:
+            picture: Image.Image = self.dataset[item][0]
+            return picture
+        except OSError as error:  # the file behind it is gone or damaged
+            raise UnreadableImage(" ".join(str(error).split())) from error
 
 
 def _by_flag(class_name: str) -> _Recipe:

@@ -18,6 +18,13 @@ def announce(fabric: Fabric, text: str) -> None:
         say(text)
 
 
+def tell(fabric: Fabric, text: str) -> None:
+    """A message of the process that noticed something first, whichever that is."""
+    if fabric.is_global_zero:
+        logger.warning(text)
+    say(text)
+
+
 def warn(log: StageLog, stage: str, text: str) -> None:
     """A warning in the run's log, and above the progress bars on standard error.
 

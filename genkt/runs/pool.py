@@ -17,7 +17,7 @@ from genkt.data.separation import separated
 from genkt.data.splits import Splits, draw_labels
 from genkt.data.views import ViewSpec
 from genkt.io import derive_seed
-from genkt.readers.in_full import splits_in_full
+from genkt.readers.in_full import images_in_full, splits_in_full
 from genkt.readers.scan import left_out_notes
 from genkt.runs.transfer_rows import (
     TransferImages,
@@ -200,6 +200,8 @@ def chosen_images(
 ) -> ImageSet:  # fmt: skip
     """Images to start from: all training images, those of a label draw, or unlabelled ones too.
 
+    All of them can be decoded.
+
     Args:
         seed, draw: seed and label draw of a run of ``genkt transfer``, for ``labelled``.
 
@@ -209,7 +211,7 @@ def chosen_images(
     _check_training(splits)
     train = splits.train
     if which == "all" and splits.unlabelled is not None:
-        return concat(train, splits.unlabelled)
+        return concat(train, images_in_full(splits.unlabelled))
     if which != "labelled":
         return train
     labelled, _ = drawn_labels(data, splits, derive_seed(seed, "draw", draw))

@@ -19,6 +19,7 @@ from genkt.models.backbone import Backbone
 from genkt.runs.pool import Draw, Pool, stored_views
 from genkt.training.batches import STEPS_AHEAD, Batches, BatchPlan, loader_workers
 from genkt.training.lightning import Fabric
+from genkt.training.lost_images import LostImages
 from genkt.training.predictions import predict
 from genkt.training.probe import OutputRows
 from genkt.training.train_settings import TrainSettings
@@ -50,6 +51,7 @@ class RunImages:
         fabric: device and processes of the run.
         num_workers: loader processes.
         folds: number of folds where the labelled images judge candidates.
+        lost: counts transfer images that can no longer be read.
         metric: what candidates are judged by.
     """
 
@@ -59,11 +61,14 @@ class RunImages:
     fabric: Fabric
     num_workers: int
     folds: NumFolds
+    lost: LostImages
     metric: Metric = "accuracy"
     _datasets: dict[str, ViewDataset] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: TransferConfig, pool: Pool, fabric: Fabric) -> RunImages:
+    def of(
+        cls, config: TransferConfig, pool: Pool, fabric: Fabric, lost: LostImages | None = None
+    ) -> RunImages:
         """Build from the settings.
 
         Stages without a teacher cache nothing. So the baseline and fine-tuning get fresh views
@@ -79,6 +84,7 @@ class RunImages:
             fabric,
             loader_workers(config.train.num_workers, pool.images, config.data.built_in),
             config.folds,
+            lost or LostImages(config.data.most_skipped),
             config.task.metric,
         )
 
@@ -112,6 +118,7 @@ class RunImages:
             rank=self.fabric.global_rank if shared else 0,
             world_size=self.fabric.world_size if shared else 1,
             num_workers=self.num_workers,
+            lost=self.lost,
             steps_ahead=min(STEPS_AHEAD, settings.eval_every or STEPS_AHEAD),
         )
 

@@ -163,13 +163,13 @@ def _saved(roots: list[str]) -> TransferSet:
 
 
 def _pictures(places: list[str]) -> TransferSet:
-    return TransferSet.of(open_images(places, in_full=True))
+    return TransferSet.of(open_images(places))
 
 
 def _any(places: list[str]) -> TransferSet:
     """A part without its labels: parts may well have classes of their own."""
     try:
-        return TransferSet.open(places).without_labels()
+        return TransferSet.open(places, in_full=False).without_labels()
     except UserError as error:
         hint = did_you_mean(places_text(places), OWN_PARTS, most=1)
         raise UserError(f"transfer_set.parts: {error}{hint and '.'}{hint}") from error

@@ -29,6 +29,7 @@ from genkt.stages.teacher_set import TeacherSet
 from genkt.stages.train_stage import train_stage
 from genkt.training.batches import Batches
 from genkt.training.checkpoint import save_weights
+from genkt.training.probe import OutputRows
 from genkt.training.soup import average_weights, recalibrate_batch_norm
 from genkt.training.stage import Record
 from genkt.training.train_settings import TrainSettings
@@ -277,22 +278,31 @@ def _look_first(
     objective.check_labels(torch.from_numpy(draw.labels))
     num_views = max(1, training.images.views.num_views)
     if not teachers.online:
-        row = batches.stored_rows(0)[:1]
+        first = batches.stored_rows(0)
+        for store in teachers.stores:
+            store.fill(first)
+        lost = [row for store in teachers.stores for row in store.lost]
+        row = first[~np.isin(first, lost)][:1]
         objective.check_teachers([store.rows(row) for store in teachers.stores])
     if not objective.prepares:
         return
     rows = np.union1d(draw.labelled, draw.transfer)
     wanted, fixed = objective.prepares, training.all_teachers.fixed_outputs
-    outputs = []
+    stores: list[tuple[OutputRows, int]] = []
     if "teachers" in wanted:
-        outputs = [store.rows(rows * num_views, maps=False) for store in teachers.stores]
+        stores = [(store, num_views) for store in teachers.stores]
     if "teachers" in wanted and teachers.online:
-        outputs = [fixed(draw, model, rows) for model in teachers.models]
+        stores = [(fixed(draw, model, rows, survives=True), 1) for model in teachers.models]
+    own = fixed(draw, student, rows, survives=True) if "student" in wanted else None
+    for each, views in stores:
+        each.fill(rows * views)
+    unseen = {row // views for each, views in stores for row in each.lost}
+    rows = rows[~np.isin(rows, [*unseen, *(own.lost if own is not None else ())])]
     objective.prepare(
         TrainingRows(
             labels=torch.from_numpy(draw.labels[rows]),
-            teachers=tuple(outputs) if "teachers" in wanted else (),
-            student=fixed(draw, student, rows) if "student" in wanted else None,
+            teachers=tuple(store.rows(rows * views, maps=False) for store, views in stores),
+            student=own.rows(rows) if own is not None else None,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from genkt.config.cache_settings import CacheConfig
@@ -11,7 +12,10 @@ from genkt.runs.model_factories import teacher_specs
 from genkt.runs.pool import Pool, stored_views
 from genkt.stages.teacher_cache import AUTOCAST
 from genkt.stores.teacher_outputs import OutputStore
+from genkt.training.lost_images import LostImages
 from genkt.training.teacher_shards import TeacherSource, cache_by_tasks
+
+logger = logging.getLogger("genkt")
 
 
 def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
@@ -21,6 +25,7 @@ def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
         UserError: a teacher that cannot be loaded.
     """
     home = home_path(config.cache) if config.cache else cache_home()
+    lost = LostImages(config.data.most_skipped, instead="it has no outputs")
     for spec in teacher_specs(config.teacher):
         yield cache_by_tasks(
             TeacherSource(spec, 0, config.device),
@@ -32,4 +37,7 @@ def fill_caches(config: CacheConfig, pool: Pool) -> Iterator[OutputStore]:
             precision=AUTOCAST[config.precision],
             batch_size=config.batch_size,
             num_workers=config.num_workers,
+            lost=lost,
         )
+    for note in lost.notes():
+        logger.warning(note)

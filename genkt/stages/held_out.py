@@ -15,6 +15,7 @@ from genkt.runs.pool import Draw, Pool
 from genkt.runs.run_images import RunImages
 from genkt.stages.cross_validation import Exam, folds_of, without_labels
 from genkt.stages.student_training import StudentTraining
+from genkt.training.lost_images import readable_rows
 from genkt.training.probe import OutputRows, ProbedStore
 
 MOST_HELD = 512
@@ -29,6 +30,7 @@ def held_exam(images: RunImages, pool: Pool, draw: Draw) -> Exam:
 
     They are a fifth of the transfer images, at most 512, by the draw's seed. Where there are fewer
     than 50 of them, they are a fold of the labelled images, which the student does not learn from.
+    Transfer images that can no longer be read are counted as lost; nobody is asked for them.
 
     Raises:
         UserError: neither can be held out.
@@ -39,6 +41,7 @@ def held_exam(images: RunImages, pool: Pool, draw: Draw) -> Exam:
         generator = np.random.default_rng(derive_seed(draw.seed, "held out"))
         rows = np.sort(generator.choice(others, number, replace=False))
         learns_from = draw.without_transfer(rows)
+        rows = readable_rows(draw.images, rows, images.lost)
     else:
         rows = draw.labelled[folds_of(draw, images.folds).held[0]]
         learns_from = without_labels(pool, draw, rows)
@@ -90,7 +93,7 @@ def _answers(
     rows: NDArray[np.int64],
 ) -> Tensor:  # fmt: skip
     """[N, C] of one teacher: of a head that was fitted to its kept features, or of its own."""
-    output = training.all_teachers.fixed_outputs(draw, model, rows)
+    output = training.all_teachers.fixed_outputs(draw, model, rows).rows(rows)
     logits = store.head(output.features) if isinstance(store, ProbedStore) else output.logits
     assert isinstance(logits, Tensor)
     return logits.float()

@@ -32,7 +32,7 @@ from genkt.stages.teacher_set import TeacherSet, shape_of
 from genkt.stages.train_stage import train_supervised
 from genkt.training.probe import OutputRows, PartStore, ProbedStore, fit_head
 from genkt.training.train_settings import TrainSettings
-from genkt.types import Cost, ModelOutput, Prediction, TeacherScores, require_finite
+from genkt.types import Cost, Prediction, TeacherScores, require_finite
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,18 @@ class Teachers:
         shape = replace(shape_of(model), name=f"{student.name} before")
         return model, None if online else self._draw_store(draw, model), shape
 
-    def fixed_outputs(self, draw: Draw, model: Backbone, rows: np.ndarray) -> ModelOutput:
-        """The current outputs of a model on some images of a draw under the fixed view."""
+    def fixed_outputs(
+        self, draw: Draw, model: Backbone, rows: np.ndarray, *, survives: bool = False
+    ) -> PartStore:
+        """The current outputs of a model on some rows of a draw under the fixed view.
+
+        Args:
+            survives: images that can no longer be read are left out; else they are an error.
+        """
         frozen, images = copy.deepcopy(model).freeze(), draw.images.select(rows)
-        store = self.cache.outputs(frozen, images, FIXED_VIEW, self._home(draw))
-        return store.rows(np.arange(len(rows)))
+        home = self._home(draw)
+        store = self.cache.outputs(frozen, images, FIXED_VIEW, home, survives=survives)
+        return PartStore(store, rows, len(draw.images), 1)
 
     def as_it_comes(self, draw: Draw, index: int, log: StageLog) -> PreparedTeacher:
         """An unadapted teacher; it may have no head for the task.

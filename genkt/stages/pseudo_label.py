@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,17 +120,22 @@ class PseudoLabelling(RecipeStage):
 def _answers(images: RunImages, draw: Draw, student: Backbone, path: Path) -> StudentAnswers:
     """The student's answers on all transfer images without a label, under their fixed view.
 
+    Images that can no longer be read have none.
+
     They are kept in a file: a round that is continued, and every process, reads the same.
     """
     rows = np.unique(draw.transfer[draw.labels[draw.transfer] == UNLABELLED])
     fabric, names = images.fabric, images.splits.classes
     if not path.is_file():
         dataset = ViewDataset(draw.images.select(rows), FIXED_VIEW, [student.transform])
-        found = predict(student, dataset, device=fabric.device, num_workers=images.num_workers)
+        found = predict(
+            student, dataset, device=fabric.device, num_workers=images.num_workers,
+            lost=images.lost,
+        )  # fmt: skip
         if fabric.is_global_zero:
             _write(path, found, names)
     fabric.barrier()
-    return _read(path, rows, names)
+    return _read(path, {draw.images.ids[row]: row for row in rows.tolist()}, names)
 
 
 def _write(path: Path, found: Prediction, names: tuple[str, ...]) -> None:
@@ -144,12 +150,12 @@ def _write(path: Path, found: Prediction, names: tuple[str, ...]) -> None:
     write_text(path, table.getvalue())
 
 
-def _read(path: Path, rows: np.ndarray, names: tuple[str, ...]) -> StudentAnswers:
+def _read(path: Path, rows: Mapping[str, int], names: tuple[str, ...]) -> StudentAnswers:
     with open(path, encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     numbers = {name: number for number, name in enumerate(names)}
     return StudentAnswers(
-        rows,
+        np.array([rows[line["image"]] for line in lines], dtype=np.int64),
         np.array([numbers[line["class"]] for line in lines], dtype=np.int64),
         np.array([float(line["probability"]) for line in lines]),
     )

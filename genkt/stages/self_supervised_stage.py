@@ -130,4 +130,6 @@ def _batches(
         rank=images.fabric.global_rank,
         world_size=images.fabric.world_size,
         num_workers=images.num_workers,
+        lost=images.lost,
+        labelled=draw.labelled,
     )

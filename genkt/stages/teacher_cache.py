@@ -14,7 +14,8 @@ from genkt.runs.run_images import RunImages
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.asked_outputs import outputs_on_demand
 from genkt.training.probe import OutputRows
-from genkt.training.teacher import OutputName, Precision, cache_outputs
+from genkt.training.store_job import Precision
+from genkt.training.teacher import OutputName, cache_outputs
 
 AUTOCAST: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """The teacher's precision for a given training precision."""
@@ -42,6 +43,7 @@ class TeacherCache:
         self._reads_maps = "feature_map" in config.needs
         self._device = images.fabric.device
         self._num_workers = images.num_workers
+        self._lost = images.lost
         self._kept: dict[tuple[str, int], tuple[ImageSet, OutputRows]] = {}
 
     def shared(
@@ -60,18 +62,21 @@ class TeacherCache:
         return self._kept[key][1]
 
     def outputs(
-        self, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path | None = None
-    ) -> OutputStore:
+        self, teacher: Backbone, images: ImageSet, views: ViewSpec, home: Path | None = None,
+        *, survives: bool = False,
+    ) -> OutputStore:  # fmt: skip
         """Features and logits of all images, computed now.
 
         Args:
             home: folder of outputs for a single draw; None: the shared folder.
+            survives: images that can no longer be read are left out; else they are an error.
         """
         with self._in(home) as folder:
             return cache_outputs(
                 teacher, images, views, folder,
                 outputs=["features", "logits"], dtype=self._dtype, device=self._device,
                 num_workers=self._num_workers, precision=self._precision,
+                lost=self._lost if survives else None,
             )  # fmt: skip
 
     def asked(
@@ -79,7 +84,8 @@ class TeacherCache:
     ) -> OutputRows:
         """Outputs of images that students train on, each computed when it is first asked for.
 
-        Feature maps are among them if an objective reads them.
+        Feature maps are among them if an objective reads them. Images that can no longer be read
+        have none (``OutputRows.lost``).
 
         Args:
             home: as for ``outputs``.
@@ -91,7 +97,7 @@ class TeacherCache:
             return outputs_on_demand(
                 teacher, images, views, folder,
                 outputs=wanted, dtype=self._dtype, device=self._device,
-                precision=self._precision,
+                precision=self._precision, lost=self._lost,
             )  # fmt: skip
 
     @contextmanager

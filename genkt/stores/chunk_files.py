@@ -7,7 +7,7 @@ import logging
 import math
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genkt.data.images import LostImage
 from genkt.files import read_signed
 from genkt.io import fingerprint
 from genkt.types import DamagedError, ModelOutput, UserError
@@ -143,6 +144,18 @@ def require(condition: bool, path: Path, reason: str) -> None:
         raise StoreError(f"teacher cache {path}: {reason}; remove the folder to recompute it")
 
 
+def lost_rows(facts: Mapping[str, Any]) -> dict[int, LostImage]:
+    """Rows without outputs that a meta or progress file lists, with the errors of their images."""
+    return {int(row): LostImage(*error) for row, error in facts.get("lost", {}).items()}
+
+
+def refuse_lost(lost: Mapping[int, LostImage], wanted: np.ndarray) -> None:
+    """Raise the error of the first wanted row that has no outputs."""
+    for row in wanted.tolist() if lost else ():
+        if row in lost:
+            raise lost[row]
+
+
 def decoding_key(decoding: int) -> dict[str, int]:
     """The entry for ``ImageSet.decoding`` in a store's identity; empty for the first value."""
     return {} if decoding == 1 else {"decoding": decoding}
@@ -253,32 +266,38 @@ def checked_rows(indices: Sequence[int] | np.ndarray | Tensor, layout: StoreLayo
 
 
 def as_stored(
-    outputs: Mapping[str, Tensor], layout: StoreLayout, rows: Sequence[int] | np.ndarray
-) -> dict[str, np.ndarray]:
+    outputs: Mapping[str, Tensor], layout: StoreLayout, rows: Sequence[int] | np.ndarray,
+    lost: Container[int] = (),
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Outputs of rows in the store's dtype.
 
     Args:
         outputs: [B, width] floats of every output of the layout.  rows: their B numbers.
+        lost: rows without outputs, which become NaN.
 
     Raises:
         NonFiniteError: a value is NaN or infinite, or becomes so in the store's dtype.
     """
-    return {name: _as_stored(name, outputs[name], layout, rows) for name in layout.widths}
+    gone = [place for place, row in enumerate(rows) if int(row) in lost]
+    return {name: _as_stored(name, outputs[name], layout, rows, gone) for name in layout.widths}
 
 
 def _as_stored(
-    name: str, values: Tensor, layout: StoreLayout, rows: Sequence[int] | np.ndarray
-) -> np.ndarray:
+    name: str, values: Tensor, layout: StoreLayout, rows: Sequence[int] | np.ndarray,
+    gone: Sequence[int],
+) -> np.ndarray:  # fmt: skip
     assert values.shape[1:] == (layout.widths[name],), (name, tuple(values.shape))
     values = values.detach().cpu()
     stored = values.to(getattr(torch, layout.dtype)).contiguous()
     finite = torch.isfinite(stored).all(dim=1)
+    blank = torch.tensor(gone, dtype=torch.int64)
+    finite[blank] = True
     if not finite.all():
         at_fault = (~finite).nonzero().flatten()
         overflow = bool(torch.isfinite(values[at_fault]).all())
         bad = np.asarray(rows)[at_fault.numpy()].tolist()
         raise NonFiniteError(bad, name, overflow, layout.dtype)
-    array: np.ndarray = stored.numpy()
+    array: np.ndarray = stored.index_fill(0, blank, torch.nan).numpy()
     return array
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genkt.data.images import LostImage
 from genkt.data.views import ViewSpec
 from genkt.disk import make_folder, naming_place, require_free
 from genkt.files import discard, write_signed
@@ -38,6 +39,7 @@ from genkt.stores.chunk_files import (
     layout_of,
     read_facts,
     read_outputs,
+    refuse_lost,
     require,
     write_all,
 )
@@ -46,8 +48,11 @@ from genkt.types import ModelOutput, UserError
 
 logger = logging.getLogger("genkt")
 
-Compute = Callable[[NDArray[np.int64]], Iterator[Mapping[str, Tensor]]]
-"""Rows, ascending -> their outputs in that order, some rows after the other."""
+Compute = Callable[[NDArray[np.int64], dict[int, LostImage]], Iterator[Mapping[str, Tensor]]]
+"""Rows, ascending -> their outputs in that order, some rows after the other.
+
+The second argument gets rows whose image cannot be read, before their outputs, which mean nothing.
+"""
 
 _ABOUT, _CHECKS = "about.json", "checks.npy"
 _KEPT = np.uint64(1 << 32)
@@ -71,6 +76,8 @@ class OnDemandStore:
         self.identity, self.layout = dict(identity), layout
         self.path = store_path(home, identity).with_suffix(".rows")
         self.num_computed = 0
+        self.lost: dict[int, LostImage] = {}
+        """Rows whose images this process could not read; another one tries them again."""
         self._compute, self._name_of = compute, name_of
         self._sure = np.zeros(layout.num_rows, dtype=bool)
         with self._lock():
@@ -93,10 +100,12 @@ class OnDemandStore:
 
         Raises:
             IndexError: a row that the store does not have.
+            LostImage: a row of an image that cannot be read.
             UserError: see ``fill``.
         """
         wanted = checked_rows(indices, self.layout)
         self.fill(wanted)
+        refuse_lost(self.lost, wanted)
         return read_outputs(self._arrays, self.layout, wanted, maps=maps)
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
@@ -104,7 +113,7 @@ class OnDemandStore:
         require_same(self.path, self.identity, ids, views)
 
     def fill(self, rows: NDArray[np.int64]) -> None:
-        """Compute the rows that are missing; repeats are fine.
+        """Compute the rows that are missing, except of lost images; repeats are fine.
 
         Another process that computes some of them is waited for.
 
@@ -125,6 +134,7 @@ class OnDemandStore:
     def _missing(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the rows that are not there, or are damaged."""
         rows = rows[~self._sure[rows]]
+        rows = rows[~np.isin(rows, list(self.lost))]
         kept = rows[self._checks[rows] != 0]
         step = max(1, _CHECKED_BYTES // (self.layout.num_bytes // len(self)))
         num_damaged = 0
@@ -148,17 +158,21 @@ class OnDemandStore:
         with ExitStack() as opened, naming_place(self.path, num_bytes=len(rows) * row_bytes):
             files = {name: self._file(opened, f"{name}.npy") for name in self.layout.widths}
             checks = self._file(opened, _CHECKS)
-            for outputs in self._compute(rows):
+            for outputs in self._compute(rows, self.lost):
                 some = rows[done : done + len(next(iter(outputs.values())))]
-                arrays = as_stored(outputs, self.layout, some)
+                done += len(some)
+                there = ~np.isin(some, list(self.lost))
+                arrays = as_stored(outputs, self.layout, some, self.lost)
+                arrays = {name: array[there] for name, array in arrays.items()}
+                if not len(some := some[there]):
+                    continue
                 for name, array in arrays.items():
                     _put(files[name], some, array)
                 # After the values: a row without its check is a missing one.
                 _put(checks, some, _checks_of(list(arrays.values()))[:, None])
-                done += len(some)
                 self._sure[some] = True
+                self.num_computed += len(some)
         assert done == len(rows), (done, len(rows))
-        self.num_computed += done
 
     def _file(self, opened: ExitStack, name: str) -> Any:
         """A file open for writing, its position at the values."""

@@ -14,6 +14,8 @@ disk and only then replaces ``progress.json`` in one step, so after SIGKILL or a
 committed rows are intact. Their digests are checked before writing continues. The folder gets its
 final name last.
 
+Rows of images that could not be read are NaN and listed in ``meta.json``; reading them is an error.
+
 When a store is opened its identity, its own digest, the array headers and the exact file sizes
 are always checked. Every chunk's digest is checked up to ``CHECKED_BYTES``; in a larger store that
 many bytes, spread evenly, are checked. ``OutputStore.verify`` reads all of it.
@@ -32,6 +34,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from genkt.data.images import LostImage
 from genkt.data.views import ViewSpec
 from genkt.disk import make_folder, naming_place, require_free
 from genkt.files import discard, write_signed
@@ -49,9 +52,11 @@ from genkt.stores.chunk_files import (
     checked_rows,
     decoding_key,
     layout_of,
+    lost_rows,
     read_facts,
     read_outputs,
     read_rows,
+    refuse_lost,
     require,
     sync_folder,
     write_all,
@@ -138,9 +143,17 @@ class OutputStore:
                 [1., 0., 0.]])
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], layout: StoreLayout) -> None:
-        """Map the arrays of a store that ``open`` has checked."""
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], layout: StoreLayout,
+        lost: Mapping[int, LostImage] | None = None,
+    ) -> None:  # fmt: skip
+        """Map the arrays of a store that ``open`` has checked.
+
+        Args:
+            lost: rows without outputs, with the errors of their images.
+        """
         self.path, self.identity, self.layout = path, dict(identity), layout
+        self.lost = dict(lost or {})
         self._arrays = {name: MappedArray(path, name, layout) for name in layout.widths}
 
     @classmethod
@@ -165,13 +178,13 @@ class OutputStore:
         checkable = max(2, num_chunks * CHECKED_BYTES // layout.num_bytes)
         picked = np.unique(np.linspace(0, num_chunks - 1, min(num_chunks, checkable)).astype(int))
         check_chunks(path, layout, meta["digests"], picked.tolist())
-        return cls(path, meta["identity"], layout)
+        return cls(path, meta["identity"], layout, lost_rows(meta))
 
     def __len__(self) -> int:
         return self.layout.num_rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.identity, self.layout)
+        return type(self), (self.path, self.identity, self.layout, self.lost)
 
     def rows(
         self, indices: Sequence[int] | np.ndarray | Tensor, *, maps: bool = True
@@ -188,8 +201,14 @@ class OutputStore:
 
         Raises:
             IndexError: a row that the store does not have.
+            LostImage: a row of an image that could not be read.
         """
         wanted = checked_rows(indices, self.layout)
+        refuse_lost(self.lost, wanted)
+        return self.stored_rows(wanted, maps=maps)
+
+    def stored_rows(self, wanted: np.ndarray, *, maps: bool = True) -> ModelOutput:
+        """As ``rows``, but rows without outputs are NaN."""
         return read_outputs(self._arrays, self.layout, wanted, maps=maps)
 
     @property
@@ -245,6 +264,8 @@ class StoreWriter:
         self.partial = self.final.with_suffix(".partial")
         self.commit_seconds = commit_seconds
         self.num_done = 0
+        self.lost: dict[int, LostImage] = {}
+        """Rows without outputs; they are listed here before they are written."""
         self._digests = {name: ChunkDigests(layout) for name in layout.widths}
         try:
             self._resume()
@@ -271,7 +292,8 @@ class StoreWriter:
         """
         assert start_row == self.num_done, (start_row, self.num_done)
         first = next(iter(outputs.values()))
-        arrays = as_stored(outputs, self.layout, range(start_row, start_row + len(first)))
+        rows = range(start_row, start_row + len(first))
+        arrays = as_stored(outputs, self.layout, rows, self.lost)
         num_rows = {len(array) for array in arrays.values()}
         assert len(num_rows) == 1, num_rows
         for name, array in arrays.items():
@@ -323,10 +345,12 @@ class StoreWriter:
             file.close()
 
     def _meta(self) -> dict[str, Any]:
+        lost = {row: error.args for row, error in self.lost.items() if row < self.num_done}
         return {
             "identity": self.identity,
             "layout": self.layout.as_dict(),
             "digests": {name: digests.closed for name, digests in self._digests.items()},
+            **({"lost": lost} if lost else {}),
         }
 
     def _start(self) -> None:
@@ -359,4 +383,4 @@ class StoreWriter:
             resumed[name].update(values)
             intact = resumed[name].tail == progress["tails"][name]
             require(intact, self.partial, f"{name} rows {start}..{num_done} are damaged")
-        self.num_done, self._digests = num_done, resumed
+        self.num_done, self._digests, self.lost = num_done, resumed, lost_rows(progress)

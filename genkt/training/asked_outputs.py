@@ -11,22 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genkt.data.images import ImageSet
+from genkt.data.images import ImageSet, LostImage
 from genkt.data.views import ViewSpec
 from genkt.models.backbone import Backbone
 from genkt.stores.chunk_files import tell_outdated
 from genkt.stores.on_demand import OnDemandStore
 from genkt.stores.teacher_outputs import OutputStore, store_lock
+from genkt.training.lost_images import LostImages
 from genkt.training.row_pictures import RowPictures, row_pictures
-from genkt.training.teacher import (
-    TEACHER_BATCH,
-    Caching,
-    OutputName,
-    Precision,
-    StoreJob,
-    checked_outputs,
-    found_store,
-)
+from genkt.training.store_job import TEACHER_BATCH, Caching, Precision, StoreJob
+from genkt.training.teacher import OutputName, checked_outputs
 
 
 def outputs_on_demand(
@@ -40,6 +34,7 @@ def outputs_on_demand(
     batch_size: int = TEACHER_BATCH,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
+    lost: LostImages | None = None,
 ) -> OutputStore | OnDemandStore:
     """As ``cache_outputs``, but a row is computed when it is first read.
 
@@ -48,7 +43,7 @@ def outputs_on_demand(
     for with it.
 
     Args:
-        teacher, images, views, home, outputs, dtype, batch_size, device, precision: see
+        teacher, images, views, home, outputs, dtype, batch_size, device, precision, lost: see
             ``genkt.training.teacher.cache_outputs``.
 
     Raises:
@@ -60,12 +55,14 @@ def outputs_on_demand(
     job = StoreJob(teacher, teacher.fingerprint(), images, views, caching)
     identity = job.identity
     with store_lock(home, identity):
-        if (store := found_store(home, identity)) is not None:
+        if (store := job.found(home, lost)) is not None:
+            job.count(store.lost, lost)
             return store
         tell_outdated(home, identity)
 
-    def compute(rows: NDArray[np.int64]) -> Iterator[dict[str, Tensor]]:
-        pictures = RowPictures(job.dataset(), rows, batch_size)
-        return job.outputs(row_pictures(pictures, pictures.starts(), 0, place), place)
+    def compute(rows: NDArray[np.int64], gone: dict[int, LostImage]) -> Iterator[dict[str, Tensor]]:
+        pictures = RowPictures(job.dataset(), rows, batch_size, survives=lost is not None)
+        read = row_pictures(pictures, pictures.starts(), 0, place)
+        return job.outputs(job.readable(read, gone, lost), place)
 
     return OnDemandStore(home, identity, job.layout, compute, job.name_of)

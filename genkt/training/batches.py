@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +12,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from genkt.data.images import ImageSet
 from genkt.data.views import ViewDataset, view_index_for
 from genkt.io import derive_seed
 from genkt.training.loading import loaded
+from genkt.training.lost_images import LostImages
 from genkt.training.probe import OutputRows
+from genkt.training.spares import Spares, lost_samples
 from genkt.training.walk import Stream
-from genkt.types import Batch, ModelOutput, UserError
+from genkt.types import Batch, UserError
 
 _BATCHES_AHEAD = 4
 _ROWS_AT_ONCE = 1024
@@ -203,6 +203,9 @@ class Batches:
         rank, world_size: this process reads its contiguous share of every batch.
         num_workers: loader processes; with 0 the pictures are rendered between the steps.
         steps_ahead: as ``STEPS_AHEAD``.
+        lost: counts transfer images that can no longer be read; others take their places (see
+            ``Spares``). None: they are an error, as labelled ones are.
+        labelled: more samples that nothing can replace than those of the plan.
 
     Raises:
         UserError: the batch cannot be shared evenly, or a store holds other samples or views.
@@ -219,6 +222,8 @@ class Batches:
         world_size: int = 1,
         num_workers: int = 0,
         steps_ahead: int = STEPS_AHEAD,
+        lost: LostImages | None = None,
+        labelled: np.ndarray | None = None,
     ) -> None:
         if plan.batch_size % world_size:
             raise UserError.of(
@@ -232,6 +237,11 @@ class Batches:
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
         self.samples = np.union1d(plan.labelled, plan.transfer)
         self.steps_ahead, self.fill_seconds = steps_ahead, 0.0
+        self.lost = lost
+        fixed = plan.labelled if labelled is None else np.union1d(plan.labelled, labelled)
+        groups = tuple(part.rows for part in plan.parts) or (plan.transfer,)
+        spares = Spares(dataset, fixed, groups, plan.seed, lost_samples(self.stores, dataset.spec))
+        self.spares = spares if lost is not None else None
 
     def iterate(
         self, start: int, stop: int, *, pin_memory: bool = False,
@@ -282,10 +292,18 @@ class Batches:
                 yield loaded
 
     def load(self, step: int) -> tuple[torch.Tensor, ...]:
-        """This process's rows [B, 2] (sample index, view index) of a step, then its pictures."""
-        rows = self.step_rows(step)
-        pictures = self.dataset.batch([(index, view) for index, view in rows.tolist()])
-        return torch.from_numpy(rows), *pictures
+        """This process's rows of a step, then its pictures.
+
+        Returns:
+            Rows [B, 3] (sample index, view index, the sample that the plan asked for), and
+            [B, 3, H, W] uint8 for each transform.
+        """
+        rows = shown = self.step_rows(step)
+        if self.spares is None:
+            pictures = self.dataset.batch([(index, view) for index, view in rows.tolist()])
+        else:
+            shown, pictures = self.spares.batch(rows)
+        return torch.from_numpy(np.column_stack([shown, rows[:, 0]])), *pictures
 
     def step_rows(self, step: int) -> np.ndarray:
         """[B, 2] (sample index, view index) of this process at a step."""
@@ -312,8 +330,28 @@ class Batches:
         """Sample ids of a step, those of all processes."""
         return [self.dataset.images.ids[index] for index in self.plan.rows(step)[:, 0].tolist()]
 
+    def _seen(
+        self, samples: np.ndarray, views: np.ndarray, asked: np.ndarray,
+        pictures: Sequence[torch.Tensor],
+    ) -> tuple[np.ndarray, Sequence[torch.Tensor]]:  # fmt: skip
+        """Samples that all teachers could see too, and their pictures; what is lost is counted."""
+        assert self.spares is not None and self.lost is not None
+        for store in self.stores:
+            store.fill(samples * self.dataset.spec.num_views + views)
+        unseen = lost_samples(self.stores, self.dataset.spec)
+        if not unseen.keys().isdisjoint(samples.tolist()):
+            self.spares = replace(self.spares, lost=unseen)
+            keys, pictures = self.spares.batch(np.stack([asked, views], axis=1))
+            return self._seen(keys[:, 0], views, asked, pictures)
+        for sample in np.unique(asked[asked != samples]).tolist():
+            if (sample_id := self.dataset.images.ids[sample]) not in self.lost:
+                self.lost.add(sample_id, self.spares.error(sample), len(self.plan.transfer))
+        return samples, pictures
+
     def _batch(self, rows: torch.Tensor, pictures: Sequence[torch.Tensor]) -> Batch:
-        samples, views = rows.numpy().T
+        samples, views, asked = rows.numpy().T
+        if self.spares is not None:
+            samples, pictures = self._seen(samples, views, asked, pictures)
         stored = samples * self.dataset.spec.num_views + views
         return Batch(
             images=pictures[0],
@@ -337,6 +375,7 @@ class _StepRows(Dataset[tuple[torch.Tensor, ...]]):
             rank=batches.rank,
             world_size=batches.world_size,
         )
+        self.batches.spares = batches.spares
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
         return self.batches.load(step)
@@ -347,49 +386,3 @@ def loader_workers(setting: int | Literal["auto"], images: ImageSet, in_memory: 
     if setting != "auto":
         return setting
     return 0 if in_memory else min(8, (os.cpu_count() or 1) - 1)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The same batch on a device, without waiting for the copies."""
-
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    return Batch(
-        images=move(batch.images),
-        labels=move(batch.labels),
-        ids=batch.ids,
-        samples=move(batch.samples),
-        teachers=tuple(map_output(teacher, move) for teacher in batch.teachers),
-        teacher_images=tuple(move(images) for images in batch.teacher_images),
-    )
-
-
-def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Micro-batches of almost equal size, in order."""
-    if parts == 1:
-        return [batch]
-    bounds = [round(i * len(batch.labels) / parts) for i in range(parts + 1)]
-    return [_rows_of(batch, slice(low, high)) for low, high in itertools.pairwise(bounds)]
-
-
-def _rows_of(batch: Batch, rows: slice) -> Batch:
-    def cut(tensor: Tensor) -> Tensor:
-        return tensor[rows]
-
-    return Batch(
-        images=cut(batch.images),
-        labels=cut(batch.labels),
-        ids=batch.ids[rows],
-        samples=cut(batch.samples),
-        teachers=tuple(map_output(teacher, cut) for teacher in batch.teachers),
-        teacher_images=tuple(map(cut, batch.teacher_images)),
-    )
-
-
-def map_output(output: ModelOutput, change: Callable[[Tensor], Tensor]) -> ModelOutput:
-    """Every tensor of an output changed in the same way."""
-    logits, feature_map = [
-        None if tensor is None else change(tensor) for tensor in (output.logits, output.feature_map)
-    ]
-    return ModelOutput(change(output.features), logits, feature_map)

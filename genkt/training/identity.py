@@ -27,6 +27,12 @@ def stage_identity(stage: Stage, num_steps: int) -> str:
     """
     batches = stage.batches
     first = np.unique(batches.stored_rows(0))[:_NUM_SAMPLED] if batches.stores else np.empty(0)
+    for store in batches.stores:
+        store.fill(first)
+    if batches.lost is not None:  # also those that an earlier start of the run had lost
+        ids, views = batches.dataset.images.ids, max(1, batches.dataset.spec.num_views)
+        known = [ids[row // views] not in batches.lost for row in first.astype(int).tolist()]
+        first = first[np.array(known, dtype=bool)]
     return _identity(stage, num_steps, first)
 
 
@@ -80,7 +86,7 @@ def _rows(stage: Stage) -> np.ndarray:
 
 def _sampled(store: OutputRows, rows: np.ndarray) -> str:
     """Hash of some stored rows: another teacher differs in every one."""
-    output = store.rows(rows)
+    output = store.rows(rows[~np.isin(rows, list(store.lost))])
     values = {"features": output.features, "logits": output.logits}
     return fingerprint_tensors({k: v for k, v in values.items() if v is not None})
 

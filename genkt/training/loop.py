@@ -15,7 +15,7 @@ from genkt.models.backbone import Backbone
 from genkt.progress import Reporter, say
 from genkt.stopping import Stopped, deferring, stop, stop_asked
 from genkt.training.averages import AveragedWeights, MomentumWeights, SlowWeights
-from genkt.training.batches import split_batch, to_device
+from genkt.training.batch_parts import split_batch, to_device
 from genkt.training.checkpoint import (
     BEST,
     STATE,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from genkt.data.images import LostImage
 from genkt.data.views import ViewDataset
 from genkt.models.backbone import Backbone
 from genkt.training.loading import loaded
+from genkt.training.lost_images import LostImages
+from genkt.training.row_pictures import RowPictures
 from genkt.types import ModelOutput, Prediction, require_finite
 
 
@@ -21,19 +24,31 @@ def predict(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     num_workers: int = 0,
+    lost: LostImages | None = None,
 ) -> Prediction:
     """Class probabilities on every picture of a fixed-view data set, in evaluation mode.
 
     Args:
         dataset: rendered with the model's own transform first; view 0 of every sample is read.
+        lost: counts pictures that can no longer be read; they are left out of the prediction.
+            None: such a picture is an error.
 
     Raises:
         UserError: probabilities that are not finite; the image is named.
     """
     images = dataset.images
-    found = _forward(model, dataset, batch_size, device, num_workers)
+    blank: dict[int, LostImage] = {}
+    found = _forward(
+        model, dataset, batch_size, device, num_workers, blank if lost is not None else None
+    )
     rows = [_logits(output).softmax(dim=1).cpu() for output in found]
     probabilities = torch.cat(rows) if rows else torch.zeros(0, model.num_classes)
+    for place, error in blank.items():
+        assert lost is not None
+        lost.add(images.ids[place], error, len(images))
+    if blank:
+        kept = np.setdiff1d(np.arange(len(images)), list(blank))
+        images, probabilities = images.select(kept), probabilities[kept]
     require_finite(probabilities, images.ids, f"model {model.name}")
     return Prediction(images.ids, torch.from_numpy(images.labels), probabilities)
 
@@ -78,26 +93,21 @@ def _logits(output: ModelOutput) -> Tensor:
 @torch.inference_mode()
 def _forward(
     model: Backbone, dataset: ViewDataset, batch_size: int, device: torch.device | str,
-    num_workers: int,
+    num_workers: int, blank: dict[int, LostImage] | None = None,
 ) -> Iterator[ModelOutput]:  # fmt: skip
-    """The outputs of one batch after the other, in evaluation mode."""
+    """The outputs of one batch after the other, in evaluation mode.
+
+    Args:
+        blank: gets the samples that can no longer be read, which are blank; None: an error.
+    """
     was_training = model.training
     model.eval()
-    starts = range(0, len(dataset.images), batch_size)
+    batches = RowPictures(dataset, range(len(dataset)), batch_size, survives=blank is not None)
     try:
-        for pictures in loaded(_Pictures(dataset, batch_size), starts, num_workers):
+        for pictures, lost in loaded(batches, batches.starts(), num_workers):
+            if blank is not None:
+                blank |= lost
             output: ModelOutput = model(model.normalize(pictures.to(device, non_blocking=True)))
             yield output
     finally:
         model.train(was_training)
-
-
-class _Pictures(Dataset[Tensor]):
-    """Batches of pictures [B, 3, H, W] uint8, addressed by their first sample."""
-
-    def __init__(self, dataset: ViewDataset, batch_size: int) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-
-    def __getitem__(self, start: int) -> Tensor:
-        stop = min(start + self.batch_size, len(self.dataset))
-        return self.dataset.batch([(index, 0) for index in range(start, stop)])[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genkt.data.images import LostImage
 from genkt.data.views import ViewSpec
 from genkt.types import ModelOutput
 
@@ -17,6 +18,10 @@ _UNSEEN = -1e4  # logit of a class without a labelled image: probability 0, grad
 
 class OutputRows(Protocol):
     """Teacher outputs by row: a cache, or a cache with another head."""
+
+    @property
+    def lost(self) -> Mapping[int, LostImage]:
+        """Rows without outputs, with the errors of their images; ``rows`` raises them."""
 
     @property
     def is_whole(self) -> bool:
@@ -37,6 +42,11 @@ class ProbedStore:
 
     def __init__(self, store: OutputRows, head: nn.Linear) -> None:
         self.store, self.head = store, head
+
+    @property
+    def lost(self) -> Mapping[int, LostImage]:
+        """As of the cache below it."""
+        return self.store.lost
 
     @property
     def is_whole(self) -> bool:
@@ -72,6 +82,14 @@ class PartStore:
         self.store, self.samples, self.num_views = store, samples, num_views
         self.places = np.full(num_samples, -1)
         self.places[samples] = np.arange(len(samples))
+
+    @property
+    def lost(self) -> Mapping[int, LostImage]:
+        """As of the cache below it, by the rows of the whole set."""
+        found = [(*divmod(row, self.num_views), error) for row, error in self.store.lost.items()]
+        return {
+            int(self.samples[place]) * self.num_views + view: error for place, view, error in found
+        }
 
     @property
     def is_whole(self) -> bool:

@@ -7,6 +7,7 @@ the whole store: so it is resumed, checked and computed once like any other.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from genkt.data.images import ImageSet
 from genkt.data.views import ViewSpec
@@ -23,16 +26,12 @@ from genkt.execution.tasks import IN_PROCESS, ExecutorSettings, Progress, proces
 from genkt.models.backbone import Backbone
 from genkt.models.load import ModelSpec, load_model
 from genkt.stores.teacher_outputs import OutputStore, StoreWriter, store_lock, store_path
-from genkt.training.teacher import (
-    Caching,
-    OutputName,
-    Precision,
-    StoreJob,
-    checked_outputs,
-    found_store,
-    shards_of,
-)
+from genkt.training.lost_images import LostImages
+from genkt.training.store_job import Caching, Precision, StoreJob, shards_of
+from genkt.training.teacher import OutputName, checked_outputs
 from genkt.types import UserError
+
+logger = logging.getLogger("genkt")
 
 _LEAST_ROWS = 1024
 _MOST_SHARDS = 256
@@ -79,6 +78,7 @@ class CacheTask:
         images, views, caching: see ``StoreJob``.
         home: folder of this store.  name: of the task.
         path: of this store when it is finished.  whole: of the store that it becomes a part of.
+        survives: images that can no longer be read are left out.
     """
 
     source: TeacherSource
@@ -90,6 +90,7 @@ class CacheTask:
     name: str
     path: str
     whole: str
+    survives: bool = False
 
     @property
     def size(self) -> int:
@@ -117,7 +118,10 @@ class CacheTask:
                 "began; give the same files everywhere"
             )
         job = StoreJob(teacher, fingerprint, self.images, self.views, self.caching)
-        return job.stored(Path(self.home), next(teacher.parameters()).device, progress=progress)
+        # What is lost is told, and too much of it refused, where the shards become one store.
+        lost = LostImages(most=1.0, tell=logger.info) if self.survives else None
+        device = next(teacher.parameters()).device
+        return job.stored(Path(self.home), device, progress=progress, lost=lost)
 
 
 def cache_by_tasks(
@@ -132,13 +136,14 @@ def cache_by_tasks(
     batch_size: int = 64,
     num_workers: int = 0,
     precision: Precision = "float32",
+    lost: LostImages | None = None,
 ) -> OutputStore:
     """As ``cache_outputs``, by any executor: the same store, byte for byte, from the same batches.
 
     Args:
         source: the teacher, which every process loads for itself.
         executor: who computes; a single process of its own needs no shards.
-        images, views, home, outputs, dtype, batch_size, num_workers, precision: see
+        images, views, home, outputs, dtype, batch_size, num_workers, precision, lost: see
             ``cache_outputs``.
 
     Raises:
@@ -151,21 +156,30 @@ def cache_by_tasks(
     job = StoreJob(teacher, fingerprint, images, views, caching)
     processes = processes_of(executor)
     if executor.name in IN_PROCESS and processes.world_size == 1:
-        return job.stored(home, next(teacher.parameters()).device, shown=True)
+        return job.stored(home, next(teacher.parameters()).device, shown=True, lost=lost)
     with store_lock(home, job.identity):  # removes a damaged one before any task looks
-        if (store := found_store(home, job.identity)) is not None:
-            return store
-    tasks = list(_tasks(source, job, home))
+        store = job.found(home, lost)
+    if store is None:
+        store = _by_tasks(source, job, home, executor, survives=lost is not None)
+    job.count(store.lost, lost)
+    return store
+
+
+def _by_tasks(
+    source: TeacherSource, job: StoreJob, home: Path, executor: ExecutorSettings, *, survives: bool
+) -> OutputStore:
+    processes = processes_of(executor)
+    tasks = list(_tasks(source, job, home, survives))
     run_tasks(
-        tasks, executor, description=f"teacher {teacher.name}", processes=processes,
+        tasks, executor, description=f"teacher {job.teacher.name}", processes=processes,
         on_gpu=source.device != "cpu",
     )  # fmt: skip
     with store_lock(home, job.identity):
-        store = found_store(home, job.identity)
+        store = job.found(home)
         return store if store is not None else _merged(job, tasks, home)
 
 
-def _tasks(source: TeacherSource, job: StoreJob, home: Path) -> Iterator[CacheTask]:
+def _tasks(source: TeacherSource, job: StoreJob, home: Path, survives: bool) -> Iterator[CacheTask]:
     whole = store_path(home, job.identity)
     parts = shards_of(whole)
     step = samples_per_shard(len(job.images), job.views.num_views, job.caching.batch_size)
@@ -176,7 +190,7 @@ def _tasks(source: TeacherSource, job: StoreJob, home: Path) -> Iterator[CacheTa
         yield CacheTask(
             source, job.fingerprint, images, job.views, job.caching, str(parts),
             f"teacher {job.teacher.name}, samples {rows.start} to {rows.stop - 1}",
-            str(store_path(parts, own.identity)), str(whole),
+            str(store_path(parts, own.identity)), str(whole), survives,
         )  # fmt: skip
 
 
@@ -210,9 +224,10 @@ def _merged(job: StoreJob, tasks: Sequence[CacheTask], home: Path) -> OutputStor
 
 def _append(writer: StoreWriter, part: OutputStore, start: int) -> None:
     """The rows of a part, which begins at row ``start``, that the whole does not have yet."""
+    writer.lost |= {start + row: error for row, error in part.lost.items()}
     row_bytes = part.layout.num_bytes // len(part)
     step = max(1, min(_MERGED_ROWS, _MERGED_BYTES // row_bytes))
     while (done := writer.num_done - start) < len(part):
-        output = part.rows(range(done, min(done + step, len(part))))
+        output = part.stored_rows(np.arange(done, min(done + step, len(part))))
         rows = {name: getattr(output, name).flatten(1) for name in part.layout.widths}
         writer.write(writer.num_done, rows)

@@ -58,8 +58,12 @@ class TransferSet(SetRows):
     """
 
     @classmethod
-    def open(cls, location: str | Path | Sequence[str]) -> TransferSet:
+    def open(cls, location: str | Path | Sequence[str], *, in_full: bool = True) -> TransferSet:
         """A saved set, or real images in any place that ``open_images`` reads; a list gives all.
+
+        Args:
+            in_full: decode the images of folders, so that damaged ones are left out; else they are
+                decoded when they are used.
 
         Raises:
             UserError: nothing is found, the set is not finished, or a file is damaged.
@@ -67,11 +71,11 @@ class TransferSet(SetRows):
         if not isinstance(location, (str, Path)):
             if not location:
                 raise UserError("expected at least one place to read images from, got none")
-            first, *others = [cls.open(each) for each in location]
+            first, *others = [cls.open(each, in_full=in_full) for each in location]
             return first.concat(*others)
         if is_transfer_set(location):
             return cls.of_rows(read_rows(location))
-        return cls.of(open_images(location, in_full=True))
+        return cls.of(open_images(location, in_full=in_full))
 
     @classmethod
     def of_rows(cls, rows: SetRows) -> TransferSet:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genkt.data.images import ImageSet, content_hash, decode
+from genkt.data.images import ImageSet, LostImage, content_hash, decode
 from genkt.files import SEAL, write_signed
 from genkt.io import fingerprint, home_path, read_json, reading
 from genkt.transfer_set.parts import NO_PARTS, SOURCES, Part, Provenance
@@ -54,7 +54,7 @@ class _Opener:
         file, _, digest = sample_id.rpartition("#")
         data = read_image_file(Path(self.root), file, None if item == _NO_OFFSET else item)
         if content_hash(data) != digest:
-            raise UserError(f"{Path(self.root, file)}: not the image that the manifest names")
+            raise LostImage(str(Path(self.root, file)), "not the image that the manifest names")
         return decode(data)
 
 

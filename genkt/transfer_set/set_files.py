@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genkt.data.images import content_hash
+from genkt.data.images import LostImage, content_hash
 from genkt.disk import make_folder, naming_place
 from genkt.files import SEAL, write_shard
 from genkt.io import fingerprint, read_json, reading, temporary_prefix
@@ -363,7 +363,7 @@ def read_image_file(root: Path, record_file: str, offset: int | None) -> bytes:
     """The encoded bytes of one image of a set.
 
     Raises:
-        UserError: its file is missing, or the tar has other content there.
+        LostImage: its file is missing, or the tar has other content there.
     """
     path = root / record_file
     try:
@@ -375,12 +375,14 @@ def read_image_file(root: Path, record_file: str, offset: int | None) -> bytes:
                 stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape"
             )
             if member.name != path.name:
-                raise UserError(f"{path.parent}: damaged, {path.name} is not where it was written")
+                reason = f"damaged, {path.name} is not where it was written"
+                raise LostImage(str(path.parent), reason)
             return stream.read(member.size)
     except tarfile.HeaderError as error:
-        raise UserError(f"{path.parent}: damaged at {path.name}: {error}") from error
+        raise LostImage(str(path.parent), f"damaged at {path.name}: {error}") from error
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, though the set's manifest names it") from error
+        reason = f"{error.strerror}, though the set's manifest names it"
+        raise LostImage(str(path), reason) from error
 
 
 def digest_of(data: bytes) -> str:

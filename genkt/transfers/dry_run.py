@@ -23,7 +23,7 @@ from genkt.settings.objects import has_objects
 from genkt.stages.build_stages import StageBuilder
 from genkt.stages.cross_validation import num_exams, spared_folds
 from genkt.stages.recipe_plan import RecipePlan, plan_of
-from genkt.training.teacher import TEACHER_BATCH
+from genkt.training.store_job import TEACHER_BATCH
 from genkt.transfers.average_notes import average_notes
 from genkt.transfers.count_views import num_asked
 from genkt.transfers.decide_run import longest, shortest

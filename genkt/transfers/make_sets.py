@@ -94,7 +94,7 @@ def with_sets(opened: OpenedRun, represented: Represented | None = None) -> RunW
         notes = [note for _, told in found for note in told]
         pool = replace(pool, notes=(*pool.notes, *notes))
         pool = pool.with_sets([own.transfer_set for own in sets])
-    images = RunImages.of(opened.config, pool, opened.fabric)
+    images = RunImages.of(opened.config, pool, opened.fabric, opened.lost)
     cache = TeacherCache(
         opened.cache_home, opened.config, images, lambda: opened.alone("teacher outputs")
     )

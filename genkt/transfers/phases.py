@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from genkt.config.transfer_settings import TransferConfig
-from genkt.data.near_copies import NearCopiesOfTest, find_near_copies
+from genkt.data.near_copies import NearCopiesOfTest, find_near_copies, fits
 from genkt.data.views import ViewSpec
 from genkt.execution.ranks import Processes
 from genkt.models.backbone import Backbone
+from genkt.readers.in_full import with_looks
 from genkt.runs.model_factories import ModelFactory
+from genkt.runs.notices import tell
 from genkt.runs.pool import Draw, Pool
 from genkt.runs.represented import OwnSet, Represented
 from genkt.runs.run_folder import RunFolder
@@ -31,10 +33,14 @@ from genkt.stages.prepare_teachers import Teachers
 from genkt.stages.recipe_plan import RecipePlan
 from genkt.stages.student_training import StudentTraining
 from genkt.training.lightning import Fabric
+from genkt.training.lost_images import LostImages
 from genkt.transfers.generators import Generators
 from genkt.transfers.pilot_file import Pilot
 from genkt.transfers.set_maker import SetMaker, Workplace
 from genkt.types import StudentResult
+
+LOST_IMAGES = "lost_images.jsonl"
+"""File of a run: its transfer images that could no longer be read, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,31 @@ class OpenedRun:
 
     @cached_property
     def near_copies(self) -> NearCopiesOfTest:
-        """Test pictures that are nearly pictures of other parts; looked for when it is asked."""
-        return find_near_copies(self.pool.splits)
+        """Test pictures that are nearly pictures of other parts; looked for when it is asked.
+
+        Unlabelled pictures that nobody has decoded yet are left to the report.
+        """
+        splits = self.pool.splits
+        return find_near_copies(replace(splits, unlabelled=None) if self._unseen else splits)
+
+    @cached_property
+    def all_near_copies(self) -> NearCopiesOfTest:
+        """Those of unlabelled pictures too: for the report, as it may decode all of them."""
+        if not self._unseen:
+            return self.near_copies
+        return find_near_copies(with_looks(self.pool.splits))
+
+    @property
+    def _unseen(self) -> bool:
+        """Whether unlabelled pictures must be decoded before they are compared, and may be."""
+        splits = self.pool.splits
+        return splits.unlabelled is not None and splits.unlabelled.looks is None and fits(splits)
+
+    @cached_property
+    def lost(self) -> LostImages:
+        """Transfer images that can no longer be read, of all processes and starts of the run."""
+        path = self.folder.path / LOST_IMAGES
+        return LostImages(self.config.data.most_skipped, path, partial(tell, self.fabric))
 
     @property
     def num_made(self) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
-from genkt.data.images import ImageSet
+from genkt.data.images import ImageSet, LostImage
 from genkt.data.splits import Splits
 from genkt.io import derive_seed
 from genkt.report.kit.sheets import COLUMNS
@@ -48,12 +48,13 @@ def transfer_samples(run: RunWithSets, draw: Draw) -> list[TransferSample]:
 
 def near_copy_rows(opened: OpenedRun) -> list[NearCopyRow] | None:
     """Near copies of test pictures, the first ones with their pictures; None: not looked for."""
-    if opened.near_copies.pairs is None:
+    if opened.all_near_copies.pairs is None:
         return None
     parts, rows = opened.pool.splits.parts, []
-    for place, pair in enumerate(opened.near_copies.pairs):
+    for place, pair in enumerate(opened.all_near_copies.pairs):
         test, other = parts["test"], parts[pair.part]
-        both = (test.load(pair.test), other.load(pair.other)) if place < NEAR_SHOWN else None
+        shown = place < NEAR_SHOWN and _is_readable(other, pair.other)
+        both = (test.load(pair.test), other.load(pair.other)) if shown else None
         names = _name(test.ids[pair.test]), _name(other.ids[pair.other])
         rows.append(NearCopyRow(names[0], pair.part, names[1], pair.likeness, both))
     return rows
@@ -113,7 +114,8 @@ def _sources(
         for row, each in enumerate(images.ids if images is not None else ()):
             if each in wanted and images is not None:
                 wanted.remove(each)
-                yield each, _picture(images, row)
+                if _is_readable(images, row):
+                    yield each, _picture(images, row)
 
 
 def _reconstructions(
@@ -161,4 +163,13 @@ def _name(sample_id: str) -> str:
 def _spread(rows: list[int], images: ImageSet, most: int) -> list[int]:
     """A seeded handful of rows."""
     order = sorted(rows, key=lambda row: derive_seed(0, images.ids[row], "sheet"))
-    return order[:most]
+    return list(islice((row for row in order if _is_readable(images, row)), most))
+
+
+def _is_readable(images: ImageSet, row: int) -> bool:
+    """False for a transfer image that was lost since it was listed; the notes name it."""
+    try:
+        images.load(row)
+    except LostImage:
+        return False
+    return True

@@ -85,7 +85,7 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         splits=_split_summaries(splits, draw),
         training_labels=labels.training,
         validation_labels=labels.validation,
-        skipped=[(e.path, e.reason) for e in run.pool.skipped if e.is_damage],
+        skipped=_skipped(run),
         command=command,
         versions=versions(),
         config=pilot.recorded(run.folder.config),
@@ -93,6 +93,12 @@ def report_data(trained: TrainedRun, command: str) -> ReportData:
         notes=_notes(trained),
         **opened.plan.report_names(),
     )
+
+
+def _skipped(run: RunWithSets) -> list[tuple[str, str]]:
+    """Damaged files, with the reasons: left out at the start, or lost later."""
+    every = [*run.pool.skipped, *run.opened.lost.entries()]
+    return [(entry.path, entry.reason) for entry in every if entry.is_damage]
 
 
 def _title(config: TransferConfig, draw: Draw) -> str:
@@ -221,8 +227,8 @@ def _notes(trained: TrainedRun) -> list[str]:
     run = trained.run
     students = [each for each in trained.main if not each.result.seed]
     config, draw, plan = run.config, run.pool.draws[0], run.opened.plan
-    notes = [*run.pool.notes, *run.opened.near_copies.notes()]
-    notes += (run.opened.pilot or Pilot({})).notes()
+    notes = [*run.pool.notes, *run.opened.all_near_copies.notes()]
+    notes += [*run.opened.lost.notes(), *(run.opened.pilot or Pilot({})).notes()]
     if config.adaptation != "none" and len(run.teachers):
         notes.append(f"Teachers were adapted to the labels of each draw ({_adapted(students)}).")
     notes += [*search_notes(trained), *uncounted_notes(run)]

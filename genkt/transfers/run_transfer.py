@@ -169,6 +169,10 @@ def _reported(trained: TrainedRun, command: str, *, finished: bool) -> TransferR
     if opened.is_first and not finished:
         _tell_change(trained)
         export_student(opened, student, trained.exported)
+        told = opened.near_copies.notes()  # at the start
+        found = [note for note in opened.all_near_copies.notes() if note not in told]
+        for note in [*opened.lost.notes(), *found]:
+            announce(opened.fabric, note)
     data = report_data(trained, command)
     if opened.is_first and not finished:
         teachers = [run.teachers.base(index) for index in range(len(run.teachers))]

@@ -14,6 +14,7 @@ from genkt.data.images import ImageSet, concat
 from genkt.data.splits import Splits
 from genkt.generative.generator import SHIPPED, Generator
 from genkt.io import derive_seed
+from genkt.readers.in_full import images_in_full
 from genkt.runs.pool import Draw
 from genkt.runs.represented import OwnSet, seconds_file, timed_set
 from genkt.synthesis.synthesize_set import check_models, run_synthesis
@@ -87,7 +88,8 @@ class SynthesizedSets(SetMaker):
         if settings.sources == "all":
             sources = splits.train.without_labels()
             if splits.unlabelled is not None:
-                sources = concat(sources, splits.unlabelled.without_labels())
+                more = images_in_full(splits.unlabelled)
+                sources = concat(sources, more.without_labels())
         made = synthesis_settings(
             settings.synthesis, derive_seed(draw.seed, "digg"), settings.batch_size
         )

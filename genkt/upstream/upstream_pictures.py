@@ -18,6 +18,8 @@ from genkt.data.views import ViewDataset, ViewSpec
 from genkt.io import derive_seed
 from genkt.readers.folders import read_classes, read_unlabelled
 from genkt.training.batches import Batches, BatchPlan, loader_workers
+from genkt.training.lost_images import LostImages
+from genkt.training.spares import blanked
 from genkt.types import UserError
 
 GLYPHS = "glyphs"
@@ -115,7 +117,8 @@ class FolderUpstream:
         plan = BatchPlan(everything[:0], everything, batch_size, 0, derive_seed(seed, "batches"))
         workers = loader_workers("auto" if num_workers is None else num_workers, images, False)
         dataset = ViewDataset(images, views, [self.transform])
-        self._batches = Batches(dataset, images.labels, plan, num_workers=workers)
+        self._lost = None if labelled else LostImages(instead="another picture takes its place")
+        self._batches = Batches(dataset, images.labels, plan, num_workers=workers, lost=self._lost)
 
     def iterate(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See ``Upstream``."""
@@ -127,7 +130,13 @@ class FolderUpstream:
         order = np.random.default_rng(derive_seed(seed, "upstream sample"))
         rows = order.permutation(len(self.images))[:num]
         dataset = ViewDataset(self.images, ViewSpec(), [self.transform])
-        return dataset.batch([(int(row), 0) for row in rows])[0]
+        keys = [(int(row), 0) for row in rows]
+        if self._lost is None:
+            return dataset.batch(keys)[0]
+        (pictures,), lost = blanked(dataset, keys)
+        for place, error in lost.items():
+            self._lost.add(self.images.ids[keys[place][0]], error, len(self.images))
+        return pictures[[place for place in range(len(keys)) if place not in lost]]
 
 
 def open_upstream(

@@ -130,6 +130,24 @@ def test_what_is_not_compared_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_labelled_parts_are_compared_where_unlabelled_ones_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = image_set(PHOTOS[8:20], "pool", known=False).without_labels()
+    splits = Splits(
+        image_set([*PHOTOS[30:34], saved(PHOTOS[3], 80)], "train"),
+        test=image_set(PHOTOS[:8], "test"),
+        unlabelled=pool,
+    )
+    everything = find_near_copies(splits)
+    monkeypatch.setattr(near_copies, "MOST", 24)
+    found = find_near_copies(splits)
+    assert found.pairs == everything.pairs and len(found.pairs or ()) == 1
+    assert "among unlabelled ones were not looked for: the data have 25 images" in found.notes()[1]
+    monkeypatch.setattr(near_copies, "MOST", 12)
+    assert find_near_copies(splits).pairs is None
+
+
 def test_no_picture_is_opened_where_looks_are_known_and_nothing_is_near() -> None:
     def never(sample_id: str, item: int) -> Image.Image:
         raise AssertionError("opened")

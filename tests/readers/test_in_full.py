@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hollow import hollow
 from refusals import refused
 from tiny import CLASSES, run, transfer_words, write_images
 
 from genkt.data.builtin.digits import digits
 from genkt.data.images import ImageSet, UnreadableImage
-from genkt.data.pictures.ends import is_whole
+from genkt.data.near_copies import find_near_copies
 from genkt.data.splits import Splits
 from genkt.readers import file_index
 from genkt.readers.folders import read_folder, read_unlabelled
-from genkt.readers.in_full import images_in_full, splits_in_full
+from genkt.readers.in_full import images_in_full, splits_in_full, with_looks
 from genkt.transfer_set.open_images import open_images
-
-
-def hollow(path: Path) -> Path:
-    """A JPEG with right header and end, and a Huffman table that no decoder takes."""
-    Image.effect_noise((40, 30), 90).save(path)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"\xff\xc4") + 6
-    data[at : at + 12] = b"\xff" * 12
-    path.write_bytes(data)
-    assert is_whole(bytes(data))
-    return path
 
 
 @pytest.fixture
@@ -78,6 +68,49 @@ def test_parts_that_were_read_by_their_ends_are_not_split_anew(root: Path) -> No
     alone = every.select([row for row, each in enumerate(every.ids) if "hollow" in each])
     with refused("test: none of its images"):
         splits_in_full(Splits(full.train, test=alone), 5)
+
+
+def test_only_labelled_parts_are_decoded_for_a_run(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = tmp_path / "pool"
+    write_images(pool, CLASSES, per_class=6, first=9)
+    hollow(pool / "hollow.jpg")
+    decoded: list[int] = []
+    decode = file_index.decode
+    monkeypatch.setattr(file_index, "decode", lambda data: decoded.append(1) or decode(data))
+    found = read_folder(root, unlabelled=[pool], in_full="labelled", progress=False)
+    assert len(decoded) == 19  # of class folders, with the one that is damaged
+    full = read_folder(root, unlabelled=[pool], in_full=True, progress=False)
+    assert found.unlabelled is not None and full.unlabelled is not None
+    assert set(found.unlabelled.ids) - set(full.unlabelled.ids) == {
+        each for each in found.unlabelled.ids if "hollow" in each
+    }
+    for part in ("train", "test"):
+        assert found.parts[part].ids == full.parts[part].ids
+    (skipped,) = found.skipped
+    assert skipped.path == str(root / "dog" / "hollow.jpg")
+    later = splits_in_full(replace(found, test=None), 0.1)
+    assert later.unlabelled is found.unlabelled
+
+
+def test_looks_of_unlabelled_pictures_come_later(tmp_path: Path, root: Path) -> None:
+    pool = tmp_path / "pool"
+    write_images(pool, CLASSES, per_class=6, first=9)
+    hollow(pool / "hollow.jpg")
+    found = read_folder(root, unlabelled=[pool], in_full="labelled", progress=False)
+    full = read_folder(root, unlabelled=[pool], in_full=True, progress=False)
+    assert found.unlabelled is not None and found.unlabelled.looks is None
+    seen = with_looks(found).unlabelled
+    assert seen is not None and full.unlabelled is not None
+    assert seen.ids == found.unlabelled.ids
+    assert seen.looks is not None and full.unlabelled.looks is not None
+    looks = dict(zip(seen.ids, seen.looks.tolist(), strict=True))
+    (broken,) = (each for each in seen.ids if "hollow" in each)
+    assert looks.pop(broken) == 0
+    assert looks == dict(zip(full.unlabelled.ids, full.unlabelled.looks.tolist(), strict=True))
+    assert "1 image could not be read" in find_near_copies(with_looks(found)).not_compared
+    assert with_looks(full) is full
 
 
 def test_sets_that_are_no_files_stay(root: Path) -> None:

@@ -30,7 +30,7 @@ from genkt.stores.embeddings import EmbeddingStore, embedding_identity
 from genkt.stores.teacher_outputs import OutputStore
 from genkt.training.loading import loaded
 from genkt.training.row_pictures import RowPictures
-from genkt.training.teacher import found_store
+from genkt.training.store_job import found_store
 from genkt.transfer_set.composition import read_transfer_set
 from genkt.transfer_set.set_files import ImageFiles
 from genkt.transfers.upstream_distance import _is_measured, _read
@@ -167,7 +167,9 @@ def test_an_image_that_is_gone_is_one_line(tmp_path: Path, num_workers: int) -> 
     write_images(tmp_path, per_class=2)
     images: ImageSet = read_unlabelled([str(tmp_path)])
     transform = ImageTransform((8, 8), (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
-    rows = RowPictures(ViewDataset(images, replace(FIXED_VIEW), [transform], 0), 2)
+    rows = RowPictures(
+        ViewDataset(images, replace(FIXED_VIEW), [transform], 0), range(len(images)), 2
+    )
     (tmp_path / CLASSES[1] / "1.png").unlink()
     with pytest.raises(UserError) as caught:
         list(loaded(rows, range(0, len(images), 2), num_workers))

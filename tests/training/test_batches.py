@@ -16,6 +16,7 @@ from training_cases import NUM_LABELLED, TRANSFORM, Case, pictures, tiny_net
 from genkt.data.images import from_arrays
 from genkt.data.views import FIXED_VIEW, ViewDataset, ViewSpec, view_index_for
 from genkt.io import derive_seed
+from genkt.training.batch_parts import split_batch
 from genkt.training.batches import (
     Batches,
     BatchPlan,
@@ -23,7 +24,6 @@ from genkt.training.batches import (
     TransferPart,
     loader_workers,
     shared_counts,
-    split_batch,
 )
 from genkt.training.teacher import cache_outputs
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from genkt.data.images import LostImage
 from genkt.data.transform import ImageTransform
 from genkt.data.views import ViewSpec
 from genkt.models.backbone import Backbone
@@ -79,6 +80,7 @@ class Rows:
 
     def __init__(self, features: Tensor) -> None:
         self.features, self.checked = features, False
+        self.lost: dict[int, LostImage] = {}
 
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
         features = self.features[torch.as_tensor(indices)]
@@ -119,6 +121,8 @@ def test_a_model_answers_by_a_given_head(name: str) -> None:
 
 def test_a_cache_of_some_samples_is_read_by_the_rows_of_all() -> None:
     class Few:
+        lost = {1: LostImage("b.png", "gone"), 2: LostImage("d.png", "gone")}
+
         def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
             features = torch.from_numpy(indices)[:, None].float()
             return ModelOutput(features, None, features[:, :, None, None] if maps else None)
@@ -128,6 +132,7 @@ def test_a_cache_of_some_samples_is_read_by_the_rows_of_all() -> None:
 
     store = PartStore(Few(), np.array([1, 3]), num_samples=5, num_views=2)
     store.require_samples(["a", "b", "c", "d", "e"], ViewSpec())
+    assert {row: error.place for row, error in store.lost.items()} == {3: "b.png", 6: "d.png"}
     output = store.rows(np.array([2, 7, 6]))
     assert output.features[:, 0].tolist() == [0, 3, 2]
     assert output.feature_map is not None

@@ -15,7 +15,7 @@ from tiny import run, transfer_words
 from training_cases import SETTINGS, TRANSFORM, Case, assert_same, tiny_net, tiny_resnet
 
 from genkt.models.backbone import Backbone
-from genkt.training.batches import split_batch
+from genkt.training.batch_parts import split_batch
 from genkt.training.rows import rows_fault, rows_for_batch_norm
 from genkt.types import Batch
 

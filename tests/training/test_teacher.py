@@ -27,7 +27,7 @@ from genkt.data.views import FIXED_VIEW, ImageTransform, ViewSpec, render_view
 from genkt.models.backbone import Backbone
 from genkt.readers.folders import read_unlabelled
 from genkt.stores.teacher_outputs import OutputStore, StoreWriter
-from genkt.training import teacher as teacher_module
+from genkt.training import store_job
 from genkt.training.teacher import cache_outputs
 from genkt.types import UserError
 
@@ -295,7 +295,7 @@ class Counting:
 def caching(words: list[str], pause: float, together: int) -> int:
     """Cache in the first word, count in the second, once ``together`` processes are ready."""
     home, counter = map(Path, words)
-    teacher_module.StoreWriter = functools.partial(  # type: ignore[misc,assignment]
+    store_job.StoreWriter = functools.partial(  # type: ignore[misc,assignment]
         StoreWriter, commit_seconds=0.0
     )
     model = teacher()

@@ -22,7 +22,8 @@ from genkt.execution.tasks import ExecutorSettings
 from genkt.models.load import ModelSpec, load_model
 from genkt.stores.teacher_outputs import OutputStore, StoreWriter
 from genkt.training import teacher_shards
-from genkt.training.teacher import OutputName, cache_outputs, shards_of
+from genkt.training.store_job import shards_of
+from genkt.training.teacher import OutputName, cache_outputs
 from genkt.training.teacher_shards import (
     CacheTask,
     TeacherSource,

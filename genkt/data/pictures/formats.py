@@ -47,6 +47,21 @@ class UnreadableImage(UserError):
     """A picture that cannot be decoded; the message is the reason."""
 
 
+class LostImage(UnreadableImage):
+    """A picture that its set lists, but that can no longer be read: gone, changed or damaged.
+
+    Args:
+        place: where it was.  reason: why it cannot be read.  hint: what the user can do.
+    """
+
+    def __init__(self, place: str, reason: str, hint: str = "") -> None:
+        super().__init__(place, reason, hint)  # its arguments, so that it can be pickled
+        self.place, self.reason, self.hint = place, reason, hint
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}{self.hint}"
+
+
 @dataclass(frozen=True)
 class Plugin:
     """A package that teaches Pillow a format.
