@@ -32,7 +32,7 @@ def kinds_of(kind: Any, key: str) -> tuple[Any, ...]:
         return (kind,)
     name, _, rest = key.partition(".")
     if dataclasses.is_dataclass(kind):
-        hint = hints_of(kind).get(name)
+        hint = hints_of(kind).get(name)  # type: ignore[arg-type]  # a class is hashable
         return () if hint is None else kinds_of(hint, rest)
     return kinds_of(get_args(kind)[1], rest) if origin is dict else ()
 

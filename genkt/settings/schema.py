@@ -86,7 +86,7 @@ def parse(kind: Any, value: Any, path: str, faults: list[Fault]) -> Any:
 
 def field_faults(settings: Any) -> list[Fault]:
     """What is wrong with the values of a dataclass that Python code has made, field by field."""
-    hints = hints_of(type(settings))
+    hints = hints_of(type(settings))  # type: ignore[arg-type]  # a class is hashable
     faults: list[Fault] = []
     for field in dataclasses.fields(settings):
         parse(hints[field.name], getattr(settings, field.name), field.name, faults)
