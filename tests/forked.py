@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -45,6 +47,7 @@ class Command:
         main: Callable[[list[str]], int] | None = None,
     ) -> None:  # fmt: skip
         self._files = Path(tempfile.mkdtemp(prefix="forked "))
+        weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
         given = (list(words), self._files, cwd, {**os.environ, **(env or {})}, before, main)
         self._process = CONTEXT.Process(target=_command, args=given)
         self._process.start()
