@@ -27,6 +27,9 @@ ROOM = ("train.labelled_per_batch=1",)
 OFF, AUTO = "off", "auto"
 """Values of ``plan`` that are no file."""
 
+_FILES = ("--config-name", "-cn")
+"""Options that name a file with all settings: there is nothing to derive for it."""
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -54,13 +57,16 @@ def decided(words: Sequence[Said]) -> Decided:
     rest = [word for word in words if not _is_auto(word)]
     by_method, said = len(rest) < len(words), plan_in(rest)
     several = "-m" in words or "--multirun" in words
+    whole = any(str(word).partition("=")[0] in _FILES for word in words)
     if said not in (OFF, AUTO, ""):
         _refuse_several(several, f"plan={said}", "leave it out")
         return _followed(rest, said)
     config = None
-    if not several and said != OFF:
+    if said == AUTO or not (said or several or whole):
         config = read_config(TransferConfig, "transfer", [*ROOM, *rest])
         said = said or _usual(config)
+        if said not in (OFF, AUTO):
+            return _followed(rest, said)
     if said == AUTO:
         _refuse_several(several, "plan=auto", "leave it out")
         assert config is not None
@@ -79,11 +85,11 @@ def decided(words: Sequence[Said]) -> Decided:
 def _usual(config: TransferConfig) -> str:
     """The plan of a command that names none: one is made for the user's own data.
 
-    A run that was begun without one goes on without.
+    A run that was begun without one goes on without. A file of the user's may say otherwise.
     """
     out = Path(config.out)
     begun = (out / CLAIM).is_file() and not (out / PLAN).is_file() and not config.overwrite
-    return OFF if config.data.built_in or config.smoke or begun else AUTO
+    return OFF if config.data.built_in or config.smoke or begun else config.plan
 
 
 def _refuse_several(several: bool, what: str, instead: str) -> None:

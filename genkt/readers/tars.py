@@ -56,7 +56,7 @@ def read_tars(
     ...         tar.addfile(member, io.BytesIO(data))
     >>> images = read_tars([path])
     >>> images, images.ids[0].rpartition("#")[0]
-    (ImageSet(1 images, 1 classes, 1 labelled), 'toy.tar/7.png')
+    (ImageSet(1 image, 1 class, 1 labelled), 'toy.tar/7.png')
 
     Args:
         paths: the tars, or one; ids are relative to the innermost folder that holds all of them.

@@ -108,6 +108,10 @@ class OnDemandStore:
         refuse_lost(self.lost, wanted)
         return read_outputs(self._arrays, self.layout, wanted, maps=maps)
 
+    def fingerprint(self) -> str:
+        """Of its identity."""
+        return fingerprint(self.identity)
+
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """As ``OutputStore.require_samples``."""
         require_same(self.path, self.identity, ids, views)

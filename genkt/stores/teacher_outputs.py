@@ -134,7 +134,7 @@ class OutputStore:
     """A finished store, read through a memory map; safe to share with worker processes.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> layout = StoreLayout(num_rows=2, widths={"logits": 3}, dtype="float16")
         >>> writer = StoreWriter(Path(tempfile.mkdtemp()), {"teacher": "a"}, layout)
         >>> writer.write(0, {"logits": torch.eye(2, 3)})
@@ -218,6 +218,10 @@ class OutputStore:
 
     def fill(self, rows: np.ndarray) -> None:
         """Nothing: all rows are there."""
+
+    def fingerprint(self) -> str:
+        """Of its identity."""
+        return fingerprint(self.identity)
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """Refuse a loader whose samples or views are not those the teacher saw.

@@ -23,25 +23,18 @@ _NUM_SAMPLED = 64
 def stage_identity(stage: Stage, num_steps: int) -> str:
     """Hash of weights at the start, rows, views, teachers, objective, settings and versions.
 
-    Teachers are known by their outputs on rows of the first step, which are computed anyway.
+    Teachers with kept outputs are known by what these follow from; none is read.
     """
-    batches = stage.batches
-    first = np.unique(batches.stored_rows(0))[:_NUM_SAMPLED] if batches.stores else np.empty(0)
-    for store in batches.stores:
-        store.fill(first)
-    if batches.lost is not None:  # also those that an earlier start of the run had lost
-        ids, views = batches.dataset.images.ids, max(1, batches.dataset.spec.num_views)
-        known = [ids[row // views] not in batches.lost for row in first.astype(int).tolist()]
-        first = first[np.array(known, dtype=bool)]
-    return _identity(stage, num_steps, first)
+    return _identity(stage, num_steps, [store.fingerprint() for store in stage.batches.stores])
 
 
 def earlier_identity(stage: Stage, num_steps: int) -> str:
-    """The same as before teacher outputs were computed on demand: by rows of the whole stage."""
-    return _identity(stage, num_steps, _rows(stage))
+    """The same as before outputs were computed on demand: by some outputs of the whole stage."""
+    rows = _rows(stage)
+    return _identity(stage, num_steps, [_sampled(store, rows) for store in stage.batches.stores])
 
 
-def _identity(stage: Stage, num_steps: int, sampled: np.ndarray) -> str:
+def _identity(stage: Stage, num_steps: int, stores: list[str]) -> str:
     batches, plan = stage.batches, stage.batches.plan
     dataset = batches.dataset
     settings = without_added(asdict(stage.settings), "train")
@@ -54,8 +47,7 @@ def _identity(stage: Stage, num_steps: int, sampled: np.ndarray) -> str:
             "settings": {k: v for k, v in settings.items() if k not in _FREE},
             "student": stage.student.fingerprint(),
             "objective": _objective_identity(stage.objective),
-            "teachers": [_sampled(store, sampled) for store in batches.stores]
-            + [teacher.fingerprint() for teacher in stage.online],
+            "teachers": stores + [teacher.fingerprint() for teacher in stage.online],
             "images": fingerprint_ids(dataset.images.ids),
             **decoding_key(dataset.images.decoding),
             "views": [dataset.spec.as_dict(), *(t.as_dict() for t in dataset.transforms)],

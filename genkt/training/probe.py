@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genkt.data.images import LostImage
 from genkt.data.views import ViewSpec
+from genkt.io import fingerprint, fingerprint_tensors
 from genkt.types import ModelOutput
 
 _UNSEEN = -1e4  # logit of a class without a labelled image: probability 0, gradient finite
@@ -32,6 +33,9 @@ class OutputRows(Protocol):
 
     def rows(self, indices: np.ndarray, *, maps: bool = True) -> ModelOutput:
         """Features, logits and, unless unwanted, feature maps of the rows, in the order asked."""
+
+    def fingerprint(self) -> str:
+        """What all outputs follow from: the teacher, its head, the images and their views."""
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """Raise where the rows are not of these samples and views."""
@@ -62,6 +66,10 @@ class ProbedStore:
         cached = self.store.rows(indices, maps=maps)
         with torch.no_grad():
             return ModelOutput(cached.features, self.head(cached.features), cached.feature_map)
+
+    def fingerprint(self) -> str:
+        """Of the cache below it, and of the head."""
+        return fingerprint(self.store.fingerprint(), fingerprint_tensors(self.head.state_dict()))
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """As the cache below it."""
@@ -109,6 +117,10 @@ class PartStore:
         places = self.places[samples]
         assert (places >= 0).all(), "a row of a sample that is not cached"
         return places * self.num_views + views
+
+    def fingerprint(self) -> str:
+        """Of the cache below it, and of which samples it holds."""
+        return fingerprint(self.store.fingerprint(), self.samples.tobytes())
 
     def require_samples(self, ids: Sequence[str], views: ViewSpec) -> None:
         """As the cache below it, for the samples that it holds."""

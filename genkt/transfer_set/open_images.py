@@ -78,7 +78,7 @@ def open_images(
     >>> root = Path(tempfile.mkdtemp())
     >>> Image.new("RGB", (8, 8), "red").save(root / "a.png")
     >>> open_images(root)
-    ImageSet(1 images, 0 classes, 0 labelled)
+    ImageSet(1 image, 0 classes, 0 labelled)
     >>> open_images([root, "torchvision:fake::test"])
     ImageSet(201 images, 10 classes, 200 labelled)
 

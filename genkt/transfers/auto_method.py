@@ -71,7 +71,7 @@ def plan_facts_of(config: TransferConfig, splits: Splits) -> PlanFacts:
     """The facts that the rules of a plan read; the student is built to look at its layers."""
     labelled, others = drawn_labels(config.data, splits, derive_seed(config.seed, "draw", 0))
     unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
-    student = student_factory(config.student)(len(splits.classes), 0)
+    student = student_factory(config.student)(None, 0)
     settings = config.student
     return PlanFacts(
         labelled=len(labelled),

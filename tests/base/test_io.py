@@ -54,6 +54,7 @@ def test_json_takes_dataclasses_paths_and_arrays(tmp_path: Path) -> None:
     assert read_json(path) == {
         "i": {
             "seconds": 1.0, "samples": 5, "steps": 3, "peak_memory_bytes": 0, "teacher_images": 0,
+            "fill_seconds": 0.0,
         },
         "p": "a/b", "a": [0, 1], "t": [1.0],
     }  # fmt: skip

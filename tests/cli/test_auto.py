@@ -167,7 +167,7 @@ def test_the_users_own_words_have_the_last_say() -> None:
 
 
 def test_without_it_nothing_is_looked_at() -> None:
-    assert decided(["data=nowhere"]).words == ["data=nowhere"]
+    assert decided(["data=nowhere", "plan=off"]).splits is None
 
 
 def test_a_sweep_is_refused() -> None:

@@ -325,7 +325,7 @@ def test_what_is_printed_steers_no_terminal(
         ran = run(*words)
         for letter in "\x1b\u202e\x07":
             assert letter not in ran.out + ran.err
-        assert "\\x1b[2J\\u202e\\x07b" in ran.err or "1 images" in ran.out
+        assert "\\x1b[2J\\u202e\\x07b" in ran.err or "1 image\n" in ran.out
 
 
 def test_bars_and_logs_go_through_the_same_door() -> None:

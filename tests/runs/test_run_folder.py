@@ -14,7 +14,7 @@ from tiny import tree
 from genkt.runs.run_folder import RunFolder
 from genkt.runs.run_log import RunLog, lines_by_stage
 from genkt.training.stage import Record
-from genkt.types import UserError
+from genkt.types import UserError, counted
 
 CONFIG: dict[str, Any] = {
     "out": "x", "seed": 0, "overwrite": False, "device": "cpu",
@@ -174,7 +174,8 @@ def test_a_finished_student_brings_its_lines_back(
         log.path.write_text("\n".join(damage))
         log.put_right(lines_by_stage(whole[:3]))
         assert sorted(log.path.read_text().splitlines()) == sorted(whole)
-    assert [f"{log.path}: {n} records" in caplog.text for n in (2, 1, 0)] == [True, True, False]
+    told = [f"{log.path}: {counted(number, 'record')}" in caplog.text for number in (2, 1, 0)]
+    assert told == [True, True, False]
     unknown = log.stage(0, "prime")
     unknown.begin("vqgan", 6)  # of an older genkt, whose states hold no records
     assert not unknown.known and sorted(log.path.read_text().splitlines()) == sorted(whole)
