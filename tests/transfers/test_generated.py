@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,9 @@ def test_what_a_dry_run_says(made: Path, tmp_path: Path) -> None:
     ran = run(*digg_words(made, "dry_run=true", f"out={tmp_path / 'run'}"))
     assert ran.code == 0, ran.err
     assert f"6 labelled, {NUM_MADE} transfer per draw, {NUM_MADE} of them synthesized" in ran.out
-    labelled = {d.images.ids[r] for d in draws_of(digg_words(made)) for r in d.labelled}
-    assert f"{4 * (len(labelled) + 2 * NUM_MADE)} views to cache" in ran.out
+    told = re.search(r"([\d,]+) views to answer", ran.out)
+    (answered,) = (made / "cache").glob("*.rows/checks.npy")  # in the run itself
+    assert told and int(told[1].replace(",", "")) == int((np.load(answered) != 0).sum())
     assert not (tmp_path / "run").exists()
 
 
