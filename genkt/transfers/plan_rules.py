@@ -121,6 +121,13 @@ def _rules(
     if config.recipe.name == "distil" and "logits" in config.needs:
         why = "the classifier is taught already; fine-tuning gained nothing in six worlds"
         yield Derived("finetune.steps", "0", why)
+    else:
+        why = "fixed; validation takes the stage back where it does harm"
+        yield Derived("finetune.lr", f"{config.finetune.lr:g}", why)
+    why = "fixed: a share of the steps, whatever their number"
+    yield Derived("train.warmup", f"{config.train.warmup:g}", why)
+    views = str(config.data.views.num_views)
+    yield Derived("data.views.num_views", views, "fixed; a teacher answers those that are seen")
 
 
 def _lengths_and_rates(
