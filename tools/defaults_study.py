@@ -2,7 +2,8 @@
 
     python tools/defaults_study.py OUT                       # all worlds, one after the other
     python tools/defaults_study.py OUT --only letters icons  # these
-    python tools/defaults_study.py OUT --table               # the table of what is stored
+    python tools/defaults_study.py OUT --table               # the table of what is stored, and
+                                     # benchmarks/results/defaults-cpu.json with means over worlds
 
 The same command continues. A world that is done has ``compare.json`` and ``scores.npz`` in
 docs/defaults/NAME, or in --store. Start one command for some of the worlds and another for the
@@ -18,13 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worlds.catalogue import WORLDS
-from worlds.study_table import read_studies, table
+from worlds.study_table import read_studies, summary, table
 from worlds.write_world import WORLD, words_of
 
 from genkt.disk import make_folder
+from genkt.io import write_json, write_text
 from genkt.types import UserError
 
-STORE = Path(__file__).resolve().parents[1] / "docs" / "defaults"
+ROOT = Path(__file__).resolve().parents[1]
+STORE = ROOT / "docs" / "defaults"
+SUMMARY = ROOT / "benchmarks" / "results" / "defaults-cpu.json"
 
 
 def run_world(world: Path, out: Path, store: Path) -> None:
@@ -36,8 +40,9 @@ def run_world(world: Path, out: Path, store: Path) -> None:
     if result.data.failed:
         raise UserError(f"{world.name}: {'; '.join(': '.join(arm) for arm in result.data.failed)}")
     make_folder(store)
-    for name in ("compare.json", "scores.npz"):
-        shutil.copy(out / name, store / name)
+    shutil.copy(out / "scores.npz", store / "scores.npz")
+    told = (out / "compare.json").read_text(encoding="utf-8")
+    write_text(store / "compare.json", told.replace(f"{world.parent}/", ""))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args(argv)
     if arguments.table:
-        print(table(read_studies(arguments.store)))
+        studies = read_studies(arguments.store)
+        print(table(studies))
+        write_json(SUMMARY, {"benchmark": "defaults", "results": summary(studies)})
         return
     for name in arguments.only:
         world, store = arguments.out / name, arguments.store / name

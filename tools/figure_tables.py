@@ -47,6 +47,11 @@ _THREE = (DISTILLED, ACCURACY, MINUS_BASELINE)
 _FOUR = (*_THREE, MINUS_REFERENCE)
 _PROBE = "`recipe=task_oriented`: the probe was the better teacher in every draw, so the same"
 
+WORLDS = {
+    "letters on photographs": "letters",
+}
+"""Label -> world of the defaults' study, as far as it has been run."""
+
 TABLES = (
     Table(
         "README.md",
@@ -87,6 +92,17 @@ TABLES = (
                 "real + few": "real_few",
             },
         ),
+    ),
+    Table(
+        "docs/studies/defaults.md",
+        "| world | plain fine-tuning | fixed settings",
+        {
+            label: [
+                *(f"defaults/{name}:{arm}" for arm in ("plain", "fixed", "best", "bare", "tuned")),
+                f"defaults/{name}:bare/tuned",
+            ]
+            for label, name in WORLDS.items()
+        },
     ),
     Table(
         "docs/studies/methods.md",

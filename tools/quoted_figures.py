@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from stored_figures import numbers
 
-_QUOTE = re.compile(r"([^\n]*?)<!--([\w-]+[:#][^>]*?)-->")
+_QUOTE = re.compile(r"([^\n]*?)<!--([\w/-]+[:#][^>]*?)-->")
 _NUMBER = re.compile(r"(?<![\w.])[+\u2212-]?\d+(?:\.\d+)?")
 _HALF_WIDTH = re.compile(r"(\d+\.\d+) ± \d+\.\d+$")
 

@@ -179,14 +179,15 @@ def draw_labels(
         )
     if list_file is not None:
         return _divide(images, _read_list(images, home_path(list_file)))
+    if per_class is None and fraction is None:
+        return _divide(images, np.flatnonzero(images.labels >= 0).tolist())
     unsure = _in_several_classes(images)
     groups = _shuffled_groups(images, seed, "labels")
     classes = [_copies_last(each, unsure) for each in groups]
     if per_class is not None:
         _check_per_class(images, per_class)
         return _divide(images, [index for order in classes for index in order[:per_class]])
-    if fraction is None:
-        fraction = 1.0
+    assert fraction is not None
     _check_fraction("fraction", fraction)
     chosen = [i for order in classes if order for i in order[: _portion(fraction, len(order))]]
     return _divide(images, chosen)

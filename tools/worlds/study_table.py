@@ -10,6 +10,9 @@ from typing import Any
 from genkt.io import read_json
 from genkt.types import UserError
 
+MEASURED_IN = ("letters", "icons", "shapes", "shapes_vit", "greek", "digits_on_photos")
+"""The worlds in which ``tools/defaults_calibration.py`` has measured the rules' constants."""
+
 
 def read_studies(store: Path) -> dict[str, Any]:
     """World -> its ``compare.json``.
@@ -41,6 +44,27 @@ def table(studies: Mapping[str, Any]) -> str:
     gaps = [fmean(differences(study)[arm][0] for study in studies.values()) for arm in others]
     rows.append(["mean", *(f"{each:.1f}" for each in means), *(f"{each:+.1f}" for each in gaps)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def summary(studies: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page quotes: of each arm minus the tuned one the mean and the worst, in points.
+
+    Of all worlds, and of those that no rule was measured in.
+    """
+    new = {name: study for name, study in studies.items() if name not in MEASURED_IN}
+    return {"all": _summary(studies), "new": _summary(new)}
+
+
+def _summary(studies: Mapping[str, Any]) -> dict[str, Any]:
+    gaps = [differences(study) for study in studies.values()]
+    means = [accuracies(study) for study in studies.values()]
+    arms = gaps[0] if gaps else {}
+    return {
+        "worlds": len(studies),
+        "accuracy": {arm: fmean(each[arm] for each in means) for arm in arms},
+        "minus_tuned": {arm: fmean(each[arm][0] for each in gaps) for arm in arms},
+        "worst": {arm: min(each[arm][0] for each in gaps) for arm in arms},
+    }
 
 
 def accuracies(study: Any) -> dict[str, float]:
