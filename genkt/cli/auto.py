@@ -129,8 +129,12 @@ def _planned(config: TransferConfig, rest: list[Said]) -> Decided:
     if not config.data.built_in and not given("experiment"):
         if not (given("method") or given("recipe")):
             choice = choose(facts_of(config, splits))
-            pairs = (word.split("=", 1) for word in choice.words)
-            settings = [Derived(key, value, f"{choice.what}: {choice.why}") for key, value in pairs]
+            first, why = choice.words[0], f"{choice.what}: {choice.why}"
+            settings = [
+                Derived(word.partition("=")[0], word.partition("=")[2], reason)
+                for word in choice.words
+                for reason in [why if word == first else f"goes with {first}"]
+            ]
             settings = [each for each in settings if not given(each.key)]
         planned = read_config(TransferConfig, "transfer", [*ROOM, *_words(settings), *rest])
         settings += derived(planned, plan_facts_of(config, splits), given)
