@@ -18,6 +18,9 @@ from trials.state import Snapshot, differences, snapshot
 
 _INPUTS = ("images", "gallery", "configs", "upstream", "tmp")
 """What is the user's own: another picture is another run, no damage."""
+_REPLACED = "another transfer image takes its place"
+"""What a run says of a picture that it can no longer read; its students are then others."""
+
 _PLAN = re.compile(r"^store/\w+/plans/")
 FOREIGN = '{"format": 1, "a": [1, null, {"b": "c"}]}'
 
@@ -168,6 +171,8 @@ class Damages:
             return faults
         if ended.code == 2:
             return self._named(ended.err, damaged)
+        if self._replaced(ended.err, damaged):
+            return []
         reads = bool(CASES[name].after)
         if faults := self._compared(name, before, damaged, reads=reads):
             return faults
@@ -221,6 +226,11 @@ class Damages:
             if same and added and all(note.startswith(place) for note in added):
                 told.add(path)
         return told
+
+    def _replaced(self, err: str, damaged: str) -> bool:
+        """Whether it says that another transfer image is shown in place of a damaged one."""
+        place = str(self.bench.home / damaged)
+        return any(place in line and _REPLACED in line for line in err.splitlines())
 
     def _named(self, err: str, damaged: str) -> list[str]:
         """Code 2 must name the file, a folder that it lies in, or what it belongs to."""
