@@ -49,6 +49,12 @@ _PROBE = "`recipe=task_oriented`: the probe was the better teacher in every draw
 
 WORLDS = {
     "letters on photographs": "letters",
+    "signs of a font on photographs": "icons",
+    "shapes on photographs": "shapes",
+    "Greek letters, student trained on letters": "greek",
+    "digits on photographs": "digits_on_photos",
+    "digits": "digits",
+    "Fashion-MNIST": "clothes",
 }
 """Label -> world of the defaults' study, as far as it has been run."""
 

@@ -64,7 +64,19 @@ def _summary(studies: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": {arm: fmean(each[arm] for each in means) for arm in arms},
         "minus_tuned": {arm: fmean(each[arm][0] for each in gaps) for arm in arms},
         "worst": {arm: min(each[arm][0] for each in gaps) for arm in arms},
+        "steps": {arm: _steps(studies, arm) for arm in arms},
     }
+
+
+def _steps(studies: Mapping[str, Any], arm: str) -> list[int]:
+    """The fewest and the most optimizer steps of an arm in a world, those of its trials too."""
+    found = [
+        int(each["budget"]["steps"])
+        for study in studies.values()
+        for each in study["arms"]
+        if each["arm"] == arm and not each.get("same_as")
+    ]
+    return [min(found), max(found)]
 
 
 def accuracies(study: Any) -> dict[str, float]:
