@@ -55,6 +55,7 @@ WORLDS = {
     "digits on photographs": "digits_on_photos",
     "digits": "digits",
     "Fashion-MNIST": "clothes",
+    "signs, student trained on letters": "icons_pretrained",
 }
 """Label -> world of the defaults' study, as far as it has been run."""
 
