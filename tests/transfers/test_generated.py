@@ -191,8 +191,9 @@ def test_what_a_dry_run_says(made: Path, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     assert f"6 labelled, {NUM_MADE} transfer per draw, {NUM_MADE} of them synthesized" in ran.out
     told = re.search(r"([\d,]+) views to answer", ran.out)
-    (answered,) = (made / "cache").glob("*.rows/checks.npy")  # in the run itself
-    assert told and int(told[1].replace(",", "")) == int((np.load(answered) != 0).sum())
+    stores = (made / "cache").glob("*.rows/checks.npy")  # one of them is of the run itself
+    answered = {int((np.load(store) != 0).sum()) for store in stores}
+    assert told and int(told[1].replace(",", "")) in answered
     assert not (tmp_path / "run").exists()
 
 
