@@ -11,7 +11,7 @@ from PIL import Image
 from genkt.data.images import ImageSet, LostImage
 from genkt.data.looks import Looks, likeness, look_of, nearest_looks
 from genkt.data.splits import Splits
-from genkt.types import UNLABELLED, counted
+from genkt.types import UNLABELLED, counted, verb
 
 COMPARED = ("validation", "train", "unlabelled")
 """The parts that test pictures are compared with."""
@@ -106,10 +106,10 @@ def find_near_copies(splits: Splits) -> NearCopiesOfTest:
     found.sort(key=lambda each: each[0])
     pairs, num_gone = _alike(splits, found[:MOST_PAIRS])
     if lost := num_lost + num_gone:
-        what = (
-            "image could not be read and was" if lost == 1 else "images could not be read and were"
+        told.append(
+            f"Near copies of test images: {counted(lost, 'image')} could not be read and "
+            f"{verb(lost, 'was')} not compared."
         )
-        told.append(f"Near copies of test images: {lost:,} {what} not compared.")
     told += _more(len(found))
     return NearCopiesOfTest(pairs, " ".join(told))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from genkt.data.images import ImageSet, LostImage, Skipped, reasons_text
 from genkt.readers.scan import check_skipped, map_in_threads
+from genkt.types import counted
 
 logger = logging.getLogger("genkt")
 
@@ -75,10 +76,9 @@ class LostImages:
         lost = self.entries()
         if not lost:
             return []
-        images = "image" if len(lost) == 1 else "images"
         return [
-            f"{len(lost):,} {images} could not be read after the data were opened; for each of "
-            f"them, {self.instead}: {reasons_text(lost)}."
+            f"{counted(len(lost), 'image')} could not be read after the data were opened; for each "
+            f"of them, {self.instead}: {reasons_text(lost)}."
         ]
 
     def _tell_new(self, entry: Skipped) -> None:
